@@ -1,0 +1,110 @@
+"""The command line: `python -m rlexp key=value ...`, and the console script `rlexp`.
+
+Exit status: 0 done, 2 refused, 1 failed, 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any
+
+from rlexp import registry
+from rlexp.settings import Refusal, build, conf_dir, explain
+
+HELP = """\
+rlexp: reinforcement-learning experiments, many seeds at once, tracked in MLflow.
+
+usage: python -m rlexp [key=value ...]            one job
+       python -m rlexp -m key=value1,value2 ...   every combination
+
+algo=      {algos}
+env=       {envs}
+           or any Gymnasium id: env.id=Taxi-v4
+network=   {networks}
+tracking=  {trackings}
++experiment=  {experiments}
+
+trials=5 seed=0            seeds run together: seed, seed + 1, ...
+budget.steps=50000         env steps per trial (or budget.episodes=600)
+study=default              what is compared: the MLflow experiment and folder
+device=auto|cpu|gpu  engine=auto|host  output_dir=outputs  tracking.uri=<URI>
+rerun=true                 start afresh where the job is already done
+
+examples:
+  python -m rlexp algo=dueling_ddqn
+  python -m rlexp algo=ddqn env=acrobot trials=10 budget.steps=100000
+  python -m rlexp +experiment=book/dueling_ddqn
+  python -m rlexp -m algo=dqn,fixed_dqn,ddqn,dueling_ddqn study=dqn_ladder
+  python -m rlexp algo=ddqn algo.optimizer.lr=1e-3 algo.epsilon.final=0.02
+
+all keys with their values:      python -m rlexp --cfg job
+Hydra's own options:             python -m rlexp --hydra-help
+watch a trained trial:           python -m rlexp.play <job folder>
+deliver to MLflow what is left:  python -m rlexp.sync <folder>
+"""
+
+
+def help_text() -> str:
+    """What `--help` prints: everything that can be chosen, found in conf/."""
+    names = {
+        f"{group}s": ", ".join(registry.configured(group))
+        for group in ("algo", "env", "network", "tracking", "experiment")
+    }
+    return HELP.format(**names)
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(_status())
+
+
+def _status() -> int:
+    if any(arg in ("-h", "--help") for arg in sys.argv[1:]):
+        print(help_text(), end="")
+        return 0
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, instead of printing and exiting with 1
+    import hydra
+
+    statuses: list[int] = []
+
+    def task(config: Any) -> float | None:
+        """One job, as Hydra calls it. Its score, for sweepers; None where it was refused or has failed.
+
+        A job's failure is told here and not by Hydra, so that the other jobs of a sweep run.
+        """
+        statuses.append(0)
+        from rlexp.runner import Diverged, run_job
+
+        try:
+            score: float | None = run_job(build(config))["final/return"]["iqm"]
+            return score
+        except Refusal as refused:
+            statuses[-1] = _refuse(str(refused))
+        except Diverged as error:
+            print(f"failed: {error}", file=sys.stderr)
+            statuses[-1] = 1
+        except Exception:
+            traceback.print_exc()
+            statuses[-1] = 1
+        return None
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
+    except KeyboardInterrupt as interrupt:
+        return 128 + getattr(interrupt, "signum", 2)
+    except Exception as error:
+        if statuses:  # something of Hydra's own, between or after jobs
+            raise
+        return _refuse(explain(error))
+    return 1 if 1 in statuses else max(statuses, default=0)
+
+
+def _refuse(text: str) -> int:
+    print(f"refused: {text}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

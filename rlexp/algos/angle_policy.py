@@ -1,0 +1,21 @@
+"""The chapter's hard-coded CartPole policy ("A simple hard-coded policy"): push to the side the pole leans to.
+
+a_t = 0 if angle < threshold else 1
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlexp.settings import AnglePolicySettings
+
+
+class AnglePolicy:
+    """A policy with nothing to learn; NumPy only."""
+
+    def __init__(self, config: AnglePolicySettings, num_actions: int) -> None:
+        self.config = config
+
+    def act(self, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Actions [...] for observations [..., O]; the uniform numbers are not used."""
+        return (o_t[..., self.config.observation_index] >= self.config.threshold).astype(np.int32)

@@ -1,0 +1,21 @@
+"""Uniformly random actions: the floor of every comparison.
+
+a_t = floor(u A)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlexp.settings import RandomSettings
+
+
+class Random:
+    """A policy with nothing to learn; NumPy only."""
+
+    def __init__(self, config: RandomSettings, num_actions: int) -> None:
+        self.num_actions = num_actions
+
+    def act(self, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Actions [...] for observations [..., *shape] and uniform numbers [...]."""
+        return (u * self.num_actions).astype(np.int32)

@@ -1,0 +1,69 @@
+"""Import TensorFlow quietly and choose its device: the one place where the process-wide state of TF is set."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from rlexp.settings import refusal
+
+
+def prepare(device: str) -> str:
+    """Import TensorFlow, choose the device, and return "cpu" or "gpu".
+
+    Args:
+        device: auto (a GPU where there is one) | cpu | gpu.
+
+    Raises:
+        Refusal: for device=gpu where TensorFlow finds none.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one source less of differences between machines
+    if device == "cpu":
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # saves the search for a driver
+    with quiet_stderr():
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+    if device == "gpu" and not gpus:
+        raise refusal(
+            "device", "auto or cpu on this machine (TensorFlow finds no GPU)", "'gpu'",
+            "With an NVIDIA card: pip install 'rlexp[gpu]'",
+        )  # fmt: skip
+    with contextlib.suppress(RuntimeError):  # raised where TensorFlow is already running, as set before
+        if device == "cpu":
+            tf.config.set_visible_devices([], "GPU")
+        else:
+            for gpu in gpus:  # otherwise one process maps all of the memory
+                tf.config.experimental.set_memory_growth(gpu, True)
+    return "gpu" if gpus and device != "cpu" else "cpu"
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Hold back what C++ writes to file descriptor 2; shown only if the block raises.
+
+    TensorFlow's first lines come before its log level counts, so that an environment variable cannot silence them.
+    """
+    try:
+        target = sys.__stderr__.fileno() if sys.__stderr__ else 2
+        saved = os.dup(target)
+    except (OSError, ValueError):  # no real stderr here (some notebooks, pythonw)
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        sys.stderr.flush()
+        os.dup2(held.fileno(), target)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, target)
+            held.seek(0)
+            os.write(target, held.read())
+            raise
+        finally:
+            os.dup2(saved, target)
+            os.close(saved)

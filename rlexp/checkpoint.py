@@ -1,0 +1,127 @@
+"""Checkpoints: everything a job needs to continue bit for bit, as data that cannot run code (npz and JSON).
+
+Written beside, fsynced, renamed; the last few are kept. One that cannot be read (zip's own checksums tell) is named and
+the one before is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+State = dict[str, Any]
+
+MAX_SHARE = 0.05  # of the wall time that checkpoints may cost
+
+
+class Checkpoints:
+    """The checkpoints of one job.
+
+    Args:
+        folder: where they live; made if missing.
+        every: seconds between two, stretched where writing one costs more than 5 % of that.
+        keep: how many are kept.
+    """
+
+    def __init__(self, folder: Path, every: float, keep: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._every, self._keep = folder, every, keep
+        self._last, self._cost = time.monotonic(), 0.0
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() - self._last >= max(self._every, self._cost / MAX_SHARE)
+
+    def save(self, step: int, state: State) -> Path:
+        """Write a checkpoint: nested dicts and lists of arrays, numbers, texts and None."""
+        began = time.monotonic()
+        arrays: dict[str, np.ndarray] = {}
+        tree = _strip(state, arrays)
+        arrays["tree"] = np.frombuffer(json.dumps(tree).encode(), np.uint8)
+        path = self._folder / f"{step:012d}.npz"
+        write_npz(path, arrays)
+        for old in self.paths()[: -self._keep]:
+            old.unlink()
+        self._last = time.monotonic()
+        self._cost = self._last - began
+        return path
+
+    def load(self, warn: Callable[[str], None]) -> State | None:
+        """The newest readable checkpoint, or None; `warn` is told of each that cannot be read."""
+        for path in reversed(self.paths()):
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    tree = json.loads(file["tree"].tobytes())
+                    state: State = _fill(tree, file)
+                    return state
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                warn(f"checkpoint {path} cannot be read ({error}); the one before it is used")
+        return None
+
+    def paths(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        return sorted(self._folder.glob("[0-9]*.npz"))
+
+    def clear(self) -> None:
+        """Remove all of them."""
+        for path in self.paths():
+            path.unlink()
+
+
+def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
+    """Let `write` fill a binary file beside `path`, bring it to the disk, and rename it: all of it or nothing."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with beside.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays atomically."""
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
+    text = json.dumps(value, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _strip(node: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The tree with its arrays replaced by references into `arrays`."""
+    if isinstance(node, np.ndarray):
+        name = f"a{len(arrays)}"
+        arrays[name] = node
+        return {"array": name}
+    if isinstance(node, Mapping):
+        return {"dict": {key: _strip(value, arrays) for key, value in node.items()}}
+    if isinstance(node, list | tuple):
+        return {"list": [_strip(value, arrays) for value in node]}
+    if isinstance(node, np.generic):
+        node = node.item()
+    if node is None or isinstance(node, bool | int | float | str):
+        return {"value": node}
+    raise TypeError(f"a checkpoint holds arrays, numbers and texts, not {type(node).__name__}")
+
+
+def _fill(tree: Any, file: Mapping[str, np.ndarray]) -> Any:
+    ((kind, value),) = tree.items()
+    if kind == "array":
+        return file[value]
+    if kind == "dict":
+        return {key: _fill(node, file) for key, node in value.items()}
+    if kind == "list":
+        return [_fill(node, file) for node in value]
+    return value

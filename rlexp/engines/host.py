@@ -1,0 +1,149 @@
+"""The host engine: any Gymnasium environment, one per trial; acting and learning compiled for all trials at once.
+
+One loop per family: `ReplayLoop` for agents that learn from a replay ring, `FixedLoop` for policies with nothing
+to learn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlexp import schedules, seeding
+from rlexp.algos.angle_policy import AnglePolicy
+from rlexp.algos.random import Random
+from rlexp.engines.trials import Services, Trials
+from rlexp.envs.adapter import Step
+from rlexp.evaluation import Act, Policy, Scores
+from rlexp.replay import ReplayRing
+from rlexp.settings import DQNSettings
+
+
+class FixedLoop:
+    """Plays a policy that does not learn."""
+
+    def __init__(self, agent: Random | AnglePolicy, services: Services) -> None:
+        self.agent = agent
+        self.seeds = services.settings.seeds
+        self.trials = Trials(services, np.zeros((len(self.seeds), 0), np.float32))
+        self.u_act = seeding.Uniforms(self.seeds, "act", 1)
+
+    def run(self) -> None:
+        """Play until every trial's budget is spent."""
+        trials = self.trials
+        while trials.active.any():
+            a_tm1 = self.agent.act(trials.envs.observation, self.u_act.rows(trials.counts["step"])[:, 0])
+            trials.advance(trials.envs.step(a_tm1, trials.active))
+            trials.housekeeping(self._policy(trials.t), lambda: trials.best.params, {}, self.get_state)
+
+    def final(self) -> Scores:
+        """Score the policy on fresh episodes."""
+        return self.trials.final(self._policy(0))
+
+    def get_state(self) -> dict[str, Any]:
+        """Nothing: the counters of the trials say it all."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Nothing to put back."""
+
+    def _policy(self, t: int) -> Policy:
+        def policy(first_seed: int) -> Act:
+            draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in self.seeds]
+
+            def act(observation: np.ndarray) -> np.ndarray:  # [N, E, *shape] -> [N, E]
+                u = np.stack([draw.random(observation.shape[1], np.float32) for draw in draws])  # [N, E]
+                return self.agent.act(observation, u)
+
+            return act
+
+        return policy
+
+
+class ReplayLoop:
+    """Acts with an exploring policy, stores transitions, and learns from the ring: the DQN family."""
+
+    def __init__(self, lanes: Any, config: DQNSettings, services: Services) -> None:
+        self.lanes, self.config, info = lanes, config, services.info
+        settings = services.settings
+        self.trials = Trials(services, lanes.online())
+        observation = (info.observation_shape, info.observation_dtype)
+        self.ring = ReplayRing(settings.trials, config.replay_size, *observation, config.n_step)
+        self.u_act = seeding.Uniforms(settings.seeds, "act", 2)
+        self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
+        values = {
+            "epsilon": config.epsilon,
+            "gamma": config.gamma,
+            "tau": config.tau,
+            "lr": config.optimizer.lr,
+        }
+        self.schedules = {name: schedules.parse(values[name], name) for name in lanes.agent.scalars}
+        self.copied = np.zeros(settings.trials, np.int64)  # target periods that have ended in a copy
+
+    def run(self) -> None:
+        """Train until every trial's budget is spent or it has diverged."""
+        trials, envs = self.trials, self.trials.envs
+        while trials.active.any():
+            before = {unit: count.copy() for unit, count in trials.counts.items()}
+            scalars = {name: schedule(before) for name, schedule in self.schedules.items()}  # [N] each
+            o_tm1 = envs.observation.copy()
+            u = self.u_act.rows(before["step"])
+            a_tm1 = self.lanes.act(o_tm1, u, np.stack(list(scalars.values()), axis=1))
+            step = envs.step(a_tm1, trials.active)
+            self.ring.add(trials.active, o_tm1=o_tm1, a_tm1=a_tm1, **self._outcome(step))
+            ended = trials.advance(step)
+            if step.finished and trials.settings.evaluation.selection == "train_episode":
+                trials.best.offer(ended, self.lanes.online, trials.counts["step"])
+            self.learn(before)
+            trials.housekeeping(
+                self._greedy(self.lanes.state["online"]),
+                self.lanes.online,
+                {"epsilon": scalars["epsilon"], "lr": scalars["lr"]},
+                self.get_state,
+            )
+
+    def learn(self, before: dict[str, np.ndarray]) -> None:
+        """The updates that have become due with this step; `before`: the counts before it."""
+        trials, config = self.trials, self.config
+        now = trials.counts[config.learn_unit]
+        crossed = now // config.learn_period > before[config.learn_unit] // config.learn_period
+        due = trials.active & crossed & (now > config.learn_start)
+        if not due.any():
+            return
+        for _ in range(config.num_updates):
+            counts = trials.counts
+            scalars = {name: schedule(counts) for name, schedule in self.schedules.items()}  # [N] each
+            batch = self.ring.sample(self.u_replay.rows(counts["update"]), scalars["gamma"])
+            counts["update"] += due
+            periods = counts[config.target_unit] // config.target_period
+            copy = due & (periods > self.copied)
+            self.copied = np.where(copy, periods, self.copied)
+            metrics = self.lanes.learn(batch, np.stack(list(scalars.values()), axis=1), due, copy)
+            broken = due & ~np.isfinite(metrics["loss"])
+            if broken.any():
+                trials.diverge(broken, "the loss is not finite")
+                due = due & ~broken
+            for name, values in metrics.items():
+                trials.window.add(f"train/{name}", values, due)
+
+    def final(self) -> Scores:
+        """Score the best weights on fresh episodes."""
+        return self.trials.final(self._greedy(self.lanes.tensor(self.trials.best.params)))
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the trials do not hold: agent, ring, target counters."""
+        return {"lanes": self.lanes.get_state(), "ring": self.ring.get_state(), "copied": self.copied}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` returned."""
+        self.lanes.set_state(state["lanes"])
+        self.ring.set_state(state["ring"])
+        self.copied = state["copied"]
+
+    def _outcome(self, step: Step) -> dict[str, np.ndarray]:
+        terminated = step.terminated | step.truncated if self.config.truncation == "terminate" else step.terminated
+        return {"r_t": step.r_t, "terminated": terminated, "truncated": step.truncated, "o_t": step.o_t}
+
+    def _greedy(self, params: Any) -> Policy:
+        return lambda _: lambda observation: self.lanes.greedy(params, observation)

@@ -1,0 +1,212 @@
+"""What the family loops share: counters, budgets, masks, evaluation, records and checkpoints of N trials.
+
+Trials advance in lock-step: after `t` iterations each active trial has taken exactly `t` env steps. A trial whose
+budget is spent, or that has diverged, is masked, and never removed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlexp.checkpoint import Checkpoints
+from rlexp.envs.adapter import EnvInfo, Step, TrialEnvs
+from rlexp.evaluation import BestWeights, Evaluator, Policy, Scores
+from rlexp.metrics import Recorder, Window
+from rlexp.settings import Settings
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the job to stop; its checkpoint is written."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by signal {signum}")
+        self.signum = signum
+
+
+class Progress(Protocol):
+    """What is shown to a person while a job runs."""
+
+    def update(self, done: float, step: int, eval_return: np.ndarray) -> None:
+        """done: share of the budget; step: env steps a trial; eval_return [N], NaN before the first evaluation."""
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+
+
+@dataclass
+class Services:
+    """What a loop needs from the job around it."""
+
+    settings: Settings
+    info: EnvInfo
+    recorder: Recorder
+    checkpoints: Checkpoints
+    progress: Progress
+    stop: Callable[[], int | None]  # the signal that asked to stop, if any
+    seconds: Callable[[], float]  # wall time spent on this job so far, earlier runs of it included
+
+
+class Trials:
+    """Counters and housekeeping of the trials of one job.
+
+    Attributes:
+        t: iterations so far.
+        active: trials that still train.  # [N] bool
+        counts: env steps, finished episodes and updates of each trial.  # {"step" | "episode" | "update": [N]}
+        best: the chosen weights.
+        status: of each trial: "training", "done" or "diverged".
+    """
+
+    def __init__(self, services: Services, initial_params: np.ndarray) -> None:
+        self.services, settings = services, services.settings
+        self.settings, n = settings, settings.trials
+        self.envs = TrialEnvs(settings.env, services.info, settings.seeds)
+        self.evaluator = Evaluator(settings, services.info)
+        self.t = 0
+        self.active = np.ones(n, bool)
+        self.counts = {unit: np.zeros(n, np.int64) for unit in ("step", "episode", "update")}
+        self.status = ["training"] * n
+        self.notes: list[str] = [""] * n
+        self.best = BestWeights(initial_params)
+        self.window = Window(n)
+        self.episodes: list[tuple[int, int, float, int]] = []  # (trial, step at its end, return, length)
+        self.eval_return = np.full(n, np.nan)
+        self._diverged_now = np.zeros(n, bool)
+        self._log_period = self._choose_log_period()
+
+    def advance(self, step: Step) -> np.ndarray:
+        """Count one lock-step of the active trials; the returns of episodes that ended, NaN elsewhere.  # [N]"""
+        self.t += 1
+        self.counts["step"] += self.active
+        ended = np.full(len(self.active), np.nan)
+        for k, episode_return, length in step.finished:
+            self.counts["episode"][k] += 1
+            self.episodes.append((k, self.t, episode_return, length))
+            ended[k] = episode_return
+        if step.finished:
+            done = np.isfinite(ended)
+            lengths = np.zeros(len(done))
+            lengths[[k for k, _, _ in step.finished]] = [length for _, _, length in step.finished]
+            self.window.add("train/return", ended, done)
+            self.window.add("train/length", lengths, done)
+        return ended
+
+    def diverge(self, trials: np.ndarray, what: str) -> None:
+        """Mask trials [N] bool whose numbers are no longer finite."""
+        for k in np.flatnonzero(trials & self.active):
+            self.status[k] = "diverged"
+            self.notes[k] = f"{what} at env step {self.t}"
+            self.services.progress.say(f"trial seed={self.settings.seeds[k]} diverged: {self.notes[k]}; it is masked")
+        self._diverged_now |= trials & self.active
+        self.active &= ~trials
+
+    def housekeeping(
+        self,
+        policy: Policy,
+        params: Callable[[], np.ndarray],
+        scalars: Mapping[str, np.ndarray],
+        get_state: Callable[[], dict[str, Any]],
+    ) -> None:
+        """Everything between two steps that is not learning: budgets, evaluation, records, checkpoints, signals."""
+        budget = self.settings.budget
+        spent = (
+            self.counts["episode"] >= budget.episodes
+            if budget.episodes is not None
+            else self.counts["step"] >= (self.settings.max_steps or 0)
+        ) & self.active
+        period = self.settings.evaluation.period
+        trained = self.active.copy()
+        due = trained if self.t % period == 0 else spent
+        over = spent | self._diverged_now  # their windows close now, not when the next record is due
+        self._diverged_now = np.zeros_like(spent)
+        if due.any():
+            self._evaluate(policy, params, due)
+        for k in np.flatnonzero(spent):
+            self.status[k] = "done"
+        self.active &= ~spent
+        together = self.t % period == 0 or self.t % self._log_period == 0
+        if together or over.any():
+            self._record(scalars, trained | over if together else over)
+        self._show()
+        signum = self.services.stop()
+        if signum is not None or self.services.checkpoints.due():
+            self.save(get_state)
+        if signum is not None:
+            raise Interrupted(signum)
+
+    def final(self, policy: Policy) -> Scores:
+        """Re-score the best weights on fresh episodes; the last record."""
+        scores = self.evaluator.final(policy)
+        self.services.recorder.write(
+            self.t, {"final/return": scores.returns.mean(axis=1), "final/length": scores.lengths.mean(axis=1)}
+        )
+        return scores
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.envs.close()
+        self.evaluator.close()
+
+    def save(self, get_state: Callable[[], dict[str, Any]]) -> None:
+        """Write a checkpoint of the trials and of their loop."""
+        position = self.services.recorder.sync()
+        episodes = np.array(self.episodes, np.float64).reshape(-1, 4)
+        own = {
+            "t": self.t,
+            "seconds": self.services.seconds(),
+            "position": position,
+            "active": self.active,
+            "counts": self.counts,
+            "status": self.status,
+            "notes": self.notes,
+            "best": {"params": self.best.params, "score": self.best.score, "step": self.best.step},
+            "window": self.window.get_state(),
+            "episodes": episodes,
+            "eval_return": self.eval_return,
+            "envs": self.envs.get_state(),
+        }
+        self.services.checkpoints.save(self.t, {"trials": own, "loop": get_state()})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from the "trials" part of a checkpoint."""
+        self.t, self.active, self.eval_return = state["t"], state["active"], state["eval_return"]
+        self.counts, self.status, self.notes = state["counts"], state["status"], state["notes"]
+        self.best.params, self.best.score, self.best.step = (state["best"][key] for key in ("params", "score", "step"))
+        self.window.set_state(state["window"])
+        self.episodes = [(int(k), int(t), float(r), int(n)) for k, t, r, n in state["episodes"]]
+        self.envs.set_state(state["envs"])
+
+    def _evaluate(self, policy: Policy, params: Callable[[], np.ndarray], trials: np.ndarray) -> None:
+        scores = self.evaluator.periodic(policy, trials)
+        returns = scores.returns.mean(axis=1)
+        self.eval_return = np.where(trials, returns, self.eval_return)
+        self.window.add("eval/return", returns, trials)
+        self.window.add("eval/length", scores.lengths.mean(axis=1), trials)
+        if self.settings.evaluation.selection == "eval":
+            self.best.offer(np.where(trials, returns, np.nan), params, self.counts["step"])
+
+    def _record(self, scalars: Mapping[str, np.ndarray], trials: np.ndarray) -> None:
+        metrics = self.window.flush(trials)
+        for name, values in scalars.items():
+            metrics[f"train/{name}"] = np.where(trials, values, np.nan)
+        if metrics:
+            self.services.recorder.write(self.t, metrics)
+
+    def _show(self) -> None:
+        budget = self.settings.budget
+        if budget.episodes is not None:
+            done = float(self.counts["episode"].mean()) / budget.episodes
+        else:
+            done = self.t / (self.settings.max_steps or 1)
+        self.services.progress.update(done, self.t, self.eval_return)
+
+    def _choose_log_period(self) -> int:
+        steps = self.settings.max_steps
+        if steps is None:
+            steps = (self.settings.budget.episodes or 1) * (self.services.info.max_episode_steps or 1_000)
+        return math.ceil(steps / self.settings.log.points)

@@ -1,0 +1,300 @@
+"""The only file that knows Gymnasium: making environments, checking them, and stepping one per trial.
+
+Each trial has an environment of its own and every episode is reset with its own derived seed, so that nothing is
+shared between trials and an environment's state can be rebuilt from (episode seed, actions since reset).
+There is no autoreset here: an episode that ends is reset by hand, and its last observation is the one that is stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from rlexp import seeding
+from rlexp.settings import EnvSettings, Refusal, refusal
+
+EXTRAS = {
+    "box2d": "box2d",
+    "ale_py": "atari",
+    "ale": "atari",
+    "mujoco": "mujoco",
+    "pygame": "classic-control",
+}
+
+
+@dataclass(frozen=True)
+class EnvInfo:
+    """What an algorithm needs to know of an environment."""
+
+    observation_shape: tuple[int, ...]
+    observation_dtype: str  # "float32", or "uint8" for images
+    num_actions: int
+    max_episode_steps: int | None
+    rgb_array: bool  # can be rendered to pictures
+
+
+def make(settings: EnvSettings, render_mode: str | None = None) -> gym.Env:
+    """Make one environment with the observations and actions that agents expect.
+
+    Observations that are no Box (Discrete, Dict, Tuple, ...) are flattened to one vector, categories one-hot.
+
+    Raises:
+        Refusal: for an unknown id (with near matches), a missing package (with the line that brings it), arguments
+            that the environment does not take, or an action space that is not Discrete.
+    """
+    for module in settings.imports:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise refusal("env.imports", "modules that can be imported", f"{module!r} ({error})") from error
+    if settings.id.startswith("ALE/"):
+        with contextlib.suppress(ImportError):  # without it, gymnasium.make says what is missing
+            gym.register_envs(importlib.import_module("ale_py"))
+    # Only what is asked for: many environments of third parties take no render_mode.
+    options = {"max_episode_steps": settings.max_episode_steps, "render_mode": render_mode}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # an outdated id is refused below, in one sentence
+            env = gym.make(settings.id, disable_env_checker=True, **given, **settings.kwargs)
+    except gym.error.DependencyNotInstalled as error:
+        raise refusal(
+            "env.id",
+            "an environment whose packages are installed",
+            repr(settings.id),
+            _install_line(str(error)),
+        ) from error
+    except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
+        raise _unknown(settings.id, error) from error
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        raise refusal(
+            "env.id",
+            "a Gymnasium id, as in gymnasium.envs.registry, or module:Id",
+            f"{settings.id!r} ({_first_line(error)})",
+        ) from error
+    except TypeError as error:
+        raise refusal(
+            "env.kwargs", f"arguments that {settings.id} takes", f"{settings.kwargs} ({_first_line(error)})"
+        ) from error
+    if not isinstance(env.action_space, gym.spaces.Discrete):
+        space = env.action_space
+        env.close()
+        raise refusal(
+            "env.id",
+            "an environment with a Discrete action space",
+            f"{settings.id!r} with {type(space).__name__} actions ({space})",
+            "The algorithms here choose among numbered actions; use a discrete variant of the environment.",
+        )
+    if not isinstance(env.observation_space, gym.spaces.Box):
+        env = gym.wrappers.FlattenObservation(env)
+    return env
+
+
+def inspect(settings: EnvSettings) -> EnvInfo:
+    """Make the environment once and describe it; raises `Refusal` as `make` does."""
+    env = make(settings)
+    space, actions = env.observation_space, env.action_space
+    assert isinstance(space, gym.spaces.Box) and isinstance(actions, gym.spaces.Discrete)
+    spec = env.spec
+    info = EnvInfo(
+        observation_shape=tuple(space.shape),
+        observation_dtype="uint8" if space.dtype == np.uint8 else "float32",
+        num_actions=int(actions.n),
+        max_episode_steps=spec.max_episode_steps if spec else None,
+        rgb_array="rgb_array" in (env.metadata.get("render_modes") or []),
+    )
+    env.close()
+    return info
+
+
+class TrialEnvs:
+    """N environments, one per trial, advanced in lock-step.
+
+    Attributes:
+        observation: what each trial sees now.  # [N, *shape]
+        episode: how many episodes each trial has finished.  # [N]
+        episode_return, episode_length: of the episode under way.  # [N]
+    """
+
+    def __init__(self, settings: EnvSettings, info: EnvInfo, seeds: Sequence[int]) -> None:
+        self.seeds, n = list(seeds), len(seeds)
+        self._envs = [make(settings) for _ in self.seeds]
+        self._start = [int(env.action_space.start) for env in self._envs]  # type: ignore[attr-defined]
+        self.observation = np.zeros((n, *info.observation_shape), info.observation_dtype)
+        self.episode = np.zeros(n, np.int64)
+        self.episode_return = np.zeros(n)
+        self.episode_length = np.zeros(n, np.int64)
+        self._actions: list[list[int]] = [[] for _ in self.seeds]  # since reset: with the seed, the state
+        for k in range(n):
+            self._reset(k)
+
+    def step(self, actions: np.ndarray, active: np.ndarray) -> Step:
+        """Advance the active trials by one step; an episode that ends is reset at once.
+
+        Args:
+            actions: integers in [0, A).  # [N]
+            active: trials that take part.  # [N]
+        """
+        out = Step.empty(len(self.seeds), self.observation)
+        for k in map(int, np.flatnonzero(active)):
+            action = int(actions[k])
+            obs, reward, terminated, truncated, _ = self._envs[k].step(action + self._start[k])
+            self._actions[k].append(action)
+            self.episode_return[k] += reward
+            self.episode_length[k] += 1
+            out.r_t[k], out.terminated[k], out.truncated[k] = reward, terminated, truncated
+            out.o_t[k] = obs
+            if terminated or truncated:
+                out.finished.append((int(k), float(self.episode_return[k]), int(self.episode_length[k])))
+                self.episode[k] += 1
+                self._reset(k)
+            else:
+                self.observation[k] = obs
+        return out
+
+    def get_state(self) -> dict[str, Any]:
+        """Where every environment stands: episodes and the actions since their resets."""
+        lengths = [len(a) for a in self._actions]
+        return {
+            "episode": self.episode.copy(),
+            "lengths": np.array(lengths),
+            "actions": np.array([a for trial in self._actions for a in trial], np.int32),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Bring every environment to where `get_state` was taken, by playing the actions again."""
+        ends = np.cumsum(state["lengths"])
+        for k in range(len(self.seeds)):
+            self.episode[k] = state["episode"][k]
+            self._reset(k)
+            for action in state["actions"][ends[k] - state["lengths"][k] : ends[k]]:
+                obs, reward, _, _, _ = self._envs[k].step(int(action) + self._start[k])
+                self._actions[k].append(int(action))
+                self.episode_return[k] += reward
+                self.episode_length[k] += 1
+                self.observation[k] = obs
+
+    def close(self) -> None:
+        """Close all environments."""
+        for env in self._envs:
+            env.close()
+
+    def _reset(self, k: int) -> None:
+        obs, _ = self._envs[k].reset(seed=seeding.episode_seed(self.seeds[k], int(self.episode[k])))
+        self.observation[k] = obs
+        self.episode_return[k] = self.episode_length[k] = 0
+        self._actions[k] = []
+
+
+@dataclass
+class Step:
+    """One lock-step: what trials that took no part have here is zero."""
+
+    r_t: np.ndarray  # [N]
+    terminated: np.ndarray  # [N]
+    truncated: np.ndarray  # [N]
+    o_t: np.ndarray  # [N, *shape], the last observation of an episode that ended, not the first of the next
+    finished: list[tuple[int, float, int]]  # (trial, return, length)
+
+    @classmethod
+    def empty(cls, n: int, observation: np.ndarray) -> Step:
+        """A step in which nothing has happened yet."""
+        return cls(np.zeros(n, np.float32), np.zeros(n, bool), np.zeros(n, bool), np.zeros_like(observation), [])
+
+
+class EpisodePlayer:
+    """Plays whole episodes with given reset seeds, E at a time in each of N trials, all in lock-step.
+
+    Args:
+        settings: the environment.
+        info: its description.
+        trials: N.
+        width: E, how many episodes of one trial are played side by side.
+        max_steps: an episode is cut here.
+    """
+
+    def __init__(self, settings: EnvSettings, info: EnvInfo, trials: int, width: int, max_steps: int) -> None:
+        self._envs = [[make(settings) for _ in range(width)] for _ in range(trials)]
+        self._start = int(self._envs[0][0].action_space.start)  # type: ignore[attr-defined]
+        self._observation = np.zeros((trials, width, *info.observation_shape), info.observation_dtype)
+        self._max_steps = max_steps
+
+    def play(
+        self, act: Callable[[np.ndarray], np.ndarray], seeds: Sequence[int], trials: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Play one episode per seed (at most E of them) in each chosen trial.
+
+        Args:
+            act: observations [N, E, *shape] -> actions [N, E].
+            seeds: reset seeds, the same for every trial.
+            trials: which trials play.  # [N] bool
+
+        Returns:
+            Returns and lengths; NaN and 0 for trials that do not play.  # [N, len(seeds)], [N, len(seeds)]
+        """
+        n, e = len(self._envs), len(seeds)
+        returns, lengths = np.full((n, e), np.nan), np.zeros((n, e), np.int64)
+        running = [(k, i) for k in np.flatnonzero(trials) for i in range(e)]
+        for k, i in running:
+            self._observation[k, i], _ = self._envs[k][i].reset(seed=seeds[i])
+            returns[k, i] = 0.0
+        for _ in range(self._max_steps):
+            if not running:
+                break
+            actions = act(self._observation)
+            alive = []
+            for k, i in running:
+                obs, reward, terminated, truncated, _ = self._envs[k][i].step(int(actions[k, i]) + self._start)
+                returns[k, i] += reward
+                lengths[k, i] += 1
+                self._observation[k, i] = obs
+                if not (terminated or truncated):
+                    alive.append((k, i))
+            running = alive
+        return returns, lengths
+
+    def close(self) -> None:
+        """Close all environments."""
+        for row in self._envs:
+            for env in row:
+                env.close()
+
+
+def _unknown(env_id: str, error: Exception) -> Refusal:
+    name = env_id.rsplit(":", 1)[-1]
+    if isinstance(error, gym.error.NamespaceNotFound) and name.startswith("ALE/"):
+        return refusal(
+            "env.id",
+            "an environment whose packages are installed",
+            repr(env_id),
+            "pip install 'rlexp[atari]' brings it.",
+        )
+    known = [i for i in gym.registry if "/" not in i or "/" in name]
+    lower = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
+    hint = (
+        f"Did you mean {' or '.join(lower[m] for m in near)}?"
+        if near
+        else "List them: python -c 'import gymnasium; gymnasium.pprint_registry()'"
+    )
+    return refusal("env.id", "a Gymnasium id", f"{env_id!r}, which is not registered or out of date", hint)
+
+
+def _install_line(error: str) -> str:
+    for word, extra in EXTRAS.items():
+        if word in error.lower():
+            ours = extra in ("box2d", "atari")
+            return f"pip install '{'rlexp' if ours else 'gymnasium'}[{extra}]' brings it."
+    return error.splitlines()[0]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

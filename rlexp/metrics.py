@@ -1,0 +1,109 @@
+"""What is measured, what each name means, and the record of it: metrics.jsonl, the source of truth.
+
+A record is one line: {"step": env steps of a trial, "time": unix seconds, "metrics": {name: [number or null, ...]}},
+with one number a trial. Nothing is averaged over trials here. But for "time", the lines of a job depend on its
+configuration alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+METRICS = {
+    "train/return": "sum of rewards of an exploring training episode, mean over those since the record before",
+    "train/length": "env steps of a training episode, mean as for train/return",
+    "train/loss": "loss of an update (mean over its batch), mean over the updates since the last record",
+    "train/q_mean": "Q(o_tm1, a_tm1), mean over the batch and the updates since the last record",
+    "train/grad_norm": "global norm of a trial's gradient before clipping, mean over the updates since the last record",
+    "train/epsilon": "probability of a random action, at the record's step",
+    "train/lr": "learning rate, at the record's step",
+    "eval/return": "sum of rewards of a greedy episode, mean over evaluation.num_episodes paired episodes",
+    "eval/length": "env steps of a greedy episode, mean as for eval/return",
+    "final/return": "sum of rewards of a greedy episode with the best weights, mean over final_episodes fresh episodes",
+    "final/length": "env steps of a greedy episode with the best weights, mean as for final/return",
+    "time/steps_per_second": "env steps of all trials together per second since the last record (in MLflow only)",
+}
+
+
+class Window:
+    """Means per metric and trial over the time between two records."""
+
+    def __init__(self, num_trials: int) -> None:
+        self._n = num_trials
+        self._sum: dict[str, np.ndarray] = {}
+        self._count: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
+        """Add one value for each chosen trial: values [N], trials [N] bool."""
+        if name not in self._sum:
+            self._sum[name], self._count[name] = np.zeros(self._n), np.zeros(self._n, np.int64)
+        self._sum[name] += np.where(trials, values, 0.0)
+        self._count[name] += trials
+
+    def flush(self, trials: np.ndarray) -> dict[str, np.ndarray]:
+        """The means of the chosen trials [N] bool, which start anew; the other trials' go on.
+
+        Returns:
+            name -> [N], NaN for a trial that is not chosen or had no value; no entry where all are NaN.
+        """
+        out = {}
+        for name in sorted(self._sum):
+            total, count = self._sum[name], self._count[name]
+            has = trials & (count > 0)
+            if has.any():
+                out[name] = np.where(has, total / np.maximum(count, 1), np.nan)
+            total[trials], count[trials] = 0.0, 0
+        return out
+
+    def get_state(self) -> dict[str, Any]:
+        """Sums and counts under way."""
+        return {"sum": self._sum, "count": self._count}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Put back what `get_state` returned."""
+        self._sum, self._count = dict(state.get("sum", {})), dict(state.get("count", {}))
+
+
+class Recorder:
+    """Appends records to a metrics.jsonl.
+
+    Args:
+        path: the file; it is cut to `position` bytes, so that what an interrupted run wrote after its last
+            checkpoint is written again and not twice.
+        position: 0 for a new run.
+    """
+
+    def __init__(self, path: Path, position: int = 0) -> None:
+        self._file = path.open("ab")
+        self._file.truncate(position)
+        self._file.seek(position)
+
+    def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
+        """Write one record: name -> [N]; what is not finite becomes null."""
+        values = {name: [_number(v) for v in array] for name, array in metrics.items()}
+        line = json.dumps({"step": int(step), "time": round(time.time(), 3), "metrics": values})
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+
+    def sync(self) -> int:
+        """Bring everything to the disk; the number of bytes written."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _number(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

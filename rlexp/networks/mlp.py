@@ -1,0 +1,46 @@
+"""Multilayer perceptron: observation -> one value per action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from rlexp.settings import NetworkSettings, refusal
+
+
+def build(observation_shape: Sequence[int], num_actions: int, network: NetworkSettings) -> keras.Model:
+    """A dense network; observations of more than one axis are flattened.
+
+    Args:
+        observation_shape: shape of one observation.
+        num_actions: A, the number of outputs.
+        network: `hidden_units`, `activation`.
+
+    Returns:
+        Model [B, *observation_shape] -> Q-values [B, A].
+    """
+    check_options(network, ())
+    inputs, hidden = body(observation_shape, network)
+    return keras.Model(inputs, keras.layers.Dense(num_actions, name="q_values")(hidden), name="mlp")
+
+
+def body(observation_shape: Sequence[int], network: NetworkSettings) -> tuple[Any, Any]:
+    """Input and last hidden layer of the perceptron."""
+    inputs = hidden = keras.layers.Input(tuple(observation_shape), name="observation")
+    if len(observation_shape) != 1:
+        hidden = keras.layers.Flatten()(hidden)
+    for units in network.hidden_units:
+        hidden = keras.layers.Dense(units, activation=network.activation)(hidden)
+    return inputs, hidden
+
+
+def check_options(network: NetworkSettings, known: Sequence[str]) -> None:
+    """Refuse options that this network does not read."""
+    for key in network.options:
+        if key not in known:
+            raise refusal(
+                f"network.options.{key}", f"an option of network {network.name}", "an unknown one",
+                f"It reads {', '.join(known)}." if known else "It reads none.",
+            )  # fmt: skip

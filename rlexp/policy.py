@@ -1,0 +1,154 @@
+"""Trained policies, loaded from where a job left them: observation -> action.
+
+    policy = rlexp.load_policy("outputs/default/dueling_ddqn-cartpole-0123abcd")
+    env = policy.make_env()
+    action = policy(observation)
+
+Loading cannot run code: `.keras` files are opened in safe mode, configurations are plain YAML.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlexp import registry, seeding
+from rlexp.settings import Refusal, Settings, build, refusal
+
+
+class Policy:
+    """A greedy policy of one trial.
+
+    Call it with one observation of the environment (returns an int) or with a batch of them (returns an array).
+
+    Attributes:
+        settings: of the job it comes from.
+        seed: of the trial.
+        model: the Keras model, or None for policies without weights.
+    """
+
+    def __init__(self, settings: Settings, seed: int, model: Any) -> None:
+        from rlexp.envs import adapter
+
+        self.settings, self.seed, self.model = settings, seed, model
+        env = adapter.make(settings.env)
+        self._shape = env.observation_space.shape or ()
+        self._raw_space = env.unwrapped.observation_space
+        self._start = int(env.action_space.start)  # type: ignore[attr-defined]
+        num_actions = int(env.action_space.n)  # type: ignore[attr-defined]
+        env.close()
+        self._choose = self._with_model(model) if model is not None else self._without_model(num_actions)
+
+    def __call__(self, observation: Any) -> Any:
+        """The action for one observation, or the actions [B] for a batch [B, ...]."""
+        if not isinstance(observation, np.ndarray) or np.ndim(observation) < len(self._shape):
+            observation = self._flatten(observation)
+        observation = np.asarray(observation, np.float32)
+        single = observation.ndim == len(self._shape)
+        actions = self._choose(observation[None] if single else observation) + self._start
+        return int(actions[0]) if single else actions
+
+    def make_env(self, render_mode: str | None = None) -> Any:
+        """A fresh environment as the policy was trained on."""
+        from rlexp.envs import adapter
+
+        return adapter.make(self.settings.env, render_mode)
+
+    def _flatten(self, observation: Any) -> Any:
+        from gymnasium import spaces
+
+        return observation if isinstance(self._raw_space, spaces.Box) else spaces.flatten(self._raw_space, observation)
+
+    def _without_model(self, num_actions: int) -> Callable[[np.ndarray], np.ndarray]:
+        agent = registry.load(registry.algo(self.settings.algo.name).target)(self.settings.algo, num_actions)
+        draw = seeding.generator(self.seed, "evaluate", 0)
+        return lambda observation: agent.act(observation, draw.random(len(observation), np.float32))
+
+    def _with_model(self, model: Any) -> Callable[[np.ndarray], np.ndarray]:
+        import tensorflow as tf
+
+        shape = [None, *self._shape]
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
+        def best(observation: tf.Tensor) -> tf.Tensor:
+            return tf.argmax(model(observation), axis=-1, output_type=tf.int32)
+
+        return lambda observation: best(tf.constant(observation)).numpy()
+
+
+def load_policy(source: Any, *, seed: int | None = None, tracking_uri: str | None = None) -> Policy:
+    """Load a trained policy.
+
+    Args:
+        source: a job folder, one of its `trials/<seed>` folders, a `best.keras` in one, or an MLflow run
+            (its id, `runs:/<id>`, or `runs:/<id>/<anything>`), of a job or of a trial.
+        seed: which trial of a job folder; default: the one with the highest final return. (Of an MLflow
+            run: give the trial's run.)
+        tracking_uri: where an MLflow run lives; default MLFLOW_TRACKING_URI, else outputs/mlflow.db.
+
+    Raises:
+        Refusal: where there is no such policy.
+    """
+    path = Path(str(source)).expanduser()
+    if not path.exists():
+        from rlexp.trackers.mlflow import fetch_job
+
+        path = fetch_job(str(source), tracking_uri)
+    if path.suffix == ".keras":
+        path = path.parent
+    if (path.parent.name, (path.parent.parent / "config.yaml").is_file()) == ("trials", True):
+        path, seed = path.parent.parent, int(path.name)
+    if not (path / "config.yaml").is_file():
+        raise refusal(
+            "source",
+            "a job folder, a trial in one, or an MLflow run",
+            str(source),
+            "List them: ls outputs/*/",
+        )
+    settings = load_settings(path)
+    if seed is None:
+        seed = _best_seed(path, settings)
+    if seed not in settings.seeds:
+        raise refusal("seed", f"one of {settings.seeds}", str(seed))
+    return Policy(settings, seed, _load_model(path / "trials" / str(seed) / "best.keras", settings))
+
+
+def load_settings(folder: Path) -> Settings:
+    """The settings of a job folder, from its config.yaml."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        return build(OmegaConf.load(folder / "config.yaml"))  # type: ignore[arg-type]
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise refusal(str(folder / "config.yaml"), "a job's configuration", str(error).splitlines()[0]) from error
+
+
+def _best_seed(folder: Path, settings: Settings) -> int:
+    try:
+        return int(json.loads((folder / "summary.json").read_text())["best_seed"])
+    except (OSError, ValueError, KeyError):
+        return settings.seed  # no trial has been scored yet
+
+
+def _load_model(path: Path, settings: Settings) -> Any:
+    if registry.algo(settings.algo.name).family == "fixed":
+        return None
+    if not path.is_file():
+        raise refusal(
+            "source", "a trained trial", f"{path}, which does not exist", "The job may not have finished yet."
+        )
+    from rlexp.backend import prepare
+
+    prepare("auto")
+    import keras
+
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise Refusal(f"{path}: expected a Keras model that loads in safe mode, received: {error}") from error

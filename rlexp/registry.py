@@ -1,0 +1,91 @@
+"""The one map from names to code. A name is the YAML's `name`, its file stem and the key here, always.
+
+Nothing is imported until it is built, so that a refused configuration costs no TensorFlow. Other packages
+add to the map through the entry-point groups `rlexp.algos` and `rlexp.networks`; their objects are the same
+`Algo` and `Network` records.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from rlexp import settings
+
+
+@dataclass(frozen=True)
+class Algo:
+    """One algorithm: the loop that runs it, the schema of its YAML, and where its class is."""
+
+    family: str  # "replay": learns from a replay ring | "fixed": nothing to learn
+    schema: type
+    target: str  # "module:Class"
+
+
+@dataclass(frozen=True)
+class Network:
+    """One Keras model factory: `build(observation_shape, num_actions, network_settings) -> keras.Model`."""
+
+    target: str  # "module:function"
+    convolutional: bool = False  # compiled without XLA: see engines/lanes.py
+
+
+ALGOS: dict[str, Algo] = {
+    "random": Algo("fixed", settings.RandomSettings, "rlexp.algos.random:Random"),
+    "angle_policy": Algo("fixed", settings.AnglePolicySettings, "rlexp.algos.angle_policy:AnglePolicy"),
+    "dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
+    "fixed_dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
+    "ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "dueling_dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
+    "dueling_ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+}
+
+NETWORKS: dict[str, Network] = {
+    "mlp": Network("rlexp.networks.mlp:build"),
+    "dueling": Network("rlexp.networks.dueling:build"),
+    "cnn": Network("rlexp.networks.cnn:build", convolutional=True),
+}
+
+
+def algo(name: str) -> Algo:
+    """The registered algorithm `name`; raises `Refusal` with near matches for an unknown one."""
+    return _find("algo.name", name, ALGOS, "rlexp.algos")
+
+
+def network(name: str) -> Network:
+    """The registered network `name`, or the factory that `name` itself points to as "module:function"."""
+    if ":" in name:
+        return Network(name)
+    return _find("network.name", name, NETWORKS, "rlexp.networks")
+
+
+def load(target: str) -> Callable[..., Any]:
+    """Import the object that "module:attribute" names; raises `Refusal` where there is none."""
+    module, _, attribute = target.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise settings.refusal(
+            target, "an importable 'module:attribute'", str(error), "Is its package installed here?"
+        ) from error
+    return found
+
+
+def configured(group: str) -> list[str]:
+    """Names of the YAML files of one group, e.g. `configured("env")`."""
+    root = settings.conf_dir() / group
+    return sorted(str(Path(p).relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
+
+
+def _find(where: str, name: str, table: Mapping[str, Any], group: str) -> Any:
+    if name in table:
+        return table[name]
+    others = {point.name: point for point in entry_points(group=group)}
+    if name in others:
+        return others[name].load()
+    known = sorted({*table, *others})
+    raise settings.refusal(where, f"one of {', '.join(known)}", repr(name), settings.did_you_mean(name, known))

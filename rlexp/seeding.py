@@ -1,0 +1,80 @@
+"""Randomness is data: every random number of a trial comes from its seed, drawn on the host, in this module.
+
+Numbers have random access. Row `i` of a stream is a pure function of (seed, stream, i): blocks of rows are made by
+a PCG64 generator whose SeedSequence is spawned from the trial's seed by (stream, block). So a trial's numbers
+depend neither on the other trials nor on how often it was asked before, and a checkpoint needs no generator
+state: the trial's counters say where it is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+STREAMS = {"weights": 0, "episode": 1, "act": 2, "replay": 3, "evaluate": 4, "report": 5}
+BLOCK = 256  # rows made together: making a generator costs about as much as 10,000 numbers
+
+
+def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
+    """A generator of its own for (seed, stream, key), independent of all others."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(STREAMS[stream], *key))))
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """The seed with which a trial's `episode`-th training episode (from 0) is reset: 0 <= seed < 2**31."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(STREAMS["episode"], episode))
+    return int(sequence.generate_state(1)[0] >> 1)
+
+
+class Uniforms:
+    """Uniform numbers in [0, 1), one stream a trial, with random access by row.
+
+    Args:
+        seeds: the trials' seeds.  # [N]
+        stream: a key of STREAMS.
+        width: numbers in a row.
+    """
+
+    def __init__(self, seeds: Sequence[int], stream: str, width: int) -> None:
+        self._seeds, self._stream, self._width = list(seeds), stream, width
+        self._block = np.full(len(self._seeds), -1)  # [N]
+        self._rows = np.empty((len(self._seeds), BLOCK, width), np.float32)
+        self._trials = np.arange(len(self._seeds))
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        """Row `index[k]` of trial k.
+
+        Args:
+            index: which row of each trial's stream, >= 0.  # [N]
+
+        Returns:
+            float32 numbers.  # [N, width]
+        """
+        block, row = index // BLOCK, index % BLOCK
+        if (block != self._block).any():
+            for k in np.flatnonzero(block != self._block):
+                draw = generator(self._seeds[k], self._stream, int(block[k]))
+                self._rows[k] = draw.random((BLOCK, self._width), np.float32)
+            self._block = block
+        return self._rows[self._trials, row]
+
+
+def with_keras_seed(seed: int, build: Callable[[], Any]) -> Any:
+    """Call `build` (which makes a Keras model) with the initialisers seeded by the trial's seed alone.
+
+    Keras initialisers draw from Python's, NumPy's and TensorFlow's global generators; Python's and NumPy's states are
+    put back afterwards, TensorFlow's is used nowhere else.
+    """
+    import keras
+
+    before_python, before_numpy = random.getstate(), np.random.get_state()
+    sequence = np.random.SeedSequence(seed, spawn_key=(STREAMS["weights"],))
+    keras.utils.set_random_seed(int(sequence.generate_state(1)[0]))
+    try:
+        return build()
+    finally:
+        random.setstate(before_python)
+        np.random.set_state(before_numpy)

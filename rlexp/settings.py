@@ -1,0 +1,484 @@
+"""The schema of a configuration: types, ranges, one line a field; and the refusal of what does not fit.
+
+Values and defaults that a user reads stand in `conf/*.yaml`; here stands what may be written there.
+Nothing in this module imports TensorFlow, MLflow or Gymnasium.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from rlexp import __version__, schedules
+
+
+class Refusal(ValueError):
+    """A configuration that cannot run. The message says what was expected, what was received, what to do."""
+
+
+def refusal(where: str, expected: str, received: str, fix: str = "") -> Refusal:
+    """Build a `Refusal` of one line, or two where there is something to do."""
+    return Refusal(f"{where}: expected {expected}, received {received}." + (f"\n{fix}" if fix else ""))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """'Did you mean ...?' for near matches of a misspelt name, else an empty string."""
+    known = list(known)
+    lower = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(lower[n] for n in near)}?" if near else ""
+
+
+def opt(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] = (),
+    scalar: bool = False,
+) -> Any:
+    """A dataclass field: its default, its one line of help, and what it may hold.
+
+    `low` and `high` are inclusive, `above` is exclusive; `scalar` marks a number that may be a schedule,
+    whose initial and final values must lie in that range.
+    """
+    metadata = {"help": help, "low": low, "high": high, "above": above, "choices": choices, "scalar": scalar}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class RandomSettings:
+    """Uniformly random actions."""
+
+    name: str = opt("random", "registry key")
+
+
+@dataclass
+class AnglePolicySettings:
+    """The chapter's hard-coded policy."""
+
+    name: str = opt("angle_policy", "registry key")
+    observation_index: int = opt(2, "which number of the observation is the angle", low=0)
+    threshold: float = opt(0.0, "action 0 below it, action 1 otherwise (radians on CartPole)")
+
+
+@dataclass
+class OptimizerSettings:
+    """Optimiser of the DQN family; hyper-parameter names are Keras'."""
+
+    name: str = opt("adam", "optimiser", choices=("sgd", "rmsprop", "adam", "nadam"))
+    lr: Any = opt(1e-3, "learning rate, a number or a schedule", above=0, scalar=True)
+    clip_norm: float | None = opt(10.0, "largest global gradient norm of a trial; null: no clipping", above=0)
+    options: dict[str, Any] = opt({}, "further hyper-parameters by their Keras names")
+
+
+@dataclass
+class DQNSettings:
+    """DQN, fixed targets, double DQN, and their dueling variants."""
+
+    name: str = opt("dqn", "registry key")
+    gamma: Any = opt(0.99, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
+    epsilon: Any = opt(0.1, "probability of a random action, a number or a schedule", low=0, high=1, scalar=True)
+    optimizer: OptimizerSettings = opt(OptimizerSettings, "optimiser")
+    loss: str = opt("huber", "loss of the TD error", choices=("mse", "huber"))
+    replay_size: int = opt(50_000, "transitions in the replay ring", low=1)
+    batch_size: int = opt(64, "transitions per update", low=1)
+    learn_unit: str = opt("step", "what learn_start and learn_period count", choices=("step", "episode"))
+    learn_start: int = opt(1_000, "nothing is learned up to this count", low=0)
+    learn_period: int = opt(2, "one learning phase every so many", low=1)
+    n_step: int = opt(1, "most steps that one target sums rewards over", low=1, high=1_000)
+    num_updates: int = opt(1, "updates per learning phase", low=1)
+    target: str = opt("hard", "target network", choices=("none", "hard", "soft"))
+    target_period: int = opt(256, "hard: copied every so many target_unit", low=1)
+    target_unit: str = opt("update", "what target_period counts", choices=("update", "step", "episode"))
+    tau: Any = opt(0.01, "soft: weight of the online network per update", above=0, high=1, scalar=True)
+    truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
+
+
+@dataclass
+class EnvSettings:
+    """A Gymnasium environment."""
+
+    name: str = opt("cartpole", "name in folder names and reports")
+    id: str = opt("CartPole-v1", "Gymnasium id, or module:Id")
+    kwargs: dict[str, Any] = opt({}, "arguments of gymnasium.make")
+    max_episode_steps: int | None = opt(None, "limit of an episode; null: the environment's own", low=1)
+    imports: list[str] = opt([], "modules to import first")
+    default_steps: int = opt(50_000, "env steps per trial where no budget is given", low=1)
+
+
+@dataclass
+class NetworkSettings:
+    """A Keras model for one trial."""
+
+    name: str = opt("mlp", "registry key, or module:function of your own")
+    hidden_units: list[int] = opt([120, 84], "units of the hidden layers", low=1)
+    activation: str = opt("relu", "Keras name of the hidden activation")
+    options: dict[str, Any] = opt({}, "further options of this network")
+
+
+@dataclass
+class TrackingSettings:
+    """Where results are sent besides the job's folder."""
+
+    name: str = opt("mlflow", "tracker", choices=("mlflow", "files"))
+    uri: str | None = opt(None, "tracking URI; null: MLFLOW_TRACKING_URI, else SQLite in output_dir")
+    timeout: float = opt(60.0, "seconds to wait at the end for delivery", low=0)
+
+
+@dataclass
+class BudgetSettings:
+    """How long each trial trains, exactly."""
+
+    steps: int | None = opt(None, "env steps per trial", low=1)
+    episodes: int | None = opt(None, "episodes per trial", low=1)
+
+
+@dataclass
+class EvaluationSettings:
+    """Greedy evaluation on fixed seeds, and the choice of the best weights."""
+
+    num_episodes: int = opt(20, "episodes per evaluation and trial", low=1)
+    period: int = opt(1_000, "env steps of a trial between evaluations", low=1)
+    seed: int = opt(100_000, "evaluation episode i is reset with seed + i", low=0, high=2**31)
+    final_episodes: int = opt(100, "fresh episodes that re-score the best weights", low=1)
+    final_seed: int = opt(200_000, "final episode i is reset with final_seed + i", low=0, high=2**31)
+    selection: str = opt("eval", "what chooses the best weights", choices=("eval", "train_episode"))
+    max_steps: int = opt(10_000, "an evaluation episode without a limit of its own is cut here", low=1)
+
+
+@dataclass
+class LogSettings:
+    """How finely training is recorded."""
+
+    points: int = opt(250, "records per job in metrics.jsonl, about", low=1, high=2_000)
+
+
+@dataclass
+class CheckpointSettings:
+    """When to write checkpoints, and how many to keep."""
+
+    every: float = opt(60.0, "seconds between checkpoints", low=0)
+    keep: int = opt(2, "checkpoints kept", low=1)
+
+
+@dataclass
+class AnimationSettings:
+    """The picture of the best trial at the end."""
+
+    enabled: bool = opt(True, "animate the best trial")
+    max_steps: int = opt(500, "env steps shown", low=1)
+
+
+@dataclass
+class Settings:
+    """One job: what `python -m rlexp` runs."""
+
+    algo: Any = opt(DQNSettings, "algorithm")
+    env: EnvSettings = opt(EnvSettings, "environment")
+    network: NetworkSettings = opt(NetworkSettings, "network")
+    tracking: TrackingSettings = opt(TrackingSettings, "tracker")
+    trials: int = opt(5, "seeds run together", low=1, high=100_000)
+    seed: int = opt(0, "trial k uses seed + k", low=0, high=2**32 - 1)
+    study: str = opt("default", "MLflow experiment and folder")
+    engine: str = opt("auto", "what advances the trials", choices=("auto", "host", "fused"))
+    device: str = opt("auto", "where tensors live", choices=("auto", "cpu", "gpu"))
+    output_dir: str = opt("outputs", "where job folders live")
+    exact_trials: bool = opt(True, "pad so that a trial does not depend on how many run beside it")
+    rerun: bool = opt(False, "start afresh where there is something to skip or to resume")
+    budget: BudgetSettings = opt(BudgetSettings, "length of training")
+    evaluation: EvaluationSettings = opt(EvaluationSettings, "evaluation")
+    log: LogSettings = opt(LogSettings, "records")
+    checkpoint: CheckpointSettings = opt(CheckpointSettings, "checkpoints")
+    animation: AnimationSettings = opt(AnimationSettings, "animation")
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the trials: [seed, seed + 1, ...]."""
+        return list(range(self.seed, self.seed + self.trials))
+
+    @property
+    def max_steps(self) -> int | None:
+        """Env steps per trial, or None where the budget counts episodes."""
+        if self.budget.episodes is not None:
+            return None
+        return self.budget.steps or self.env.default_steps
+
+    @property
+    def group_id(self) -> str:
+        """Hash of everything that can move a curve but for the seeds: the same for replications."""
+        curve = dataclasses.asdict(self)
+        for elsewhere in (
+            "study",
+            "output_dir",
+            "tracking",
+            "rerun",
+            "checkpoint",
+            "animation",
+            "trials",
+            "seed",
+        ):
+            del curve[elsewhere]
+        curve["budget"] = {"steps": self.max_steps, "episodes": self.budget.episodes}
+        del curve["env"]["default_steps"]
+        return _digest({"version": __version__, **curve})
+
+    @property
+    def config_id(self) -> str:
+        """Hash of everything that can move a curve: it names the job's folder."""
+        return _digest({"group": self.group_id, "seeds": [self.seed, self.trials]})
+
+    @property
+    def job_name(self) -> str:
+        """`<algo>-<env>-<config_id>`."""
+        return f"{self.algo.name}-{self.env.name}-{self.config_id}"
+
+    @property
+    def folder(self) -> Path:
+        """Absolute path of the job's folder."""
+        return Path(self.output_dir).expanduser().resolve() / self.study / self.job_name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested mapping, as written to the job's config.yaml."""
+        return dataclasses.asdict(self)
+
+
+def conf_dir() -> Path:
+    """The shipped configuration: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def build(config: DictConfig | Mapping[str, Any]) -> Settings:
+    """Check a composed configuration and turn it into `Settings`.
+
+    Args:
+        config: the composed mapping; a `hydra` node in it is ignored.
+
+    Raises:
+        Refusal: at the first unknown key, wrong type, value out of range, or contradiction.
+    """
+    from rlexp import registry
+
+    if not isinstance(config, DictConfig):
+        config = OmegaConf.create(dict(config))
+    try:
+        raw = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise Refusal(explain(error)) from error
+    assert isinstance(raw, dict)
+    raw.pop("hydra", None)
+    algo = raw.get("algo")
+    if not isinstance(algo, dict) or "name" not in algo:
+        raise refusal("algo", "a mapping with a name, as in conf/algo/", repr(algo), "For example: algo=dueling_ddqn")
+    schema = registry.algo(str(algo["name"])).schema
+    settings = _typed(Settings, {**{str(key): value for key, value in raw.items()}, "algo": {}}, "")
+    settings.algo = _typed(schema, algo, "algo")
+    _rename_env(settings.env)
+    _check_ranges(settings, "")
+    _check_names(settings)
+    _check_contradictions(settings)
+    return settings
+
+
+def explain(error: Exception) -> str:
+    """The one or two lines that a user can act on, from a Hydra or OmegaConf error about an override."""
+    text = str(error).strip()
+    unknown = re.search(r"Could not override '(?P<key>[^']+)'", text)
+    if unknown and ("To append to your" in text or "No match in the defaults list" in text):
+        return unknown_key(unknown["key"].split("@")[0])
+    missing = re.search(r"Could not (?:find|load) '(?P<group>\w+)/(?P<name>[^']+)'", text)
+    if missing:
+        return str(unknown_choice(missing["group"], missing["name"]))
+    sweep = re.search(r"Ambiguous value for argument '(?P<key>[^=]+)=(?P<value>[^']+)'", text)
+    if sweep:
+        key, values = sweep["key"], sweep["value"]
+        several = f"Several jobs: python -m rlexp -m {key}={values}   A list: '{key}=[{values}]'"
+        return str(refusal(key, "one value", values, several))
+    wrong = re.search(r"Value '(?P<value>.*)' of type '.*' could not be converted to (?P<type>\w+)", text)
+    if wrong:
+        return str(
+            refusal(
+                str(getattr(error, "full_key", "")),
+                _TYPE_WORDS.get(wrong["type"], wrong["type"]),
+                repr(wrong["value"]),
+            )
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("object_type")]
+    return "\n".join(lines[:2])
+
+
+_TYPE_WORDS = {
+    "Integer": "a whole number",
+    "Float": "a number",
+    "Boolean": "true or false",
+    "String": "a text",
+}
+
+
+def unknown_choice(group: str, name: str) -> Refusal:
+    """The refusal of a name that a configuration group does not have."""
+    from rlexp.registry import configured
+
+    known = configured(group)
+    return refusal(group, f"one of {', '.join(known)}", repr(name), did_you_mean(name, known))
+
+
+def unknown_key(key: str) -> str:
+    """The line for a key that no schema knows, with near matches."""
+    known = sorted(set(_known_keys(Settings, "")))
+    leaf = {k.rsplit(".", 1)[-1]: k for k in known}
+    near = did_you_mean(key, known) or did_you_mean(key.rsplit(".", 1)[-1], leaf)
+    near = near or "See them all: python -m rlexp --cfg job"
+    return f"{key}: expected a key of the configuration, received an unknown one.\n{near}"
+
+
+def _known_keys(schema: type, prefix: str) -> Iterable[str]:
+    for f in dataclasses.fields(schema):
+        yield prefix + f.name
+        inner = f.default_factory if f.default_factory is not MISSING else None
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            yield from _known_keys(inner, f"{prefix}{f.name}.")
+
+
+def _typed(schema: type, values: Mapping[str, Any], where: str) -> Any:
+    """Merge values into a dataclass schema; a wrong type or an unknown key is a Refusal."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
+        return OmegaConf.to_object(merged)
+    except ConfigKeyError as error:
+        raise Refusal(unknown_key(".".join(filter(None, [where, str(error.full_key)])))) from error
+    except OmegaConfBaseException as error:
+        error.full_key = ".".join(filter(None, [where, str(error.full_key or "")]))
+        text = explain(error)
+        if not error.full_key or error.full_key in text:
+            raise Refusal(text) from error
+        raise refusal(error.full_key, "a value that its schema allows", text.splitlines()[0]) from error
+
+
+def _check_ranges(node: Any, prefix: str) -> None:
+    for f in dataclasses.fields(node):
+        value, where, rule = getattr(node, f.name), prefix + f.name, f.metadata
+        if dataclasses.is_dataclass(value):
+            _check_ranges(value, f"{where}.")
+            continue
+        if not rule or value is None:
+            continue
+        if rule["choices"] and value not in rule["choices"]:
+            raise refusal(
+                where,
+                f"one of {', '.join(rule['choices'])}",
+                repr(value),
+                did_you_mean(str(value), rule["choices"]),
+            )
+        if rule["scalar"]:
+            try:
+                schedules.parse(value, where)
+            except ValueError as error:
+                raise Refusal(str(error)) from error
+            if isinstance(value, Mapping):  # what a schedule tends to may be the excluded limit itself
+                _check_number(
+                    f"{where}.final",
+                    value.get("final"),
+                    {**rule, "low": rule["low"] if rule["above"] is None else rule["above"], "above": None},
+                )
+                where, value = f"{where}.initial", value["initial"]
+            numbers = [(where, value)]
+        elif isinstance(value, list):
+            numbers = [(where, v) for v in value]
+        else:
+            numbers = [(where, value)]
+        for name, number in numbers:
+            _check_number(name, number, rule)
+
+
+def _check_number(where: str, number: Any, rule: Mapping[str, Any]) -> None:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return
+    low, high, above = rule["low"], rule["high"], rule["above"]
+    bad = not math.isfinite(number) or (
+        (low is not None and number < low)
+        or (high is not None and number > high)
+        or (above is not None and number <= above)
+    )
+    if bad:
+        parts = [
+            f">= {low}" if low is not None else "",
+            f"> {above}" if above is not None else "",
+            f"<= {high}" if high is not None else "",
+        ]
+        limits = " and ".join(p for p in parts if p)
+        raise refusal(where, f"a number {limits}" if limits else "a finite number", f"{number}")
+
+
+def _rename_env(env: EnvSettings) -> None:
+    """`env.id=` on top of a named environment: the name follows the id."""
+    shipped = conf_dir() / "env" / f"{env.name}.yaml"
+    if shipped.is_file() and OmegaConf.select(OmegaConf.load(shipped), "id") != env.id:
+        env.name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", env.id).strip("-.+_") or "env"
+
+
+_PATH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+def _check_names(settings: Settings) -> None:
+    """Names become folders: they may not leave the output folder."""
+    for where, name in (
+        ("study", settings.study),
+        ("env.name", settings.env.name),
+        ("algo.name", settings.algo.name),
+    ):
+        if not _PATH_NAME.fullmatch(name):
+            raise refusal(where, "letters, digits and _ . + - (it names a folder)", repr(name))
+
+
+def _check_contradictions(settings: Settings) -> None:
+    if settings.budget.steps is not None and settings.budget.episodes is not None:
+        raise refusal("budget", "steps or episodes", "both", "Give one: budget.steps=50000 or budget.episodes=600")
+    if settings.seed + settings.trials > 2**32:
+        raise refusal("seed", "seed + trials <= 2**32", f"{settings.seed} + {settings.trials}")
+    if settings.engine == "fused":
+        raise refusal(
+            "engine",
+            "auto or host",
+            "'fused', which does not exist yet",
+            "Run it with engine=host: the same algorithm, configuration and metrics.",
+        )
+    algo = settings.algo
+    if isinstance(algo, DQNSettings):
+        if algo.batch_size > algo.replay_size:
+            raise refusal("algo.batch_size", f"at most algo.replay_size ({algo.replay_size})", str(algo.batch_size))
+        expected = {"fixed_dqn", "ddqn", "dueling_dqn", "dueling_ddqn"}
+        if algo.name in expected and algo.target == "none":
+            raise refusal(
+                "algo.target",
+                f"hard or soft for {algo.name}",
+                "'none'",
+                "Without a target network the algorithm is algo=dqn.",
+            )
+    uri = settings.tracking.uri
+    if uri is not None and not re.match(r"(sqlite|postgresql|mysql|mssql|https?|file)(\+\w+)?:", uri):
+        raise refusal("tracking.uri", "sqlite:///<file>, postgresql://..., or http(s)://<server>", repr(uri))
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

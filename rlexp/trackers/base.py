@@ -1,0 +1,90 @@
+"""What the runner sees of a tracker, and the names of the trackers.
+
+A tracker follows the job's folder: `metrics.jsonl` and the files beside it are the source of truth, so that
+no tracker can lose a value or hold up training. Importing this module imports no tracker.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+TRACKERS = {
+    "files": "rlexp.trackers.files:FilesTracker",
+    "mlflow": "rlexp.trackers.follower:MLflowTracker",
+}
+
+
+@dataclass(frozen=True)
+class TrackingResult:
+    """What has become of a job's results.
+
+    Attributes:
+        delivered: whether the tracker has everything.
+        message: lines to print to the user.
+        ui_command: command (or address) that shows the results, if there is one.
+        run_id: the tracker's name of the job's run, if there is one.
+    """
+
+    delivered: bool
+    message: str
+    ui_command: str | None = None
+    run_id: str | None = None
+
+
+class Tracker(Protocol):
+    """An observer of one job's folder. Neither method raises or waits for a server."""
+
+    def start(self) -> None:
+        """Begin to follow the folder; `job.json` and `config.yaml` are there already."""
+
+    def close(self, status: str, timeout: float) -> TrackingResult:
+        """Deliver what is missing and stop.
+
+        Args:
+            status: how the job ended: "done", "failed" or "killed".
+            timeout: longest wait, in seconds.
+
+        Returns:
+            What was delivered, and what to do about what was not.
+        """
+        ...
+
+
+def open_tracker(name: str, uri: str | None, folder: Path, output_dir: Path) -> Tracker:
+    """Make the tracker `name` for one job.
+
+    Args:
+        name: a key of `TRACKERS`.
+        uri: where results go, `tracking.uri` of the job's `config.yaml`; `None` for the default.
+        folder: the job's folder.
+        output_dir: the folder of the studies.
+
+    Raises:
+        ValueError: if there is no such tracker.
+    """
+    if name not in TRACKERS:
+        raise ValueError(f"tracking.name={name!r} is not a tracker; choose one of {', '.join(TRACKERS)}.")
+    tracker: Tracker = pkgutil.resolve_name(TRACKERS[name])(uri, folder, output_dir)
+    return tracker
+
+
+def resolve_uri(uri: str | None, output_dir: Path) -> str:
+    """The tracking URI in force: `uri`, else MLFLOW_TRACKING_URI, else SQLite in the output folder."""
+    default = f"sqlite:///{(output_dir.absolute() / 'mlflow.db').as_posix()}"
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+
+
+def ui_command(uri: str) -> str:
+    """The command that shows what is at `uri`, or the address of the server itself."""
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error's message, short enough for a terminal."""
+    text = repr(error) if isinstance(error, KeyError) else str(error)
+    lines = text.strip().splitlines() or [repr(error)]
+    return lines[0][:160]

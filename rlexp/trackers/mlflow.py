@@ -1,0 +1,520 @@
+"""Delivery of a job's folder to MLflow: the only module that imports mlflow; a training process never does.
+
+    study -> experiment
+    job   -> run: configuration as params, tags, aggregates over trials, artifacts, best weights as a model
+    trial -> nested run `trial <seed>`: the same params and its seed, raw curves, its best weights
+
+Everything can be interrupted at any moment and repeated. Runs are found again by their tag `rlexp.local_id`.
+Lines of `metrics.jsonl` are counted in `tracking.json`. MLflow keeps one copy of a point with the same run,
+name, step, value and time, so lines that were under way at an interruption are sent again with the times they
+had, which `tracking.json` holds before they are sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import tempfile
+import uuid
+import warnings
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from omegaconf import OmegaConf
+
+from rlexp.report.stats import iqm
+from rlexp.settings import refusal
+from rlexp.trackers.base import one_line, resolve_uri
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # 7 block for 4 minutes; rlexp.sync repeats
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # a model's requirements are stated below
+
+from mlflow import MlflowClient, pyfunc
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types.schema import Schema, TensorSpec
+
+STATUSES = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+JOB_ARTIFACTS = (
+    "config.yaml",
+    "learning_curve.png",
+    "animation.gif",
+    "animation.mp4",
+    "evaluation.csv",
+    "error.txt",
+    "metrics.jsonl",
+)
+MODEL_NAME = "best"
+AGGREGATES: dict[str, Callable[[Any], Any]] = {"mean": np.mean, "iqm": iqm, "min": np.min, "max": np.max}
+LINES_AT_ONCE = 200  # lines of metrics.jsonl between two writes of tracking.json
+MAX_METRICS, MAX_PARAMS, MAX_RUNS = 1000, 100, 50_000  # MLflow's limits for one call
+MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000  # MLflow's limits, in characters
+
+
+class Delivery:
+    """Delivers one job's folder to one MLflow store.
+
+    Args:
+        folder: the job's folder, `<output_dir>/<study>/<job>`.
+        uri: tracking URI.
+        running: the job runs, so runs that an earlier start has closed are opened again.
+
+    Attributes:
+        changed: whether anything was sent.
+        sent_files: artifacts and models sent by this object.
+
+    Raises:
+        mlflow.exceptions.MlflowException: if the store cannot be reached.
+        RuntimeError: if the experiment or a run was deleted in MLflow.
+    """
+
+    def __init__(self, folder: Path, uri: str, running: bool = False) -> None:
+        self.folder, self.uri = folder.absolute(), uri
+        self.job = json.loads((folder / "job.json").read_text())
+        self.changed = False
+        self.sent_files: list[str] = []
+        with _store_lock(uri):
+            self.client = MlflowClient(tracking_uri=uri)
+            self.experiment_id = self._find_or_create_experiment()
+        self.state = self._load_state()
+        self._find_or_create_runs()
+        if running and self.state["status"] is not None:
+            self.state["status"] = None
+            self._save_state()
+            for run_id in self._run_ids():
+                self.client.update_run(run_id, status="RUNNING")
+
+    # State: what is delivered, in tracking.json.
+
+    def _new_state(self, local_id: str) -> dict[str, Any]:
+        return {
+            "uri": self.uri,
+            "local_id": local_id,
+            "experiment_id": self.experiment_id,
+            "run_id": None,
+            "trial_runs": {},  # seed -> run id
+            "lines": 0,  # delivered lines of metrics.jsonl
+            "last": None,  # [step, time] of the last of them
+            "sending": [],  # times of the lines after them that may have arrived
+            "artifacts": {},  # file -> SHA-256 of what was delivered
+            "status": None,  # that the runs were closed with
+        }
+
+    def _load_state(self) -> dict[str, Any]:
+        path = self.folder / "tracking.json"
+        if not path.exists():
+            return self._new_state(uuid.uuid4().hex)
+        stored = json.loads(path.read_text())
+        return stored if stored["uri"] == self.uri else self._new_state(stored["local_id"])
+
+    def _save_state(self) -> None:
+        path = self.folder / "tracking.json"
+        beside = path.with_suffix(".json.new")
+        with beside.open("w") as file:
+            json.dump(self.state, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+
+    # Experiment and runs.
+
+    def _find_or_create_experiment(self) -> str:
+        name = self.job["study"]
+        if self.client.get_experiment_by_name(name) is None:
+            # MLflow's own default for a store without a server depends on the current directory.
+            artifacts = self.folder.parent.parent / "mlartifacts" / name
+            location = None if self.uri.startswith("http") else artifacts.as_uri()
+            try:
+                self.client.create_experiment(name, artifact_location=location)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another job was faster
+                    raise
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None or experiment.lifecycle_stage == "deleted":
+            raise RuntimeError(f"experiment {name!r} was deleted in MLflow: restore it or choose another study")
+        return str(experiment.experiment_id)
+
+    def _find_or_create_runs(self) -> None:
+        local_id = self.state["local_id"]
+        found = self.client.search_runs(
+            [self.experiment_id], f"tags.`rlexp.local_id` LIKE '{local_id}%'", ViewType.ALL, MAX_RUNS
+        )
+        runs = {run.data.tags["rlexp.local_id"]: run for run in found}
+        if any(run.info.lifecycle_stage == "deleted" for run in found):
+            raise RuntimeError("a run of it was deleted in MLflow: remove tracking.json to deliver it as new")
+        if local_id not in runs:  # a new job, or a new store
+            self.state = self._new_state(local_id)
+            self._save_state()
+
+        job, params = self.job, self._params()
+        tags = {
+            **job["tags"],
+            "rlexp.command": job["command"],
+            "rlexp.algo": job["algo"],
+            "rlexp.env": job["env"],
+            "rlexp.config_id": job["config_id"],
+            "rlexp.group": job["group_id"],
+        }
+        job_tags = {**tags, "rlexp.kind": "job", "rlexp.local_id": local_id}
+        run_id = self._find_or_create_run(runs.get(local_id), job["name"], job_tags, params)
+        tags |= {"rlexp.kind": "trial", "mlflow.parentRunId": run_id}
+        trial_runs = {}
+        for seed in job["seeds"]:
+            trial_id = f"{local_id}/{seed}"
+            trial_tags = {**tags, "rlexp.seed": str(seed), "rlexp.local_id": trial_id}
+            trial_params = {**params, "seed": str(seed)}  # MLflow does not inherit params
+            trial_runs[str(seed)] = self._find_or_create_run(
+                runs.get(trial_id), f"trial {seed}", trial_tags, trial_params
+            )
+        self.state |= {"run_id": run_id, "trial_runs": trial_runs}
+        self._save_state()
+
+    def _find_or_create_run(self, run: Run | None, name: str, tags: dict[str, str], params: dict[str, str]) -> str:
+        tags = {mlflow_key(key): str(value)[:MAX_TAG] for key, value in tags.items()}
+        if run is None:
+            run = self.client.create_run(self.experiment_id, int(self.job["started"] * 1000), tags, name)
+        run_id = str(run.info.run_id)
+        new_tags = [RunTag(key, value) for key, value in tags.items() if run.data.tags.get(key) != value]
+        # MLflow refuses to change a param; the first start's values stay.
+        new_params = [Param(key, value) for key, value in params.items() if key not in run.data.params]
+        for chunk in _chunks(new_tags, MAX_PARAMS):
+            self.client.log_batch(run_id, tags=chunk)
+        for chunk in _chunks(new_params, MAX_PARAMS):
+            self.client.log_batch(run_id, params=chunk)
+        return run_id
+
+    def _params(self) -> dict[str, str]:
+        config = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"), resolve=True)
+        return dict(flat_params(config))
+
+    def _run_ids(self) -> list[str]:
+        return [self.state["run_id"], *self.state["trial_runs"].values()]
+
+    # Metrics.
+
+    def send(self) -> int:
+        """Send the complete lines of `metrics.jsonl` that were not sent before; returns how many."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        first = self.state["lines"]
+        for chunk in _chunks(lines[first:], LINES_AT_ONCE):
+            self._send_lines(chunk)
+        return max(len(lines) - first, 0)
+
+    def _send_lines(self, lines: list[bytes]) -> None:
+        records = [json.loads(line) for line in lines]
+        times = self.state["sending"]
+        times += [record["time"] for record in records[len(times) :]]
+        self._save_state()
+        metrics: dict[str, list[Metric]] = defaultdict(list)
+        last = self.state["last"]
+        for record, seconds in zip(records, times, strict=False):
+            self._add_metrics(metrics, record, seconds, last)
+            last = [record["step"], seconds]
+        self._log_metrics(metrics)
+        num_sent = self.state["lines"] + len(records)
+        self.state |= {"lines": num_sent, "last": last, "sending": times[len(records) :]}
+        self._save_state()
+
+    def _add_metrics(
+        self,
+        metrics: dict[str, list[Metric]],
+        record: dict[str, Any],
+        seconds: float,
+        last: list[float] | None,
+    ) -> None:
+        job_run, *trial_runs = self._run_ids()
+        step, timestamp = record["step"], int(seconds * 1000)
+        for name, values in record["metrics"].items():
+            name = mlflow_key(name)
+            for run_id, value in zip(trial_runs, values, strict=True):
+                if value is not None:
+                    metrics[run_id].append(Metric(name, float(value), timestamp, step))
+            present = [value for value in values if value is not None]
+            if present and name != "final/return":  # the job's final/return is the summary's
+                for aggregate, function in AGGREGATES.items():
+                    value = float(function(present))
+                    metrics[job_run].append(Metric(f"{name}/{aggregate}", value, timestamp, step))
+        # No rate over a pause: the last record of a start that was killed is older than this start.
+        paused = last is None or last[1] < self.job["started"] <= seconds
+        if last is not None and not paused and step > last[0] and seconds > last[1]:
+            rate = (step - last[0]) * len(trial_runs) / (seconds - last[1])
+            metrics[job_run].append(Metric("time/steps_per_second", rate, timestamp, step))
+
+    def _log_metrics(self, metrics: dict[str, list[Metric]]) -> None:
+        for run_id, values in metrics.items():
+            for chunk in _chunks(values, MAX_METRICS):
+                self.client.log_batch(run_id, metrics=chunk)
+                self.changed = True
+
+    # The end.
+
+    def finish(self, status: str) -> list[str]:
+        """Deliver everything but the curves and close the runs; may be called again.
+
+        Args:
+            status: "done", "failed" or "killed".
+
+        Returns:
+            What could not be delivered, `<what>: <why>`; empty if MLflow has everything.
+
+        Raises:
+            mlflow.exceptions.MlflowException: if the runs could not be closed.
+        """
+        path = self.folder / "summary.json"
+        summary = json.loads(path.read_text()) if path.exists() else {}
+        job_run, failures = self.state["run_id"], []
+        self.client.get_run(job_run)  # a server that is away says so here, once
+
+        def send_once(what: str, file: Path, send: Callable[..., object], *args: object) -> None:
+            digest = _sha256(file) if file.exists() else None
+            if digest in (None, self.state["artifacts"].get(what)):
+                return
+            try:
+                send(*args)
+            except Exception as error:  # whatever it is, the rest is still to be delivered
+                failures.append(f"{what}: {one_line(error)}")
+                return
+            self.changed = True
+            self.sent_files.append(what)
+            self.state["artifacts"][what] = digest
+            self._save_state()
+
+        send_once(path.name, path, self._send_summary, path, summary)
+        for file in (self.folder / name for name in JOB_ARTIFACTS):
+            send_once(file.name, file, self.client.log_artifact, job_run, file)
+        for seed, run_id in self.state["trial_runs"].items():
+            file = self._weights(seed)
+            send_once(f"trials/{seed}/best.keras", file, self.client.log_artifact, run_id, file, "weights")
+        if (seed := _best_seed(summary)) is not None:
+            file = self._weights(seed)
+            send_once(f"model {MODEL_NAME}", file, self._log_model, file, seed, summary)
+        self._close_runs(status, summary)
+        return failures
+
+    def _weights(self, seed: int | str) -> Path:
+        return self.folder / "trials" / str(seed) / "best.keras"
+
+    def _send_summary(self, path: Path, summary: dict[str, Any]) -> None:
+        final = summary.get("final/return", {})
+        values = {f"final/return/{name}": final.get(name) for name in ("mean", "std", "iqm", "min", "max")}
+        values["time/wall_seconds"] = summary.get("wall_seconds")
+        step, seconds = self._end()
+        metrics = [
+            Metric(name, float(value), int(seconds * 1000), step) for name, value in values.items() if value is not None
+        ]
+        self._log_metrics({self.state["run_id"]: metrics})
+        self.client.log_artifact(self.state["run_id"], path)
+
+    def _end(self) -> tuple[int, float]:
+        """Step and time of the last record: the same whenever this is delivered."""
+        step, seconds = self.state["last"] or (0, self.job["started"])
+        return int(step), float(seconds)
+
+    def _close_runs(self, status: str, summary: dict[str, Any]) -> None:
+        if self.state["status"] == status and not self.changed:
+            return
+        trials = summary.get("trials", [])
+        diverged = {str(trial["seed"]) for trial in trials if trial.get("status") == "diverged"}
+        end = int(self._end()[1] * 1000)
+        for seed, run_id in self.state["trial_runs"].items():
+            self.client.set_terminated(run_id, "FAILED" if seed in diverged else STATUSES[status], end)
+        self.client.set_terminated(self.state["run_id"], STATUSES[status], end)
+        self.state["status"] = status
+        self._save_state()
+        self.changed = True
+
+    # The model.
+
+    def _log_model(self, weights: Path, seed: int, summary: dict[str, Any]) -> None:
+        signature = model_signature(weights, summary)
+        run_id = self.state["run_id"]
+        models = self.client.search_logged_models(
+            [self.experiment_id], f"source_run_id = '{run_id}' AND name = '{MODEL_NAME}'"
+        )
+        tags = {"rlexp.seed": str(seed), "rlexp.weights": _sha256(weights)}
+        same = [model for model in models if model.tags.items() >= tags.items()]  # an earlier attempt
+        if any(model.status == LoggedModelStatus.READY for model in same):
+            return
+        create = self.client.create_logged_model
+        logged = same[0] if same else create(self.experiment_id, MODEL_NAME, run_id, tags=tags)
+        model_id = logged.model_id
+        model = Model(logged.artifact_location, run_id, model_uuid=model_id, model_id=model_id)
+        with tempfile.TemporaryDirectory() as folder:
+            save_keras_model(weights, Path(folder) / "model", model, signature)
+            self.client.log_model_artifacts(model_id, str(Path(folder) / "model"))
+        outputs = self.client.get_run(run_id).outputs
+        if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+            self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=self._end()[0])])
+        self.client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+
+
+def save_keras_model(weights: Path, path: Path, model: Model, signature: ModelSignature) -> None:
+    """Write what `mlflow.keras.save_model` writes, from a `.keras` file and without importing Keras (9 s).
+
+    Args:
+        weights: a `.keras` file.
+        path: folder to make.
+        model: MLflow's description of the model, completed here.
+        signature: shapes and types of its input and output.
+    """
+    with zipfile.ZipFile(weights) as archive:
+        version = json.loads(archive.read("metadata.json"))["keras_version"]
+    backend = {"keras_version": version, "keras_backend": "tensorflow"}
+    model.add_flavor("keras", data="data", save_exported_model=False, **backend)
+    packages = ("keras", "tensorflow", "numpy")
+    requirements = [f"{package}=={importlib.metadata.version(package)}" for package in packages]
+    with tempfile.TemporaryDirectory() as folder:
+        renamed = shutil.copy(weights, Path(folder) / "model.keras")
+        with warnings.catch_warnings():  # MLflow would like an example of an input
+            warnings.simplefilter("ignore")
+            pyfunc.save_model(
+                path,
+                loader_module="mlflow.keras",
+                data_path=renamed,
+                mlflow_model=model,
+                signature=signature,
+                pip_requirements=requirements,
+            )
+    del model.flavors["python_function"]["data"]  # mlflow.keras finds its data by the other flavor
+    model.save(path / "MLmodel")
+
+
+def model_signature(weights: Path, summary: dict[str, Any]) -> ModelSignature:
+    """The signature of a saved Keras model with one input: that of its input layer, else of the observations.
+
+    Args:
+        weights: a `.keras` file.
+        summary: the job's `summary.json`; `observation_shape` and `observation_dtype` stand in where the
+            model has no input layer; `num_actions`, if present, is the number of outputs.
+
+    Raises:
+        ValueError: if the shape of the input is not known.
+    """
+    with zipfile.ZipFile(weights) as archive:
+        config = json.loads(archive.read("config.json"))["config"]
+    layers = [layer["config"] for layer in config.get("layers", []) if layer["class_name"] == "InputLayer"]
+    if len(layers) == 1:
+        shape, dtype = layers[0]["batch_shape"][1:], layers[0]["dtype"]
+    elif not layers and "observation_shape" in summary:
+        shape, dtype = summary["observation_shape"], summary["observation_dtype"]
+    else:
+        raise ValueError(f"the input shape is not known: {len(layers)} input layers in {weights.name}")
+    inputs = Schema([TensorSpec(np.dtype(dtype), (-1, *(size or -1 for size in shape)))])
+    if "num_actions" not in summary:
+        return ModelSignature(inputs)
+    return ModelSignature(inputs, Schema([TensorSpec(np.dtype("float32"), (-1, summary["num_actions"]))]))
+
+
+def _best_seed(summary: dict[str, Any]) -> int | None:
+    trials = [trial for trial in summary.get("trials", []) if trial.get("final_return") is not None]
+    return max(trials, key=lambda trial: trial["final_return"])["seed"] if trials else None
+
+
+def flat_params(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of a nested mapping as MLflow params: keys joined by dots, lists as JSON.
+
+    A value beyond MLflow's limit is cut and says so; all of it is in the artifact `config.yaml`.
+    """
+    if isinstance(config, dict) and (config or not prefix):
+        for key, value in config.items():
+            yield from flat_params(value, prefix + _legal(str(key), r"[^\w\- ]") + ".")
+        return
+    text = json.dumps(config) if isinstance(config, dict | list) else str(config)
+    if len(text) > MAX_PARAM:
+        note = f"... ({len(text)} characters, all of them in config.yaml)"
+        text = text[: MAX_PARAM - len(note)] + note
+    yield mlflow_key(prefix.removesuffix(".")), text
+
+
+def mlflow_key(name: str) -> str:
+    """`name` as MLflow accepts it: `f(x)` becomes `f_x28_x_x29_`, and a very long name ends in its hash."""
+    key = _legal(name, r"[^\w\-. /]")
+    if len(key) > MAX_KEY:
+        key = f"{key[: MAX_KEY - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return key
+
+
+def _legal(name: str, illegal: str) -> str:
+    return re.sub(illegal, lambda match: f"_x{ord(match[0]):x}_", name)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _store_lock(uri: str) -> contextlib.AbstractContextManager[Any]:
+    """Processes that meet at a fresh SQLite store would break it for good: one at a time."""
+    if not uri.startswith("sqlite:///"):
+        return contextlib.nullcontext()
+    folder = Path(uri.removeprefix("sqlite:///")).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".mlflow.lock")
+
+
+def _chunks(items: list[Any], size: int) -> Iterable[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def fetch_job(source: str, uri: str | None) -> Path:
+    """Download what a policy needs of a run and lay it out as a job folder in a temporary folder.
+
+    Args:
+        source: id of a job's or a trial's run; `runs:/<id>` and `runs:/<id>/<anything>` too.
+        uri: tracking URI; None: MLFLOW_TRACKING_URI, else the SQLite store of ./outputs.
+
+    Returns:
+        The folder of the job, or that of the trial in it when the run is a trial's.
+
+    Raises:
+        Refusal: where there is no such run.
+    """
+    run_id = source.removeprefix("runs:/").split("/")[0]
+    uri = resolve_uri(uri, Path("outputs"))
+    nothing = refusal(
+        "source",
+        "a job folder, a .keras file in one, or an MLflow run",
+        source,
+        f"Looked for the run in {uri}",
+    )
+    if not re.fullmatch(r"[0-9a-f]{32}", run_id) or (
+        uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file()
+    ):
+        raise nothing
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        run = client.get_run(run_id)
+        seed = run.data.tags.get("rlexp.seed")
+        job_run = run.data.tags["mlflow.parentRunId"] if seed is not None else run_id
+        folder = Path(tempfile.mkdtemp(prefix="rlexp-"))
+        for name in ("config.yaml", "summary.json"):
+            client.download_artifacts(job_run, name, str(folder))
+        experiment = str(run.info.experiment_id)
+        trials = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{job_run}'", max_results=MAX_RUNS)
+        best = _best_seed(json.loads((folder / "summary.json").read_text()))
+        for trial in trials:
+            if trial.data.tags["rlexp.seed"] == (seed or str(best)) and client.list_artifacts(
+                trial.info.run_id, "weights"
+            ):
+                target = folder / "trials" / trial.data.tags["rlexp.seed"]
+                target.mkdir(parents=True)
+                client.download_artifacts(trial.info.run_id, "weights", str(target))
+                (target / "weights" / "best.keras").rename(target / "best.keras")
+    except (MlflowException, OSError, KeyError) as error:
+        raise nothing from error
+    return folder / "trials" / seed if seed is not None else folder

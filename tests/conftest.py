@@ -1,0 +1,50 @@
+"""Shared fixtures: tiny jobs in a temporary folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # exact equality is promised for one machine's CPU
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+import rlexp
+import rlexp.runner
+
+TINY = (
+    "tracking=files",
+    "animation.enabled=false",
+    "network.hidden_units=[8,8]",
+    "budget.steps=300",
+    "evaluation.period=100",
+    "evaluation.num_episodes=2",
+    "evaluation.final_episodes=4",
+    "log.points=10",
+)
+TINY_DQN = ("algo.learn_start=50", "algo.batch_size=8", "algo.replay_size=200", "algo.target_period=20")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., rlexp.runner.Job]:
+    """Run a job of a few hundred steps; overrides come last, so that they win."""
+
+    def run(algo: str, *overrides: str) -> Any:
+        learning = () if algo in ("random", "angle_policy") else TINY_DQN
+        chosen = {o.split("=")[0] for o in overrides}
+        if "budget.episodes" in chosen:
+            chosen.add("budget.steps")
+        defaults = [o for o in (*TINY, *learning) if o.split("=")[0] not in chosen]
+        return rlexp.run(f"algo={algo}", f"output_dir={tmp_path}", *defaults, *overrides, quiet=True)
+
+    return run
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a job's metrics.jsonl without their times."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "time"} for line in lines]

@@ -1,0 +1,198 @@
+"""Probe environments: seconds-long problems with known answers, registered on import as `probes/<name>-v0`.
+
+A learner that fails one of them is wrong, and which one tells where: Identity (does the observation reach the
+network), Bandit (rewards), DelayedReward (discount and bootstrap), TwoStateChain (all of it), TruncatedLoop
+against TerminatedLoop (truncation bootstraps, termination does not), NaNReward (a trial that diverges).
+
+Each class with a known answer has `gamma`, `observations` [S, D], one row a state, and `q_star` [S, A], the
+optimal action values of those rows. A step after the end of an episode and an action outside the space are
+errors, so that the probes also catch engines that forget to reset.
+
+Axes: `S` states, `A` actions, `D` observation size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+Reset = tuple[np.ndarray, dict[str, Any]]
+Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
+
+
+class Probe(gym.Env[np.ndarray, Any]):
+    """Two actions; the observation is the row of `observations` that belongs to the state."""
+
+    observations: ClassVar[np.ndarray] = np.ones((1, 1), np.float32)  # [S, D]
+    state: int
+    num_steps: int  # of the current episode
+
+    def __init__(self) -> None:
+        self.action_space = spaces.Discrete(2)
+        self.observation_space = spaces.Box(0.0, 1.0, self.observations.shape[1:], np.float32)
+        self._over = True
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
+        super().reset(seed=seed)
+        self.state, self.num_steps, self._over = self.first_state(), 0, False
+        return self.observations[self.state].copy(), {}
+
+    def step(self, action: Any) -> Step:
+        if self._over:
+            raise RuntimeError(f"{type(self).__name__}: step() after the end of the episode; call reset() first.")
+        if not self.action_space.contains(action):
+            raise ValueError(f"{type(self).__name__}: expected the action 0 or 1, received {action!r}.")
+        self.num_steps += 1
+        reward, terminated, truncated = self.transition(int(action))
+        self._over = terminated or truncated
+        return self.observations[self.state].copy(), reward, terminated, truncated, {}
+
+    def first_state(self) -> int:
+        return 0
+
+    def transition(self, action: int) -> tuple[float, bool, bool]:
+        """Moves `state` and returns reward, terminated, truncated; `num_steps` counts this step already."""
+        raise NotImplementedError
+
+
+class Identity(Probe):
+    """Reward 1 for the action that equals the state, which is drawn anew at each step; terminated after 10.
+
+    The next state does not depend on the action, so the actions of a state differ by the reward alone:
+    q*(s, s) - q*(s, 1 - s) = 1 at any discount. With gamma = 0, q*(s, a) = 1 if a == s else 0; with a
+    larger one the values also depend on the steps that are left, which are not observed. Best return 10,
+    random 5.
+    """
+
+    gamma = 0.0
+    observations = np.eye(2, dtype=np.float32)
+    q_star = np.array([[1.0, 0.0], [0.0, 1.0]])  # [S, A]
+
+    def first_state(self) -> int:
+        return int(self.np_random.integers(2))
+
+    def transition(self, action: int) -> tuple[float, bool, bool]:
+        reward = float(action == self.state)
+        self.state = int(self.np_random.integers(2))
+        return reward, self.num_steps == 10, False
+
+
+class Bandit(Probe):
+    """One step, the reward is the action: q*(a) = a at any discount."""
+
+    gamma = 0.9
+    q_star = np.array([[0.0, 1.0]])  # [S, A]
+
+    def transition(self, action: int) -> tuple[float, bool, bool]:
+        return float(action), True, False
+
+
+class DelayedReward(Probe):
+    """Two steps; the first action is the reward, which comes at the second step, whatever the second action.
+
+    States: 0 start, 1 after action 0, 2 after action 1. At the second step q*(1, .) = 0 and q*(2, .) = 1,
+    then the episode terminates. At the first, q*(0, a) = 0 + gamma max q*(1 + a, .) = gamma a: 0 and 0.9 at
+    gamma = 0.9.
+    """
+
+    gamma = 0.9
+    observations = np.eye(3, dtype=np.float32)
+    q_star = np.array([[0.0, 0.9], [0.0, 0.0], [1.0, 1.0]])  # [S, A]
+
+    def transition(self, action: int) -> tuple[float, bool, bool]:
+        if self.state == 0:
+            self.state = 1 + action
+            return 0.0, False, False
+        return float(self.state == 2), True, False
+
+
+class TwoStateChain(Probe):
+    """The right action differs between two states, and a wrong one costs time.
+
+    State 0: action 0 stays, action 1 moves to state 1. State 1: action 0 terminates with reward 1, action 1
+    goes back to state 0. All other rewards are 0; truncated after 20 steps.
+
+    q*(1, 0) = 1 is the only reward, so v(1) = 1 and v(0) = gamma; then q*(0, 0) = gamma v(0) = gamma^2,
+    q*(0, 1) = gamma v(1) = gamma, q*(1, 1) = gamma v(0) = gamma^2.
+    """
+
+    gamma = 0.9
+    observations = np.eye(2, dtype=np.float32)
+    q_star = np.array([[0.81, 0.9], [1.0, 0.81]])  # [S, A]
+
+    def transition(self, action: int) -> tuple[float, bool, bool]:
+        terminated = self.state == 1 and action == 0
+        self.state = int(self.state == 0 and action == 1)
+        return float(terminated), terminated, self.num_steps == 20 and not terminated
+
+
+class TruncatedLoop(Probe):
+    """One state, reward 1 a step, truncated after 10 steps and never terminated.
+
+    The last step bootstraps like any other: q* = 1 + gamma q*, hence q* = 1 / (1 - gamma), 10 at gamma 0.9.
+    A learner that takes truncation for termination stops at one sample in ten: q = 1 + gamma (9 / 10) q is
+    5.26.
+    """
+
+    gamma = 0.9
+    q_star = np.array([[10.0, 10.0]])  # [S, A]
+
+    def transition(self, action: int) -> tuple[float, bool, bool]:
+        return 1.0, False, self.num_steps == 10
+
+
+class TerminatedLoop(Probe):
+    """One state, reward 1, terminated after the one step: q* = 1 at any discount.
+
+    The observation after the end equals the one before: a learner that bootstraps there finds 10.
+    """
+
+    gamma = 0.9
+    q_star = np.array([[1.0, 1.0]])  # [S, A]
+
+    def transition(self, action: int) -> tuple[float, bool, bool]:
+        return 1.0, True, False
+
+
+class NaNReward(Probe):
+    """Reward 1 a step, but NaN after `after` steps of an episode that was reset with an even seed.
+
+    For one trial to break and another not, choose trials whose episode seeds differ in parity and make
+    `length` the whole budget: with many episodes every trial meets an even seed sooner or later. Without a
+    seed: no NaN.
+
+    Args:
+        after: number of good steps before the first NaN. Default 5.
+        length: steps in an episode, which ends by termination. Default 10.
+    """
+
+    def __init__(self, after: int = 5, length: int = 10) -> None:
+        super().__init__()
+        self.after, self.length = after, length
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
+        self.bad = seed is not None and seed % 2 == 0
+        return super().reset(seed=seed, options=options)
+
+    def transition(self, action: int) -> tuple[float, bool, bool]:
+        reward = float("nan") if self.bad and self.num_steps > self.after else 1.0
+        return reward, self.num_steps == self.length, False
+
+
+PROBES: dict[str, type[Probe]] = {
+    "probes/Identity-v0": Identity,
+    "probes/Bandit-v0": Bandit,
+    "probes/DelayedReward-v0": DelayedReward,
+    "probes/TwoStateChain-v0": TwoStateChain,
+    "probes/TruncatedLoop-v0": TruncatedLoop,
+    "probes/TerminatedLoop-v0": TerminatedLoop,
+    "probes/NaNReward-v0": NaNReward,
+}
+
+for _id, _class in PROBES.items():
+    if _id not in gym.registry:  # a second import under another name must not warn
+        # The checker would warn of each NaN reward, which is what that probe is for.
+        gym.register(_id, entry_point=f"{__name__}:{_class.__name__}", disable_env_checker=_class is NaNReward)

@@ -1,0 +1,151 @@
+"""The engine's promises: trial k alone is trial k in a batch, determinism, isolation, exact budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import tests.probes  # noqa: F401  (registers the probe environments)
+from rlexp import registry
+from rlexp.runner import Diverged
+from tests.conftest import records
+
+LEARNERS = sorted(name for name, algo in registry.ALGOS.items() if algo.family == "replay")
+
+
+def trial(job: Any, seed: int) -> tuple[list[Any], list[bytes]]:
+    """Everything recorded of one trial, and its best weights."""
+    k = job["seeds"].index(seed)
+    curve = [
+        (r["step"], {name: values[k] for name, values in r["metrics"].items() if values[k] is not None})
+        for r in records(job.folder)
+    ]
+    path = job.folder / "trials" / str(seed) / "best.keras"
+    weights = [w.tobytes() for w in keras.models.load_model(path).get_weights()] if path.exists() else []
+    return [point for point in curve if point[1]], weights
+
+
+@pytest.mark.parametrize("algo", sorted(registry.ALGOS))
+def test_a_trial_alone_equals_the_trial_in_a_batch(algo: str, tiny: Callable[..., Any]) -> None:
+    """DESIGN: bit for bit, whatever the other trials are."""
+    ten = tiny(algo, "seed=0", "trials=10")
+    three = tiny(algo, "seed=2", "trials=3")
+    one = tiny(algo, "seed=3", "trials=1")
+    assert trial(ten, 3) == trial(three, 3) == trial(one, 3)
+    assert trial(ten, 2) == trial(three, 2) != trial(ten, 4)
+
+
+def test_the_same_with_episode_units_where_trials_are_at_different_points(tiny: Callable[..., Any]) -> None:
+    options = ["algo.learn_unit=episode", "algo.learn_start=3", "algo.learn_period=1", "budget.episodes=12",
+               "evaluation.selection=train_episode", "algo.optimizer.name=nadam", "algo.target=soft"]  # fmt: skip
+    five, one = tiny("fixed_dqn", "trials=5", *options), tiny("fixed_dqn", "seed=3", "trials=1", *options)
+    assert trial(five, 3) == trial(one, 3)
+    assert five["episodes"] == [12] * 5 and len({trial["steps"] for trial in five["trials"]}) > 1
+    assert five["updates"] == [9] * 5  # one after each of the episodes 3 to 11
+
+
+def test_the_same_command_gives_the_same_records(tiny: Callable[..., Any]) -> None:
+    first = tiny("dueling_ddqn", "trials=2", "study=a")
+    second = tiny("dueling_ddqn", "trials=2", "study=b")
+    assert first.folder != second.folder and first["config_id"] == second["config_id"]
+    assert records(first.folder) == records(second.folder)
+    again = tiny("dueling_ddqn", "trials=2", "study=a", "rerun=true")
+    assert records(again.folder) == records(second.folder)
+
+
+def test_one_trial_fed_nan_leaves_the_others_untouched(tiny: Callable[..., Any]) -> None:
+    """NaN rewards reach the trials whose first episode seed is even; the odd ones do as in a healthy environment."""
+    from rlexp.seeding import episode_seed
+
+    options = [
+        "env.id=probes/NaNReward-v0",
+        "env.imports=[tests.probes]",
+        "+env.kwargs.length=1000",
+        "trials=4",
+        "budget.steps=200",
+        "evaluation.max_steps=50",
+    ]  # fmt: skip  (shorter than the healthy part of an episode)
+    sick = {seed for seed in range(4) if episode_seed(seed, 0) % 2 == 0}
+    assert 0 < len(sick) < 4
+    with pytest.raises(Diverged, match=f"{len(sick)} of 4 trials diverged"):
+        tiny("ddqn", *options, "+env.kwargs.after=100")
+    healthy = tiny("ddqn", *options, "+env.kwargs.after=100000")
+    from rlexp.runner import Job
+
+    (folder,) = (f for f in healthy.folder.parent.iterdir() if f != healthy.folder)
+    job = Job(folder)
+    assert job["status"] == "failed"
+    for seed in range(4):
+        entry = job["trials"][seed]
+        assert entry["status"] == ("diverged" if seed in sick else "done")
+        if seed in sick:
+            assert entry["note"].startswith("the loss is not finite at env step 1")
+            assert entry["steps"] < 200
+        else:
+            assert trial(job, seed) == trial(healthy, seed)
+
+
+def test_budgets_are_exact_and_curves_are_arrays(tiny: Callable[..., Any]) -> None:
+    job = tiny("dqn", "trials=2", "budget.steps=257", "evaluation.period=100")
+    assert job["steps"] == 257 and job["total_steps"] == 514 and job["updates"] == [103, 103]
+    steps, values = job.curves["eval/return"]
+    assert steps.tolist() == [100, 200, 257] and values.shape == (3, 2)
+    assert job["final/return"]["per_trial"] == job.curves["final/return"].values[-1].tolist()
+
+
+def test_best_weights_are_those_of_the_best_evaluation_rescored_on_fresh_episodes(
+    tiny: Callable[..., Any],
+) -> None:
+    job = tiny("dqn", "trials=3")
+    values = job.curves["eval/return"].values
+    for k, entry in enumerate(job["trials"]):
+        assert entry["best_eval_return"] == values[:, k].max()
+        at = job.curves["eval/return"].steps.tolist().index(entry["best_step"])
+        assert at == max(np.flatnonzero(values[:, k] == values[:, k].max()))
+    table = (job.folder / "evaluation.csv").read_text().splitlines()
+    assert table[0] == "seed,episode_seed,return,length" and len(table) == 1 + 3 * 4
+    assert table[1].startswith("0,200000,")
+
+
+@pytest.mark.parametrize(("exact", "lanes"), [("true", 4), ("false", 2)])
+def test_exact_trials_pads_to_four_lanes(
+    exact: str, lanes: int, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlexp.engines.lanes import Lanes
+
+    seen: list[int] = []
+    real = Lanes.learn
+
+    def learn(self: Lanes, *args: Any) -> Any:
+        seen.append(self.num_lanes)
+        return real(self, *args)
+
+    monkeypatch.setattr(Lanes, "learn", learn)
+    tiny("dqn", "trials=2", f"exact_trials={exact}", "budget.steps=60")
+    assert set(seen) == {lanes}
+
+
+def test_hard_target_is_copied_when_the_notebook_copies_it(
+    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notebook: `if episode > 50: train; if episode % 50 == 0: copy`, episodes from 0: copies after 100, 150, ..."""
+    from rlexp.engines.lanes import Lanes
+
+    copies: list[int] = []
+    updates: list[int] = []
+    real = Lanes.learn
+
+    def learn(self: Lanes, batch: Any, scalars: Any, due: Any, copy: Any) -> Any:
+        updates.append(len(updates) + 51)
+        if copy[0]:
+            copies.append(updates[-1])
+        return real(self, batch, scalars, due, copy)
+
+    monkeypatch.setattr(Lanes, "learn", learn)
+    job = tiny("fixed_dqn", "trials=1", "budget.episodes=160", "algo.learn_unit=episode", "algo.learn_start=51",
+               "algo.learn_period=1", "algo.target_period=50", "algo.target_unit=update", "evaluation.period=10000")  # fmt: skip
+    assert job["updates"] == [109] and updates == list(range(51, 160)) and copies == [100, 150]

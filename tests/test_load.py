@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+
+from rlexp.report.load import load_job
+
+RECORDS = [
+    {"step": 100, "time": 1.0, "metrics": {"train/return": [9.0, 8], "eval/return": [10.0, None]}},
+    {"step": 200, "time": 2.0, "metrics": {"train/return": [12.5, None]}},
+    {"step": 300, "time": 3.0, "metrics": {"eval/return": [500, 7.25]}},
+]
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "job.json").write_text(json.dumps({"algo": "dqn", "seeds": [3, 4]}))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    return tmp_path
+
+
+def test_curves_are_steps_and_values_of_all_trials(job):
+    (job / "summary.json").write_text(json.dumps({"status": "done"}))
+    data = load_job(str(job))
+    assert data.folder == job
+    assert data.job == {"algo": "dqn", "seeds": [3, 4]}
+    assert data.summary == {"status": "done"}
+    assert list(data.curves) == ["train/return", "eval/return"]
+    steps, values = data.curves["train/return"]
+    np.testing.assert_array_equal(steps, [100, 200])
+    np.testing.assert_array_equal(values, [[9.0, 8.0], [12.5, np.nan]])
+    assert (steps.dtype, values.dtype) == (np.int64, np.float64)
+    np.testing.assert_array_equal(data.curves["eval/return"][0], [100, 300])
+    np.testing.assert_array_equal(data.curves["eval/return"][1], [[10.0, np.nan], [500.0, 7.25]])
+
+
+def test_a_job_that_has_just_started_has_no_curves(job):
+    (job / "metrics.jsonl").unlink()
+    assert (load_job(job).summary, load_job(job).curves) == (None, {})
+    (job / "metrics.jsonl").write_text("")
+    assert load_job(job).curves == {}
+
+
+def test_a_last_line_cut_anywhere_is_left_out(job):
+    path = job / "metrics.jsonl"
+    whole = path.read_bytes()
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for size in range(last, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert load_job(job).curves["eval/return"][0].tolist() == [100], whole[last:size]
+    path.write_bytes(whole[:-1])  # complete but for the newline
+    assert load_job(job).curves["eval/return"][0].tolist() == [100, 300]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ('{"step": 200, "ti', "Unterminated string"),
+        ("", "Expecting value"),
+        ('{"step": 200}', "KeyError\\('metrics'\\)"),
+        (
+            '{"step": 200, "metrics": {"eval/return": [1.0]}}',
+            r"eval/return has shape \(1,\), expected \(2,\)",
+        ),
+        ('{"step": 200, "metrics": {"eval/return": 1.0}}', r"eval/return has shape \(\), expected \(2,\)"),
+        ("[200]", "TypeError"),
+    ],
+)
+def test_a_broken_line_before_the_end_names_file_and_line(job, broken, reason):
+    lines = (job / "metrics.jsonl").read_text().splitlines()
+    (job / "metrics.jsonl").write_text("\n".join([lines[0], broken, lines[2], ""]))
+    with pytest.raises(ValueError, match=rf"metrics\.jsonl, line 2: expected a record of 2 trials: .*{reason}"):
+        load_job(job)
+
+
+def test_a_broken_last_line_that_was_ended_is_an_error(job):
+    with (job / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40\n')
+    with pytest.raises(ValueError, match="line 4"):
+        load_job(job)
+
+
+def test_broken_json_files_are_named(job):
+    (job / "summary.json").write_text("{")
+    with pytest.raises(ValueError, match=r"summary\.json is not JSON: Expecting property name"):
+        load_job(job)
+
+
+def test_a_folder_without_job_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is not a job's folder: it has no job\.json"):
+        load_job(tmp_path)

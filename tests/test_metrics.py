@@ -1,0 +1,54 @@
+"""Windows, and the record of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from rlexp.metrics import Recorder, Window
+
+ALL = np.array([True, True, True])
+
+
+def test_window_means_are_per_trial_and_start_anew() -> None:
+    window = Window(3)
+    window.add("loss", np.array([1.0, 5.0, np.nan]), np.array([True, True, False]))
+    window.add("loss", np.array([3.0, 0.0, 0.0]), np.array([True, False, False]))
+    flushed = window.flush(ALL)["loss"]
+    assert flushed[:2].tolist() == [2.0, 5.0] and np.isnan(flushed[2])
+    assert window.flush(ALL) == {}
+
+
+def test_a_window_of_one_trial_closes_without_touching_the_others() -> None:
+    window = Window(2)
+    both = np.array([True, True])
+    window.add("loss", np.array([1.0, 5.0]), both)
+    flushed = window.flush(np.array([False, True]))["loss"]
+    assert np.isnan(flushed[0]) and flushed[1] == 5.0
+    window.add("loss", np.array([3.0, 7.0]), both)
+    assert window.flush(both)["loss"].tolist() == [2.0, 7.0]
+
+
+def test_window_survives_a_checkpoint() -> None:
+    window, copy = Window(1), Window(1)
+    window.add("x", np.array([1.0]), np.array([True]))
+    copy.set_state(window.get_state())
+    copy.add("x", np.array([2.0]), np.array([True]))
+    assert copy.flush(np.array([True]))["x"].tolist() == [1.5]
+
+
+def test_records_are_plain_json_and_a_resumed_file_holds_each_once(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    recorder = Recorder(path)
+    recorder.write(10, {"train/loss": np.array([0.5, np.nan, np.inf])})
+    position = recorder.sync()
+    recorder.write(20, {"train/loss": np.array([1.0, 1.0, 1.0])})
+    recorder.close()
+    resumed = Recorder(path, position)
+    resumed.write(20, {"train/loss": np.array([1.0, 1.0, 1.0])})
+    resumed.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20]
+    assert lines[0]["metrics"] == {"train/loss": [0.5, None, None]} and lines[0]["time"] > 1.7e9

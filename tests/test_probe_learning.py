@@ -1,0 +1,51 @@
+"""Probe environments: seconds-long problems whose Q-values are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import tests.probes as probes
+
+LEARN = [
+    "env.imports=[tests.probes]", "trials=2", "budget.steps=1500", "algo.learn_start=50", "algo.learn_period=1",
+    "algo.batch_size=32", "algo.replay_size=1000", "algo.epsilon=1.0", "network.hidden_units=[16]",
+    "algo.target_period=20", "evaluation.period=1500", "evaluation.num_episodes=4",
+    "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 1500}", "algo.loss=mse",
+]  # fmt: skip
+
+
+def q_values(job: Any, observations: np.ndarray) -> list[np.ndarray]:
+    models = [keras.models.load_model(job.folder / "trials" / str(seed) / "best.keras") for seed in job["seeds"]]
+    return [np.asarray(model(observations)) for model in models]
+
+
+@pytest.mark.parametrize("algo", ["dqn", "ddqn", "dueling_ddqn"])
+@pytest.mark.parametrize("probe", [probes.Identity, probes.Bandit, probes.DelayedReward, probes.TwoStateChain])
+def test_known_q_values(algo: str, probe: Any, tiny: Callable[..., Any]) -> None:
+    job = tiny(algo, f"env.id=probes/{probe.__name__}-v0", f"algo.gamma={probe.gamma}", *LEARN)
+    for q in q_values(job, probe.observations):
+        np.testing.assert_allclose(q, probe.q_star, atol=0.15 * max(1.0, np.abs(probe.q_star).max() / 3))
+
+
+def test_truncation_bootstraps_and_termination_does_not(tiny: Callable[..., Any]) -> None:
+    def value(probe: Any, *overrides: str) -> float:
+        options = [o for o in LEARN if not o.startswith(tuple(x.split("=")[0] for x in overrides))]
+        job = tiny(
+            "fixed_dqn",
+            f"env.id=probes/{probe.__name__}-v0",
+            f"algo.gamma={probe.gamma}",
+            *options,
+            *overrides,
+        )
+        return float(np.mean([q.max() for q in q_values(job, probe.observations)]))
+
+    assert value(probes.TerminatedLoop) == pytest.approx(1.0, abs=0.05)
+    truncated = value(probes.TruncatedLoop, "budget.steps=3000", "algo.target_period=5")
+    assert truncated == pytest.approx(1 / (1 - probes.TruncatedLoop.gamma), rel=0.1)
+    notebook = value(probes.TruncatedLoop, "budget.steps=3000", "algo.target_period=5", "algo.truncation=terminate")
+    assert notebook < 0.7 * truncated

@@ -1,0 +1,152 @@
+"""Every refusal's message: what was expected, what was received, what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlexp.runner import compose, preflight
+from rlexp.settings import Refusal
+
+REFUSALS = [
+    ("algo=dueling_dqqn", "algo: expected one of angle_policy, ddqn, dqn, dueling_ddqn, dueling_dqn, fixed_dqn, random, "
+     "received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
+    ("env=cartpol", "env: expected one of acrobot, cartpole, lunar_lander, mountain_car, received 'cartpol'.\nDid you mean cartpole?"),
+    ("algo.gama=.9", "algo.gama: expected a key of the configuration, received an unknown one.\nDid you mean algo.gamma"),
+    ("+algo.typo=1", "algo.typo: expected a key of the configuration, received an unknown one.\n"),
+    ("+typo=1", "typo: expected a key of the configuration, received an unknown one.\n"),
+    ("trakcing=files", "trakcing: expected a key of the configuration, received an unknown one.\nDid you mean tracking"),
+    ("trials=0", "trials: expected a number >= 1 and <= 100000, received 0."),
+    ("trials=many", "trials: expected a whole number, received 'many'."),
+    ("trials=1.5", "trials: expected a whole number, received '1.5'."),
+    ("trials=1,2", "trials: expected one value, received 1,2.\nSeveral jobs: python -m rlexp -m trials=1,2"),
+    ("seed=-1", "seed: expected a number >= 0 and <= 4294967295, received -1."),
+    ("seed=4294967295", "seed: expected seed + trials <= 2**32, received 4294967295 + 5."),
+    ("algo.gamma=1.5", "algo.gamma: expected a number >= 0 and <= 1, received 1.5."),
+    ("algo.gamma=nan", "algo.gamma: expected a finite number (float32), received nan."),
+    ("algo.epsilon.initial=2", "algo.epsilon.initial: expected a number >= 0 and <= 1, received 2."),
+    ("algo.epsilon.final=-1", "algo.epsilon.final: expected a number >= 0 and <= 1, received -1."),
+    ("algo.epsilon.kind=liner", "algo.epsilon.kind: unknown kind 'liner'; expected one of constant, linear, exponential, "
+     "inverse_time, log10. Did you mean 'linear'?"),
+    ("algo.optimizer.lr=0", "algo.optimizer.lr: expected a number > 0, received 0."),
+    ("algo.optimizer.lr=fast", "algo.optimizer.lr: expected a number or a mapping with the keys kind, initial, final, "
+     "duration, decay, unit; received 'fast' (str)."),
+    ("algo.optimizer.name=adamw", "algo.optimizer.name: expected one of sgd, rmsprop, adam, nadam, received 'adamw'.\n"
+     "Did you mean adam"),
+    ("algo.loss=mae", "algo.loss: expected one of mse, huber, received 'mae'."),
+    ("algo.batch_size=100000", "algo.batch_size: expected at most algo.replay_size (50000), received 100000."),
+    ("algo.target=none", "algo.target: expected hard or soft for dueling_ddqn, received 'none'.\n"
+     "Without a target network the algorithm is algo=dqn."),
+    ("budget.steps=0", "budget.steps: expected a number >= 1, received 0."),
+    ("budget.steps=10 budget.episodes=10", "budget: expected steps or episodes, received both.\nGive one:"),
+    ("engine=fused", "engine: expected auto or host, received 'fused', which does not exist yet.\nRun it with engine=host"),
+    ("engine=fast", "engine: expected one of auto, host, fused, received 'fast'."),
+    ("device=tpu", "device: expected one of auto, cpu, gpu, received 'tpu'."),
+    ("study=../elsewhere", "study: expected letters, digits and _ . + - (it names a folder), received '../elsewhere'."),
+    ("tracking.uri=nowhere", "tracking.uri: expected sqlite:///<file>, postgresql://..., or http(s)://<server>, received 'nowhere'."),
+    ("network.hidden_units=[0]", "network.hidden_units: expected a number >= 1, received 0."),
+    ("network.name=transformer", "network.name: expected one of cnn, dueling, mlp, received 'transformer'."),
+    ("env.id=CartPol-v1", "env.id: expected a Gymnasium id, received 'CartPol-v1', which is not registered or out of date.\n"
+     "Did you mean CartPole-v1"),
+    ("env.id=LunarLander-v2", "env.id: expected a Gymnasium id, received 'LunarLander-v2', which is not registered or out of "
+     "date.\nDid you mean LunarLander-v3"),
+    ("env.id=Pendulum-v1", "env.id: expected an environment with a Discrete action space, received 'Pendulum-v1' with Box "
+     "actions (Box(-2.0, 2.0, (1,), float32)).\n"),
+    ("+env.kwargs.gravitas=1", "env.kwargs: expected arguments that CartPole-v1 takes, received {'gravitas': 1} ("),
+    ("env.imports=[no_such_module]", "env.imports: expected modules that can be imported, received 'no_such_module' ("),
+    ("algo=angle_policy env=acrobot", "algo: expected an environment with two actions and more than 2 observed numbers for "
+     "angle_policy, received 'Acrobot-v1' with 3 actions"),
+    ("trials=100000 algo.replay_size=1000000", "algo.replay_size: expected rings that fit in this machine's memory ("),
+    ("+experiment=book/dqqn", "experiment: expected one of book/angle_policy,"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "message"), REFUSALS, ids=[overrides for overrides, _ in REFUSALS])
+def test_refusals(overrides: str, message: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        preflight(compose(*overrides.split()))
+    assert str(refused.value).startswith(message)
+    assert len(str(refused.value).splitlines()) <= 2
+
+
+def test_a_missing_extra_comes_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gymnasium
+
+    def make(*args: object, **kwargs: object) -> None:
+        raise gymnasium.error.DependencyNotInstalled(
+            'Box2D is not installed, you can install it by run `pip install "gymnasium[box2d]"`'
+        )
+
+    monkeypatch.setattr(gymnasium, "make", make)
+    with pytest.raises(Refusal, match=r"pip install 'rlexp\[box2d\]' brings it\."):
+        preflight(compose("env=lunar_lander"))
+
+
+def test_atari_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    with pytest.raises(Refusal, match=r"pip install 'rlexp\[atari\]' brings it\."):
+        preflight(compose("env.id=ALE/Pong-v5"))
+
+
+def test_config_id_names_everything_that_can_move_a_curve_and_nothing_else() -> None:
+    base = compose("algo=ddqn")
+    same = [
+        "study=other",
+        "output_dir=elsewhere",
+        "tracking=files",
+        "checkpoint.every=5",
+        "rerun=true",
+        "budget.steps=50000",
+    ]
+    assert {compose("algo=ddqn", override).config_id for override in same} == {base.config_id}
+    moved = ["trials=6", "seed=1", "algo.gamma=0.98", "env.max_episode_steps=200", "budget.steps=100", "network.activation=elu",
+             "evaluation.period=500", "device=cpu", "exact_trials=false"]  # fmt: skip
+    ids = {compose("algo=ddqn", override).config_id for override in moved}
+    assert len(ids) == len(moved) and base.config_id not in ids
+
+
+def test_replications_share_a_group() -> None:
+    assert compose("seed=0").group_id == compose("seed=1000", "trials=10").group_id != compose("algo=ddqn").group_id
+
+
+def test_folder_and_environment_names() -> None:
+    settings = compose("algo=ddqn", "study=s", "output_dir=/tmp/o", "env.id=Taxi-v3")
+    assert settings.folder.as_posix() == f"/tmp/o/s/ddqn-Taxi-v3-{settings.config_id}"
+    assert compose("env=acrobot").job_name.startswith("dueling_ddqn-acrobot-")
+
+
+def test_dueling_algorithms_bring_their_network_and_the_user_can_choose_another() -> None:
+    assert compose("algo=dueling_ddqn").network.name == "dueling"
+    assert compose("algo=ddqn").network.name == "mlp"
+    assert compose("algo=dueling_ddqn", "network=mlp").network.name == "mlp"
+
+
+def test_book_presets_keep_the_notebooks_numbers() -> None:
+    settings = compose("+experiment=book/dueling_ddqn")
+    algo = settings.algo
+    assert (settings.budget.episodes, settings.env.max_episode_steps, settings.evaluation.selection) == (
+        600,
+        200,
+        "train_episode",
+    )
+    assert (algo.optimizer.name, algo.optimizer.lr, algo.optimizer.clip_norm, algo.loss) == (
+        "nadam",
+        5e-3,
+        None,
+        "mse",
+    )
+    assert (algo.replay_size, algo.batch_size, algo.gamma, algo.learn_start, algo.learn_unit) == (
+        2000,
+        32,
+        0.95,
+        51,
+        "episode",
+    )
+    assert (algo.target, algo.target_period, algo.target_unit) == ("hard", 50, "update")
+    assert (settings.network.hidden_units, settings.network.activation) == ([32, 32], "elu")
+    assert settings.network.options == {"aggregation": "max"}
+    assert compose("+experiment=book/ddqn").algo.optimizer.lr == 1e-2
+    assert compose("+experiment=book/dqn").algo.target == "none"
+    soft = compose("+experiment=book/soft_dqn").algo
+    assert (soft.target, soft.tau) == ("soft", 0.01)

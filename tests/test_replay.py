@@ -7,11 +7,12 @@ import pytest
 
 from rlexp.replay import ReplayRing
 
-
 GAMMA = np.array([1.0, 1.0])
 
 
-def add(ring: ReplayRing, value: float, active: list[bool], *, terminated: bool = False, truncated: bool = False) -> None:
+def add(
+    ring: ReplayRing, value: float, active: list[bool], *, terminated: bool = False, truncated: bool = False
+) -> None:
     n = len(active)
     ring.add(
         np.array(active),

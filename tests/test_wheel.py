@@ -17,14 +17,20 @@ ROOT = Path(__file__).resolve().parents[1]
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clean virtual environment with the wheel; its dependencies are those of this environment."""
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
+        check=True,
+        capture_output=True,
+    )
     (wheel,) = folder.glob("rlexp-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "rlexp/conf/config.yaml" in names and "rlexp/conf/experiment/book/dueling_ddqn.yaml" in names
     assert not [name for name in names if name.startswith(("tests/", "scripts/", "conf/"))]
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], check=True, capture_output=True)
+    subprocess.run(
+        [python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], check=True, capture_output=True
+    )
     (site,) = (folder / "venv" / "lib").glob("python3*/site-packages")
     others = [p for p in sys.path if p.endswith("site-packages")]
     (site / "dependencies.pth").write_text("\n".join(others) + "\n")

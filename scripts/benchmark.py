@@ -1,0 +1,236 @@
+"""Measure what rlexp promises, on this machine, in one run: prints a table and writes JSON.
+
+    python scripts/benchmark.py                      # everything (about half an hour on two cores)
+    python scripts/benchmark.py cli scaling          # some of it
+    python scripts/benchmark.py --json out.json learning
+
+Timings are of whole processes and are compared within one run, in turn, since machines are noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+SEEDS = (0, 1_000, 2_000)
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    what: str
+    asked: str
+    measured: str
+    met: bool
+
+
+@dataclass
+class Run:
+    """One finished `python -m rlexp`."""
+
+    summary: dict[str, Any]
+    records: list[dict[str, Any]]
+    seconds: float  # from command to exit
+    peak_mb: float  # resident memory of the largest process
+
+    def steps_per_second(self, first: int) -> float:
+        """Env steps over all trials per second between the first record from step `first` on and the last."""
+        points = [(r["step"], r["time"]) for r in self.records if r["step"] >= first]
+        points = [p for p in points if p[0] < self.summary["steps"]]
+        (step0, time0), (step1, time1) = points[0], points[-1]
+        return (step1 - step0) * len(self.summary["seeds"]) / (time1 - time0)
+
+
+def run(output: Path, *overrides: str) -> Run:
+    """Run one job in a fresh process and read its folder."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlexp", f"output_dir={output}", *overrides],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    _, errors = process.communicate()
+    seconds = time.monotonic() - began
+    if process.returncode != 0:
+        raise SystemExit(f"python -m rlexp {' '.join(overrides)} ended with {process.returncode}:\n{errors.decode()}")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    folder = max(output.glob("*/*/summary.json"), key=lambda p: p.stat().st_mtime).parent
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return Run(json.loads((folder / "summary.json").read_text()), [json.loads(line) for line in lines], seconds, peak)
+
+
+def learning(output: Path) -> list[Row]:
+    """The default job on three ranges of seeds."""
+    rows, seconds = [], []
+    for seed in SEEDS:
+        result = run(output / f"learning-{seed}", "algo=dueling_ddqn", f"seed={seed}")
+        finals = result.summary["final/return"]["per_trial"]
+        seconds.append(result.seconds)
+        text = ", ".join(f"{value:g}" for value in finals)
+        solved = all(value == 500 for value in finals) and result.summary["steps"] <= 50_000
+        rows.append(Row(f"final/return of algo=dueling_ddqn seed={seed}", "500 in each of 5 trials", text, solved))
+    text = ", ".join(f"{s:.0f}" for s in seconds)
+    rows.append(Row("seconds from command to exit, the same three jobs", "< 120", text, max(seconds) < 120))
+    return rows
+
+
+def scaling(output: Path) -> list[Row]:
+    """CleanRL's DQN settings at one and at ten trials, in turn."""
+    no_scoring = ["evaluation.period=1000000", "evaluation.final_episodes=1", "evaluation.num_episodes=1"]
+    options = [
+        "+experiment=cleanrl_dqn",
+        "budget.steps=24000",
+        *no_scoring,
+        "animation.enabled=false",
+        "tracking=files",
+    ]
+    speeds: dict[int, list[float]] = {1: [], 10: []}
+    peak = 0.0
+    for repeat in range(3):
+        for trials in (1, 10):
+            result = run(output / f"scaling-{trials}-{repeat}", *options, f"trials={trials}")
+            speeds[trials].append(result.steps_per_second(first=11_000))
+            peak = max(peak, result.peak_mb) if trials == 10 else peak
+    ratios = sorted(ten / one for one, ten in zip(speeds[1], speeds[10], strict=True))
+    text = f"{ratios[1]:.1f} ({ratios[0]:.1f} to {ratios[2]:.1f}); {statistics.median(speeds[1]):,.0f} and "
+    text += f"{statistics.median(speeds[10]):,.0f} steps/s"
+    return [
+        Row("steps/s over all trials, CleanRL's DQN settings, 10 trials against 1", ">= 3", text, ratios[1] >= 3),
+        Row("peak memory of the 10 trials", "< 1536 MB", f"{peak:.0f} MB", peak < 1536),
+    ]
+
+
+def tracking(output: Path) -> list[Row]:
+    """The default job with MLflow and with files only, in turn."""
+    ratios = []
+    for repeat in range(3):
+        pair = {}
+        for name in ("files", "mlflow") if repeat % 2 else ("mlflow", "files"):
+            pair[name] = run(output / f"tracking-{name}-{repeat}", "budget.steps=40000", f"tracking={name}").seconds
+        ratios.append(pair["mlflow"] / pair["files"])
+    ratios.sort()
+    text = f"{100 * (ratios[1] - 1):+.1f} % ({100 * (ratios[0] - 1):+.1f} to {100 * (ratios[2] - 1):+.1f})"
+    return [Row("wall time with MLflow on against tracking=files", "<= +5 %", text, ratios[1] <= 1.05)]
+
+
+def cli(output: Path) -> list[Row]:
+    """How fast the command line answers, against importing Hydra and Gymnasium."""
+    commands = {
+        "import": ["-c", "import hydra, gymnasium"],
+        "--help": ["-m", "rlexp", "--help"],
+        "a refused configuration": ["-m", "rlexp", "algo.gamma=2"],
+        "a refused environment": ["-m", "rlexp", "env.id=Pendulum-v1"],
+        "--cfg job": ["-m", "rlexp", "--cfg", "job"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    output.mkdir(exist_ok=True)
+    for _ in range(9):
+        for name, command in commands.items():
+            began = time.monotonic()
+            subprocess.run([sys.executable, *command], capture_output=True, cwd=output)
+            seconds[name].append(time.monotonic() - began)
+    base = statistics.median(seconds.pop("import"))
+    rows = []
+    for name, values in seconds.items():
+        ratio = statistics.median(values) / base
+        rows.append(Row(f"time of {name} against `import hydra, gymnasium`", "<= 3", f"{ratio:.2f}", ratio <= 3))
+    return rows
+
+
+def exact(output: Path) -> list[Row]:
+    """Trial 3 alone, among three and among ten: every weight and every recorded number."""
+    import keras
+
+    from rlexp import registry
+
+    options = ["budget.steps=600", "algo.learn_start=50", "evaluation.period=200", "evaluation.num_episodes=5",
+               "evaluation.final_episodes=5", "animation.enabled=false", "tracking=files"]  # fmt: skip
+    differences, compared = 0, 0
+    for name in registry.ALGOS:
+        own = [o for o in options if registry.ALGOS[name].family == "replay" or not o.startswith("algo.")]
+        seen = []
+        for seed, trials in ((3, 1), (2, 3), (0, 10)):
+            result = run(output / f"exact-{name}-{trials}", f"algo={name}", f"seed={seed}", f"trials={trials}", *own)
+            k = 3 - seed
+            curve = [
+                (r["step"], {m: v[k] for m, v in r["metrics"].items() if v[k] is not None}) for r in result.records
+            ]
+            weights = [
+                w.tobytes()
+                for path in output.glob(f"exact-{name}-{trials}/*/*/trials/3/best.keras")
+                for w in keras.models.load_model(path).get_weights()
+            ]
+            seen.append(([point for point in curve if point[1]], weights))
+        compared += 2
+        differences += sum(other != seen[0] for other in seen[1:])
+    text = f"{differences} differences in {compared} comparisons"
+    return [
+        Row("trial k alone, in a batch of 3 and of 10, every algorithm", "equal bit for bit", text, differences == 0)
+    ]
+
+
+def repeat(output: Path) -> list[Row]:
+    """The same command twice."""
+    options = ["algo=dueling_ddqn", "budget.steps=5000", "animation.enabled=false", "tracking=files"]
+    first, second = (run(output / f"repeat-{i}", *options) for i in range(2))
+    same = [{key: value for key, value in record.items() if key != "time"} for record in first.records] == [
+        {key: value for key, value in record.items() if key != "time"} for record in second.records
+    ]
+    return [
+        Row(
+            "metrics.jsonl of the same command twice, but for times",
+            "identical",
+            "identical" if same else "different",
+            same,
+        )
+    ]
+
+
+PARTS: dict[str, Callable[[Path], list[Row]]] = {
+    "cli": cli,
+    "repeat": repeat,
+    "exact": exact,
+    "scaling": scaling,
+    "tracking": tracking,
+    "learning": learning,
+}
+
+
+def main() -> int:
+    """Run the chosen parts; exit status 1 if something asked was not reached."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"any of: {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--json", type=Path, default=Path("outputs/benchmark.json"), help="where to write the rows")
+    args = parser.parse_args()
+    unknown = [part for part in args.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"unknown part {unknown[0]!r}: choose among {', '.join(PARTS)}")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as output:
+        for part in args.parts or PARTS:
+            print(f"measuring {part} ...", file=sys.stderr, flush=True)
+            rows += PARTS[part](Path(output))
+    print("| what | asked | measured | met |\n|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.what} | {row.asked} | {row.measured} | {'yes' if row.met else 'no'} |")
+    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
+    return 0 if all(row.met for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -64,21 +64,25 @@ class ReplayRing:
         held = np.minimum(self.added, self.size)[:, None]  # [N, 1]
         # age 0 is the oldest; float32 products can round up to `held` itself
         age = np.minimum((u * held).astype(np.int64), np.maximum(held - 1, 0))  # [N, B]
+        ahead = age[..., None] + np.arange(self.n_step)  # [N, B, n]
         oldest, base = np.where(held == self.size, self.added[:, None], 0), (self._trials * self.size)[:, None]
-        first = last = base + (oldest + age) % self.size
-        r_t, num_steps = self._take("r_t", first), np.ones(u.shape, np.float32)
-        going = np.ones(u.shape, bool)
-        for k in range(1, self.n_step):
-            going &= ~(self._take("terminated", last) | self._take("truncated", last)) & (age + k < held)
-            last = np.where(going, base + (oldest + age + k) % self.size, last)
-            r_t += np.where(going, (gamma**k)[:, None].astype(np.float32) * self._take("r_t", last), np.float32(0))
-            num_steps += going
+        index = base[..., None] + (oldest[..., None] + ahead) % self.size  # [N, B, n]
+        goes_on = ~(self._take("terminated", index) | self._take("truncated", index))[..., :-1]
+        goes_on &= ahead[..., 1:] < held[..., None]
+        looked_at = np.ones(index.shape, bool)  # [N, B, n]
+        np.logical_and.accumulate(goes_on, axis=-1, out=looked_at[..., 1:])
+        num_steps = looked_at.sum(axis=-1)  # [N, B]
+        powers = gamma[:, None, None].astype(np.float32) ** np.arange(self.n_step, dtype=np.float32)  # [N, 1, n]
+        # a reward that is not looked at must not count, not even as NaN times 0
+        r_t = np.where(looked_at, powers * self._take("r_t", index), np.float32(0)).sum(axis=-1)  # [N, B]
+        last = np.take_along_axis(index, num_steps[..., None] - 1, axis=-1)[..., 0]  # [N, B]
+        first = index[..., 0]
         return {
             "o_tm1": self._take("o_tm1", first),
             "a_tm1": self._take("a_tm1", first),
             "r_t": r_t,
             "terminated": self._take("terminated", last).astype(np.float32),
-            "num_steps": num_steps,
+            "num_steps": num_steps.astype(np.float32),
             "o_t": self._take("o_t", last),
         }
 

@@ -18,4 +18,4 @@ class AnglePolicy:
 
     def act(self, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Actions [...] for observations [..., O]; the uniform numbers are not used."""
-        return (o_t[..., self.config.observation_index] >= self.config.threshold).astype(np.int32)
+        return (o_t[..., self.config.observation_index] >= self.config.threshold).astype(np.int64)

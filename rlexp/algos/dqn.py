@@ -41,9 +41,9 @@ class DQN:
         target = {} if self.config.target == "none" else {"target": params}
         return {"online": params, "optimizer": self.optimizer.init(params), **target}
 
-    def act(self, state: State, o_t: tf.Tensor, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+    def act(self, params: tf.Tensor, o_t: tf.Tensor, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         """Epsilon-greedy action for one observation; u: uniform numbers [2]."""
-        greedy = self.greedy(state["online"], o_t[None])[0]
+        greedy = self.greedy(params, o_t[None])[0]
         random_action = tf.cast(u[1] * self.num_actions, tf.int32)
         return tf.where(u[0] < scalars["epsilon"], random_action, greedy)
 

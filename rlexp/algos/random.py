@@ -18,4 +18,4 @@ class Random:
 
     def act(self, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Actions [...] for observations [..., *shape] and uniform numbers [...]."""
-        return (u * self.num_actions).astype(np.int32)
+        return (u * self.num_actions).astype(np.int64)

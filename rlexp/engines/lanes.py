@@ -11,7 +11,7 @@ Axes: L lanes (>= N trials), B batch, E observations, P parameters, H scalars.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,11 +46,12 @@ class Lanes:
 
     def act(self, o_t: np.ndarray, u: np.ndarray, scalars: np.ndarray) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape], uniforms [N, 2] and scalars [N, H]."""
-        return self._call("act", self._act, self.state, o_t, u, scalars).numpy()[: self.num_trials]
+        actions = self._call("act", self._act, self.state["online"], o_t, u, scalars)
+        return actions.numpy()[: self.num_trials].astype(np.int64)
 
     def greedy(self, params: tf.Tensor, o_t: np.ndarray) -> np.ndarray:
         """Greedy actions [N, E] of parameters [L, P] for observations [N, E, *shape]."""
-        return self._call("greedy", self._greedy, params, o_t).numpy()[: self.num_trials]
+        return self._call("greedy", self._greedy, params, o_t).numpy()[: self.num_trials].astype(np.int64)
 
     def learn(
         self, batch: dict[str, np.ndarray], scalars: np.ndarray, due: np.ndarray, copy: np.ndarray
@@ -89,8 +90,8 @@ class Lanes:
     def _scalars(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
         return dict(zip(self.agent.scalars, tf.unstack(row), strict=True))
 
-    def _act(self, state: Tree, o_t: tf.Tensor, u: tf.Tensor, scalars: tf.Tensor) -> tf.Tensor:
-        return self.agent.act(state, _as_float(o_t), u, self._scalars(scalars))
+    def _act(self, params: tf.Tensor, o_t: tf.Tensor, u: tf.Tensor, scalars: tf.Tensor) -> tf.Tensor:
+        return self.agent.act(params, _as_float(o_t), u, self._scalars(scalars))
 
     def _greedy(self, params: tf.Tensor, o_t: tf.Tensor) -> tf.Tensor:
         return self.agent.greedy(params, _as_float(o_t))
@@ -105,13 +106,20 @@ class Lanes:
     def _call(self, name: str, function: Callable[..., Tree], *args: Tree) -> Tree:
         """Call the compiled `function` of one trial for all lanes; arguments are tensors [L, ...] or arrays [N, ...].
 
-        The inference function of a concrete function is called with flat tensors: 160 us a call, where the dispatch
-        of `tf.function` takes 400 us, more than the arithmetic of acting.
+        Small inputs and dispatch would cost more than the arithmetic: so all arrays go over as one float32 array
+        [L, K], taken apart inside the program (bytes of images go as they are), and the inference function of a
+        concrete function is called, which takes 160 us where the dispatch of `tf.function` takes 400.
         """
-        flat = [
-            leaf if isinstance(leaf, tf.Tensor) else tf.constant(self.pad(leaf)) for leaf in tf.nest.flatten(list(args))
-        ]
-        key = (name, flat[-1].shape.num_elements())  # `greedy` is the one whose last argument varies in shape
+        leaves = tf.nest.flatten(list(args))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, tf.Tensor) or leaf.dtype == np.uint8]
+        numbers = [leaf for leaf in leaves if not (isinstance(leaf, tf.Tensor) or leaf.dtype == np.uint8)]
+        flat = [leaf if isinstance(leaf, tf.Tensor) else tf.constant(self.pad(leaf)) for leaf in tensors]
+        if numbers:
+            packed = np.concatenate(
+                [n.reshape(len(n), -1) for n in numbers], axis=1, dtype=np.float32, casting="unsafe"
+            )
+            flat.append(tf.constant(self.pad(packed)))
+        key = (name, *flat[-1].shape)  # `greedy` is the one whose last argument varies in shape
         if key not in self._compiled:
             self._compiled[key] = self._compile(function, args, flat)
         compiled, structure = self._compiled[key]
@@ -120,11 +128,27 @@ class Lanes:
     def _compile(
         self, function: Callable[..., Tree], args: tuple[Tree, ...], flat: list[tf.Tensor]
     ) -> tuple[Callable[..., Any], Tree]:
-        structure = tf.nest.map_structure(lambda _: 0, list(args))
-        results: list[Tree] = []
+        leaves = tf.nest.flatten(list(args))
+        arrays = [not (isinstance(leaf, tf.Tensor) or leaf.dtype == np.uint8) for leaf in leaves]
+        shapes = [leaf.shape[1:] for leaf, array in zip(leaves, arrays, strict=True) if array]
+        kinds = [leaf.dtype for leaf, array in zip(leaves, arrays, strict=True) if array]
+        structure, results = tf.nest.map_structure(lambda _: 0, list(args)), []
 
-        def program(*leaves: tf.Tensor) -> list[tf.Tensor]:
-            result = _mapped(function)(*tf.nest.pack_sequence_as(structure, leaves))
+        def one_trial(*lane: tf.Tensor) -> Tree:
+            unpacked: Iterator[tf.Tensor] = iter(())
+            if shapes:
+                *lane, packed = lane  # type: ignore[assignment]
+                parts = tf.split(packed, [int(np.prod(shape)) for shape in shapes])
+                unpacked = (
+                    tf.cast(tf.reshape(part, shape), kind)
+                    for part, shape, kind in zip(parts, shapes, kinds, strict=True)
+                )
+            tensors = iter(lane)
+            inputs = [next(unpacked if array else tensors) for array in arrays]
+            return function(*tf.nest.pack_sequence_as(structure, inputs))
+
+        def program(*inputs: tf.Tensor) -> list[tf.Tensor]:
+            result = _mapped(one_trial)(*inputs)
             results.append(tf.nest.map_structure(lambda _: 0, result))
             return tf.nest.flatten(result)
 

@@ -140,14 +140,13 @@ class TrialEnvs:
         """Advance the active trials by one step; an episode that ends is reset at once.
 
         Args:
-            actions: integers in [0, A).  # [N]
+            actions: integers in [0, A).  # [N] int64, as Gymnasium's own samples are
             active: trials that take part.  # [N]
         """
         out = Step.empty(len(self.seeds), self.observation)
         for k in map(int, np.flatnonzero(active)):
-            action = int(actions[k])
-            obs, reward, terminated, truncated, _ = self._envs[k].step(action + self._start[k])
-            self._actions[k].append(action)
+            obs, reward, terminated, truncated, _ = self._envs[k].step(actions[k] + self._start[k])
+            self._actions[k].append(int(actions[k]))
             self.episode_return[k] += reward
             self.episode_length[k] += 1
             out.r_t[k], out.terminated[k], out.truncated[k] = reward, terminated, truncated
@@ -166,7 +165,7 @@ class TrialEnvs:
         return {
             "episode": self.episode.copy(),
             "lengths": np.array(lengths),
-            "actions": np.array([a for trial in self._actions for a in trial], np.int32),
+            "actions": np.array([a for trial in self._actions for a in trial], np.int64),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -176,7 +175,7 @@ class TrialEnvs:
             self.episode[k] = state["episode"][k]
             self._reset(k)
             for action in state["actions"][ends[k] - state["lengths"][k] : ends[k]]:
-                obs, reward, _, _, _ = self._envs[k].step(int(action) + self._start[k])
+                obs, reward, _, _, _ = self._envs[k].step(action + self._start[k])
                 self._actions[k].append(int(action))
                 self.episode_return[k] += reward
                 self.episode_length[k] += 1
@@ -222,9 +221,10 @@ class EpisodePlayer:
     """
 
     def __init__(self, settings: EnvSettings, info: EnvInfo, trials: int, width: int, max_steps: int) -> None:
-        self._envs = [[make(settings) for _ in range(width)] for _ in range(trials)]
-        self._start = int(self._envs[0][0].action_space.start)  # type: ignore[attr-defined]
-        self._observation = np.zeros((trials, width, *info.observation_shape), info.observation_dtype)
+        self._envs = [make(settings) for _ in range(trials * width)]  # trial k's stand at k * width ...
+        self._shape = (trials, width)
+        self._start = int(self._envs[0].action_space.start)  # type: ignore[attr-defined]
+        self._observation = np.zeros((trials * width, *info.observation_shape), info.observation_dtype)
         self._max_steps = max_steps
 
     def play(
@@ -240,32 +240,30 @@ class EpisodePlayer:
         Returns:
             Returns and lengths; NaN and 0 for trials that do not play.  # [N, len(seeds)], [N, len(seeds)]
         """
-        n, e = len(self._envs), len(seeds)
-        returns, lengths = np.full((n, e), np.nan), np.zeros((n, e), np.int64)
-        running = [(k, i) for k in np.flatnonzero(trials) for i in range(e)]
-        for k, i in running:
-            self._observation[k, i], _ = self._envs[k][i].reset(seed=seeds[i])
-            returns[k, i] = 0.0
+        width, observation = self._shape[1], self._observation
+        returns, lengths = np.full(len(self._envs), np.nan), np.zeros(len(self._envs), np.int64)
+        running = [int(k) * width + i for k in np.flatnonzero(trials) for i in range(len(seeds))]
+        for j in running:
+            observation[j], _ = self._envs[j].reset(seed=seeds[j % width])
+            returns[j] = 0.0
         for _ in range(self._max_steps):
             if not running:
                 break
-            actions = act(self._observation)
+            actions = act(observation.reshape(*self._shape, *observation.shape[1:])).ravel() + self._start
             alive = []
-            for k, i in running:
-                obs, reward, terminated, truncated, _ = self._envs[k][i].step(int(actions[k, i]) + self._start)
-                returns[k, i] += reward
-                lengths[k, i] += 1
-                self._observation[k, i] = obs
+            for j in running:
+                observation[j], reward, terminated, truncated, _ = self._envs[j].step(actions[j])
+                returns[j] += reward
+                lengths[j] += 1
                 if not (terminated or truncated):
-                    alive.append((k, i))
+                    alive.append(j)
             running = alive
-        return returns, lengths
+        return returns.reshape(self._shape)[:, : len(seeds)], lengths.reshape(self._shape)[:, : len(seeds)]
 
     def close(self) -> None:
         """Close all environments."""
-        for row in self._envs:
-            for env in row:
-                env.close()
+        for env in self._envs:
+            env.close()
 
 
 def _unknown(env_id: str, error: Exception) -> Refusal:

@@ -1,0 +1,39 @@
+"""Learning results over all seeds, also over seeds that were never looked at while tuning. Minutes each: `pytest -m slow`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rlexp
+
+pytestmark = pytest.mark.slow
+
+
+def job(tmp_path: Path, *overrides: str) -> Any:
+    return rlexp.run(*overrides, f"output_dir={tmp_path}", "tracking=files", "animation.enabled=false", quiet=True)
+
+
+@pytest.mark.parametrize("seed", [0, 1_000, 2_000, 31_415])
+def test_default_job_solves_cartpole_in_every_trial(seed: int, tmp_path: Path) -> None:
+    """500 in each of 100 fresh episodes of each of 5 trials, 50,000 env steps at most."""
+    result = job(tmp_path, "algo=dueling_ddqn", f"seed={seed}")
+    assert result["steps"] <= 50_000
+    assert result["final/return"]["per_trial"] == [500.0] * 5
+
+
+def test_every_tuned_learner_beats_chance_by_far(tmp_path: Path) -> None:
+    """Ten trials each; chance is about 22."""
+    for algo in ("dqn", "fixed_dqn", "ddqn", "dueling_dqn"):
+        assert job(tmp_path, f"algo={algo}", "trials=10")["final/return"]["iqm"] >= 400, algo
+
+
+@pytest.mark.parametrize("algo", ["dqn", "fixed_dqn", "ddqn", "dueling_ddqn"])
+def test_book_presets_reach_the_notebooks_figure(algo: str, tmp_path: Path) -> None:
+    """The notebook's best episode reaches the limit of 200 with one lucky seed; most of ten trials do."""
+    result = job(tmp_path, f"+experiment=book/{algo}", "trials=10")
+    best = np.array([trial["best_eval_return"] for trial in result["trials"]])
+    assert np.median(best) >= 195, best

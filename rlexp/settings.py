@@ -155,8 +155,8 @@ class BudgetSettings:
 class EvaluationSettings:
     """Greedy evaluation on fixed seeds, and the choice of the best weights."""
 
-    num_episodes: int = opt(20, "episodes per evaluation and trial", low=1)
-    period: int = opt(1_000, "env steps of a trial between evaluations", low=1)
+    num_episodes: int = opt(50, "episodes per evaluation and trial", low=1)
+    period: int = opt(2_000, "env steps of a trial between evaluations", low=1)
     seed: int = opt(100_000, "evaluation episode i is reset with seed + i", low=0, high=2**31)
     final_episodes: int = opt(100, "fresh episodes that re-score the best weights", low=1)
     final_seed: int = opt(200_000, "final episode i is reset with final_seed + i", low=0, high=2**31)

@@ -26,7 +26,9 @@ def test_every_command_with_overrides_composes() -> None:
     commands = re.findall(r"^python -m rlexp (?!-)(.*?)(?: {2,}#.*)?$", README, re.M)
     assert len(commands) >= 4
     for command in commands:
-        compose(*re.findall(r"'([^']+)'|(\S+)", command) and [a or b for a, b in re.findall(r"'([^']+)'|(\S+)", command)])
+        compose(
+            *re.findall(r"'([^']+)'|(\S+)", command) and [a or b for a, b in re.findall(r"'([^']+)'|(\S+)", command)]
+        )
 
 
 def test_the_picture_is_there() -> None:

@@ -15,7 +15,7 @@ LEARN = [
     "env.imports=[tests.probes]", "trials=2", "budget.steps=1500", "algo.learn_start=50", "algo.learn_period=1",
     "algo.batch_size=32", "algo.replay_size=1000", "algo.epsilon=1.0", "network.hidden_units=[16]",
     "algo.target_period=20", "evaluation.period=1500", "evaluation.num_episodes=4",
-    "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 1500}", "algo.loss=mse",
+    "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 1500}", "algo.loss=mse", "algo.n_step=1",
 ]  # fmt: skip
 
 

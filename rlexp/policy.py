@@ -39,9 +39,8 @@ class Policy:
         self._shape = env.observation_space.shape or ()
         self._raw_space = env.unwrapped.observation_space
         self._start = int(env.action_space.start)  # type: ignore[attr-defined]
-        num_actions = int(env.action_space.n)  # type: ignore[attr-defined]
         env.close()
-        self._choose = self._with_model(model) if model is not None else self._without_model(num_actions)
+        self._choose = self._with_model(model) if model is not None else self._without_model()
 
     def __call__(self, observation: Any) -> Any:
         """The action for one observation, or the actions [B] for a batch [B, ...]."""
@@ -63,8 +62,11 @@ class Policy:
 
         return observation if isinstance(self._raw_space, spaces.Box) else spaces.flatten(self._raw_space, observation)
 
-    def _without_model(self, num_actions: int) -> Callable[[np.ndarray], np.ndarray]:
-        agent = registry.load(registry.algo(self.settings.algo.name).target)(self.settings.algo, num_actions)
+    def _without_model(self) -> Callable[[np.ndarray], np.ndarray]:
+        from rlexp.envs import adapter
+
+        algo = self.settings.algo
+        agent = registry.load(registry.algo(algo.name).target)(algo, adapter.inspect(self.settings.env))
         draw = seeding.generator(self.seed, "evaluate", 0)
         return lambda observation: agent.act(observation, draw.random(len(observation), np.float32))
 
@@ -137,7 +139,7 @@ def _best_seed(folder: Path, settings: Settings) -> int:
 
 
 def _load_model(path: Path, settings: Settings) -> Any:
-    if registry.algo(settings.algo.name).family == "fixed":
+    if not registry.FAMILIES[registry.algo(settings.algo.name).family].keras:
         return None
     if not path.is_file():
         raise refusal(

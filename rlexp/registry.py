@@ -18,10 +18,18 @@ from rlexp import settings
 
 
 @dataclass(frozen=True)
-class Algo:
-    """One algorithm: the loop that runs it, the schema of its YAML, and where its class is."""
+class Family:
+    """What algorithms have in common: the loop that runs them on the host engine."""
 
-    family: str  # "replay": learns from a replay ring | "fixed": nothing to learn
+    loop: str  # "module:Class"
+    keras: bool  # its agents are pure functions of a Keras model's weights, mapped over trials by engines/lanes.py
+
+
+@dataclass(frozen=True)
+class Algo:
+    """One algorithm: its family, the schema of its YAML, and where its class is."""
+
+    family: str  # a key of FAMILIES
     schema: type
     target: str  # "module:Class"
 
@@ -33,6 +41,11 @@ class Network:
     target: str  # "module:function"
     convolutional: bool = False  # compiled without XLA: see engines/lanes.py
 
+
+FAMILIES: dict[str, Family] = {
+    "fixed": Family("rlexp.engines.fixed:FixedLoop", keras=False),
+    "replay": Family("rlexp.engines.replay:ReplayLoop", keras=True),
+}
 
 ALGOS: dict[str, Algo] = {
     "random": Algo("fixed", settings.RandomSettings, "rlexp.algos.random:Random"),

@@ -209,11 +209,11 @@ class _JobRun:
         return f"{steps:,} env steps" if steps is not None else f"{self.settings.budget.episodes:,} episodes"
 
     def _build_agent(self) -> Any:
-        """The loop's agent: compiled lanes for algorithms with weights, a NumPy policy otherwise."""
+        """What the family's loop runs: compiled lanes for agents with a Keras model, the agent itself otherwise."""
         settings, info = self.settings, self.info
         entry = registry.algo(settings.algo.name)
-        if entry.family == "fixed":
-            return registry.load(entry.target)(settings.algo, info.num_actions)
+        if not registry.FAMILIES[entry.family].keras:
+            return registry.load(entry.target)(settings.algo, info)
         from rlexp.backend import prepare
 
         self.device = prepare(settings.device)
@@ -284,7 +284,6 @@ class _JobRun:
 
     def _train(self, agent: Any, stop: Any) -> None:
         from rlexp.checkpoint import Checkpoints
-        from rlexp.engines.host import FixedLoop, ReplayLoop
         from rlexp.engines.trials import Services
         from rlexp.metrics import Recorder
 
@@ -294,8 +293,8 @@ class _JobRun:
         position = state["trials"]["position"] if state else 0
         recorder = Recorder(folder / "metrics.jsonl", position)
         services = Services(settings, self.info, recorder, checkpoints, self.console, stop, self._seconds)
-        fixed = self.model is None
-        loop = FixedLoop(agent, services) if fixed else ReplayLoop(agent, settings.algo, services)
+        family = registry.FAMILIES[registry.algo(settings.algo.name).family]
+        loop: Any = registry.load(family.loop)(agent, services)
         if state:
             loop.trials.restore(state["trials"])
             loop.set_state(state["loop"])

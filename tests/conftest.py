@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # exact equality is promised for one machine's CPU
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's own server is no place for synthetic jobs
 
 import rlexp
 import rlexp.runner
@@ -27,6 +28,13 @@ TINY = (
     "log.points=10",
 )
 TINY_DQN = ("algo.learn_start=50", "algo.batch_size=8", "algo.replay_size=200", "algo.target_period=20")
+
+
+@pytest.fixture(autouse=True)
+def own_tracking_uri() -> Iterator[None]:
+    """`mlflow.set_tracking_uri` writes the environment, where the next test would find it."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlexp.envs.adapter import EnvInfo
 from rlexp.settings import AnglePolicySettings
 
 
 class AnglePolicy:
     """A policy with nothing to learn; NumPy only."""
 
-    def __init__(self, config: AnglePolicySettings, num_actions: int) -> None:
+    def __init__(self, config: AnglePolicySettings, info: EnvInfo) -> None:
         self.config = config
 
     def act(self, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:

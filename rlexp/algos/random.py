@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlexp.envs.adapter import EnvInfo
 from rlexp.settings import RandomSettings
 
 
 class Random:
     """A policy with nothing to learn; NumPy only."""
 
-    def __init__(self, config: RandomSettings, num_actions: int) -> None:
-        self.num_actions = num_actions
+    def __init__(self, config: RandomSettings, info: EnvInfo) -> None:
+        self.num_actions = info.num_actions
 
     def act(self, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Actions [...] for observations [..., *shape] and uniform numbers [...]."""

@@ -111,9 +111,9 @@ class Lanes:
         concrete function is called, which takes 160 us where the dispatch of `tf.function` takes 400.
         """
         leaves = tf.nest.flatten(list(args))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, tf.Tensor) or leaf.dtype == np.uint8]
-        numbers = [leaf for leaf in leaves if not (isinstance(leaf, tf.Tensor) or leaf.dtype == np.uint8)]
-        flat = [leaf if isinstance(leaf, tf.Tensor) else tf.constant(self.pad(leaf)) for leaf in tensors]
+        numbers = [leaf for leaf in leaves if _packed(leaf)]
+        others = [leaf for leaf in leaves if not _packed(leaf)]
+        flat = [leaf if isinstance(leaf, tf.Tensor) else tf.constant(self.pad(leaf)) for leaf in others]
         if numbers:
             packed = np.concatenate(
                 [n.reshape(len(n), -1) for n in numbers], axis=1, dtype=np.float32, casting="unsafe"
@@ -129,7 +129,7 @@ class Lanes:
         self, function: Callable[..., Tree], args: tuple[Tree, ...], flat: list[tf.Tensor]
     ) -> tuple[Callable[..., Any], Tree]:
         leaves = tf.nest.flatten(list(args))
-        arrays = [not (isinstance(leaf, tf.Tensor) or leaf.dtype == np.uint8) for leaf in leaves]
+        arrays = [_packed(leaf) for leaf in leaves]
         shapes = [leaf.shape[1:] for leaf, array in zip(leaves, arrays, strict=True) if array]
         kinds = [leaf.dtype for leaf, array in zip(leaves, arrays, strict=True) if array]
         structure, results = tf.nest.map_structure(lambda _: 0, list(args)), []
@@ -163,6 +163,11 @@ def _mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:
         return tf.vectorized_map(lambda packed: function(*packed), args, fallback_to_while_loop=False)
 
     return mapped
+
+
+def _packed(leaf: Any) -> bool:
+    """Whether an argument travels in the one packed array: numbers do, tensors and the bytes of images do not."""
+    return not isinstance(leaf, tf.Tensor) and bool(leaf.dtype != np.uint8)
 
 
 def _as_float(observation: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,5 @@
-"""The host engine: any Gymnasium environment, one per trial; acting and learning compiled for all trials at once.
-
-One loop per family: `ReplayLoop` for agents that learn from a replay ring, `FixedLoop` for policies with nothing
-to learn.
+"""The host engine's loop for agents that learn from a replay ring: any Gymnasium environment, one per trial; acting and
+learning compiled for all trials at once.
 """
 
 from __future__ import annotations
@@ -11,62 +9,20 @@ from typing import Any
 import numpy as np
 
 from rlexp import schedules, seeding
-from rlexp.algos.angle_policy import AnglePolicy
-from rlexp.algos.random import Random
 from rlexp.engines.trials import Services, Trials
 from rlexp.envs.adapter import Step
-from rlexp.evaluation import Act, Policy, Scores
+from rlexp.evaluation import Policy, Scores
 from rlexp.replay import ReplayRing
 from rlexp.settings import DQNSettings
-
-
-class FixedLoop:
-    """Plays a policy that does not learn."""
-
-    def __init__(self, agent: Random | AnglePolicy, services: Services) -> None:
-        self.agent = agent
-        self.seeds = services.settings.seeds
-        self.trials = Trials(services, np.zeros((len(self.seeds), 0), np.float32))
-        self.u_act = seeding.Uniforms(self.seeds, "act", 1)
-
-    def run(self) -> None:
-        """Play until every trial's budget is spent."""
-        trials = self.trials
-        while trials.active.any():
-            a_tm1 = self.agent.act(trials.envs.observation, self.u_act.rows(trials.counts["step"])[:, 0])
-            trials.advance(trials.envs.step(a_tm1, trials.active))
-            trials.housekeeping(self._policy(trials.t), lambda: trials.best.params, {}, self.get_state)
-
-    def final(self) -> Scores:
-        """Score the policy on fresh episodes."""
-        return self.trials.final(self._policy(0))
-
-    def get_state(self) -> dict[str, Any]:
-        """Nothing: the counters of the trials say it all."""
-        return {}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Nothing to put back."""
-
-    def _policy(self, t: int) -> Policy:
-        def policy(first_seed: int) -> Act:
-            draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in self.seeds]
-
-            def act(observation: np.ndarray) -> np.ndarray:  # [N, E, *shape] -> [N, E]
-                u = np.stack([draw.random(observation.shape[1], np.float32) for draw in draws])  # [N, E]
-                return self.agent.act(observation, u)
-
-            return act
-
-        return policy
 
 
 class ReplayLoop:
     """Acts with an exploring policy, stores transitions, and learns from the ring: the DQN family."""
 
-    def __init__(self, lanes: Any, config: DQNSettings, services: Services) -> None:
-        self.lanes, self.config, info = lanes, config, services.info
-        settings = services.settings
+    def __init__(self, lanes: Any, services: Services) -> None:
+        settings, info = services.settings, services.info
+        config: DQNSettings = settings.algo
+        self.lanes, self.config = lanes, config
         self.trials = Trials(services, lanes.online())
         observation = (info.observation_shape, info.observation_dtype)
         self.ring = ReplayRing(settings.trials, config.replay_size, *observation, config.n_step)

@@ -1,17 +1,39 @@
-"""Greedy evaluation on fixed seeds, apart from training, and the choice of the best weights."""
+"""Evaluation on fixed seeds, apart from training, and the choice of the best weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from rlexp import seeding
 from rlexp.envs.adapter import EnvInfo, EpisodePlayer
 from rlexp.settings import EvaluationSettings, Settings
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations [N, E, *shape] -> actions [N, E]
 Policy = Callable[[int], Act]  # seed of the first of E episodes -> how to act in them
+
+
+def sampling(act: Callable[[np.ndarray, np.ndarray], np.ndarray], seeds: Sequence[int], t: int) -> Policy:
+    """The policy that draws its actions, with uniform numbers of the trials' own.
+
+    Args:
+        act: observations [N, E, *shape], uniform numbers [N, E] -> actions [N, E].
+        seeds: the trials' seeds.  # [N]
+        t: the iteration of this evaluation: each has numbers of its own.
+    """
+
+    def policy(first_seed: int) -> Act:
+        draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in seeds]
+
+        def draw_and_act(observation: np.ndarray) -> np.ndarray:
+            u = np.stack([draw.random(observation.shape[1], np.float32) for draw in draws])  # [N, E]
+            return act(observation, u)
+
+        return draw_and_act
+
+    return policy
 
 
 @dataclass
@@ -75,10 +97,14 @@ class BestWeights:
         self.score = np.full(len(params), -np.inf)
         self.step = np.zeros(len(params), np.int64)
 
+    def take(self, trials: np.ndarray, scores: np.ndarray, params: np.ndarray, steps: np.ndarray) -> None:
+        """Keep the weights [N, P] of the chosen trials [N] bool, with their score [N]."""
+        self.params[trials] = params[trials]
+        self.score[trials] = scores[trials]
+        self.step[trials] = steps[trials]
+
     def offer(self, scores: np.ndarray, params: Callable[[], np.ndarray], steps: np.ndarray) -> None:
         """Keep the weights of the trials whose score [N] is at least as good as before; NaN is never."""
         better = scores >= self.score
         if better.any():
-            self.params[better] = params()[better]
-            self.score[better] = scores[better]
-            self.step[better] = steps[better]
+            self.take(better, scores, params(), steps)

@@ -22,6 +22,8 @@ METRICS = {
     "train/length": "env steps of a training episode, mean as for train/return",
     "train/loss": "loss of an update (mean over its batch), mean over the updates since the last record",
     "train/q_mean": "Q(o_tm1, a_tm1), mean over the batch and the updates since the last record",
+    "train/entropy": "entropy of the policy in nats, mean over the batch and the updates since the last record",
+    "train/value_loss": "squared error of the baseline, mean over the batch and the updates since the last record",
     "train/grad_norm": "global norm of a trial's gradient before clipping, mean over the updates since the last record",
     "train/epsilon": "probability of a random action, at the record's step",
     "train/lr": "learning rate, at the record's step",

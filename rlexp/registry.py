@@ -36,7 +36,7 @@ class Algo:
 
 @dataclass(frozen=True)
 class Network:
-    """One Keras model factory: `build(observation_shape, num_actions, network_settings) -> keras.Model`."""
+    """One Keras model factory: `build(observation_shape, num_outputs, network_settings) -> keras.Model`."""
 
     target: str  # "module:function"
     convolutional: bool = False  # compiled without XLA: see engines/lanes.py
@@ -45,6 +45,7 @@ class Network:
 FAMILIES: dict[str, Family] = {
     "fixed": Family("rlexp.engines.fixed:FixedLoop", keras=False),
     "replay": Family("rlexp.engines.replay:ReplayLoop", keras=True),
+    "rollout": Family("rlexp.engines.rollout:RolloutLoop", keras=True),
 }
 
 ALGOS: dict[str, Algo] = {
@@ -55,6 +56,8 @@ ALGOS: dict[str, Algo] = {
     "ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
     "dueling_dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
     "dueling_ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "pg": Algo("rollout", settings.PGSettings, "rlexp.algos.pg:PG"),
+    "pg_baseline": Algo("rollout", settings.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
 }
 
 NETWORKS: dict[str, Network] = {

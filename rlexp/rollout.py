@@ -45,7 +45,7 @@ class RolloutBuffer:
 
     def num_rows(self, trials: np.ndarray) -> np.ndarray:
         """Rows that the trials' batches are padded to: a power of two that depends on the own batch alone."""
-        return np.maximum(2 ** np.ceil(np.log2(self.num_steps[trials])).astype(np.int64), MIN_ROWS)
+        return 2 ** np.ceil(np.log2(np.maximum(self.num_steps[trials], MIN_ROWS))).astype(np.int64)
 
     def batch(self, trials: np.ndarray, num_rows: int) -> dict[str, np.ndarray]:
         """The transitions of some trials, padded with zeros at the end, and the `mask` of those that count.

@@ -16,6 +16,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's own server is no pl
 
 import rlexp
 import rlexp.runner
+from rlexp import registry
 
 TINY = (
     "tracking=files",
@@ -28,6 +29,7 @@ TINY = (
     "log.points=10",
 )
 TINY_DQN = ("algo.learn_start=50", "algo.batch_size=8", "algo.replay_size=200", "algo.target_period=20")
+TINY_LEARNING = {"replay": TINY_DQN, "rollout": ("algo.batch_size=2",)}  # by family
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def tiny(tmp_path: Path) -> Callable[..., rlexp.runner.Job]:
     """Run a job of a few hundred steps; overrides come last, so that they win."""
 
     def run(algo: str, *overrides: str) -> Any:
-        learning = () if algo in ("random", "angle_policy") else TINY_DQN
+        learning = TINY_LEARNING.get(registry.ALGOS[algo].family, ())
         chosen = {o.split("=")[0] for o in overrides}
         if "budget.episodes" in chosen:
             chosen.add("budget.steps")

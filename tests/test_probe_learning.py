@@ -49,3 +49,41 @@ def test_truncation_bootstraps_and_termination_does_not(tiny: Callable[..., Any]
     assert truncated == pytest.approx(1 / (1 - probes.TruncatedLoop.gamma), rel=0.1)
     notebook = value(probes.TruncatedLoop, "budget.steps=3000", "algo.target_period=5", "algo.truncation=terminate")
     assert notebook < 0.7 * truncated
+
+
+PG_LEARN = [
+    "env.imports=[tests.probes]", "trials=2", "network.hidden_units=[16]", "evaluation.period=3000", "budget.steps=3000",
+    "evaluation.num_episodes=4", "algo.optimizer.lr=2e-2", "evaluation.selection=last",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("algo", ["pg", "pg_baseline"])
+@pytest.mark.parametrize("probe", [probes.Identity, probes.Bandit, probes.DelayedReward, probes.TwoStateChain])
+def test_known_best_actions(algo: str, probe: Any, tiny: Callable[..., Any]) -> None:
+    """The best action of each state where there is one has nearly all of the probability."""
+    episodes = 5 if probe is probes.Identity else 20
+    job = tiny(algo, f"env.id=probes/{probe.__name__}-v0", f"algo.gamma={probe.gamma}", f"algo.batch_size={episodes}", *PG_LEARN)
+    decided = np.ptp(probe.q_star, axis=1) > 0
+    for logits in q_values(job, probe.observations):
+        pi = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        best = pi[np.arange(len(pi)), probe.q_star.argmax(axis=1)]
+        assert (best[decided] > 0.9).all(), pi
+
+
+def test_the_baseline_learns_that_a_cut_episode_goes_on(tiny: Callable[..., Any]) -> None:
+    """V = 1 / (1 - gamma) = 10 where the time limit bootstraps, and less than that where it counts as an end.
+
+    best.keras holds the policy only, so that the value is taken from the checkpoint's parameters.
+    """
+    from rlexp.networks.flat import FlatModel
+    from rlexp.algos.pg_baseline import PGBaseline
+
+    values = {}
+    for truncation in ("bootstrap", "terminate"):
+        job = tiny(
+            "pg_baseline", "env.id=probes/TruncatedLoop-v0", "algo.gamma=0.9", f"algo.truncation={truncation}",
+            f"study={truncation}", "algo.batch_size=4", *PG_LEARN,
+        )  # fmt: skip
+        values[truncation] = final_value(job)
+    assert values["bootstrap"] == pytest.approx(10.0, rel=0.1)
+    assert values["terminate"] < 7.5  # at best the mean return of 10 steps: 6.5

@@ -57,7 +57,11 @@ def gradient(learner: PG, params: np.ndarray, batch: dict[str, tf.Tensor], **opt
 
 
 def notebooks_gradient(
-    model: FlatModel, params: np.ndarray, lengths: tuple[int, ...], batch: dict[str, tf.Tensor], loss_fn: Callable[..., Any]
+    model: FlatModel,
+    params: np.ndarray,
+    lengths: tuple[int, ...],
+    batch: dict[str, tf.Tensor],
+    loss_fn: Callable[..., Any],
 ) -> np.ndarray:
     """One tape a step, as the chapter does it: the mean of final_reward * gradient over all steps of all episodes."""
     model.set_params(params)

@@ -62,7 +62,13 @@ PG_LEARN = [
 def test_known_best_actions(algo: str, probe: Any, tiny: Callable[..., Any]) -> None:
     """The best action of each state where there is one has nearly all of the probability."""
     episodes = 5 if probe is probes.Identity else 20
-    job = tiny(algo, f"env.id=probes/{probe.__name__}-v0", f"algo.gamma={probe.gamma}", f"algo.batch_size={episodes}", *PG_LEARN)
+    job = tiny(
+        algo,
+        f"env.id=probes/{probe.__name__}-v0",
+        f"algo.gamma={probe.gamma}",
+        f"algo.batch_size={episodes}",
+        *PG_LEARN,
+    )
     decided = np.ptp(probe.q_star, axis=1) > 0
     for logits in q_values(job, probe.observations):
         pi = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

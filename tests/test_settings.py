@@ -167,7 +167,11 @@ def test_book_policy_gradient_presets_keep_the_notebooks_numbers() -> None:
     settings = compose("+experiment=book/pg")
     algo = settings.algo
     assert (settings.budget.episodes, algo.batch_unit, algo.batch_size) == (150 * 10, "episode", 10)
-    assert (settings.env.max_episode_steps, settings.network.hidden_units, settings.network.activation) == (200, [5], "relu")
+    assert (settings.env.max_episode_steps, settings.network.hidden_units, settings.network.activation) == (
+        200,
+        [5],
+        "relu",
+    )
     assert (algo.head, algo.gamma, algo.normalize, algo.num_updates, algo.entropy_coef) == ("sigmoid", 0.95, True, 1, 0)
     assert (algo.optimizer.name, algo.optimizer.lr, algo.optimizer.clip_norm) == ("nadam", 1e-2, None)
     assert (settings.evaluation.selection, settings.evaluation.policy) == ("last", "sampled")

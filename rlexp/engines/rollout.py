@@ -64,8 +64,8 @@ class RolloutLoop:
         self.buffer.clear(complete)
 
     def final(self) -> Scores:
-        """Score the best weights on fresh episodes."""
-        return self.trials.final(self._policy(self.lanes.tensor(self.trials.best.params)))
+        """Choose the best weights and score them on fresh episodes."""
+        return self.trials.final(lambda params: self._policy(self.lanes.tensor(params)))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: agent and batches under way."""

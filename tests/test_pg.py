@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +68,7 @@ def notebooks_gradient(
     model.set_params(params)
     starts = np.cumsum([0, *lengths])
     rewards = batch["r_t"].numpy()
-    discounted = np.concatenate([discount_rewards(rewards[a:b], 0.9) for a, b in zip(starts, starts[1:], strict=False)])
+    discounted = np.concatenate([discount_rewards(rewards[a:b], 0.9) for a, b in itertools.pairwise(starts)])
     final_rewards = (discounted - discounted.mean()) / discounted.std()
     gradients = []
     for step, final_reward in enumerate(final_rewards):

@@ -187,7 +187,6 @@ def test_runs_params_tags_and_artifacts(client, output_dir):
     state = state_of(folder)
     experiment = client.get_experiment(state["experiment_id"])
     assert experiment.name == "study one"
-    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert experiment.artifact_location == (output_dir / "mlartifacts" / "study one").as_uri()
 
     job = client.get_run(state["run_id"])

@@ -60,7 +60,6 @@ JOB_ARTIFACTS = (
     "metrics.jsonl",
 )
 MODEL_NAME = "best"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs and charts, not with LLM traces
 AGGREGATES: dict[str, Callable[[Any], Any]] = {"mean": np.mean, "iqm": iqm, "min": np.min, "max": np.max}
 LINES_AT_ONCE = 200  # lines of metrics.jsonl between two writes of tracking.json
 MAX_METRICS, MAX_PARAMS, MAX_RUNS = 1000, 100, 50_000  # MLflow's limits for one call
@@ -141,7 +140,7 @@ class Delivery:
             artifacts = self.folder.parent.parent / "mlartifacts" / name
             location = None if self.uri.startswith("http") else artifacts.as_uri()
             try:
-                self.client.create_experiment(name, artifact_location=location, tags=KIND)
+                self.client.create_experiment(name, artifact_location=location)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another job was faster
                     raise

@@ -27,10 +27,10 @@ METRICS = {
     "train/grad_norm": "global norm of a trial's gradient before clipping, mean over the updates since the last record",
     "train/epsilon": "probability of a random action, at the record's step",
     "train/lr": "learning rate, at the record's step",
-    "eval/return": "sum of rewards of a greedy episode, mean over evaluation.num_episodes paired episodes",
-    "eval/length": "env steps of a greedy episode, mean as for eval/return",
-    "final/return": "sum of rewards of a greedy episode with the best weights, mean over final_episodes fresh episodes",
-    "final/length": "env steps of a greedy episode with the best weights, mean as for final/return",
+    "eval/return": "sum of rewards of an episode played by evaluation.policy, mean over num_episodes paired episodes",
+    "eval/length": "env steps of an evaluation episode, mean as for eval/return",
+    "final/return": "sum of rewards of such an episode with the best weights, mean over final_episodes fresh episodes",
+    "final/length": "env steps of an episode with the best weights, mean as for final/return",
     "time/steps_per_second": "env steps of all trials together per second since the last record (in MLflow only)",
 }
 

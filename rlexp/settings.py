@@ -125,6 +125,7 @@ class PGSettings:
     num_updates: int = opt(1, "gradient steps per batch", low=1)
     normalize: bool = opt(True, "returns or advantages of a batch get mean 0 and standard deviation 1")
     entropy_coef: Any = opt(0.0, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
+    reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
     truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
 
 

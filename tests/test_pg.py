@@ -215,3 +215,21 @@ def test_the_last_weights_are_those_of_the_end(tiny: Callable[..., Any]) -> None
     eval_return = job.curves["eval/return"].values
     last = [column[np.isfinite(column)][-1] for column in eval_return.T]
     assert [t["best_eval_return"] for t in job["trials"]] == last
+
+
+def test_penalty_and_scale_reach_learning_and_nothing_else(
+    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TruncatedLoop pays 1 a step and is cut after 10: learned from are 9 times 2 and 2 (1 - 5)."""
+    learned = []
+    real = RolloutBuffer.batch
+
+    def batch(self: RolloutBuffer, trials: np.ndarray, num_rows: int) -> dict[str, np.ndarray]:
+        learned.append(real(self, trials, num_rows)["r_t"][0, :10].tolist())
+        return real(self, trials, num_rows)
+
+    monkeypatch.setattr(RolloutBuffer, "batch", batch)
+    job = tiny("pg", "env.id=probes/TruncatedLoop-v0", "env.imports=[tests.probes]", "trials=1", "budget.episodes=2",
+               "algo.reward_scale=2.0", "algo.truncation_penalty=5.0")  # fmt: skip
+    assert learned == [[2.0] * 9 + [-8.0]]
+    assert job.curves["train/return"].values.tolist() == [[10.0]] and job["final/return"]["mean"] == 10.0

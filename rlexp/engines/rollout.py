@@ -32,12 +32,12 @@ class RolloutLoop:
         """Train until every trial's budget is spent or it has diverged."""
         trials, envs = self.trials, self.trials.envs
         while trials.active.any():
-            counts = {unit: count.copy() for unit, count in trials.counts.items()}
-            scalars = np.stack([schedule(counts) for schedule in self.schedules.values()], axis=1)  # [N, H]
+            scalars = self._scalars()
             o_tm1 = envs.observation.copy()
-            a_tm1 = self.lanes.act(o_tm1, self.u_act.rows(counts["step"]), scalars)
+            u = self.u_act.rows(trials.counts["step"])
+            a_tm1 = self.lanes.act(o_tm1, u, np.stack(list(scalars.values()), axis=1))
             step = envs.step(a_tm1, trials.active)
-            r_t = step.r_t - self.config.truncation_penalty * step.truncated
+            r_t = self.config.reward_scale * (step.r_t - self.config.truncation_penalty * step.truncated)
             flags = {"terminated": step.terminated, "truncated": step.truncated}
             self.buffer.add(trials.active, o_tm1=o_tm1, a_tm1=a_tm1, r_t=r_t, o_t=step.o_t, **flags)
             ended = trials.advance(step)
@@ -45,9 +45,9 @@ class RolloutLoop:
                 trials.best.offer(ended, self.lanes.online, trials.counts["step"])
             self.learn()
             trials.housekeeping(
-                self._policy(self.lanes.state["online"]),
+                self._policy(self.lanes.state["online"], trials.t),
                 self.lanes.online,
-                {"lr": scalars[:, -1]},
+                {"lr": scalars["lr"]},
                 self.get_state,
             )
 
@@ -65,7 +65,7 @@ class RolloutLoop:
 
     def final(self) -> Scores:
         """Choose the best weights and score them on fresh episodes."""
-        return self.trials.final(lambda params: self._policy(self.lanes.tensor(params)))
+        return self.trials.final(lambda params: self._policy(self.lanes.tensor(params), 0))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: agent and batches under way."""
@@ -80,7 +80,7 @@ class RolloutLoop:
         """Update some trials [n] from their batches."""
         trials, batch = self.trials, self.buffer.batch(due, num_rows)
         for _ in range(self.config.num_updates):
-            scalars = np.stack([schedule(trials.counts) for schedule in self.schedules.values()], axis=1)  # [N, H]
+            scalars = np.stack(list(self._scalars().values()), axis=1)  # [N, H]
             metrics = self.lanes.learn_some(due, batch, scalars[due])
             trials.counts["update"][due] += 1
             good, broken = np.zeros((2, len(trials.active)), bool)
@@ -93,7 +93,11 @@ class RolloutLoop:
                 everyone[due] = values
                 trials.window.add(f"train/{name}", everyone, good)
 
-    def _policy(self, params: Any) -> Policy:
+    def _scalars(self) -> dict[str, np.ndarray]:
+        """What is scheduled, now.  # name: [N]"""
+        return {name: schedule(self.trials.counts) for name, schedule in self.schedules.items()}
+
+    def _policy(self, params: Any, t: int) -> Policy:
         if self.trials.settings.evaluation.policy == "sampled":
-            return sampling(lambda o, u: self.lanes.sample(params, o, u), self.seeds, self.trials.t)
+            return sampling(lambda o, u: self.lanes.sample(params, o, u), self.seeds, t)
         return lambda _: lambda observation: self.lanes.greedy(params, observation)

@@ -19,12 +19,14 @@ import gymnasium as gym
 import numpy as np
 
 from rlexp import seeding
+from rlexp.envs import atari
 from rlexp.settings import EnvSettings, Refusal, refusal
 
 EXTRAS = {
     "box2d": "box2d",
     "ale_py": "atari",
     "ale": "atari",
+    "opencv": "atari",
     "mujoco": "mujoco",
     "pygame": "classic-control",
 }
@@ -57,14 +59,21 @@ def make(settings: EnvSettings, render_mode: str | None = None) -> gym.Env:
             raise refusal("env.imports", "modules that can be imported", f"{module!r} ({error})") from error
     if settings.id.startswith("ALE/"):
         with contextlib.suppress(ImportError):  # without it, gymnasium.make says what is missing
-            gym.register_envs(importlib.import_module("ale_py"))
+            atari.register()
+    wrapped = settings.preprocessing == "atari"
     # Only what is asked for: many environments of third parties take no render_mode.
-    options = {"max_episode_steps": settings.max_episode_steps, "render_mode": render_mode}
+    options = {
+        "max_episode_steps": None if wrapped else settings.max_episode_steps,
+        "render_mode": render_mode,
+        "frameskip": 1 if wrapped else None,
+    }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # an outdated id is refused below, in one sentence
             env = gym.make(settings.id, disable_env_checker=True, **given, **settings.kwargs)
+        if wrapped:
+            env = atari.preprocess(env, settings.max_episode_steps)
     except gym.error.DependencyNotInstalled as error:
         raise refusal(
             "env.id",
@@ -95,6 +104,8 @@ def make(settings: EnvSettings, render_mode: str | None = None) -> gym.Env:
         )
     if not isinstance(env.observation_space, gym.spaces.Box):
         env = gym.wrappers.FlattenObservation(env)
+    if settings.frame_stack > 1:
+        env = gym.wrappers.FrameStackObservation(env, settings.frame_stack)
     return env
 
 

@@ -169,8 +169,8 @@ def _mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:
 
 
 def _side_by_side(function: Callable[..., Tree]) -> Callable[..., Tree]:
-    def copies(*args: Tree) -> Tree:
-        lanes = [tf.nest.map_structure(lambda tensor, k=k: tensor[k], args) for k in range(len(args[0]))]
+    def copies(*args: tf.Tensor) -> Tree:
+        lanes = zip(*[tf.unstack(tensor) for tensor in args], strict=True)
         return tf.nest.map_structure(lambda *values: tf.stack(values), *[function(*lane) for lane in lanes])
 
     return copies

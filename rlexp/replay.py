@@ -44,9 +44,7 @@ class ReplayRing:
         self.added = np.zeros(num_trials, np.int64)  # transitions each trial has ever added
         self._trials = np.arange(num_trials)
         kinds = {**arrays, **{name: ((), dtype) for name, dtype in SCALARS.items()}}
-        self._data = {
-            name: np.zeros((num_trials, num_slots, *shape), dtype) for name, (shape, dtype) in kinds.items()
-        }
+        self._data = {name: np.zeros((num_trials, num_slots, *shape), dtype) for name, (shape, dtype) in kinds.items()}
         self._flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in self._data.items()}
 
     @staticmethod

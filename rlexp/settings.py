@@ -469,7 +469,9 @@ def _check_contradictions(settings: Settings) -> None:
     if env.preprocessing == "atari" and not env.id.rsplit(":", 1)[-1].startswith("ALE/"):
         raise refusal("env.preprocessing", f"none for {env.id}", "'atari'", "It is for ids that begin with ALE/.")
     if env.preprocessing == "atari" and "frameskip" in env.kwargs:
-        raise refusal("env.kwargs", "no frameskip with env.preprocessing=atari, which skips frames itself", str(env.kwargs))
+        raise refusal(
+            "env.kwargs", "no frameskip with env.preprocessing=atari, which skips frames itself", str(env.kwargs)
+        )
     algo = settings.algo
     if isinstance(algo, DQNSettings):
         if algo.batch_size > algo.replay_size:

@@ -1,10 +1,11 @@
 """Atari 2600 games as agents see them (Mnih et al. 2015, "Human-level control", Methods; Machado et al. 2018,
-"Revisiting the Arcade Learning Environment", section 4 and table 5).
+"Revisiting the Arcade Learning Environment").
 
 A step is four frames with the same action; what is observed is the pixelwise maximum of the last two (some sprites are
-drawn in every second frame only), grey, 84 x 84 bytes. Randomness comes from sticky actions: with probability 0.25 the
-emulator repeats the previous action in a frame (the default of the v5 ids). As Machado et al. advise, there are no random
-no-ops at the start and the loss of a life ends no episode. Rewards are those of the game.
+drawn in every second frame only), grey, 84 x 84 bytes. As Machado et al. advise, chance comes from sticky actions (with
+probability 0.25 the emulator repeats the previous action in a frame), there are no random no-ops at the start, and the
+loss of a life ends no episode. As in Mnih et al., the actions are those that mean something in the game. Rewards are
+the game's.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def preflight(settings: Settings) -> EnvInfo:
             f"{settings.env.id!r} with {info.num_actions} actions and observations of shape {info.observation_shape}",
             "It was made for env=cartpole.",
         )
-    if isinstance(algo, DQNSettings):
+    if registry.FAMILIES[registry.algo(algo.name).family].keras:
         network = registry.network(settings.network.name)
         if network.dense and len(info.observation_shape) == 3 and min(sorted(info.observation_shape)[1:]) >= 36:
             raise refusal(
@@ -138,6 +138,7 @@ def preflight(settings: Settings) -> EnvInfo:
                 f"{settings.network.name!r}, which has dense layers only",
                 "Use network=dueling_cnn or network=cnn.",
             )
+    if isinstance(algo, DQNSettings):
         ring = ring_type(settings.env.frame_stack)
         needed = settings.trials * ring.num_bytes(algo.replay_size, info.observation_shape, info.observation_dtype)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf

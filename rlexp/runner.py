@@ -309,6 +309,7 @@ class _JobRun:
             loop.set_state(state["loop"])
             self.earlier = state["trials"]["seconds"]
             self.console.say(f"continuing from env step {loop.trials.t:,}")
+        del state  # as large as the rings
         self.console.start()
         loop.run()
         self.train_seconds = self._seconds()

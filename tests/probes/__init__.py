@@ -166,8 +166,8 @@ class Blink(Probe):
     """
 
     gamma = 0.0
-    observations = np.array([[[255, 0], [0, 255]][s % 2] for s in range(4)], np.uint8).repeat(18, axis=1)[:, None]
-    observations = observations.repeat(36, axis=1)  # [S, 36, 36]
+    observations = np.zeros((4, 36, 36), np.uint8)  # [S, 36, 36]
+    observations[[0, 2], :, :18] = observations[[1, 3], :, 18:] = 255
     q_star = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])  # [S, A]
 
     def __init__(self) -> None:

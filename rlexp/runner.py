@@ -374,8 +374,8 @@ class _JobRun:
                     "status": trials.status[k],
                     "note": trials.notes[k],
                     "steps": steps[k],
-                    "best_eval_return": _finite(trials.best.score[k]),
-                    "best_step": int(trials.best.step[k]),
+                    "best_eval_return": _finite(trials.best.scores[k, 0]),
+                    "best_step": int(trials.best.steps[k, 0]),
                     "final_return": _finite(finals[k]),
                 }
                 for k, seed in enumerate(settings.seeds)

@@ -163,6 +163,9 @@ class EvaluationSettings:
     seed: int = opt(100_000, "evaluation episode i is reset with seed + i", low=0, high=2**31)
     final_episodes: int = opt(100, "fresh episodes that re-score the best weights", low=1)
     final_seed: int = opt(200_000, "final episode i is reset with final_seed + i", low=0, high=2**31)
+    candidates: int = opt(3, "best weights kept per trial, scored again at the end; 1: none is", low=1, high=100)
+    candidate_episodes: int = opt(200, "episodes that score a candidate again", low=1)
+    candidate_seed: int = opt(300_000, "candidate episode i is reset with candidate_seed + i", low=0, high=2**31)
     selection: str = opt("eval", "what chooses the best weights", choices=("eval", "train_episode"))
     max_steps: int = opt(10_000, "an evaluation episode without a limit of its own is cut here", low=1)
 

@@ -86,7 +86,7 @@ class ReplayLoop:
 
     def final(self) -> Scores:
         """Score the best weights on fresh episodes."""
-        return self.trials.final(self._greedy(self.lanes.tensor(self.trials.best.params)))
+        return self.trials.final(lambda params: self._greedy(self.lanes.tensor(params)))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: agent, ring, target counters."""

@@ -18,11 +18,12 @@ from rlexp.settings import Refusal
 from tests.conftest import records
 from tests.test_engines import trial
 
+pytestmark = pytest.mark.xdist_group("atari")  # one pair of trials for all of them
 GAME = compose("env=space_invaders", "network=cnn").env
 TINY_ATARI = (
     "+experiment=atari_dqn", "tracking=files", "animation.enabled=false", "network.hidden_units=[16]", "budget.steps=120",
     "algo.replay_size=60", "algo.batch_size=4", "algo.learn_start=20", "algo.target_period=40", "evaluation.period=60",
-    "evaluation.num_episodes=2", "evaluation.final_episodes=2", "evaluation.max_steps=40",
+    "evaluation.num_episodes=2", "evaluation.final_episodes=2", "evaluation.candidate_episodes=2", "evaluation.max_steps=40",
 )  # fmt: skip
 
 
@@ -54,14 +55,14 @@ def test_the_limit_of_an_episode_counts_steps_not_frames() -> None:
 
 
 def test_a_games_position_is_rebuilt_from_its_seed_and_actions() -> None:
-    settings = compose("env=space_invaders", "network=cnn", "env.max_episode_steps=40").env
+    settings = compose("env=space_invaders", "network=cnn", "env.max_episode_steps=20").env
     info, everyone = adapter.inspect(settings), np.ones(2, bool)
     one, other = (adapter.TrialEnvs(settings, info, [3, 4]) for _ in range(2))
     rng = np.random.default_rng(0)
-    for _ in range(70):
+    for _ in range(35):
         one.step(rng.integers(6, size=2), everyone)
     other.set_state(one.get_state())
-    for _ in range(60):
+    for _ in range(30):
         actions = rng.integers(6, size=2)
         a, b = one.step(actions, everyone), other.step(actions, everyone)
         np.testing.assert_array_equal(a.o_t, b.o_t)
@@ -74,10 +75,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return rlexp.run(*TINY_ATARI, "trials=2", f"output_dir={tmp_path_factory.mktemp('pair')}", quiet=True)
 
 
-def test_a_trial_alone_equals_the_trial_in_a_batch(pair: Any, tmp_path: Path) -> None:
-    alone = rlexp.run(*TINY_ATARI, "trials=1", "seed=1", f"output_dir={tmp_path}", quiet=True)
+def test_a_trial_alone_equals_the_trial_in_a_batch(
+    pair: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = rlexp.run(*TINY_ATARI, "trials=1", "seed=1", f"output_dir={tmp_path}")
     assert trial(alone, 1) == trial(pair, 1) != trial(pair, 0)
     assert pair["updates"] == [25, 25] and pair["observation_dtype"] == "uint8"
+    printed = capsys.readouterr()
+    warning = "no GPU was found and the network is convolutional: training will be very slow"
+    assert (printed.out + printed.err).count(warning) == 1
 
 
 def test_best_weights_play_as_they_were_scored(pair: Any) -> None:
@@ -97,16 +103,6 @@ def test_best_weights_play_as_they_were_scored(pair: Any) -> None:
     values = policy.model(observation[None].astype(np.float32))  # bytes as numbers, 0 to 255
     assert int(np.argmax(values)) == policy(observation)
     assert np.abs(values).max() < 10  # the network scales them
-
-
-def test_a_convolutional_network_without_a_gpu_is_warned_of_once(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    options = ["budget.steps=2", "evaluation.max_steps=2", "evaluation.num_episodes=1", "evaluation.final_episodes=1"]
-    rlexp.run(*TINY_ATARI, "trials=1", *options, "algo.learn_start=1", f"output_dir={tmp_path}")
-    lines = capsys.readouterr()
-    text = lines.out + lines.err
-    assert text.count("no GPU was found and the network is convolutional: training will be very slow") == 1
 
 
 def test_the_ring_of_frames_changes_nothing_but_memory(
@@ -139,7 +135,7 @@ def test_rewards_are_clipped_in_what_is_learned_and_returns_are_raw(
         real(self, active, **transition)
 
     monkeypatch.setattr(ReplayRing, "add", add)
-    job = tiny("ddqn", "trials=2", "algo.reward_clip=0.25")
+    job = tiny("ddqn", "trials=2", "algo.reward_clip=0.25", "algo.replay_size=90", "budget.steps=100")
     assert set(rings[-1]._data["r_t"].ravel().tolist()) == {0.25}
     assert (job.curves["eval/return"].values >= 8).all()
 

@@ -18,7 +18,6 @@ from rlexp.settings import Refusal
 from tests.conftest import records
 from tests.test_engines import trial
 
-pytestmark = pytest.mark.xdist_group("atari")  # one pair of trials for all of them
 GAME = compose("env=space_invaders", "network=cnn").env
 TINY_ATARI = (
     "+experiment=atari_dqn", "tracking=files", "animation.enabled=false", "network.hidden_units=[16]", "budget.steps=120",

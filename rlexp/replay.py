@@ -81,7 +81,7 @@ class ReplayRing:
         age = np.minimum((u * held).astype(np.int64), np.maximum(held - 1, 0))  # [N, B]
         ahead = age[..., None] + np.arange(self.n_step)  # [N, B, n]
         oldest = self.added[:, None] - held  # [N, 1], counted from the trial's first transition
-        index = self._index(oldest[..., None] + ahead)  # [N, B, n]
+        index = self._index(self._trials[:, None, None], oldest[..., None] + ahead)  # [N, B, n]
         goes_on = ~self._ends(index)[..., :-1]
         goes_on &= ahead[..., 1:] < held[..., None]
         looked_at = np.ones(index.shape, bool)  # [N, B, n]
@@ -117,17 +117,16 @@ class ReplayRing:
             self._data[name][trials, slots] = transition[name][trials]
 
     def _o_tm1(self, index: np.ndarray) -> np.ndarray:
-        """The observations before the transitions at `index` [N, B], as `_index` counts."""
+        """The observations before the transitions at `index` [N, B]."""
         return self._take("o_tm1", index)
 
     def _o_t(self, index: np.ndarray) -> np.ndarray:
         """The observations after the transitions at `index` [N, B]."""
         return self._take("o_t", index)
 
-    def _index(self, count: np.ndarray) -> np.ndarray:
-        """Where in the flat arrays each trial's transition number `count` [N, ...] stands."""
-        first = (self._trials * self._num_slots).reshape(-1, *[1] * (count.ndim - 1))
-        index: np.ndarray = first + count % self._num_slots
+    def _index(self, trials: np.ndarray, count: np.ndarray) -> np.ndarray:
+        """Where in the flat arrays the trials' transition number `count` stands, or the slot `count` of their rings."""
+        index: np.ndarray = trials * self._num_slots + count % self._num_slots
         return index
 
     def _ends(self, index: np.ndarray) -> np.ndarray:
@@ -183,11 +182,11 @@ class FrameRing(ReplayRing):
         self._last_frames = dict(zip(state["last_where"].tolist(), state["last_frames"], strict=True))
 
     def _add_observations(self, trials: np.ndarray, slots: np.ndarray, transition: dict[str, np.ndarray]) -> None:
-        before, index = self._index_of(trials, slots - 1), self._index_of(trials, slots)
+        before, index = self._index(trials, slots - 1), self._index(trials, slots)
         goes_on = (self.added[trials] > 0) & ~self._ends(before)
         self._flat["age"][index] = np.where(goes_on, self._take("age", before) + 1, 0)
         self._flat["frame"][index] = transition["o_tm1"][trials, -1]
-        self._flat["frame"][self._index_of(trials, slots + 1)] = transition["o_t"][trials, -1]
+        self._flat["frame"][self._index(trials, slots + 1)] = transition["o_t"][trials, -1]
         for k, i, ends in zip(trials.tolist(), index.tolist(), self._ends(index).tolist(), strict=True):
             self._last_frames.pop(i, None)
             if ends:
@@ -205,13 +204,9 @@ class FrameRing(ReplayRing):
             o_t[k, b, -1] = self._last_frames[int(index[k, b])]
         return o_t
 
-    def _index_of(self, trials: np.ndarray, slots: np.ndarray) -> np.ndarray:
-        index: np.ndarray = trials * self._num_slots + slots % self._num_slots
-        return index
-
     def _shift(self, index: np.ndarray, by: np.ndarray) -> np.ndarray:
         """`index` moved by so many slots round its trial's own ring."""
-        return self._index_of(index // self._num_slots, index % self._num_slots + by)
+        return self._index(index // self._num_slots, index % self._num_slots + by)
 
 
 def ring_type(frame_stack: int) -> type[ReplayRing]:

@@ -116,6 +116,7 @@ def run_job(settings: Settings, quiet: bool = False) -> Job:
 def preflight(settings: Settings) -> EnvInfo:
     """Everything that can be refused without TensorFlow; returns the environment's description."""
     from rlexp.envs import adapter
+    from rlexp.replay import ring_type
 
     info = adapter.inspect(settings.env)
     algo = settings.algo
@@ -129,7 +130,14 @@ def preflight(settings: Settings) -> EnvInfo:
             "It was made for env=cartpole.",
         )
     if registry.FAMILIES[registry.algo(algo.name).family].keras:
-        registry.network(settings.network.name)
+        network = registry.network(settings.network.name)
+        if network.dense and len(info.observation_shape) == 3 and min(sorted(info.observation_shape)[1:]) >= 36:
+            raise refusal(
+                "network",
+                f"a convolutional network for images of shape {info.observation_shape}",
+                f"{settings.network.name!r}, which has dense layers only",
+                "Use network=dueling_cnn or network=cnn.",
+            )
     if isinstance(algo, PGSettings) and algo.head == "sigmoid" and info.num_actions != 2:
         raise refusal(
             "algo.head",
@@ -137,8 +145,8 @@ def preflight(settings: Settings) -> EnvInfo:
             "'sigmoid', which is for two",
         )
     if isinstance(algo, DQNSettings):
-        size = math.prod(info.observation_shape) * (1 if info.observation_dtype == "uint8" else 4)
-        needed = settings.trials * algo.replay_size * (2 * size + 12)
+        ring = ring_type(settings.env.frame_stack)
+        needed = settings.trials * ring.num_bytes(algo.replay_size, info.observation_shape, info.observation_dtype)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
         if needed > memory:
             raise refusal(
@@ -255,7 +263,7 @@ class _JobRun:
             agent = agent_class(settings.algo, self.model, info.num_actions)
         except ValueError as error:
             raise Refusal(f"algo.optimizer: {error}") from error
-        return Lanes(agent, np.stack(params), exact=settings.exact_trials, jit=not network.convolutional)
+        return Lanes(agent, np.stack(params), exact=settings.exact_trials, convolutional=network.convolutional)
 
     def _prepare_folder(self) -> None:
         from rlexp.checkpoint import write_atomically, write_json
@@ -312,6 +320,7 @@ class _JobRun:
             loop.set_state(state["loop"])
             self.earlier = state["trials"]["seconds"]
             self.console.say(f"continuing from env step {loop.trials.t:,}")
+        del state  # as large as the rings
         self.console.start()
         loop.run()
         self.train_seconds = self._seconds()

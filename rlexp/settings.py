@@ -110,6 +110,7 @@ class DQNSettings:
     target_unit: str = opt("update", "what target_period counts", choices=("update", "step", "episode"))
     tau: Any = opt(0.01, "soft: weight of the online network per update", above=0, high=1, scalar=True)
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
+    reward_clip: float | None = opt(None, "rewards are learned from as clipped to +- this; null: as they are", above=0)
 
 
 @dataclass
@@ -148,6 +149,8 @@ class EnvSettings:
     kwargs: dict[str, Any] = opt({}, "arguments of gymnasium.make")
     max_episode_steps: int | None = opt(None, "limit of an episode; null: the environment's own", low=1)
     imports: list[str] = opt([], "modules to import first")
+    preprocessing: str = opt("none", "what stands between the environment and the agent", choices=("none", "atari"))
+    frame_stack: int = opt(1, "an observation is the last so many of the environment's", low=1, high=64)
     default_steps: int = opt(50_000, "env steps per trial where no budget is given", low=1)
 
 
@@ -492,6 +495,13 @@ def _check_contradictions(settings: Settings) -> None:
             "auto or host",
             "'fused', which does not exist yet",
             "Run it with engine=host: the same algorithm, configuration and metrics.",
+        )
+    env = settings.env
+    if env.preprocessing == "atari" and not env.id.rsplit(":", 1)[-1].startswith("ALE/"):
+        raise refusal("env.preprocessing", f"none for {env.id}", "'atari'", "It is for ids that begin with ALE/.")
+    if env.preprocessing == "atari" and "frameskip" in env.kwargs:
+        raise refusal(
+            "env.kwargs", "no frameskip with env.preprocessing=atari, which skips frames itself", str(env.kwargs)
         )
     algo = settings.algo
     if isinstance(algo, DQNSettings):

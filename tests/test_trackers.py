@@ -12,7 +12,6 @@ from scipy.stats import trim_mean
 
 from rlexp.trackers.base import TRACKERS, open_tracker, resolve_uri, ui_command
 
-pytestmark = pytest.mark.xdist_group("trackers")  # one store for all of them
 START = 1_700_000_000.0
 NAME = "dqn-CartPole-v1-1a2b3c4d"
 SEEDS = [3, 4, 5]

@@ -3,8 +3,9 @@
 `tf.vectorized_map` maps the whole update, gradient tape and optimiser included, so that loss means, norm clipping,
 learning rates and NaNs are per trial. XLA keeps a lane's bits independent of how many lanes there are from four
 lanes on (measured; plain graph mode does not), so the trial axis is padded to four unless `exact` is false.
-Convolutions mapped over trials are about 30 times too slow under XLA on a CPU: such networks are compiled without
-it, and their trials agree with solo runs only to rounding.
+Convolutions are the exception: mapped over trials, each with filters of its own, they are 30 times too slow under XLA
+on a CPU and do not exist without it. Their program is one copy of the update for each trial, side by side and without
+XLA: a trial's operations are then those of its solo run, to the same bits, with no padding.
 
 Axes: L lanes (>= N trials), B batch, E observations, P parameters, H scalars.
 """
@@ -28,16 +29,19 @@ class Lanes:
     Args:
         agent: the agent of one trial (see `rlexp.algos.dqn.DQN`).
         params: initial parameters of the trials.  # [N, P]
-        exact: pad to four lanes, so that a trial's numbers do not depend on N.
-        jit: compile with XLA.
+        exact: pad mapped trials to four lanes, so that a trial's numbers do not depend on N.
+        convolutional: the agent's network has convolutions.
     """
 
-    def __init__(self, agent: Any, params: np.ndarray, exact: bool, jit: bool) -> None:
+    def __init__(self, agent: Any, params: np.ndarray, exact: bool, convolutional: bool) -> None:
         self.agent, self.num_trials = agent, len(params)
-        self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if exact else self.num_trials
-        self._jit = jit
+        padded = exact and not convolutional
+        self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if padded else self.num_trials
+        self._num_together = 1 if convolutional else min(MIN_EXACT_LANES, self.num_lanes)  # lanes of `learn_some`
+        self._jit = not convolutional
+        self._map = _side_by_side if convolutional else _mapped
         self._compiled: dict[tuple, tuple[Callable[..., Any], Tree]] = {}
-        self.state: Tree = _mapped(agent.init)(self.tensor(params))
+        self.state: Tree = self._map(agent.init)(self.tensor(params))
 
     def act(self, o_t: np.ndarray, u: np.ndarray, scalars: np.ndarray) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape], uniforms [N, U] and scalars [N, H]."""
@@ -75,8 +79,8 @@ class Lanes:
     ) -> dict[str, np.ndarray]:
         """One update of some trials, whose batches have a shape of their own; the others are not touched.
 
-        They go through one program of four lanes, four at a time, whatever their number: a program for each number
-        would have to be compiled for each shape.
+        They go through one program of four lanes, four at a time (convolutions: one), whatever their number: a program
+        for each number would have to be compiled for each shape.
 
         Args:
             trials: which.  # [n]
@@ -86,11 +90,11 @@ class Lanes:
         Returns:
             The agent's metrics.  # name: [n]
         """
-        size, metrics = min(MIN_EXACT_LANES, self.num_lanes), []
+        size, metrics = self._num_together, []
         for start in range(0, len(trials), size):
             part = slice(start, start + size)
             values = {name: field[part] for name, field in batch.items()}
-            metrics.append(self._learn_part(trials[part], values, scalars[part], size))
+            metrics.append(self._learn_part(trials[part], values, scalars[part]))
         return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
 
     def tensor(self, params: np.ndarray) -> tf.Tensor:
@@ -128,9 +132,10 @@ class Lanes:
         return tf.nest.map_structure(lambda a, b: tf.where(flags[0], a, b), new, state), metrics
 
     def _learn_part(
-        self, trials: np.ndarray, batch: dict[str, np.ndarray], scalars: np.ndarray, num_lanes: int
+        self, trials: np.ndarray, batch: dict[str, np.ndarray], scalars: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """`learn_some` for at most `num_lanes` trials."""
+        """`learn_some` for no more trials than one call takes."""
+        num_lanes = self._num_together
         lanes = _pad(trials, num_lanes)
         state = tf.nest.map_structure(lambda leaf: tf.gather(leaf, lanes), self.state)
         new, metrics = self._call("learn_some", self._learn_some, state, batch, scalars, num_lanes=num_lanes)
@@ -189,7 +194,7 @@ class Lanes:
             return function(*tf.nest.pack_sequence_as(structure, inputs))
 
         def program(*inputs: tf.Tensor) -> list[tf.Tensor]:
-            result = _mapped(one_trial)(*inputs)
+            result = self._map(one_trial)(*inputs)
             results.append(tf.nest.map_structure(lambda _: 0, result))
             return tf.nest.flatten(result)
 
@@ -210,6 +215,14 @@ def _mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:
         return tf.vectorized_map(lambda packed: function(*packed), args, fallback_to_while_loop=False)
 
     return mapped
+
+
+def _side_by_side(function: Callable[..., Tree]) -> Callable[..., Tree]:
+    def copies(*args: tf.Tensor) -> Tree:
+        lanes = zip(*[tf.unstack(tensor) for tensor in args], strict=True)
+        return tf.nest.map_structure(lambda *values: tf.stack(values), *[function(*lane) for lane in lanes])
+
+    return copies
 
 
 def _packed(leaf: Any) -> bool:

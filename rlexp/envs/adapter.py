@@ -7,7 +7,6 @@ There is no autoreset here: an episode that ends is reset by hand, and its last 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
 import warnings
@@ -19,12 +18,14 @@ import gymnasium as gym
 import numpy as np
 
 from rlexp import seeding
+from rlexp.envs import atari
 from rlexp.settings import EnvSettings, Refusal, refusal
 
 EXTRAS = {
     "box2d": "box2d",
     "ale_py": "atari",
     "ale": "atari",
+    "opencv": "atari",
     "mujoco": "mujoco",
     "pygame": "classic-control",
 }
@@ -56,24 +57,28 @@ def make(settings: EnvSettings, render_mode: str | None = None) -> gym.Env:
         except ImportError as error:
             raise refusal("env.imports", "modules that can be imported", f"{module!r} ({error})") from error
     if settings.id.startswith("ALE/"):
-        with contextlib.suppress(ImportError):  # without it, gymnasium.make says what is missing
-            gym.register_envs(importlib.import_module("ale_py"))
+        try:
+            atari.register()
+        except ImportError as error:
+            raise _not_installed(settings.id, "pip install 'rlexp[atari]' brings it.") from error
+    is_atari = settings.preprocessing == "atari"
     # Only what is asked for: many environments of third parties take no render_mode.
-    options = {"max_episode_steps": settings.max_episode_steps, "render_mode": render_mode}
+    options = {
+        "max_episode_steps": None if is_atari else settings.max_episode_steps,
+        "render_mode": render_mode,
+        "frameskip": 1 if is_atari else None,
+    }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # an outdated id is refused below, in one sentence
             env = gym.make(settings.id, disable_env_checker=True, **given, **settings.kwargs)
+        if is_atari:
+            env = atari.preprocess(env, settings.max_episode_steps)
     except gym.error.DependencyNotInstalled as error:
-        raise refusal(
-            "env.id",
-            "an environment whose packages are installed",
-            repr(settings.id),
-            _install_line(str(error)),
-        ) from error
+        raise _not_installed(settings.id, _install_line(str(error))) from error
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
-        raise _unknown(settings.id, error) from error
+        raise _unknown(settings.id) from error
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise refusal(
             "env.id",
@@ -95,6 +100,8 @@ def make(settings: EnvSettings, render_mode: str | None = None) -> gym.Env:
         )
     if not isinstance(env.observation_space, gym.spaces.Box):
         env = gym.wrappers.FlattenObservation(env)
+    if settings.frame_stack > 1:
+        env = gym.wrappers.FrameStackObservation(env, settings.frame_stack)
     return env
 
 
@@ -266,15 +273,12 @@ class EpisodePlayer:
             env.close()
 
 
-def _unknown(env_id: str, error: Exception) -> Refusal:
+def _not_installed(env_id: str, install_line: str) -> Refusal:
+    return refusal("env.id", "an environment whose packages are installed", repr(env_id), install_line)
+
+
+def _unknown(env_id: str) -> Refusal:
     name = env_id.rsplit(":", 1)[-1]
-    if isinstance(error, gym.error.NamespaceNotFound) and name.startswith("ALE/"):
-        return refusal(
-            "env.id",
-            "an environment whose packages are installed",
-            repr(env_id),
-            "pip install 'rlexp[atari]' brings it.",
-        )
     known = [i for i in gym.registry if "/" not in i or "/" in name]
     lower = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)

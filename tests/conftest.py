@@ -30,7 +30,7 @@ TINY = (
     "log.points=10",
 )
 TINY_DQN = ("algo.learn_start=50", "algo.batch_size=8", "algo.replay_size=200", "algo.target_period=20")
-TINY_LEARNING = {"replay": TINY_DQN, "rollout": ("algo.batch_size=2",)}  # by family
+TINY_LEARNING = {"replay": TINY_DQN, "rollout": ("algo.batch_unit=episode", "algo.batch_size=2")}  # by family
 
 
 @pytest.fixture(autouse=True)

@@ -71,6 +71,7 @@ def test_truncation_bootstraps_and_termination_does_not(tiny: Callable[..., Any]
 PG_LEARN = [
     "env.imports=[tests.probes]", "trials=2", "network.hidden_units=[16]", "evaluation.period=3000", "budget.steps=3000",
     "evaluation.num_episodes=4", "algo.optimizer.lr=2e-2", "evaluation.selection=last",
+    "algo.reward_scale=1.0",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 FIELDS = ("o_tm1", "a_tm1", "r_t", "terminated", "truncated", "o_t")
-MIN_ROWS = 32  # smallest batch that an update is compiled for
+MIN_ROWS = 128  # smallest batch that an update is compiled for: compiling costs more than padding
 
 
 class RolloutBuffer:

@@ -51,11 +51,11 @@ def test_the_same_with_batches_of_steps_and_of_unlike_sizes(tiny: Callable[..., 
     steps = ["algo.batch_unit=step", "algo.batch_size=70", "algo.num_updates=2", "algo.gae_lambda=0.9"]
     five, one = tiny("pg_baseline", "trials=5", *steps), tiny("pg_baseline", "seed=4", "trials=1", *steps)
     assert trial(five, 4) == trial(one, 4) and five["updates"] == [8] * 5
-    episodes = ["algo.batch_size=4", "algo.head=sigmoid", "evaluation.policy=sampled", "evaluation.selection=last",
+    episodes = ["algo.batch_size=6", "algo.head=sigmoid", "evaluation.policy=sampled", "evaluation.selection=last",
                 "algo.optimizer.name=nadam", "budget.episodes=22"]  # fmt: skip
     ten, one = tiny("pg", "trials=10", *episodes), tiny("pg", "seed=7", "trials=1", *episodes)
     (curve, weights), (curve_alone, weights_alone) = trial(ten, 7), trial(one, 7)
-    assert weights == weights_alone and curve[:-1] == curve_alone[:-1] and ten["updates"] == [5] * 10
+    assert weights == weights_alone and curve[:-1] == curve_alone[:-1] and ten["updates"] == [3] * 10
     assert curve[-1][1] == curve_alone[-1][1]  # the last record's step is that of the longest trial
     assert len({entry["steps"] for entry in ten["trials"]}) > 1
 

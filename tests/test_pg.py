@@ -177,18 +177,19 @@ def test_the_baseline_learns_values_and_truncation_bootstraps() -> None:
 def test_the_buffer_pads_by_the_trials_own_batch_and_grows() -> None:
     buffer = RolloutBuffer(2, (1,), "float32")
     yes, no = np.ones(2, bool), np.zeros(2, bool)
-    for t in range(70):
-        active = np.array([True, t < 33])
+    for t in range(300):
+        active = np.array([True, t < 133])
         x = np.full((2, 1), t, np.float32)
         buffer.add(active, o_tm1=x, o_t=x + 1, a_tm1=np.ones(2), r_t=np.full(2, t), truncated=no,
                    terminated=yes if t % 10 == 9 else no)  # fmt: skip
     both = np.arange(2)
-    assert buffer.num_steps.tolist() == [70, 33] and buffer.num_episodes.tolist() == [7, 3]
-    assert buffer.num_rows(both).tolist() == [128, 64] and RolloutBuffer(1, (), "float32").num_rows(np.array([0])) == 32
-    batch = buffer.batch(both[1:], 64)
-    assert batch["r_t"][0].tolist() == [*range(33), *[0] * 31] and batch["mask"].sum() == 33
+    assert buffer.num_steps.tolist() == [300, 133] and buffer.num_episodes.tolist() == [30, 13]
+    assert buffer.num_rows(both).tolist() == [512, 256]
+    batch = buffer.batch(both[1:], 256)
+    assert batch["r_t"][0].tolist() == [*range(133), *[0] * 123] and batch["mask"].sum() == 133
     buffer.clear(np.array([False, True]))
-    assert buffer.num_steps.tolist() == [70, 0] and buffer.num_episodes.tolist() == [7, 0]
+    assert buffer.num_steps.tolist() == [300, 0] and buffer.num_episodes.tolist() == [30, 0]
+    assert buffer.num_rows(both[1:]).tolist() == [128]
 
 
 PG_BATCHES = [

@@ -1,7 +1,7 @@
 """The notebook's own loops, number for number, for the figures that depend on its one global random generator.
 
-`numpy.random.RandomState(42)` is the generator that `np.random.seed(42)` seeds. Everything else of the chapter runs as a
-preset (`+experiment=book/...`).
+`numpy.random.RandomState(42)` is the generator that `np.random.seed(42)` seeds. Everything else of the chapter runs as
+a preset (`+experiment=book/...`).
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def mdp_q_learning(
     for iteration in range(iterations):
         a = int(random.choice(MDP_ACTIONS[s]))
         s2 = int(random.choice(3, p=MDP_PROBABILITIES[s][a]))
+        target = MDP_REWARDS[s][a][s2] + gamma * q[s2].max()
         alpha = alpha0 / (1 + iteration * decay)
         q[s, a] *= 1 - alpha
-        q[s, a] += alpha * (MDP_REWARDS[s][a][s2] + gamma * q[s2].max())
+        q[s, a] += alpha * target
         history.append(q.copy())
         s = s2
     return np.array(history)

@@ -294,7 +294,14 @@ class _JobRun:
         if settings.rerun:
             for name in ("checkpoint", "trials"):
                 shutil.rmtree(folder / name, ignore_errors=True)
-            for name in ("metrics.jsonl", "tracking.json", "animation.gif", "evaluation.csv", "episodes.npz", "history.npz"):
+            for name in (
+                "metrics.jsonl",
+                "tracking.json",
+                "animation.gif",
+                "evaluation.csv",
+                "episodes.npz",
+                "history.npz",
+            ):
                 (folder / name).unlink(missing_ok=True)
         for name in ("summary.json", "error.txt"):
             (folder / name).unlink(missing_ok=True)

@@ -138,7 +138,9 @@ class TabularSettings:
 
     name: str = opt("q_learning", "registry key")
     gamma: float = opt(0.99, "discount factor", low=0, high=1)
-    epsilon: Any = opt(0.1, "probability of a random possible action, a number or a schedule", low=0, high=1, scalar=True)
+    epsilon: Any = opt(
+        0.1, "probability of a random possible action, a number or a schedule", low=0, high=1, scalar=True
+    )
     alpha: Any = opt(0.1, "learning rate, a number or a schedule", low=0, high=1, scalar=True)
     visit_power: float = opt(0.0, "alpha is divided by (visits of the state and action)^visit_power", low=0, high=1)
     initial_value: float = opt(0.0, "every possible action starts with this value")

@@ -3,10 +3,11 @@
     act:    a_t = a random possible action with probability epsilon, else argmax_a Q(s_t, a)
     learn:  Q(s_tm1, a_tm1) <- Q(s_tm1, a_tm1) + alpha (r_t + d_t max_a Q(s_t, a) - Q(s_tm1, a_tm1))
 
-d_t = gamma (1 - terminated). With `visit_power` p the learning rate is alpha / n(s_tm1, a_tm1)^p, n counting this visit.
+d_t = gamma (1 - terminated). With `visit_power` p the learning rate is alpha / n(s_tm1, a_tm1)^p, where n counts this
+visit.
 
-Here are the rules on the rows of the states that the trials are in; `engines/tabular.py` gathers the rows and scatters the
-updates. `xp` is the array namespace, NumPy on the host. Impossible actions have the value -inf.
+Here are the rules on the rows of the states that the trials are in; `engines/tabular.py` gathers the rows and scatters
+the updates. `xp` is the array namespace, NumPy on the host. Impossible actions have the value -inf.
 
 Axes: N trials (or any leading axes), A actions.
 """

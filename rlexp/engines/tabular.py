@@ -114,7 +114,7 @@ class TabularLoop:
     def _act(self, s_t: np.ndarray, mask_t: np.ndarray | None) -> np.ndarray:
         """Exploring actions [N] for the env step that comes next."""
         counts = self.trials.counts
-        q = masked(self.q[self.n, :, s_t].mean(axis=1), mask_t)  # [N, A]
+        q = masked(self.q[self.n, :, s_t].sum(axis=1) / self.agent.num_tables, mask_t)  # [N, A]
         return self.agent.act(q, self.u_act.rows(counts["step"])[:, :2], self.schedules["epsilon"](counts))
 
     def _scalars(self) -> dict[str, np.ndarray]:
@@ -139,6 +139,6 @@ def greedy_policy(q: np.ndarray, states: States) -> Policy:
 
 
 def set_optimum(trials: Trials, table: tables.Table) -> None:
-    """Let evaluations log their regret: against the best policy within the steps that an evaluation episode may take."""
+    """Let evaluations log their regret: against the best policy in as many steps as an evaluation episode may take."""
     limit, cut = trials.services.info.max_episode_steps, trials.settings.evaluation.max_steps
     trials.optimum = table.optimal_return(min(limit or cut, cut))

@@ -121,7 +121,7 @@ class MaskedObservation(gym.Wrapper):
         assert isinstance(space, gym.spaces.Box)
         low = np.append(space.low.ravel(), np.zeros(num_actions, space.dtype))
         high = np.append(space.high.ravel(), np.ones(num_actions, space.dtype))
-        self.observation_space = gym.spaces.Box(low, high, dtype=space.dtype)  # type: ignore[arg-type]
+        self.observation_space = gym.spaces.Box(low, high, dtype=space.dtype)
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Reset, with the mask of the first state."""
@@ -152,13 +152,10 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     spec = env.spec
     discrete = isinstance(raw, gym.spaces.Discrete)
     table: Any = getattr(env.unwrapped, "P", None) if has_table(env) else None
-    if tabular and discrete:
-        dtype = "int64"
-    else:
-        dtype = "uint8" if space.dtype == np.uint8 else "float32"
+    floats = "uint8" if space.dtype == np.uint8 else "float32"
     info = EnvInfo(
         observation_shape=tuple(space.shape or ()),
-        observation_dtype=dtype,
+        observation_dtype="int64" if tabular and discrete else floats,
         num_actions=int(actions.n),
         max_episode_steps=spec.max_episode_steps if spec else None,
         rgb_array="rgb_array" in (env.metadata.get("render_modes") or []),
@@ -201,7 +198,8 @@ class TrialEnvs:
             active: trials that take part.  # [N]
         """
         out = Step.empty(len(self.seeds), self.observation)
-        rewards, ended = [0.0] * len(self.seeds), []
+        rewards: list[Any] = [0.0] * len(self.seeds)
+        ended = []
         raw, plain = list(actions + self._start), actions.tolist()
         playing = np.flatnonzero(active).tolist()
         for k in playing:  # the hot loop: nothing here that can be done for all trials at once
@@ -282,7 +280,9 @@ class EpisodePlayer:
     """
 
     def __init__(self, settings: EnvSettings, info: EnvInfo, trials: int, width: int, max_steps: int) -> None:
-        self._envs = [make(settings, tabular=info.tabular) for _ in range(trials * width)]  # trial k's stand at k * width ...
+        self._envs = [
+            make(settings, tabular=info.tabular) for _ in range(trials * width)
+        ]  # trial k's stand at k * width ...
         self._shape = (trials, width)
         self._start = int(self._envs[0].action_space.start)  # type: ignore[attr-defined]
         self._observation = np.zeros((trials * width, *info.observation_shape), info.observation_dtype)

@@ -7,7 +7,7 @@ just observed, `action_mask(s)` gives that of any state, and `step` refuses what
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -36,7 +36,7 @@ MDP_REWARDS = (  # [s][a][s']
 )
 
 
-class TableEnv(gym.Env[int, int]):
+class TableEnv(gym.Env[Any, Any]):
     """An environment that is its transition table; every episode begins in state 0.
 
     Attributes:
@@ -44,13 +44,15 @@ class TableEnv(gym.Env[int, int]):
         initial_state_distrib: probability of each first state.  # [S]
     """
 
-    P: Table
-    num_actions: int
+    P: ClassVar[Table]
+    num_actions: ClassVar[int]
 
     def __init__(self) -> None:
         self.observation_space = spaces.Discrete(len(self.P))
         self.action_space = spaces.Discrete(self.num_actions)
         self.initial_state_distrib = np.eye(len(self.P))[0]
+        possible = [[action in self.P[s] for action in range(self.num_actions)] for s in range(len(self.P))]
+        self._masks = np.array(possible, np.int8)  # [S, A]
         self.s = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
@@ -66,21 +68,24 @@ class TableEnv(gym.Env[int, int]):
                 f"expected one of the actions {sorted(self.P[self.s])} in state {self.s}, received {action}; "
                 "info['action_mask'] says which are possible"
             )
-        lines = self.P[self.s][action]
-        chosen = self.np_random.choice(len(lines), p=[line[0] for line in lines])
-        _, self.s, reward, terminated = lines[chosen]
-        return self.s, float(reward), terminated, False, {"action_mask": self.action_mask(self.s)}
+        u = self.np_random.random()
+        for probability, s2, reward, terminated in self.P[self.s][action]:  # noqa: B007  (the last one is used)
+            u -= probability
+            if u < 0:
+                break
+        self.s = s2
+        return s2, reward, terminated, False, {"action_mask": self.action_mask(s2)}
 
     def action_mask(self, state: int) -> np.ndarray:
         """1 for the possible actions of a state, 0 for the others.  # int8 [A]"""
-        return np.array([action in self.P[state] for action in range(self.num_actions)], np.int8)
+        return self._masks[state].copy()
 
 
 class ThreeStateMDP(TableEnv):
     """The decision process of Figure 18-8; it never terminates."""
 
     num_actions = 3
-    P: Table = {
+    P: ClassVar[Table] = {
         s: {
             a: [
                 (p, s2, float(MDP_REWARDS[s][a][s2]), False)
@@ -97,7 +102,7 @@ class MarkovChain(TableEnv):
     """The chain of Figure 18-7: one action, no rewards, terminated on arrival in state 3."""
 
     num_actions = 1
-    P: Table = {
+    P: ClassVar[Table] = {
         s: {0: [(p, s2, 0.0, s2 == CHAIN_END) for s2, p in enumerate(row) if p > 0]} for s, row in enumerate(CHAIN)
     }
 

@@ -57,7 +57,8 @@ class States:
             observations = observations[..., : -self._num_actions]
         if self._bins:
             return self._bins(observations), mask
-        return observations[..., 0] if self._masked else observations, mask
+        numbers = observations[..., 0] if self._masked else observations
+        return numbers.copy(), mask  # environments write over what they have handed out
 
 
 def masked(q: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

@@ -117,8 +117,10 @@ def tabular(output: Path) -> list[Row]:
     """The tabular host engine on binned CartPole with 32 trials, and bare environments stepping, in turn."""
     import gymnasium
 
-    options = ["algo=q_learning", "+discretizer=cartpole", "trials=32", "budget.steps=20000", "evaluation.period=1000000",
-               "evaluation.num_episodes=1", "evaluation.final_episodes=1", "animation.enabled=false", "tracking=files"]  # fmt: skip
+    options = [
+        *("algo=q_learning", "+discretizer=cartpole", "trials=32", "budget.steps=20000", "animation.enabled=false"),
+        *("evaluation.period=1000000", "evaluation.num_episodes=1", "evaluation.final_episodes=1", "tracking=files"),
+    ]
     ratios, speeds, bare = [], [], []
     for repeat in range(3):
         env = gymnasium.make("CartPole-v1")

@@ -41,6 +41,7 @@ class Network:
 
     target: str  # "module:function"
     convolutional: bool = False  # compiled without XLA: see engines/lanes.py
+    dense: bool = False  # not meant for images
 
 
 FAMILIES: dict[str, Family] = {
@@ -68,9 +69,10 @@ ALGOS: dict[str, Algo] = {
 }
 
 NETWORKS: dict[str, Network] = {
-    "mlp": Network("rlexp.networks.mlp:build"),
-    "dueling": Network("rlexp.networks.dueling:build"),
+    "mlp": Network("rlexp.networks.mlp:build", dense=True),
+    "dueling": Network("rlexp.networks.dueling:build", dense=True),
     "cnn": Network("rlexp.networks.cnn:build", convolutional=True),
+    "dueling_cnn": Network("rlexp.networks.cnn:build", convolutional=True),
 }
 
 

@@ -116,6 +116,7 @@ def run_job(settings: Settings, quiet: bool = False) -> Job:
 def preflight(settings: Settings) -> EnvInfo:
     """Everything that can be refused without TensorFlow; returns the environment's description."""
     from rlexp.envs import adapter
+    from rlexp.replay import ring_type
 
     algo = settings.algo
     entry = registry.algo(algo.name)
@@ -146,10 +147,18 @@ def preflight(settings: Settings) -> EnvInfo:
             f"{settings.env.id!r} with {info.num_actions} actions and observations of shape {info.observation_shape}",
             "It was made for env=cartpole.",
         )
+    if registry.FAMILIES[registry.algo(algo.name).family].keras:
+        network = registry.network(settings.network.name)
+        if network.dense and len(info.observation_shape) == 3 and min(sorted(info.observation_shape)[1:]) >= 36:
+            raise refusal(
+                "network",
+                f"a convolutional network for images of shape {info.observation_shape}",
+                f"{settings.network.name!r}, which has dense layers only",
+                "Use network=dueling_cnn or network=cnn.",
+            )
     if isinstance(algo, DQNSettings):
-        registry.network(settings.network.name)
-        size = math.prod(info.observation_shape) * (1 if info.observation_dtype == "uint8" else 4)
-        needed = settings.trials * algo.replay_size * (2 * size + 12)
+        ring = ring_type(settings.env.frame_stack)
+        needed = settings.trials * ring.num_bytes(algo.replay_size, info.observation_shape, info.observation_dtype)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
         if needed > memory:
             raise refusal(
@@ -164,6 +173,8 @@ def preflight(settings: Settings) -> EnvInfo:
 def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> None:
     """A table needs numbered states: the environment's own, or bins of a vector of numbers."""
     bins = algo.discretizer
+    if settings.env.frame_stack > 1:
+        raise refusal("env.frame_stack", f"1 for {algo.name}", str(settings.env.frame_stack))
     if info.num_states is not None:
         if bins.dimensions:
             raise refusal(
@@ -285,7 +296,7 @@ class _JobRun:
             agent = registry.load(entry.target)(settings.algo, self.model, info.num_actions)
         except ValueError as error:
             raise Refusal(f"algo.optimizer: {error}") from error
-        return Lanes(agent, np.stack(params), exact=settings.exact_trials, jit=not network.convolutional)
+        return Lanes(agent, np.stack(params), exact=settings.exact_trials, convolutional=network.convolutional)
 
     def _prepare_folder(self) -> None:
         from rlexp.checkpoint import write_atomically, write_json
@@ -349,6 +360,7 @@ class _JobRun:
             loop.set_state(state["loop"])
             self.earlier = state["trials"]["seconds"]
             self.console.say(f"continuing from env step {loop.trials.t:,}")
+        del state  # as large as the rings
         self.console.start()
         loop.run()
         self.train_seconds = self._seconds()
@@ -418,8 +430,8 @@ class _JobRun:
                     "status": trials.status[k],
                     "note": trials.notes[k],
                     "steps": steps[k],
-                    "best_eval_return": _finite(trials.best.score[k]),
-                    "best_step": int(trials.best.step[k]),
+                    "best_eval_return": _finite(trials.best.scores[k, 0]),
+                    "best_step": int(trials.best.steps[k, 0]),
                     "final_return": _finite(finals[k]),
                 }
                 for k, seed in enumerate(settings.seeds)

@@ -110,6 +110,7 @@ class DQNSettings:
     target_unit: str = opt("update", "what target_period counts", choices=("update", "step", "episode"))
     tau: Any = opt(0.01, "soft: weight of the online network per update", above=0, high=1, scalar=True)
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
+    reward_clip: float | None = opt(None, "rewards are learned from as clipped to +- this; null: as they are", above=0)
 
 
 @dataclass
@@ -157,6 +158,8 @@ class EnvSettings:
     kwargs: dict[str, Any] = opt({}, "arguments of gymnasium.make")
     max_episode_steps: int | None = opt(None, "limit of an episode; null: the environment's own", low=1)
     imports: list[str] = opt([], "modules to import first")
+    preprocessing: str = opt("none", "what stands between the environment and the agent", choices=("none", "atari"))
+    frame_stack: int = opt(1, "an observation is the last so many of the environment's", low=1, high=64)
     default_steps: int = opt(50_000, "env steps per trial where no budget is given", low=1)
 
 
@@ -196,6 +199,9 @@ class EvaluationSettings:
     seed: int = opt(100_000, "evaluation episode i is reset with seed + i", low=0, high=2**31)
     final_episodes: int = opt(100, "fresh episodes that re-score the best weights", low=1)
     final_seed: int = opt(200_000, "final episode i is reset with final_seed + i", low=0, high=2**31)
+    candidates: int = opt(3, "best weights kept per trial, scored again at the end; 1: none is", low=1, high=100)
+    candidate_episodes: int = opt(200, "episodes that score a candidate again", low=1)
+    candidate_seed: int = opt(300_000, "candidate episode i is reset with candidate_seed + i", low=0, high=2**31)
     selection: str = opt("eval", "what chooses the best weights", choices=("eval", "train_episode"))
     max_steps: int = opt(10_000, "an evaluation episode without a limit of its own is cut here", low=1)
 
@@ -497,6 +503,13 @@ def _check_contradictions(settings: Settings) -> None:
             "auto or host",
             "'fused', which does not exist yet",
             "Run it with engine=host: the same algorithm, configuration and metrics.",
+        )
+    env = settings.env
+    if env.preprocessing == "atari" and not env.id.rsplit(":", 1)[-1].startswith("ALE/"):
+        raise refusal("env.preprocessing", f"none for {env.id}", "'atari'", "It is for ids that begin with ALE/.")
+    if env.preprocessing == "atari" and "frameskip" in env.kwargs:
+        raise refusal(
+            "env.kwargs", "no frameskip with env.preprocessing=atari, which skips frames itself", str(env.kwargs)
         )
     algo = settings.algo
     if isinstance(algo, DQNSettings):

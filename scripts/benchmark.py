@@ -89,7 +89,12 @@ def learning(output: Path) -> list[Row]:
 
 def scaling(output: Path) -> list[Row]:
     """CleanRL's DQN settings at one and at ten trials, in turn."""
-    no_scoring = ["evaluation.period=1000000", "evaluation.final_episodes=1", "evaluation.num_episodes=1"]
+    no_scoring = [
+        "evaluation.period=1000000",
+        "evaluation.candidates=1",
+        "evaluation.final_episodes=1",
+        "evaluation.num_episodes=1",
+    ]
     options = [
         "+experiment=cleanrl_dqn",
         "budget.steps=24000",
@@ -186,7 +191,8 @@ def exact(output: Path) -> list[Row]:
     from rlexp import registry
 
     options = ["budget.steps=600", "algo.learn_start=50", "evaluation.period=200", "evaluation.num_episodes=5",
-               "evaluation.final_episodes=5", "animation.enabled=false", "tracking=files"]  # fmt: skip
+               "evaluation.candidates=1", "evaluation.final_episodes=5", "animation.enabled=false",
+               "tracking=files"]  # fmt: skip
     differences, compared = 0, 0
     for name in registry.ALGOS:
         family = registry.ALGOS[name].family

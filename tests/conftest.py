@@ -25,6 +25,7 @@ TINY = (
     "budget.steps=300",
     "evaluation.period=100",
     "evaluation.num_episodes=2",
+    "evaluation.candidate_episodes=2",
     "evaluation.final_episodes=4",
     "log.points=10",
 )

@@ -16,8 +16,8 @@ from rlexp.runner import compose
 from rlexp.settings import RandomSettings, Refusal, conf_dir
 from tests.conftest import records
 
-ENVS = ("cartpole", "acrobot", "mountain_car", "lunar_lander", "frozen_lake", "frozen_lake_8x8", "taxi", "cliff_walking",
-        "three_state_mdp", "markov_chain")  # fmt: skip
+ENVS = ("cartpole", "acrobot", "mountain_car", "lunar_lander", "space_invaders", "frozen_lake", "frozen_lake_8x8", "taxi",
+        "cliff_walking", "three_state_mdp", "markov_chain")  # fmt: skip
 
 
 def test_names_files_and_keys_are_the_same() -> None:
@@ -64,7 +64,9 @@ def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -
 @pytest.mark.parametrize("env", ENVS)
 def test_every_environment_runs_with_a_learner(env: str, tiny: Callable[..., Any]) -> None:
     algo = "q_learning" if env == "three_state_mdp" else "dqn"
-    job = tiny(algo, f"env={env}", "trials=1", "budget.steps=60", "evaluation.max_steps=50", "evaluation.period=60")
+    network = ["network=cnn"] if env == "space_invaders" else []
+    options = ["trials=1", "budget.steps=60", "evaluation.max_steps=50", "evaluation.period=60", *network]
+    job = tiny(algo, f"env={env}", *options)
     assert job["env"] == env and job["steps"] == 60 and np.isfinite(job["final/return"]["mean"])
 
 

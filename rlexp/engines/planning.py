@@ -48,7 +48,7 @@ class PlanningLoop:
     def final(self) -> Scores:
         """Score the greedy policy on fresh episodes, and leave all sweeps in the job's folder."""
         write_npz(self.settings.folder / "history.npz", {"q": np.stack(self.history)})  # [I + 1, S, A]
-        return self.trials.final(self._greedy(self.trials.best.params))
+        return self.trials.final(self._greedy)
 
     def get_state(self) -> dict[str, Any]:
         """The values after every sweep."""

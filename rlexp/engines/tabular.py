@@ -70,8 +70,8 @@ class TabularLoop:
 
     def final(self) -> Scores:
         """Score the best tables on fresh episodes."""
-        best = self.trials.best.params.reshape(len(self.n), *self.q.shape[2:])
-        return self.trials.final(greedy_policy(best, self.states))
+        shape = (len(self.n), *self.q.shape[2:])
+        return self.trials.final(lambda params: greedy_policy(params.reshape(shape), self.states))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: tables, visits and the actions that are chosen already."""

@@ -73,7 +73,8 @@ class Trials:
         self.counts = {unit: np.zeros(n, np.int64) for unit in ("step", "episode", "update")}
         self.status = ["training"] * n
         self.notes: list[str] = [""] * n
-        self.best = BestWeights(initial_params)
+        several = settings.evaluation.selection == "eval" and initial_params.shape[1] > 0
+        self.best = BestWeights(initial_params, settings.evaluation.candidates if several else 1)
         self.window = Window(n)
         self.episodes: list[tuple[int, int, float, int]] = []  # (trial, step at its end, return, length)
         self.eval_return = np.full(n, np.nan)
@@ -147,9 +148,17 @@ class Trials:
         if signum is not None:
             raise Interrupted(signum)
 
-    def final(self, policy: Policy) -> Scores:
-        """Re-score the best weights on fresh episodes; the last record."""
-        scores = self.evaluator.final(policy)
+    def final(self, policy: Callable[[np.ndarray], Policy]) -> Scores:
+        """Choose the best weights among their candidates, and score them on fresh episodes; the last record.
+
+        Args:
+            policy: weights [N, P] -> the policy that they make.
+        """
+        if self.best.scores.shape[1] > 1:
+            self.best.choose(
+                lambda params, trials: self.evaluator.candidates(policy(params), trials).returns.mean(axis=1)
+            )
+        scores = self.evaluator.final(policy(self.best.params))
         self.services.recorder.write(
             self.t, {"final/return": scores.returns.mean(axis=1), "final/length": scores.lengths.mean(axis=1)}
         )
@@ -172,7 +181,7 @@ class Trials:
             "counts": self.counts,
             "status": self.status,
             "notes": self.notes,
-            "best": {"params": self.best.params, "score": self.best.score, "step": self.best.step},
+            "best": self.best.get_state(),
             "window": self.window.get_state(),
             "episodes": episodes,
             "eval_return": self.eval_return,
@@ -184,7 +193,7 @@ class Trials:
         """Continue from the "trials" part of a checkpoint."""
         self.t, self.active, self.eval_return = state["t"], state["active"], state["eval_return"]
         self.counts, self.status, self.notes = state["counts"], state["status"], state["notes"]
-        self.best.params, self.best.score, self.best.step = (state["best"][key] for key in ("params", "score", "step"))
+        self.best.set_state(state["best"])
         self.window.set_state(state["window"])
         self.episodes = [(int(k), int(t), float(r), int(n)) for k, t, r, n in state["episodes"]]
         self.envs.set_state(state["envs"])

@@ -7,7 +7,6 @@ There is no autoreset here: an episode that ends is reset by hand, and its last 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
 import warnings
@@ -20,12 +19,14 @@ import numpy as np
 
 import rlexp.envs.chapter  # noqa: F401  (registers the chapter's environments)
 from rlexp import seeding
+from rlexp.envs import atari
 from rlexp.settings import EnvSettings, Refusal, refusal
 
 EXTRAS = {
     "box2d": "box2d",
     "ale_py": "atari",
     "ale": "atari",
+    "opencv": "atari",
     "mujoco": "mujoco",
     "pygame": "classic-control",
 }
@@ -64,24 +65,28 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
         except ImportError as error:
             raise refusal("env.imports", "modules that can be imported", f"{module!r} ({error})") from error
     if settings.id.startswith("ALE/"):
-        with contextlib.suppress(ImportError):  # without it, gymnasium.make says what is missing
-            gym.register_envs(importlib.import_module("ale_py"))
+        try:
+            atari.register()
+        except ImportError as error:
+            raise _not_installed(settings.id, "pip install 'rlexp[atari]' brings it.") from error
+    is_atari = settings.preprocessing == "atari"
     # Only what is asked for: many environments of third parties take no render_mode.
-    options = {"max_episode_steps": settings.max_episode_steps, "render_mode": render_mode}
+    options = {
+        "max_episode_steps": None if is_atari else settings.max_episode_steps,
+        "render_mode": render_mode,
+        "frameskip": 1 if is_atari else None,
+    }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # an outdated id is refused below, in one sentence
             env = gym.make(settings.id, disable_env_checker=True, **given, **settings.kwargs)
+        if is_atari:
+            env = atari.preprocess(env, settings.max_episode_steps)
     except gym.error.DependencyNotInstalled as error:
-        raise refusal(
-            "env.id",
-            "an environment whose packages are installed",
-            repr(settings.id),
-            _install_line(str(error)),
-        ) from error
+        raise _not_installed(settings.id, _install_line(str(error))) from error
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
-        raise _unknown(settings.id, error) from error
+        raise _unknown(settings.id) from error
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise refusal(
             "env.id",
@@ -107,6 +112,8 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
         return MaskedObservation(env) if masked else env
     if not isinstance(env.observation_space, gym.spaces.Box):
         env = gym.wrappers.FlattenObservation(env)
+    if settings.frame_stack > 1:
+        env = gym.wrappers.FrameStackObservation(env, settings.frame_stack)
     return env
 
 
@@ -141,7 +148,8 @@ class MaskedObservation(gym.Wrapper):
 def has_table(env: gym.Env) -> bool:
     """Whether an environment has a transition table `P` over numbered states that start at 0."""
     raw: Any = env.unwrapped
-    return hasattr(raw, "P") and isinstance(raw.observation_space, gym.spaces.Discrete)
+    space = raw.observation_space
+    return hasattr(raw, "P") and isinstance(space, gym.spaces.Discrete) and bool(space.start == 0)
 
 
 def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
@@ -160,7 +168,7 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
         max_episode_steps=spec.max_episode_steps if spec else None,
         rgb_array="rgb_array" in (env.metadata.get("render_modes") or []),
         tabular=tabular,
-        num_states=int(raw.n) if discrete else None,  # type: ignore[attr-defined]
+        num_states=int(raw.start + raw.n) if discrete else None,  # type: ignore[attr-defined]
         masked=isinstance(env, MaskedObservation),
         table=table is not None,
         restricted=table is not None and any(len(table[s]) < actions.n for s in range(int(raw.n))),  # type: ignore[attr-defined]
@@ -280,9 +288,8 @@ class EpisodePlayer:
     """
 
     def __init__(self, settings: EnvSettings, info: EnvInfo, trials: int, width: int, max_steps: int) -> None:
-        self._envs = [
-            make(settings, tabular=info.tabular) for _ in range(trials * width)
-        ]  # trial k's stand at k * width ...
+        # Trial k's stand at k * width ...
+        self._envs = [make(settings, tabular=info.tabular) for _ in range(trials * width)]
         self._shape = (trials, width)
         self._start = int(self._envs[0].action_space.start)  # type: ignore[attr-defined]
         self._observation = np.zeros((trials * width, *info.observation_shape), info.observation_dtype)
@@ -327,15 +334,12 @@ class EpisodePlayer:
             env.close()
 
 
-def _unknown(env_id: str, error: Exception) -> Refusal:
+def _not_installed(env_id: str, install_line: str) -> Refusal:
+    return refusal("env.id", "an environment whose packages are installed", repr(env_id), install_line)
+
+
+def _unknown(env_id: str) -> Refusal:
     name = env_id.rsplit(":", 1)[-1]
-    if isinstance(error, gym.error.NamespaceNotFound) and name.startswith("ALE/"):
-        return refusal(
-            "env.id",
-            "an environment whose packages are installed",
-            repr(env_id),
-            "pip install 'rlexp[atari]' brings it.",
-        )
     known = [i for i in gym.registry if "/" not in i or "/" in name]
     lower = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)

@@ -6,6 +6,8 @@ a preset (`+experiment=book/...`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from rlexp.envs.chapter import CHAIN, CHAIN_END, MDP_ACTIONS, MDP_PROBABILITIES, MDP_REWARDS
@@ -48,3 +50,18 @@ def mdp_q_learning(
         history.append(q.copy())
         s = s2
     return np.array(history)
+
+
+def discount_rewards(rewards: Sequence[float], discount_factor: float) -> np.ndarray:
+    """What each reward of an episode and those after it are worth ("Policy Gradients"); whole numbers stay whole."""
+    discounted = np.array(rewards)
+    for step in range(len(rewards) - 2, -1, -1):
+        discounted[step] += discounted[step + 1] * discount_factor
+    return discounted
+
+
+def discount_and_normalize_rewards(all_rewards: Sequence[Sequence[float]], discount_factor: float) -> list[np.ndarray]:
+    """The same for some episodes, less their common mean and divided by their common standard deviation."""
+    discounted = [discount_rewards(rewards, discount_factor) for rewards in all_rewards]
+    together = np.concatenate(discounted)
+    return [(values - together.mean()) / together.std() for values in discounted]

@@ -23,6 +23,7 @@ class Family:
 
     loop: str  # "module:Class"
     keras: bool  # its agents are pure functions of a Keras model's weights, mapped over trials by engines/lanes.py
+    tabular: bool = False  # its agents hold tables over numbered states, NumPy only, and heed action masks
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ FAMILIES: dict[str, Family] = {
     "fixed": Family("rlexp.engines.fixed:FixedLoop", keras=False),
     "replay": Family("rlexp.engines.replay:ReplayLoop", keras=True),
     "rollout": Family("rlexp.engines.rollout:RolloutLoop", keras=True),
+    "planning": Family("rlexp.engines.planning:PlanningLoop", keras=False, tabular=True),
+    "tabular": Family("rlexp.engines.tabular:TabularLoop", keras=False, tabular=True),
 }
 
 ALGOS: dict[str, Algo] = {
@@ -59,6 +62,13 @@ ALGOS: dict[str, Algo] = {
     "dueling_ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
     "pg": Algo("rollout", settings.PGSettings, "rlexp.algos.pg:PG"),
     "pg_baseline": Algo("rollout", settings.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
+    "q_value_iteration": Algo(
+        "planning", settings.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
+    ),
+    "q_learning": Algo("tabular", settings.TabularSettings, "rlexp.algos.q_learning:QLearning"),
+    "sarsa": Algo("tabular", settings.TabularSettings, "rlexp.algos.sarsa:Sarsa"),
+    "expected_sarsa": Algo("tabular", settings.TabularSettings, "rlexp.algos.expected_sarsa:ExpectedSarsa"),
+    "double_q_learning": Algo("tabular", settings.TabularSettings, "rlexp.algos.double_q_learning:DoubleQLearning"),
 }
 
 NETWORKS: dict[str, Network] = {

@@ -24,7 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp import registry
-from rlexp.settings import AnglePolicySettings, DQNSettings, PGSettings, Refusal, Settings, build, refusal
+from rlexp.settings import (
+    AnglePolicySettings,
+    DQNSettings,
+    PGSettings,
+    Refusal,
+    Settings,
+    TabularSettings,
+    build,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from rlexp.console import JobConsole
@@ -118,8 +127,26 @@ def preflight(settings: Settings) -> EnvInfo:
     from rlexp.envs import adapter
     from rlexp.replay import ring_type
 
-    info = adapter.inspect(settings.env)
     algo = settings.algo
+    entry = registry.algo(algo.name)
+    family = registry.FAMILIES[entry.family]
+    info = adapter.inspect(settings.env, tabular=family.tabular)
+    if info.restricted and not family.tabular:
+        raise refusal(
+            "algo",
+            f"one that heeds action masks, since {settings.env.id} has states in which some actions are impossible",
+            repr(algo.name),
+            "Such are the tabular ones, for example algo=q_learning.",
+        )
+    if entry.family == "planning" and not info.table:
+        raise refusal(
+            "env.id",
+            f"an environment with a transition table P for {algo.name}",
+            f"{settings.env.id!r}, which has none",
+            "Toy-text environments have one, for example env=frozen_lake; or learn: algo=q_learning.",
+        )
+    if isinstance(algo, TabularSettings):
+        _check_states(settings, algo, info)
     if isinstance(algo, AnglePolicySettings) and (
         len(info.observation_shape) != 1 or info.observation_shape[0] <= algo.observation_index or info.num_actions != 2
     ):
@@ -156,6 +183,32 @@ def preflight(settings: Settings) -> EnvInfo:
                 "Lower algo.replay_size or trials.",
             )
     return info
+
+
+def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> None:
+    """A table needs numbered states: the environment's own, or bins of a vector of numbers."""
+    bins = algo.discretizer
+    if settings.env.frame_stack > 1:
+        raise refusal("env.frame_stack", f"1 for {algo.name}", str(settings.env.frame_stack))
+    if info.num_states is not None:
+        if bins.dimensions:
+            raise refusal(
+                "algo.discretizer",
+                f"no bins, since {settings.env.id} has numbered states",
+                f"dimensions {bins.dimensions}",
+            )
+        return
+    size = info.observation_shape[0] - info.masked * info.num_actions if len(info.observation_shape) == 1 else 0
+    if not bins.dimensions or max(bins.dimensions) >= size:
+        shape = f"observations of shape {info.observation_shape}"
+        raise refusal(
+            "algo.discretizer",
+            f"bins of some of the {size} observed numbers for {algo.name}" if size else "an environment with states",
+            f"dimensions {bins.dimensions} and {settings.env.id!r} with {shape}",
+            "Add +discretizer=cartpole, or give algo.discretizer.dimensions, .low, .high and .num_bins."
+            if size
+            else "A table cannot hold such observations; use a network, for example algo=ddqn.",
+        )
 
 
 class _JobRun:
@@ -272,7 +325,14 @@ class _JobRun:
         if settings.rerun:
             for name in ("checkpoint", "trials"):
                 shutil.rmtree(folder / name, ignore_errors=True)
-            for name in ("metrics.jsonl", "tracking.json", "animation.gif", "evaluation.csv", "episodes.npz"):
+            for name in (
+                "metrics.jsonl",
+                "tracking.json",
+                "animation.gif",
+                "evaluation.csv",
+                "episodes.npz",
+                "history.npz",
+            ):
                 (folder / name).unlink(missing_ok=True)
         for name in ("summary.json", "error.txt"):
             (folder / name).unlink(missing_ok=True)
@@ -350,6 +410,11 @@ class _JobRun:
             for k, seed in enumerate(settings.seeds):
                 self.model.set_params(trials.best.params[k])
                 save_model(self.model.model, folder / "trials" / str(seed) / "best.keras")
+        elif self.info.tabular:
+            for k, seed in enumerate(settings.seeds):
+                (folder / "trials" / str(seed)).mkdir(parents=True, exist_ok=True)
+                table = trials.best.params[k].reshape(-1, self.info.num_actions)  # [S, A]
+                write_npz(folder / "trials" / str(seed) / "best.npz", {"q": table})
         self._write_evaluation(scores)
         episodes = np.array(trials.episodes, np.float64).reshape(-1, 4)
         columns = {name: episodes[:, i] for i, name in enumerate(("trial", "step", "return", "length"))}

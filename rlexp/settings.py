@@ -141,6 +141,42 @@ class PGBaselineSettings(PGSettings):
 
 
 @dataclass
+class QValueIterationSettings:
+    """Planning with a transition table."""
+
+    name: str = opt("q_value_iteration", "registry key")
+    gamma: float = opt(0.99, "discount factor", low=0, high=1)
+    tolerance: float = opt(1e-9, "stop once no action value moves by more than this", low=0)
+    iterations: int = opt(10_000, "stop after so many sweeps", low=1, high=1_000_000)
+
+
+@dataclass
+class DiscretizerSettings:
+    """Uniform bins that turn the numbers of a Box observation into one state; dimensions not listed are ignored."""
+
+    dimensions: list[int] = opt([], "which numbers of the observation are binned, in this order", low=0)
+    low: list[float] = opt([], "lower end of the first bin of each; what is below falls into that bin")
+    high: list[float] = opt([], "upper end of the last bin of each; what is above falls into that bin")
+    num_bins: list[int] = opt([], "bins of each", low=1, high=100_000)
+
+
+@dataclass
+class TabularSettings:
+    """Tabular Q-learning and its relatives."""
+
+    name: str = opt("q_learning", "registry key")
+    gamma: float = opt(0.99, "discount factor", low=0, high=1)
+    epsilon: Any = opt(
+        0.1, "probability of a random possible action, a number or a schedule", low=0, high=1, scalar=True
+    )
+    alpha: Any = opt(0.1, "learning rate, a number or a schedule", low=0, high=1, scalar=True)
+    visit_power: float = opt(0.0, "alpha is divided by (visits of the state and action)^visit_power", low=0, high=1)
+    initial_value: float = opt(0.0, "every possible action starts with this value")
+    bootstrap: str = opt("unless_terminated", "when the next state counts", choices=("unless_terminated", "always"))
+    discretizer: DiscretizerSettings = opt(DiscretizerSettings, "bins for Box observations")
+
+
+@dataclass
 class EnvSettings:
     """A Gymnasium environment."""
 
@@ -522,13 +558,23 @@ def _check_contradictions(settings: Settings) -> None:
             "'step'",
             "A batch cut within an episode needs a value to go on from: algo=pg_baseline.",
         )
-    if settings.evaluation.policy == "sampled" and isinstance(algo, DQNSettings):
+    if settings.evaluation.policy == "sampled" and not isinstance(algo, PGSettings):
         raise refusal(
             "evaluation.policy",
             f"greedy for {algo.name}",
             "'sampled'",
             "Only policies with probabilities (pg, pg_baseline) can be sampled.",
         )
+    if isinstance(algo, TabularSettings):
+        bins = algo.discretizer
+        lengths = [len(bins.dimensions), len(bins.low), len(bins.high), len(bins.num_bins)]
+        if len(set(lengths)) > 1:
+            raise refusal(
+                "algo.discretizer", "as many low, high and num_bins as dimensions", ", ".join(map(str, lengths))
+            )
+        for low, high in zip(bins.low, bins.high, strict=True):
+            if not low < high:
+                raise refusal("algo.discretizer", "low < high in every dimension", f"low {low} and high {high}")
     uri = settings.tracking.uri
     if uri is not None and not re.match(r"(sqlite|postgresql|mysql|mssql|https?|file)(\+\w+)?:", uri):
         raise refusal("tracking.uri", "sqlite:///<file>, postgresql://..., or http(s)://<server>", repr(uri))

@@ -30,7 +30,8 @@ TINY = (
     "log.points=10",
 )
 TINY_DQN = ("algo.learn_start=50", "algo.batch_size=8", "algo.replay_size=200", "algo.target_period=20")
-TINY_LEARNING = {"replay": TINY_DQN, "rollout": ("algo.batch_unit=episode", "algo.batch_size=2")}  # by family
+TINY_FAMILY = {"replay": TINY_DQN, "rollout": ("algo.batch_unit=episode", "algo.batch_size=2")}
+TINY_TABLE = {"tabular": ("+discretizer=cartpole",), "planning": ("env=three_state_mdp",)}
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +46,12 @@ def tiny(tmp_path: Path) -> Callable[..., rlexp.runner.Job]:
     """Run a job of a few hundred steps; overrides come last, so that they win."""
 
     def run(algo: str, *overrides: str) -> Any:
-        learning = TINY_LEARNING.get(registry.ALGOS[algo].family, ())
+        family = registry.ALGOS[algo].family
         chosen = {o.split("=")[0] for o in overrides}
+        own_env = {"env", "env.id"} & chosen  # the tables' defaults are for the default environment
+        learning = (
+            TINY_FAMILY.get(family, ()) if own_env else (*TINY_FAMILY.get(family, ()), *TINY_TABLE.get(family, ()))
+        )
         if "budget.episodes" in chosen:
             chosen.add("budget.steps")
         defaults = [o for o in (*TINY, *learning) if o.split("=")[0] not in chosen]

@@ -16,7 +16,8 @@ from rlexp.runner import compose
 from rlexp.settings import RandomSettings, Refusal, conf_dir
 from tests.conftest import records
 
-ENVS = ("cartpole", "acrobot", "mountain_car", "lunar_lander", "space_invaders")
+ENVS = ("cartpole", "acrobot", "mountain_car", "lunar_lander", "space_invaders", "frozen_lake", "frozen_lake_8x8", "taxi",
+        "cliff_walking", "three_state_mdp", "markov_chain")  # fmt: skip
 
 
 def test_names_files_and_keys_are_the_same() -> None:
@@ -32,7 +33,7 @@ def test_names_files_and_keys_are_the_same() -> None:
 
 
 def test_every_key_of_every_yaml_has_its_comment_and_every_yaml_opens_with_one() -> None:
-    for group in ("algo", "env", "network", "tracking", "experiment"):
+    for group in ("algo", "env", "discretizer", "network", "tracking", "experiment"):
         for path in (conf_dir() / group).rglob("*.yaml"):
             assert path.read_text().startswith("#"), path
 
@@ -49,17 +50,19 @@ def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -
     learning = {"replay": ["algo.learn_start=10"], "rollout": ["algo.batch_size=1", "algo.batch_unit=episode"]}
     job = tiny(algo, "trials=2", "budget.steps=50", "evaluation.period=25", *learning.get(family, []))
     assert (job["algo"], job["steps"], job["total_steps"], job["status"]) == (algo, 50, 100, "done")
-    updates = {"replay": [20, 20], "rollout": job["episodes"]}.get(family, [0, 0])
-    assert job["updates"] == updates
-    assert (job.folder / "trials" / "1" / "best.keras").is_file() == registry.FAMILIES[family].keras
+    updates = {"replay": [20, 20], "rollout": job["episodes"], "tabular": [50, 50], "planning": [50, 50]}
+    assert job["updates"] == updates.get(family, [0, 0])
+    weights = {"fixed": [], "tabular": ["best.npz"], "planning": ["best.npz"]}.get(family, ["best.keras"])
+    assert [path.name for path in (job.folder / "trials").glob("1/*")] == weights
     assert [r["step"] for r in records(job.folder) if "eval/return" in r["metrics"]] == [25, 50]
 
 
 @pytest.mark.parametrize("env", ENVS)
 def test_every_environment_runs_with_a_learner(env: str, tiny: Callable[..., Any]) -> None:
+    algo = "q_learning" if env == "three_state_mdp" else "dqn"
     network = ["network=cnn"] if env == "space_invaders" else []
     options = ["trials=1", "budget.steps=60", "evaluation.max_steps=50", "evaluation.period=60", *network]
-    job = tiny("dqn", f"env={env}", *options)
+    job = tiny(algo, f"env={env}", *options)
     assert job["env"] == env and job["steps"] == 60 and np.isfinite(job["final/return"]["mean"])
 
 

@@ -8,9 +8,10 @@ from rlexp.runner import compose, preflight
 from rlexp.settings import Refusal
 
 REFUSALS = [
-    ("algo=dueling_dqqn", "algo: expected one of angle_policy, ddqn, dqn, dueling_ddqn, dueling_dqn, fixed_dqn, pg, pg_baseline, random, "
-     "received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
-    ("env=cartpol", "env: expected one of acrobot, cartpole, lunar_lander, mountain_car, space_invaders, received 'cartpol'.\nDid you mean cartpole?"),
+    ("algo=dueling_dqqn", "algo: expected one of angle_policy, ddqn, double_q_learning, dqn, dueling_ddqn, dueling_dqn, "
+     "expected_sarsa, fixed_dqn, pg, pg_baseline, q_learning, q_value_iteration, random, sarsa, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
+    ("env=cartpol", "env: expected one of acrobot, cartpole, cliff_walking, frozen_lake, frozen_lake_8x8, lunar_lander, markov_chain, "
+     "mountain_car, space_invaders, taxi, three_state_mdp, received 'cartpol'.\nDid you mean cartpole?"),
     ("algo.gama=.9", "algo.gama: expected a key of the configuration, received an unknown one.\nDid you mean algo.gamma"),
     ("+algo.typo=1", "algo.typo: expected a key of the configuration, received an unknown one.\n"),
     ("+typo=1", "typo: expected a key of the configuration, received an unknown one.\n"),
@@ -74,6 +75,21 @@ REFUSALS = [
     ("algo.reward_clip=0", "algo.reward_clip: expected a number > 0, received 0."),
     ("+experiment=atari_dqn trials=10000", "algo.replay_size: expected rings that fit in this machine's memory ("),
     ("trials=100000 algo.replay_size=1000000", "algo.replay_size: expected rings that fit in this machine's memory ("),
+    ("algo=q_learning", "algo.discretizer: expected bins of some of the 4 observed numbers for q_learning, received dimensions "
+     "[] and 'CartPole-v1' with observations of shape (4,).\nAdd +discretizer=cartpole, or give algo.discretizer.dimensions, "),
+    ("algo=sarsa +discretizer=cartpole env=frozen_lake", "algo.discretizer: expected no bins, since FrozenLake-v1 has numbered "
+     "states, received dimensions [2, 3]."),
+    ("algo=sarsa +discretizer=cartpole env=mountain_car", "algo.discretizer: expected bins of some of the 2 observed numbers"),
+    ("algo=q_learning env.id=Blackjack-v1", "algo.discretizer: expected "),
+    ("algo=q_learning +discretizer=cartpole algo.discretizer.num_bins=[6]", "algo.discretizer: expected as many low, high and "
+     "num_bins as dimensions, received 2, 2, 2, 1."),
+    ("algo=q_learning +discretizer=cartpole algo.discretizer.low=[1,-1]", "algo.discretizer: expected low < high in every "
+     "dimension, received low 1.0 and high 0.4"),
+    ("algo=q_learning algo.visit_power=2", "algo.visit_power: expected a number >= 0 and <= 1, received 2"),
+    ("algo=q_value_iteration", "env.id: expected an environment with a transition table P for q_value_iteration, received "
+     "'CartPole-v1', which has none.\nToy-text environments have one, for example env=frozen_lake"),
+    ("algo=dqn env=three_state_mdp", "algo: expected one that heeds action masks, since rlexp/ThreeStateMDP-v0 has states in "
+     "which some actions are impossible, received 'dqn'.\nSuch are the tabular ones, for example algo=q_learning."),
     ("+experiment=book/dqqn", "experiment: expected one of atari_dqn, book/angle_policy,"),
 ]  # fmt: skip
 

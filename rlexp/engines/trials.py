@@ -60,6 +60,7 @@ class Trials:
         counts: env steps, finished episodes and updates of each trial.  # {"step" | "episode" | "update": [N]}
         best: the chosen weights.
         status: of each trial: "training", "done" or "diverged".
+        optimum: the expected return of the best policy, where it is known: evaluations then log `eval/regret`.
     """
 
     def __init__(self, services: Services, initial_params: np.ndarray) -> None:
@@ -77,7 +78,9 @@ class Trials:
         self.window = Window(n)
         self.episodes: list[tuple[int, int, float, int]] = []  # (trial, step at its end, return, length)
         self.eval_return = np.full(n, np.nan)
+        self.optimum: float | None = None
         self._diverged_now = np.zeros(n, bool)
+        self._finished_now = np.zeros(n, bool)
         self._log_period = self._choose_log_period()
 
     def advance(self, step: Step) -> np.ndarray:
@@ -106,6 +109,10 @@ class Trials:
         self._diverged_now |= trials & self.active
         self.active &= ~trials
 
+    def finish(self, trials: np.ndarray) -> None:
+        """Trials [N] bool that have nothing more to do, with budget left."""
+        self._finished_now |= trials
+
     def housekeeping(
         self,
         policy: Policy,
@@ -119,7 +126,8 @@ class Trials:
             self.counts["episode"] >= budget.episodes
             if budget.episodes is not None
             else self.counts["step"] >= (self.settings.max_steps or 0)
-        ) & self.active
+        )
+        spent = (spent | self._finished_now) & self.active
         period = self.settings.evaluation.period
         trained = self.active.copy()
         due = trained if self.t % period == 0 else spent
@@ -196,6 +204,8 @@ class Trials:
         self.eval_return = np.where(trials, returns, self.eval_return)
         self.window.add("eval/return", returns, trials)
         self.window.add("eval/length", scores.lengths.mean(axis=1), trials)
+        if self.optimum is not None:
+            self.window.add("eval/regret", self.optimum - returns, trials)
         if self.settings.evaluation.selection == "last":
             self.best.take(trials, returns, params(), self.counts["step"])
         elif self.settings.evaluation.selection == "eval":

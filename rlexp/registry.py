@@ -1,8 +1,8 @@
 """The one map from names to code. A name is the YAML's `name`, its file stem and the key here, always.
 
 Nothing is imported until it is built, so that a refused configuration costs no TensorFlow. Other packages
-add to the map through the entry-point groups `rlexp.algos` and `rlexp.networks`; their objects are the same
-`Algo` and `Network` records.
+add to the map through the entry-point groups `rlexp.algos`, `rlexp.networks` and `rlexp.envs`; their objects are the
+same `Algo`, `Network` and `Dynamics` records.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from rlexp import settings
 
 @dataclass(frozen=True)
 class Family:
-    """What algorithms have in common: the loop that runs them on the host engine."""
+    """What algorithms have in common: the loops that run them."""
 
     loop: str  # "module:Class"
+    fused: str | None  # the same for the fused engine, where there is one
     keras: bool  # its agents are pure functions of a Keras model's weights, mapped over trials by engines/lanes.py
 
 
@@ -42,9 +43,17 @@ class Network:
     convolutional: bool = False  # compiled without XLA: see engines/lanes.py
 
 
+@dataclass(frozen=True)
+class Dynamics:
+    """A tensor environment for the fused engine, registered under the Gymnasium id whose dynamics it has."""
+
+    target: str  # "module:Class" of a `rlexp.envs.tensor.base.TensorEnv`
+    kwargs: tuple[str, ...] = ()  # arguments of gymnasium.make that it knows as well
+
+
 FAMILIES: dict[str, Family] = {
-    "fixed": Family("rlexp.engines.fixed:FixedLoop", keras=False),
-    "replay": Family("rlexp.engines.replay:ReplayLoop", keras=True),
+    "fixed": Family("rlexp.engines.fixed:FixedLoop", None, keras=False),
+    "replay": Family("rlexp.engines.replay:ReplayLoop", "rlexp.engines.fused_replay:FusedReplayLoop", keras=True),
 }
 
 ALGOS: dict[str, Algo] = {
@@ -63,6 +72,12 @@ NETWORKS: dict[str, Network] = {
     "cnn": Network("rlexp.networks.cnn:build", convolutional=True),
 }
 
+DYNAMICS: dict[str, Dynamics] = {
+    "CartPole-v1": Dynamics("rlexp.envs.tensor.cartpole:CartPole", ("sutton_barto_reward",)),
+    "MountainCar-v0": Dynamics("rlexp.envs.tensor.mountain_car:MountainCar", ("goal_velocity",)),
+    "Acrobot-v1": Dynamics("rlexp.envs.tensor.acrobot:Acrobot"),
+}
+
 
 def algo(name: str) -> Algo:
     """The registered algorithm `name`; raises `Refusal` with near matches for an unknown one."""
@@ -74,6 +89,15 @@ def network(name: str) -> Network:
     if ":" in name:
         return Network(name)
     return _find("network.name", name, NETWORKS, "rlexp.networks")
+
+
+def dynamics(env_id: str) -> Dynamics | None:
+    """The tensor dynamics registered for a Gymnasium id, if any."""
+    if env_id in DYNAMICS:
+        return DYNAMICS[env_id]
+    others = {point.name: point for point in entry_points(group="rlexp.envs")}
+    found: Dynamics | None = others[env_id].load() if env_id in others else None
+    return found
 
 
 def load(target: str) -> Callable[..., Any]:

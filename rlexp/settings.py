@@ -455,13 +455,6 @@ def _check_contradictions(settings: Settings) -> None:
         raise refusal("budget", "steps or episodes", "both", "Give one: budget.steps=50000 or budget.episodes=600")
     if settings.seed + settings.trials > 2**32:
         raise refusal("seed", "seed + trials <= 2**32", f"{settings.seed} + {settings.trials}")
-    if settings.engine == "fused":
-        raise refusal(
-            "engine",
-            "auto or host",
-            "'fused', which does not exist yet",
-            "Run it with engine=host: the same algorithm, configuration and metrics.",
-        )
     algo = settings.algo
     if isinstance(algo, DQNSettings):
         if algo.batch_size > algo.replay_size:

@@ -18,6 +18,7 @@ import rlexp
 import rlexp.runner
 
 TINY = (
+    "engine=host",
     "tracking=files",
     "animation.enabled=false",
     "network.hidden_units=[8,8]",

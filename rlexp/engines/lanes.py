@@ -37,7 +37,7 @@ class Lanes:
         self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if exact else self.num_trials
         self._jit = jit
         self._compiled: dict[tuple, tuple[Callable[..., Any], Tree]] = {}
-        self.state: Tree = _mapped(agent.init)(self.tensor(params))
+        self.state: Tree = mapped(agent.init)(self.tensor(params))
 
     def pad(self, values: np.ndarray) -> np.ndarray:
         """[N, ...] -> [L, ...]; the lanes beyond the trials repeat the first, so that they stay finite."""
@@ -148,7 +148,7 @@ class Lanes:
             return function(*tf.nest.pack_sequence_as(structure, inputs))
 
         def program(*inputs: tf.Tensor) -> list[tf.Tensor]:
-            result = _mapped(one_trial)(*inputs)
+            result = mapped(one_trial)(*inputs)
             results.append(tf.nest.map_structure(lambda _: 0, result))
             return tf.nest.flatten(result)
 
@@ -158,11 +158,13 @@ class Lanes:
         return concrete.inference_fn.call_flat, results[-1]
 
 
-def _mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:
-    def mapped(*args: Tree) -> Tree:
+def mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:
+    """`function` of one trial for all lanes: every argument and result has a leading axis more."""
+
+    def over_lanes(*args: Tree) -> Tree:
         return tf.vectorized_map(lambda packed: function(*packed), args, fallback_to_while_loop=False)
 
-    return mapped
+    return over_lanes
 
 
 def _packed(leaf: Any) -> bool:

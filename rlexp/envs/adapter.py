@@ -115,6 +115,37 @@ def inspect(settings: EnvSettings) -> EnvInfo:
     return info
 
 
+def has_table(settings: EnvSettings) -> bool:
+    """Whether all that an environment does stands in a transition table, as in Gymnasium's toy-text environments."""
+    env = make(settings)
+    plain, spec = env.unwrapped, env.spec
+    env.close()
+    table, start = getattr(plain, "P", None), getattr(plain, "initial_state_distrib", None)
+    spaces = (plain.observation_space, plain.action_space)
+    return (
+        table is not None
+        and start is not None
+        and all(isinstance(space, gym.spaces.Discrete) and space.start == 0 for space in spaces)
+        and len(table) == len(start) == spaces[0].n  # type: ignore[attr-defined]
+        and all(len(table[s][a]) > 0 for s in range(spaces[0].n) for a in range(spaces[1].n))  # type: ignore[attr-defined]
+        and not (spec and spec.additional_wrappers)  # which may change what the table says
+        and not getattr(plain, "fickle_passenger", False)  # of Taxi: chances that its table does not hold
+    )
+
+
+def transition_table(settings: EnvSettings) -> tuple[Any, np.ndarray]:
+    """`P` and the probabilities of the first states [S] of an environment that `has_table`."""
+    env = make(settings)
+    plain: Any = env.unwrapped
+    env.close()
+    return plain.P, np.asarray(plain.initial_state_distrib, np.float64)
+
+
+def uniforms(seed: int, count: int) -> np.ndarray:
+    """The first `count` uniform numbers that an environment reset with `seed` would draw.  # [count] float64"""
+    return gym.utils.seeding.np_random(seed)[0].random(count)
+
+
 class TrialEnvs:
     """N environments, one per trial, advanced in lock-step.
 

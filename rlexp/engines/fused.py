@@ -1,0 +1,230 @@
+"""What the fused engine's loops share: compiled programs kept per graph, numbers and schedules handed in, evaluation.
+
+The fused engine runs environment, replay, acting and learning of all trials as one XLA program of many lock-steps.
+Between two calls the host draws uniform numbers, records, evaluates and writes checkpoints, with the same `Trials` as
+the host engine. How long a call is moves no number: everything that goes on is carried from call to call.
+
+Axes: L lanes (>= N trials), T lock-steps, E evaluation episodes, P parameters, D numbers of an environment's state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rlexp import schedules, seeding
+from rlexp.engines.lanes import Lanes, mapped
+from rlexp.engines.trials import Services
+from rlexp.envs import adapter
+from rlexp.envs.tensor.base import TensorEnv, limited_step
+from rlexp.evaluation import Evaluator, Policy, Scores
+from rlexp.settings import Settings
+
+Tree = Any
+
+MAX_STEPS = 1024  # lock-steps of one call at most: what is handed in and out is made for so many
+MAX_EPISODES = 256  # episodes of one trial that may end in one call: so many resets are handed in
+CALL_SECONDS = 0.4  # what a call should take, so that progress is shown and signals are heard
+
+_PROGRAMS: dict[tuple[str, str], Callable[..., Tree]] = {}
+
+
+def program(kind: str, key: str, function: Callable[..., Tree]) -> Callable[..., Tree]:
+    """The compiled `function`, of this process' earlier jobs where one had the same graph.
+
+    Args:
+        kind: which program of the graph.
+        key: what `graph_key` says.
+        function: pure; compiled at its first call.
+    """
+    if (kind, key) not in _PROGRAMS:
+        _PROGRAMS[kind, key] = tf.function(function, jit_compile=True, autograph=False)
+    return _PROGRAMS[kind, key]
+
+
+def graph_key(settings: Settings, lanes: Lanes) -> str:
+    """Everything that a program is made of; jobs that differ elsewhere (seeds, schedules, budgets) share it."""
+    algo = dataclasses.asdict(settings.algo)
+    for scalar in lanes.agent.scalars:
+        algo.pop(scalar, None)
+    algo["optimizer"].pop("lr")
+    env = dataclasses.asdict(settings.env)
+    graph = {
+        "algo": algo,
+        "env": {name: env[name] for name in ("id", "kwargs", "max_episode_steps")},
+        "network": [lanes.agent.q_values.shapes, dataclasses.asdict(settings.network)],
+        "selection": settings.evaluation.selection,
+        "max_steps": settings.evaluation.max_steps,
+        "lanes": lanes.num_lanes,
+    }
+    return json.dumps(graph, sort_keys=True)
+
+
+def compile_now(say: Callable[[str], None], *calls: Callable[[], object]) -> None:
+    """Make first calls, which compile, and tell how long they took; programs of an earlier job cost nothing."""
+    began = time.monotonic()
+    for call in calls:
+        call()
+    seconds = time.monotonic() - began
+    if seconds > 0.5:
+        say(f"compiled in {seconds:.1f} s")
+
+
+class Pace:
+    """How many lock-steps the next call should take, by how long the last one took."""
+
+    def __init__(self) -> None:
+        self.steps = 64
+        self._began = 0.0
+
+    def start(self) -> None:
+        """A call begins."""
+        self._began = time.monotonic()
+
+    def stop(self, steps: int) -> None:
+        """A call of so many lock-steps is over."""
+        seconds = max(time.monotonic() - self._began, 1e-6)
+        self.steps = int(np.clip(steps * CALL_SECONDS / seconds, 1, 2 * self.steps))
+
+
+class Tables:
+    """The values of schedules that a call may meet, made by the host's own schedules and looked up by counters.
+
+    Args:
+        parsed: name -> schedule.
+        sizes: how far each unit may count within one call.
+    """
+
+    def __init__(self, parsed: dict[str, schedules.Schedule], sizes: dict[str, int]) -> None:
+        self.schedules = parsed
+        self._counts = {unit: np.arange(size + 1) for unit, size in sizes.items()}
+
+    def rows(self, counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Values for the counts from `counts` [N] on.  # name: [N, M]"""
+        return {
+            name: schedule({schedule.unit: counts[schedule.unit][:, None] + self._counts[schedule.unit]})
+            for name, schedule in self.schedules.items()
+        }
+
+    def look_up(self, rows: dict[str, tf.Tensor], since: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Inside a program: the values [L] after `since` [L] counts of each unit."""
+        return {
+            name: tf.gather(rows[name], since[schedule.unit], batch_dims=1)
+            for name, schedule in self.schedules.items()
+        }
+
+
+class TensorEnvs:
+    """The environments of all lanes, and what the host engine's `TrialEnvs` keeps of them.
+
+    Attributes:
+        state: "state" [L, D], "return" [L] and "length" [L] of the episodes under way.
+    """
+
+    def __init__(self, env: TensorEnv, limit: int | None, lanes: Lanes, seeds: Sequence[int]) -> None:
+        self.env, self.limit, self._lanes = env, limit, lanes
+        self._resets = seeding.Uniforms(seeds, "reset", env.reset_width)
+        self._steps = seeding.Uniforms(seeds, "dynamics", env.step_width) if env.step_width else None
+        self.state: Tree = {}
+        first = self._resets.rows(np.zeros(len(seeds), np.int64))
+        self.state = {
+            "state": mapped(env.reset)(tf.constant(lanes.pad(first))),
+            "return": tf.zeros(lanes.num_lanes, tf.float64),
+            "length": tf.zeros(lanes.num_lanes, tf.int32),
+        }
+
+    def numbers(self, t: int, episode: np.ndarray, steps: int) -> dict[str, np.ndarray]:
+        """Uniform numbers for the next `steps` lock-steps of trials that have finished `episode` [N] episodes."""
+        now, n = np.full(len(episode), t), len(episode)
+        reset = self._resets.span(episode + 1, min(steps, MAX_EPISODES), MAX_EPISODES)  # the current one has had its own
+        dynamics = self._steps.span(now, steps, MAX_STEPS) if self._steps else np.zeros((n, MAX_STEPS, 0), np.float32)
+        return {"reset": self._lanes.pad(reset), "dynamics": self._lanes.pad(dynamics)}  # [L, ., width]
+
+    def step(self, lane: Tree, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, Any, Any, Any]:
+        """One trial's step under its time limit."""
+        return limited_step(self.env, self.limit, lane["state"], lane["length"], a_tm1, u)
+
+    def get_state(self) -> dict[str, Any]:
+        """Where every environment stands."""
+        return {name: value.numpy() for name, value in self.state.items()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` returned."""
+        self.state = {name: tf.constant(value) for name, value in state.items()}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class FusedEvaluator:
+    """Periodic evaluation as one program; the final scores are of the real Gymnasium environment.
+
+    The episodes are those of the host engine's evaluator: each has the numbers of Gymnasium's own generator for its
+    seed, so that it starts in the same state and, in a table, meets the same chances.
+    """
+
+    def __init__(self, env: TensorEnv, lanes: Lanes, services: Services) -> None:
+        self._env, self._lanes, self._services = env, lanes, services
+        settings, config = services.settings, services.settings.evaluation
+        limits = [limit for limit in (services.info.max_episode_steps, config.max_steps) if limit is not None]
+        self._limit = min(limits)
+        self._seeds = [config.seed + i for i in range(config.num_episodes)]
+        width = env.reset_width + env.step_width * self._limit
+        numbers = np.stack([adapter.uniforms(seed, width) for seed in self._seeds]).astype(np.float32)  # [E, width]
+        steps = numbers[:, env.reset_width :].reshape(len(self._seeds), self._limit, env.step_width)
+        self._numbers = tf.constant(numbers[:, : env.reset_width]), tf.constant(steps)
+        self._program = program("evaluate", graph_key(settings, lanes), self._play)
+
+    def periodic(self, params: tf.Tensor, trials: np.ndarray) -> Scores:
+        """The periodic evaluation of parameters [L, P] in the chosen trials [N] bool."""
+        n = len(trials)
+        chosen = np.zeros(self._lanes.num_lanes, bool)
+        chosen[:n] = trials
+        returns, lengths = self._program(params, *self._numbers, tf.constant(chosen))
+        mask = trials[:, None]
+        return Scores(
+            self._seeds, np.where(mask, returns.numpy()[:n], np.nan), np.where(mask, lengths.numpy()[:n], 0)
+        )
+
+    def final(self, policy: Policy) -> Scores:
+        """Fresh episodes on Gymnasium's environment that re-score the best weights of all trials."""
+        evaluator = Evaluator(self._services.settings, self._services.info)
+        try:
+            return evaluator.final(policy)
+        finally:
+            evaluator.close()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _play(
+        self, params: tf.Tensor, u_reset: tf.Tensor, u_step: tf.Tensor, chosen: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns and lengths [L, E] of one episode for each row of `u_reset` [E, reset_width] in each lane."""
+        env, lanes, episodes = self._env, self._lanes.num_lanes, u_reset.shape[0]
+
+        def one_step(state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            return env.step(state, a_tm1, u)
+
+        def body(i: tf.Tensor, state: tf.Tensor, alive: tf.Tensor, returns: tf.Tensor, lengths: tf.Tensor) -> Tree:
+            o_t = mapped(env.observe)(state)  # [L * E, *shape]
+            a_t = mapped(self._lanes.agent.greedy)(params, tf.reshape(o_t, (lanes, episodes, *o_t.shape[1:])))
+            u = tf.tile(u_step[:, i], (lanes, 1)) if env.step_width else tf.zeros((lanes * episodes, 0))
+            state, r_t, terminated = mapped(one_step)(state, tf.reshape(a_t, [-1]), u)
+            returns += tf.where(alive, tf.cast(r_t, tf.float64), tf.zeros_like(returns))
+            lengths += tf.cast(alive, tf.int32)
+            return i + 1, state, alive & ~terminated, returns, lengths
+
+        state = tf.tile(mapped(env.reset)(u_reset), (lanes, 1))  # [L * E, D]
+        alive = tf.repeat(chosen, episodes)  # [L * E]
+        zeros = tf.zeros(lanes * episodes, tf.float64), tf.zeros(lanes * episodes, tf.int32)
+        _, _, _, returns, lengths = tf.while_loop(
+            lambda i, _, alive, *__: (i < self._limit) & tf.reduce_any(alive), body, (0, state, alive, *zeros)
+        )
+        return tf.reshape(returns, (lanes, episodes)), tf.reshape(lengths, (lanes, episodes))

@@ -201,7 +201,7 @@ class Settings:
     engine: str = opt("auto", "what advances the trials", choices=("auto", "host", "fused"))
     device: str = opt("auto", "where tensors live", choices=("auto", "cpu", "gpu"))
     output_dir: str = opt("outputs", "where job folders live")
-    exact_trials: bool = opt(True, "pad so that a trial does not depend on how many run beside it")
+    exact_trials: bool = opt(True, "pad a single trial, so that it equals the trial in a batch")
     rerun: bool = opt(False, "start afresh where there is something to skip or to resume")
     budget: BudgetSettings = opt(BudgetSettings, "length of training")
     evaluation: EvaluationSettings = opt(EvaluationSettings, "evaluation")

@@ -265,12 +265,17 @@ class ReplayProgram:
     ) -> tuple[tf.Tensor, Tree, Tree]:
         """One learning phase of the trials that are due [L]; `added`: transitions that each ring has ever got."""
 
+        since = carry["counts"]["update"] - given["first"]["update"]  # [L]
+        rows = since[:, None] + tf.range(self.config.num_updates)
+        u = tf.gather(given["replay"], rows, batch_dims=1)  # [L, num_updates, B]
+        # All slots are drawn before the loop: inside it, XLA would compute a slot anew for each number of its row.
+        slots = self.draw(u, added)  # [L, num_updates, B, n]
+
         def update(j: tf.Tensor, updates: tf.Tensor, carry: Tree, out: Tree) -> Tree:
             config, counts = self.config, carry["counts"]
             since = {unit: count - given["first"][unit] for unit, count in counts.items()}
             scalars = self.tables.look_up(given["scalars"], since)
-            u = tf.gather(given["replay"], since["update"], batch_dims=1)  # [L, B]
-            batch = self.sample(carry["ring"], u, added, scalars["gamma"])
+            batch = self.batch(carry["ring"], slots[:, j], added, scalars["gamma"])
             learning = due & ~carry["broken"]
             counts = {**counts, "update": counts["update"] + tf.cast(learning, tf.int32)}
             periods = counts[config.target_unit] // config.target_period
@@ -300,21 +305,21 @@ class ReplayProgram:
         new, metrics = self.agent.learn(state, batch, scalars, copy)
         return tf.nest.map_structure(lambda a, b: tf.where(due, a, b), new, state), metrics
 
-    def sample(self, ring: tf.Tensor, u: tf.Tensor, added: tf.Tensor, gamma: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Batches [L, B, ...] for uniform numbers [L, B]: to the bit what `replay.ReplayRing.sample` draws."""
-        size, n, d = self.config.replay_size, self.config.n_step, self.envs.env.state_size
+    def draw(self, u: tf.Tensor, added: tf.Tensor) -> tf.Tensor:
+        """Slots of transitions for uniform numbers [...], and of the n - 1 that follow each in time.  # [..., n] int32"""
+        size = self.config.replay_size
         held = tf.minimum(added, size)
         oldest = tf.where(added > size, added % size, 0)
-        age = tf.cast(tf.cast(u, tf.float64) * tf.cast(held, tf.float64), tf.int32)  # [L, B], 0 is the oldest
-        ahead = age[..., None] + tf.range(n)  # [L, B, n]
-        slot = oldest + ahead
-        slot = tf.where(slot < size, slot, slot - size)
-        # without the barrier XLA computes a row's slot anew for each of its K numbers
-        slot = xla.optimization_barrier(slot)[0]
+        age = tf.cast(tf.cast(u, tf.float64) * tf.cast(held, tf.float64), tf.int32)  # 0 is the oldest
+        return (oldest + age[..., None] + tf.range(self.config.n_step)) % size
+
+    def batch(self, ring: tf.Tensor, slot: tf.Tensor, added: tf.Tensor, gamma: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The transitions in slots [L, B, n], summed over up to n steps: what `replay.ReplayRing.sample` makes of them."""
+        size, n, d = self.config.replay_size, self.config.n_step, self.envs.env.state_size
         rows = tf.gather(ring, slot, batch_dims=1)  # [L, B, n, K]
         r_t, terminated, truncated = tf.unstack(rows[..., 2 * d + 1 :], axis=-1)  # [L, B, n] each
         goes_on = (terminated + truncated)[..., :-1] < 0.5
-        goes_on &= ahead[..., 1:] < held
+        goes_on &= slot[..., :-1] != (added - 1) % size  # the newest
         looked_at = tf.concat([tf.ones_like(r_t[..., :1]), _all_so_far(goes_on)], axis=-1)  # [L, B, n]
         num_steps = tf.reduce_sum(looked_at, axis=-1)  # [L, B]
         powers = tf.pow(gamma[:, None, None], tf.range(n, dtype=tf.float32))  # [L, 1, n]

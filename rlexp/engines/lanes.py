@@ -1,8 +1,9 @@
 """N trials as lanes of one compiled program: an agent written for one trial, mapped over the trial axis.
 
 `tf.vectorized_map` maps the whole update, gradient tape and optimiser included, so that loss means, norm clipping,
-learning rates and NaNs are per trial. XLA keeps a lane's bits independent of how many lanes there are from four
-lanes on (measured; plain graph mode does not), so the trial axis is padded to four unless `exact` is false.
+learning rates and NaNs are per trial. XLA keeps a lane's bits independent of how many lanes there are from two lanes
+on (measured, with the flag of `backend.prepare`; plain graph mode does not; one lane alone is a matrix less an axis,
+for which XLA has other kernels), so that a single trial is padded to two lanes unless `exact` is false.
 Convolutions mapped over trials are about 30 times too slow under XLA on a CPU: such networks are compiled without
 it, and their trials agree with solo runs only to rounding.
 
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-MIN_EXACT_LANES = 4
+MIN_EXACT_LANES = 2
 
 Tree = Any
 
@@ -28,7 +29,7 @@ class Lanes:
     Args:
         agent: the agent of one trial (see `rlexp.algos.dqn.DQN`).
         params: initial parameters of the trials.  # [N, P]
-        exact: pad to four lanes, so that a trial's numbers do not depend on N.
+        exact: pad to two lanes, so that a trial's numbers do not depend on N.
         jit: compile with XLA.
     """
 

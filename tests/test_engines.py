@@ -18,10 +18,13 @@ LEARNERS = sorted(name for name, algo in registry.ALGOS.items() if algo.family =
 
 
 def trial(job: Any, seed: int) -> tuple[list[Any], list[bytes]]:
-    """Everything recorded of one trial, and its best weights."""
+    """Everything recorded of one trial, and its best weights; the last record stands where the longest trial ends."""
     k = job["seeds"].index(seed)
     curve = [
-        (r["step"], {name: values[k] for name, values in r["metrics"].items() if values[k] is not None})
+        (
+            "final" if "final/return" in r["metrics"] else r["step"],
+            {name: values[k] for name, values in r["metrics"].items() if values[k] is not None},
+        )
         for r in records(job.folder)
     ]
     path = job.folder / "trials" / str(seed) / "best.keras"

@@ -104,7 +104,10 @@ def test_tables_step_as_gymnasium_does_with_its_own_numbers(env_id: str, kwargs:
 def test_an_impossible_last_outcome_is_never_drawn() -> None:
     from rlexp.envs.tensor.table import Table
 
-    rows = {0: {0: [(0.5, 0, 0.0, False), (0.0, 1, 0.0, False), (0.5, 1, 1.0, True), (0.0, 0, 9.0, True)]}, 1: {0: [(1.0, 1, 0.0, True)]}}
+    rows = {
+        0: {0: [(0.5, 0, 0.0, False), (0.0, 1, 0.0, False), (0.5, 1, 1.0, True), (0.0, 0, 9.0, True)]},
+        1: {0: [(1.0, 1, 0.0, True)]},
+    }
     table = Table(rows, [0.0, 1.0])
     assert table.reset(tf.constant([0.999999])).numpy().tolist() == [1.0]
     almost_one = np.nextafter(np.float32(1), np.float32(0))

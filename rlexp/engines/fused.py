@@ -115,8 +115,7 @@ class Tables:
     def look_up(self, rows: dict[str, tf.Tensor], since: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Inside a program: the values [L] after `since` [L] counts of each unit."""
         return {
-            name: tf.gather(rows[name], since[schedule.unit], batch_dims=1)
-            for name, schedule in self.schedules.items()
+            name: tf.gather(rows[name], since[schedule.unit], batch_dims=1) for name, schedule in self.schedules.items()
         }
 
 
@@ -142,7 +141,9 @@ class TensorEnvs:
     def numbers(self, t: int, episode: np.ndarray, steps: int) -> dict[str, np.ndarray]:
         """Uniform numbers for the next `steps` lock-steps of trials that have finished `episode` [N] episodes."""
         now, n = np.full(len(episode), t), len(episode)
-        reset = self._resets.span(episode + 1, min(steps, MAX_EPISODES), MAX_EPISODES)  # the current one has had its own
+        reset = self._resets.span(
+            episode + 1, min(steps, MAX_EPISODES), MAX_EPISODES
+        )  # the current one has had its own
         dynamics = self._steps.span(now, steps, MAX_STEPS) if self._steps else np.zeros((n, MAX_STEPS, 0), np.float32)
         return {"reset": self._lanes.pad(reset), "dynamics": self._lanes.pad(dynamics)}  # [L, ., width]
 
@@ -188,9 +189,7 @@ class FusedEvaluator:
         chosen[:n] = trials
         returns, lengths = self._program(params, *self._numbers, tf.constant(chosen))
         mask = trials[:, None]
-        return Scores(
-            self._seeds, np.where(mask, returns.numpy()[:n], np.nan), np.where(mask, lengths.numpy()[:n], 0)
-        )
+        return Scores(self._seeds, np.where(mask, returns.numpy()[:n], np.nan), np.where(mask, lengths.numpy()[:n], 0))
 
     def final(self, policy: Policy) -> Scores:
         """Fresh episodes on Gymnasium's environment that re-score the best weights of all trials."""

@@ -67,9 +67,8 @@ class FusedReplayLoop:
             "ring": tf.zeros((n, config.replay_size, built.row_size)),
         }
         if best:
-            self.carry["best"] = {
-                "params": lanes.state["online"], "score": np.full(n, -np.inf), "step": count,
-            }  # fmt: skip
+            score, new = np.full(n, -np.inf), np.zeros(n, bool)
+            self.carry["best"] = {"params": lanes.state["online"], "score": score, "step": count, "new": new}
 
     def run(self) -> None:
         """Train until every trial's budget is spent or it has diverged."""
@@ -101,7 +100,9 @@ class FusedReplayLoop:
             "active": active,
             "first": {unit: self.lanes.pad(count.astype(np.int32)) for unit, count in counts.items()},
             "act": self.lanes.pad(self.u_act.span(np.full(n, trials.t), steps, MAX_STEPS)),
-            "replay": self.lanes.pad(self.u_replay.span(counts["update"], *(updates_of_a_trial(self.config, t) for t in (steps, MAX_STEPS)))),
+            "replay": self.lanes.pad(
+                self.u_replay.span(counts["update"], *(updates_of_a_trial(self.config, t) for t in (steps, MAX_STEPS)))
+            ),
             "scalars": {name: self.lanes.pad(rows) for name, rows in self.tables.rows(counts).items()},
             **self.envs.numbers(trials.t, counts["episode"], steps),
         }
@@ -202,6 +203,10 @@ class ReplayProgram:
                 lambda i, pause, *_: (i < given["steps"]) & ~pause, step, (i, False, moving, out)
             )
             carry = {**moving, **rest}
+            if self.select_train_episode:
+                best = carry["best"]
+                params = tf.where(best["new"][:, None], carry["agent"]["online"], best["params"])
+                carry["best"] = {**best, "params": params, "new": tf.zeros_like(best["new"])}
             updates, carry, out = self.learn(due(carry), given["t"] + i, updates, carry, out, given)
             return i, updates, ends(carry), carry, out
 
@@ -249,7 +254,7 @@ class ReplayProgram:
             "ring": ring,
         }
         if self.select_train_episode:
-            carry["best"] = _offer(carry, ended, returns)
+            carry["best"] = _offer(carry["best"], new_counts["step"], ended, returns)
         return carry, out
 
     def step(
@@ -350,19 +355,15 @@ def _all_so_far(flags: tf.Tensor) -> tf.Tensor:
     return tf.stack(columns, axis=-1) if columns else tf.cast(flags, tf.float32)
 
 
-def _offer(carry: Tree, ended: tf.Tensor, returns: tf.Tensor) -> Tree:
-    """`BestWeights.offer` for trials whose training episode has just ended."""
-    best, step = carry["best"], carry["counts"]["step"]
+def _offer(best: Tree, step: tf.Tensor, ended: tf.Tensor, returns: tf.Tensor) -> Tree:
+    """`BestWeights.offer` for training episodes that have just ended; the weights themselves follow in `run`."""
     better = ended & (returns >= best["score"])  # [L]
-    return tf.cond(
-        tf.reduce_any(better),
-        lambda: {
-            "params": tf.where(better[:, None], carry["agent"]["online"], best["params"]),
-            "score": tf.where(better, returns, best["score"]),
-            "step": tf.where(better, step, best["step"]),
-        },
-        lambda: best,
-    )
+    return {
+        **best,
+        "score": tf.where(better, returns, best["score"]),
+        "step": tf.where(better, step, best["step"]),
+        "new": best["new"] | better,
+    }
 
 
 def _write(rows: tf.Tensor, i: tf.Tensor, row: tf.Tensor) -> tf.Tensor:

@@ -67,9 +67,7 @@ class Trials:
         envs, evaluator: the engine's own; by default the host's, one Gymnasium environment a trial.
     """
 
-    def __init__(
-        self, services: Services, initial_params: np.ndarray, envs: Any = None, evaluator: Any = None
-    ) -> None:
+    def __init__(self, services: Services, initial_params: np.ndarray, envs: Any = None, evaluator: Any = None) -> None:
         self.services, settings = services, services.settings
         self.settings, n = settings, settings.trials
         self.envs = envs or TrialEnvs(settings.env, services.info, settings.seeds)

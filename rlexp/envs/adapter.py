@@ -118,7 +118,7 @@ def inspect(settings: EnvSettings) -> EnvInfo:
 def has_table(settings: EnvSettings) -> bool:
     """Whether all that an environment does stands in a transition table, as in Gymnasium's toy-text environments."""
     env = make(settings)
-    plain, spec = env.unwrapped, env.spec
+    plain = env.unwrapped
     env.close()
     table, start = getattr(plain, "P", None), getattr(plain, "initial_state_distrib", None)
     spaces = (plain.observation_space, plain.action_space)
@@ -128,7 +128,7 @@ def has_table(settings: EnvSettings) -> bool:
         and all(isinstance(space, gym.spaces.Discrete) and space.start == 0 for space in spaces)
         and len(table) == len(start) == spaces[0].n  # type: ignore[attr-defined]
         and all(len(table[s][a]) > 0 for s in range(spaces[0].n) for a in range(spaces[1].n))  # type: ignore[attr-defined]
-        and not (spec and spec.additional_wrappers)  # which may change what the table says
+        and not (plain.spec and plain.spec.additional_wrappers)  # which may change what the table says
         and not getattr(plain, "fickle_passenger", False)  # of Taxi: chances that its table does not hold
     )
 

@@ -34,9 +34,7 @@ class CartPole(TensorEnv):
         cos, sin = tf.cos(theta), tf.sin(theta)
         pole = POLE_MASS * HALF_LENGTH
         temp = (force + pole * tf.square(theta_dot) * sin) / TOTAL_MASS
-        theta_acc = (GRAVITY * sin - cos * temp) / (
-            HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * tf.square(cos) / TOTAL_MASS)
-        )
+        theta_acc = (GRAVITY * sin - cos * temp) / (HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * tf.square(cos) / TOTAL_MASS))
         x_acc = temp - pole * theta_acc * cos / TOTAL_MASS
         x, theta = x + SECONDS * x_dot, theta + SECONDS * theta_dot
         x_dot, theta_dot = x_dot + SECONDS * x_acc, theta_dot + SECONDS * theta_acc

@@ -57,7 +57,7 @@ class Uniforms:
         block, row = index // BLOCK, index % BLOCK
         if (block != self._block).any():
             for k in np.flatnonzero(block != self._block):
-                self._rows[k] = self._make(k, int(block[k]))
+                self._rows[k] = self._make(int(k), int(block[k]))
             self._block = block
         return self._rows[self._trials, row]
 

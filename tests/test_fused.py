@@ -18,9 +18,9 @@ import tests.probes as probes
 from rlexp import registry, schedules, seeding
 from rlexp.engines import fused, fused_replay
 from rlexp.engines.trials import Interrupted, Trials
-from rlexp.envs.tensor.base import State, TensorEnv
+from rlexp.envs.tensor.base import TensorEnv
 from rlexp.replay import ReplayRing
-from rlexp.runner import Diverged, Job, compose, preflight
+from rlexp.runner import Diverged, Job, compose
 from rlexp.settings import Refusal
 from tests.conftest import records
 from tests.test_checkpoint import results
@@ -128,14 +128,14 @@ class NaNReward(TensorEnv):
     def __init__(self, after: int) -> None:
         self.after = after
 
-    def reset(self, u: tf.Tensor) -> State:
+    def reset(self, u: tf.Tensor) -> tf.Tensor:
         return tf.stack([tf.cast(u[0] < 0.5, tf.float32), 0.0])
 
-    def step(self, state: State, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[State, tf.Tensor, tf.Tensor]:
+    def step(self, state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         bad = (state[0] > 0) & (state[1] >= self.after)
         return state + tf.constant([0.0, 1.0]), tf.where(bad, float("nan"), 1.0), tf.constant(False)
 
-    def observe(self, state: State) -> tf.Tensor:
+    def observe(self, state: tf.Tensor) -> tf.Tensor:
         return tf.ones(1)
 
 

@@ -60,8 +60,8 @@ class FusedReplayLoop:
         self.program = program("replay", graph_key(settings, lanes), built.run)
         n, count = lanes.num_lanes, np.zeros(lanes.num_lanes, np.int32)
         self.carry: Tree = {
-            "counts": {unit: count for unit in ("step", "episode", "update")},
-            "before": {unit: count for unit in ("step", "episode", "update")},
+            "counts": dict.fromkeys(self.trials.counts, count),
+            "before": dict.fromkeys(self.trials.counts, count),
             "copied": count,
             "broken": np.zeros(n, bool),
             "ring": tf.zeros((n, config.replay_size, built.row_size)),
@@ -311,7 +311,7 @@ class ReplayProgram:
         return tf.nest.map_structure(lambda a, b: tf.where(due, a, b), new, state), metrics
 
     def draw(self, u: tf.Tensor, added: tf.Tensor) -> tf.Tensor:
-        """Slots of transitions for uniform numbers [...], and of the n - 1 that follow each in time.  # [..., n] int32"""
+        """Slots [..., n] of transitions for uniform numbers [...], each with those of the n - 1 that follow it in time."""
         size = self.config.replay_size
         held = tf.minimum(added, size)
         oldest = tf.where(added > size, added % size, 0)
@@ -319,7 +319,7 @@ class ReplayProgram:
         return (oldest + age[..., None] + tf.range(self.config.n_step)) % size
 
     def batch(self, ring: tf.Tensor, slot: tf.Tensor, added: tf.Tensor, gamma: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The transitions in slots [L, B, n], summed over up to n steps: what `replay.ReplayRing.sample` makes of them."""
+        """Transitions from slots [L, B, n], summed over up to n steps: what `replay.ReplayRing.sample` makes of them."""
         size, n, d = self.config.replay_size, self.config.n_step, self.envs.env.state_size
         rows = tf.gather(ring, slot, batch_dims=1)  # [L, B, n, K]
         r_t, terminated, truncated = tf.unstack(rows[..., 2 * d + 1 :], axis=-1)  # [L, B, n] each

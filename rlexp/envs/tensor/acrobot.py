@@ -6,7 +6,7 @@ import math
 
 import tensorflow as tf
 
-from rlexp.envs.tensor.base import State, TensorEnv, between
+from rlexp.envs.tensor.base import TensorEnv, between
 
 SECONDS, GRAVITY = 0.2, 9.8
 MAX_VELOCITY_1, MAX_VELOCITY_2 = 4 * math.pi, 9 * math.pi
@@ -18,10 +18,10 @@ class Acrobot(TensorEnv):
 
     state_size, reset_width = 4, 4
 
-    def reset(self, u: tf.Tensor) -> State:
+    def reset(self, u: tf.Tensor) -> tf.Tensor:
         return between(-0.1, 0.1, u)
 
-    def step(self, state: State, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[State, tf.Tensor, tf.Tensor]:
+    def step(self, state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         torque = tf.cast(a_tm1 - 1, tf.float32)
         k_1 = _derivative(state, torque)  # [4], the classic Runge-Kutta method
         k_2 = _derivative(state + SECONDS / 2 * k_1, torque)
@@ -34,12 +34,12 @@ class Acrobot(TensorEnv):
         terminated = -tf.cos(theta_1) - tf.cos(theta_2 + theta_1) > 1.0
         return tf.stack([theta_1, theta_2, dot_1, dot_2]), tf.where(terminated, 0.0, -1.0), terminated
 
-    def observe(self, state: State) -> tf.Tensor:
+    def observe(self, state: tf.Tensor) -> tf.Tensor:
         theta_1, theta_2, dot_1, dot_2 = tf.unstack(state)
         return tf.stack([tf.cos(theta_1), tf.sin(theta_1), tf.cos(theta_2), tf.sin(theta_2), dot_1, dot_2])
 
 
-def _derivative(state: State, torque: tf.Tensor) -> tf.Tensor:
+def _derivative(state: tf.Tensor, torque: tf.Tensor) -> tf.Tensor:
     theta_1, theta_2, dot_1, dot_2 = tf.unstack(state)
     cos_2, sin_2 = tf.cos(theta_2), tf.sin(theta_2)
     d_1 = CENTRE**2 + 1 + CENTRE**2 + 2 * CENTRE * cos_2 + 2

@@ -14,8 +14,6 @@ from typing import Any
 
 import tensorflow as tf
 
-State = tf.Tensor
-
 
 class TensorEnv(abc.ABC):
     """The dynamics of one trial.
@@ -31,11 +29,11 @@ class TensorEnv(abc.ABC):
     step_width: int = 0
 
     @abc.abstractmethod
-    def reset(self, u: tf.Tensor) -> State:
+    def reset(self, u: tf.Tensor) -> tf.Tensor:
         """The first state of an episode [D], float32; u: uniform numbers in [0, 1) [reset_width]."""
 
     @abc.abstractmethod
-    def step(self, state: State, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[State, tf.Tensor, tf.Tensor]:
+    def step(self, state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """One step, without any limit of time.
 
         Args:
@@ -47,14 +45,14 @@ class TensorEnv(abc.ABC):
             The next state, the reward (float32) and whether the episode has terminated (bool).  # [D], [], []
         """
 
-    def observe(self, state: State) -> tf.Tensor:
+    def observe(self, state: tf.Tensor) -> tf.Tensor:
         """What the agent sees of a state [D]; the state itself unless overridden."""
         return state
 
 
 def limited_step(
-    env: TensorEnv, limit: int | None, state: State, length: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor
-) -> tuple[State, Any, Any, Any]:
+    env: TensorEnv, limit: int | None, state: tf.Tensor, length: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor
+) -> tuple[tf.Tensor, Any, Any, Any]:
     """One step under the time limit of Gymnasium's `TimeLimit`: the last step may be terminated and truncated both.
 
     Args:

@@ -6,7 +6,7 @@ import math
 
 import tensorflow as tf
 
-from rlexp.envs.tensor.base import State, TensorEnv, between
+from rlexp.envs.tensor.base import TensorEnv, between
 
 GRAVITY, FORCE, SECONDS = 9.8, 10.0, 0.02
 POLE_MASS, TOTAL_MASS, HALF_LENGTH = 0.1, 1.1, 0.5
@@ -25,10 +25,10 @@ class CartPole(TensorEnv):
     def __init__(self, sutton_barto_reward: bool = False) -> None:
         self.rewards = (0.0, -1.0) if sutton_barto_reward else (1.0, 1.0)
 
-    def reset(self, u: tf.Tensor) -> State:
+    def reset(self, u: tf.Tensor) -> tf.Tensor:
         return between(-0.05, 0.05, u)
 
-    def step(self, state: State, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[State, tf.Tensor, tf.Tensor]:
+    def step(self, state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         x, x_dot, theta, theta_dot = tf.unstack(state)
         force = tf.where(tf.equal(a_tm1, 1), FORCE, -FORCE)
         cos, sin = tf.cos(theta), tf.sin(theta)

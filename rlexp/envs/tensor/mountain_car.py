@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rlexp.envs.tensor.base import State, TensorEnv, between
+from rlexp.envs.tensor.base import TensorEnv, between
 
 MIN_POSITION, MAX_POSITION, MAX_SPEED, GOAL = -1.2, 0.6, 0.07, 0.5
 FORCE, GRAVITY = 0.001, 0.0025
@@ -22,10 +22,10 @@ class MountainCar(TensorEnv):
     def __init__(self, goal_velocity: float = 0) -> None:
         self.goal_velocity = float(goal_velocity)
 
-    def reset(self, u: tf.Tensor) -> State:
+    def reset(self, u: tf.Tensor) -> tf.Tensor:
         return tf.concat([between(-0.6, -0.4, u), tf.zeros_like(u)], axis=0)
 
-    def step(self, state: State, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[State, tf.Tensor, tf.Tensor]:
+    def step(self, state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         position, velocity = tf.unstack(state)
         push = tf.cast(a_tm1 - 1, tf.float32) * FORCE
         velocity = tf.clip_by_value(velocity + push - tf.cos(3 * position) * GRAVITY, -MAX_SPEED, MAX_SPEED)

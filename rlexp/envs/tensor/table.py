@@ -1,7 +1,7 @@
 """Any environment with a transition table `P`, by the convention of Gymnasium's toy-text environments.
 
-`P[s][a]` lists (probability, next state, reward, terminated), `initial_state_distrib` [S] says where episodes start. One
-uniform number a reset and one a step choose by the inverse of the cumulative distribution, as Gymnasium does.
+`P[s][a]` lists (probability, next state, reward, terminated), `initial_state_distrib` [S] says where episodes start.
+One uniform number a reset and one a step choose by the inverse of the cumulative distribution, as Gymnasium does.
 
 Axes: S states, A actions, K outcomes of one action.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rlexp.envs.tensor.base import State, TensorEnv
+from rlexp.envs.tensor.base import TensorEnv
 
 
 class Table(TensorEnv):
@@ -40,16 +40,16 @@ class Table(TensorEnv):
         self.cumulative = _cumulative(probability)  # [S * A, K]
         self.outcomes = outcomes.reshape(-1, 3)  # [S * A * K, 3]
 
-    def reset(self, u: tf.Tensor) -> State:
+    def reset(self, u: tf.Tensor) -> tf.Tensor:
         return tf.cast(_draw(tf.constant(self.initial), u[0]), tf.float32)[None]
 
-    def step(self, state: State, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[State, tf.Tensor, tf.Tensor]:
+    def step(self, state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         row = tf.cast(state[0], tf.int32) * self.num_actions + a_tm1
         outcome = _draw(tf.gather(tf.constant(self.cumulative), row), u[0])
         following, r_t, terminated = tf.unstack(tf.gather(self.outcomes, row * self.num_outcomes + outcome))
         return following[None], r_t, terminated > 0.5
 
-    def observe(self, state: State) -> tf.Tensor:
+    def observe(self, state: tf.Tensor) -> tf.Tensor:
         return tf.one_hot(tf.cast(state[0], tf.int32), self.num_states)
 
 

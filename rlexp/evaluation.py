@@ -31,16 +31,17 @@ class Evaluator:
 
     def __init__(self, settings: Settings, info: EnvInfo) -> None:
         config: EvaluationSettings = settings.evaluation
-        self._config, self._width = (
-            config,
-            config.num_episodes,
-        )  # the final episodes are played in such portions
+        self._config, self._width = config, config.num_episodes  # more episodes are played in such portions
         self._player = EpisodePlayer(settings.env, info, settings.trials, self._width, config.max_steps)
         self._seeds = settings.seeds
 
     def periodic(self, policy: Policy, trials: np.ndarray) -> Scores:
         """The periodic evaluation of the chosen trials [N] bool."""
         return self._play(policy, self._config.seed, self._config.num_episodes, trials)
+
+    def candidates(self, policy: Policy, trials: np.ndarray) -> Scores:
+        """A second look at candidates for the best weights of the chosen trials [N] bool, on episodes of its own."""
+        return self._play(policy, self._config.candidate_seed, self._config.candidate_episodes, trials)
 
     def final(self, policy: Policy) -> Scores:
         """Fresh episodes that re-score the best weights of all trials."""
@@ -62,23 +63,68 @@ class Evaluator:
 
 
 class BestWeights:
-    """The weights of each trial that its selection rule likes best; among equals the latest.
+    """The weights of each trial that its selection rule likes best, best first; among equals the latest.
+
+    Several are kept, since the best of many scores was partly luck: at the end they are scored again, and chosen from.
+
+    Args:
+        params: weights to start with, which count as the first choice until there is a better one.  # [N, P]
+        num_candidates: K, how many are kept.
 
     Attributes:
-        score: the score of the chosen weights, -inf before the first.  # [N]
-        step: env steps of the trial when they were chosen.  # [N]
-        params: the weights.  # [N, P]
+        candidates: the weights.  # [N, K, P]
+        scores: their scores, -inf where there is no candidate yet.  # [N, K]
+        steps: env steps of the trial when they were offered.  # [N, K]
     """
 
-    def __init__(self, params: np.ndarray) -> None:
-        self.params = params.copy()
-        self.score = np.full(len(params), -np.inf)
-        self.step = np.zeros(len(params), np.int64)
+    def __init__(self, params: np.ndarray, num_candidates: int) -> None:
+        self.candidates = np.repeat(params[:, None], num_candidates, axis=1)
+        self.scores: np.ndarray = np.full(self.candidates.shape[:2], -np.inf)
+        self.steps = np.zeros(self.candidates.shape[:2], np.int64)
+
+    @property
+    def params(self) -> np.ndarray:
+        """The first choice of every trial.  # [N, P]"""
+        return self.candidates[:, 0]
 
     def offer(self, scores: np.ndarray, params: Callable[[], np.ndarray], steps: np.ndarray) -> None:
-        """Keep the weights of the trials whose score [N] is at least as good as before; NaN is never."""
-        better = scores >= self.score
-        if better.any():
-            self.params[better] = params()[better]
-            self.score[better] = scores[better]
-            self.step[better] = steps[better]
+        """Keep the weights of the trials whose score [N] is good enough; NaN never is."""
+        chosen = np.flatnonzero(scores >= self.scores[:, -1])
+        if not len(chosen):
+            return
+        values = params()
+        for k in chosen:
+            place = int((self.scores[k] > scores[k]).sum())
+            for rows, value in ((self.candidates, values), (self.scores, scores), (self.steps, steps)):
+                rows[k, place + 1 :] = rows[k, place:-1].copy()
+                rows[k, place] = value[k]
+
+    def choose(self, score: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+        """Score the candidates again, in order, and put the best of them first.
+
+        A trial's search ends with the first candidate that scores no less than it did before.
+
+        Args:
+            score: weights [N, P], trials that take part [N] bool -> scores [N].
+        """
+        trials = np.arange(len(self.scores))
+        best, best_score = np.zeros(len(trials), np.int64), np.full(len(trials), -np.inf)
+        open_ = np.ones(len(trials), bool)
+        for i in range(self.scores.shape[1]):
+            open_ &= np.isfinite(self.scores[:, i])
+            if not open_.any():
+                break
+            again = np.where(open_, score(self.candidates[:, i], open_), -np.inf)
+            best = np.where(again > best_score, i, best)
+            best_score = np.maximum(again, best_score)
+            open_ &= again < self.scores[:, i]
+        for rows in (self.candidates, self.scores, self.steps):
+            rows[:, 0] = rows[trials, best]
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Candidates, scores and steps."""
+        return {"candidates": self.candidates, "scores": self.scores, "steps": self.steps}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Put back what `get_state` returned."""
+        self.candidates, self.scores, self.steps = (state[name] for name in ("candidates", "scores", "steps"))

@@ -4,12 +4,13 @@
     env = policy.make_env()
     action = policy(observation)
 
-Loading cannot run code: `.keras` files are opened in safe mode, configurations are plain YAML.
+Loading cannot run code: `.keras` files are opened in safe mode, tables are plain arrays, configurations plain YAML.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,25 +29,32 @@ class Policy:
     Attributes:
         settings: of the job it comes from.
         seed: of the trial.
-        model: the Keras model, or None for policies without weights.
+        model: the Keras model, the table [S, A] of a tabular policy, or None for policies without weights.
     """
 
     def __init__(self, settings: Settings, seed: int, model: Any) -> None:
         from rlexp.envs import adapter
 
         self.settings, self.seed, self.model = settings, seed, model
-        env = adapter.make(settings.env)
+        self._tabular = registry.FAMILIES[registry.algo(settings.algo.name).family].tabular
+        env = adapter.make(settings.env, tabular=self._tabular)
         self._shape = env.observation_space.shape or ()
         self._raw_space = env.unwrapped.observation_space
         self._start = int(env.action_space.start)  # type: ignore[attr-defined]
         env.close()
-        self._choose = self._with_model(model) if model is not None else self._without_model()
+        if self._tabular:
+            self._choose = self._with_table(model)
+        else:
+            self._choose = self._with_model(model) if model is not None else self._without_model()
 
     def __call__(self, observation: Any) -> Any:
         """The action for one observation, or the actions [B] for a batch [B, ...]."""
-        if not isinstance(observation, np.ndarray) or np.ndim(observation) < len(self._shape):
-            observation = self._flatten(observation)
-        observation = np.asarray(observation, np.float32)
+        if self._tabular:
+            observation = np.asarray(observation)
+        else:
+            if not isinstance(observation, np.ndarray) or np.ndim(observation) < len(self._shape):
+                observation = self._flatten(observation)
+            observation = np.asarray(observation, np.float32)
         single = observation.ndim == len(self._shape)
         actions = self._choose(observation[None] if single else observation) + self._start
         return int(actions[0]) if single else actions
@@ -55,7 +63,7 @@ class Policy:
         """A fresh environment as the policy was trained on."""
         from rlexp.envs import adapter
 
-        return adapter.make(self.settings.env, render_mode)
+        return adapter.make(self.settings.env, render_mode, self._tabular)
 
     def _flatten(self, observation: Any) -> Any:
         from gymnasium import spaces
@@ -69,6 +77,19 @@ class Policy:
         agent = registry.load(registry.algo(algo.name).target)(algo, adapter.inspect(self.settings.env))
         draw = seeding.generator(self.seed, "evaluate", 0)
         return lambda observation: agent.act(observation, draw.random(len(observation), np.float32))
+
+    def _with_table(self, q: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        from rlexp.envs import adapter
+        from rlexp.envs.states import States, masked
+
+        info = adapter.inspect(self.settings.env, tabular=True)
+        states = States(info, getattr(self.settings.algo, "discretizer", None))
+
+        def best(observation: np.ndarray) -> np.ndarray:
+            state, mask = states(observation)
+            return masked(q[state], mask).argmax(axis=-1)
+
+        return best
 
     def _with_model(self, model: Any) -> Callable[[np.ndarray], np.ndarray]:
         import tensorflow as tf
@@ -86,7 +107,7 @@ def load_policy(source: Any, *, seed: int | None = None, tracking_uri: str | Non
     """Load a trained policy.
 
     Args:
-        source: a job folder, one of its `trials/<seed>` folders, a `best.keras` in one, or an MLflow run
+        source: a job folder, one of its `trials/<seed>` folders, a `best.keras` or `best.npz` in one, or an MLflow run
             (its id, `runs:/<id>`, or `runs:/<id>/<anything>`), of a job or of a trial.
         seed: which trial of a job folder; default: the one with the highest final return. (Of an MLflow
             run: give the trial's run.)
@@ -100,7 +121,7 @@ def load_policy(source: Any, *, seed: int | None = None, tracking_uri: str | Non
         from rlexp.trackers.mlflow import fetch_job
 
         path = fetch_job(str(source), tracking_uri)
-    if path.suffix == ".keras":
+    if path.suffix in (".keras", ".npz"):
         path = path.parent
     if (path.parent.name, (path.parent.parent / "config.yaml").is_file()) == ("trials", True):
         path, seed = path.parent.parent, int(path.name)
@@ -116,7 +137,7 @@ def load_policy(source: Any, *, seed: int | None = None, tracking_uri: str | Non
         seed = _best_seed(path, settings)
     if seed not in settings.seeds:
         raise refusal("seed", f"one of {settings.seeds}", str(seed))
-    return Policy(settings, seed, _load_model(path / "trials" / str(seed) / "best.keras", settings))
+    return Policy(settings, seed, _load_weights(path / "trials" / str(seed), settings))
 
 
 def load_settings(folder: Path) -> Settings:
@@ -138,13 +159,29 @@ def _best_seed(folder: Path, settings: Settings) -> int:
         return settings.seed  # no trial has been scored yet
 
 
-def _load_model(path: Path, settings: Settings) -> Any:
-    if not registry.FAMILIES[registry.algo(settings.algo.name).family].keras:
+def _load_weights(folder: Path, settings: Settings) -> Any:
+    """The Keras model or the table of a trial's folder; None for policies without weights."""
+    family = registry.FAMILIES[registry.algo(settings.algo.name).family]
+    if not family.keras and not family.tabular:
         return None
+    path = folder / ("best.keras" if family.keras else "best.npz")
     if not path.is_file():
         raise refusal(
             "source", "a trained trial", f"{path}, which does not exist", "The job may not have finished yet."
         )
+    return _load_model(path) if family.keras else _load_table(path)
+
+
+def _load_table(path: Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            table: np.ndarray = file["q"]
+            return table
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise Refusal(f"{path}: expected an npz file with a table q, received: {error}") from error
+
+
+def _load_model(path: Path) -> Any:
     from rlexp.backend import prepare
 
     prepare("auto")

@@ -24,6 +24,7 @@ class Family:
     loop: str  # "module:Class"
     fused: str | None  # the same for the fused engine, where there is one
     keras: bool  # its agents are pure functions of a Keras model's weights, mapped over trials by engines/lanes.py
+    tabular: bool = False  # its agents hold tables over numbered states, NumPy only, and heed action masks
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Network:
 
     target: str  # "module:function"
     convolutional: bool = False  # compiled without XLA: see engines/lanes.py
+    dense: bool = False  # not meant for images
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Dynamics:
 FAMILIES: dict[str, Family] = {
     "fixed": Family("rlexp.engines.fixed:FixedLoop", None, keras=False),
     "replay": Family("rlexp.engines.replay:ReplayLoop", "rlexp.engines.fused_replay:FusedReplayLoop", keras=True),
+    "planning": Family("rlexp.engines.planning:PlanningLoop", None, keras=False, tabular=True),
+    "tabular": Family("rlexp.engines.tabular:TabularLoop", None, keras=False, tabular=True),
 }
 
 ALGOS: dict[str, Algo] = {
@@ -64,12 +68,20 @@ ALGOS: dict[str, Algo] = {
     "ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
     "dueling_dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
     "dueling_ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "q_value_iteration": Algo(
+        "planning", settings.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
+    ),
+    "q_learning": Algo("tabular", settings.TabularSettings, "rlexp.algos.q_learning:QLearning"),
+    "sarsa": Algo("tabular", settings.TabularSettings, "rlexp.algos.sarsa:Sarsa"),
+    "expected_sarsa": Algo("tabular", settings.TabularSettings, "rlexp.algos.expected_sarsa:ExpectedSarsa"),
+    "double_q_learning": Algo("tabular", settings.TabularSettings, "rlexp.algos.double_q_learning:DoubleQLearning"),
 }
 
 NETWORKS: dict[str, Network] = {
-    "mlp": Network("rlexp.networks.mlp:build"),
-    "dueling": Network("rlexp.networks.dueling:build"),
+    "mlp": Network("rlexp.networks.mlp:build", dense=True),
+    "dueling": Network("rlexp.networks.dueling:build", dense=True),
     "cnn": Network("rlexp.networks.cnn:build", convolutional=True),
+    "dueling_cnn": Network("rlexp.networks.cnn:build", convolutional=True),
 }
 
 DYNAMICS: dict[str, Dynamics] = {

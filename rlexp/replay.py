@@ -1,12 +1,17 @@
-"""Replay rings of N trials in preallocated NumPy arrays; sampling by given uniform numbers."""
+"""Replay rings of N trials in preallocated NumPy arrays; sampling by given uniform numbers.
+
+`ReplayRing` stores both observations of a transition. `FrameRing` draws the same samples where observations are stacked
+frames, and stores each frame once: a stack of four then takes an eighth of the memory.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-FIELDS = ("o_tm1", "a_tm1", "r_t", "terminated", "truncated", "o_t")
+SCALARS = {"a_tm1": "int32", "r_t": "float32", "terminated": "bool", "truncated": "bool"}
 
 
 class ReplayRing:
@@ -28,23 +33,33 @@ class ReplayRing:
         observation_dtype: str,
         n_step: int = 1,
     ) -> None:
-        self.size, self.n_step = size, n_step
+        observation = (observation_shape, observation_dtype)
+        self._allocate(num_trials, size, size, n_step, {"o_tm1": observation, "o_t": observation})
+
+    def _allocate(
+        self, num_trials: int, size: int, num_slots: int, n_step: int, arrays: dict[str, tuple[tuple[int, ...], str]]
+    ) -> None:
+        """Rings of `num_slots` >= `size` slots, with an array for each name -> (shape, dtype) besides the scalars."""
+        self.size, self.n_step, self._num_slots = size, n_step, num_slots
         self.added = np.zeros(num_trials, np.int64)  # transitions each trial has ever added
         self._trials = np.arange(num_trials)
-        observation, number = (observation_shape, observation_dtype), ((), "float32")
-        kinds = {"o_tm1": observation, "o_t": observation, "a_tm1": ((), "int32"), "r_t": number}
-        self._data = {
-            name: np.zeros((num_trials, size, *shape), dtype)
-            for name, (shape, dtype) in ((name, kinds.get(name, ((), "bool"))) for name in FIELDS)
-        }
-        self._flat = {name: values.reshape(num_trials * size, *values.shape[2:]) for name, values in self._data.items()}
+        kinds = {**arrays, **{name: ((), dtype) for name, dtype in SCALARS.items()}}
+        self._data = {name: np.zeros((num_trials, num_slots, *shape), dtype) for name, (shape, dtype) in kinds.items()}
+        self._flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in self._data.items()}
+
+    @staticmethod
+    def num_bytes(size: int, observation_shape: tuple[int, ...], observation_dtype: str) -> int:
+        """Memory of one trial's ring, once it is full."""
+        observation = math.prod(observation_shape) * np.dtype(observation_dtype).itemsize
+        return size * (2 * observation + _scalar_bytes())
 
     def add(self, active: np.ndarray, **transition: np.ndarray) -> None:
         """Add one transition for each active trial: field -> [N, ...]; the oldest one makes room."""
         trials = self._trials if active.all() else self._trials[active]
-        slots = self.added[trials] % self.size
-        for name in FIELDS:
+        slots = self.added[trials] % self._num_slots
+        for name in SCALARS:
             self._data[name][trials, slots] = transition[name][trials]
+        self._add_observations(trials, slots, transition)
         self.added[trials] += 1
 
     def sample(self, u: np.ndarray, gamma: np.ndarray) -> dict[str, np.ndarray]:
@@ -65,9 +80,9 @@ class ReplayRing:
         # age 0 is the oldest; float32 products can round up to `held` itself
         age = np.minimum((u * held).astype(np.int64), np.maximum(held - 1, 0))  # [N, B]
         ahead = age[..., None] + np.arange(self.n_step)  # [N, B, n]
-        oldest, base = np.where(held == self.size, self.added[:, None], 0), (self._trials * self.size)[:, None]
-        index = base[..., None] + (oldest[..., None] + ahead) % self.size  # [N, B, n]
-        goes_on = ~(self._take("terminated", index) | self._take("truncated", index))[..., :-1]
+        oldest = self.added[:, None] - held  # [N, 1], counted from the trial's first transition
+        index = self._index(self._trials[:, None, None], oldest[..., None] + ahead)  # [N, B, n]
+        goes_on = ~self._ends(index)[..., :-1]
         goes_on &= ahead[..., 1:] < held[..., None]
         looked_at = np.ones(index.shape, bool)  # [N, B, n]
         np.logical_and.accumulate(goes_on, axis=-1, out=looked_at[..., 1:])
@@ -78,17 +93,17 @@ class ReplayRing:
         last = np.take_along_axis(index, num_steps[..., None] - 1, axis=-1)[..., 0]  # [N, B]
         first = index[..., 0]
         return {
-            "o_tm1": self._take("o_tm1", first),
+            "o_tm1": self._o_tm1(first),
             "a_tm1": self._take("a_tm1", first),
             "r_t": r_t,
             "terminated": self._take("terminated", last).astype(np.float32),
             "num_steps": num_steps.astype(np.float32),
-            "o_t": self._take("o_t", last),
+            "o_t": self._o_t(last),
         }
 
     def get_state(self) -> dict[str, Any]:
         """The filled part of the rings, and the counters."""
-        held = int(min(self.added.max(initial=0), self.size))
+        held = int(min(self.added.max(initial=0), self._num_slots))
         return {"added": self.added.copy(), **{name: values[:, :held] for name, values in self._data.items()}}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -97,5 +112,107 @@ class ReplayRing:
         for name, values in self._data.items():
             values[:, : state[name].shape[1]] = state[name]
 
+    def _add_observations(self, trials: np.ndarray, slots: np.ndarray, transition: dict[str, np.ndarray]) -> None:
+        for name in ("o_tm1", "o_t"):
+            self._data[name][trials, slots] = transition[name][trials]
+
+    def _o_tm1(self, index: np.ndarray) -> np.ndarray:
+        """The observations before the transitions at `index` [N, B]."""
+        return self._take("o_tm1", index)
+
+    def _o_t(self, index: np.ndarray) -> np.ndarray:
+        """The observations after the transitions at `index` [N, B]."""
+        return self._take("o_t", index)
+
+    def _index(self, trials: np.ndarray, count: np.ndarray) -> np.ndarray:
+        """Where in the flat arrays the trials' transition number `count` stands, or the slot `count` of their rings."""
+        index: np.ndarray = trials * self._num_slots + count % self._num_slots
+        return index
+
+    def _ends(self, index: np.ndarray) -> np.ndarray:
+        ends: np.ndarray = self._take("terminated", index) | self._take("truncated", index)
+        return ends
+
     def _take(self, name: str, index: np.ndarray) -> np.ndarray:
         return self._flat[name].take(index, axis=0)
+
+
+class FrameRing(ReplayRing):
+    """A `ReplayRing` for observations that are the last K frames, [K, *frame], and that stores each frame once.
+
+    A slot holds the newest frame of `o_tm1`. The newest frame of `o_t` is that of the next slot, where it is written
+    ahead. The last frame of an episode has no next slot, since the first frame of the next episode stands there: these
+    are kept apart until their transition makes room. A stack is rebuilt from frames of its own episode; before the
+    first of them stands the first itself, as Gymnasium's FrameStackObservation pads.
+
+    Transitions of one trial must be added in the order in which they were made, without gaps.
+    """
+
+    def __init__(
+        self,
+        num_trials: int,
+        size: int,
+        observation_shape: tuple[int, ...],
+        observation_dtype: str,
+        n_step: int = 1,
+    ) -> None:
+        self._stack, frame = observation_shape[0], observation_shape[1:]
+        arrays = {"frame": (frame, observation_dtype), "age": ((), "int32")}  # age: env steps since reset
+        # the oldest stack reaches K - 1 slots back, the newest frame one ahead
+        self._allocate(num_trials, size, size + self._stack, n_step, arrays)
+        self._last_frames: dict[int, np.ndarray] = {}  # flat index of an episode's last transition -> frame
+
+    @staticmethod
+    def num_bytes(size: int, observation_shape: tuple[int, ...], observation_dtype: str) -> int:
+        """Memory of one trial's ring, once it is full, but for one frame an episode."""
+        frame = math.prod(observation_shape[1:]) * np.dtype(observation_dtype).itemsize
+        return (size + observation_shape[0]) * (frame + 4 + _scalar_bytes())
+
+    def get_state(self) -> dict[str, Any]:
+        """The filled part of the rings, the counters, and the last frames of episodes."""
+        ahead = self._data["frame"][self._trials, self.added % self._num_slots]  # [N, *frame]
+        where = np.array(sorted(self._last_frames), np.int64)
+        frames = np.array([self._last_frames[index] for index in where.tolist()], ahead.dtype)
+        return {**super().get_state(), "ahead": ahead, "last_where": where, "last_frames": frames}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` returned."""
+        super().set_state(state)
+        self._data["frame"][self._trials, self.added % self._num_slots] = state["ahead"]
+        self._last_frames = dict(zip(state["last_where"].tolist(), state["last_frames"], strict=True))
+
+    def _add_observations(self, trials: np.ndarray, slots: np.ndarray, transition: dict[str, np.ndarray]) -> None:
+        before, index = self._index(trials, slots - 1), self._index(trials, slots)
+        goes_on = (self.added[trials] > 0) & ~self._ends(before)
+        self._flat["age"][index] = np.where(goes_on, self._take("age", before) + 1, 0)
+        self._flat["frame"][index] = transition["o_tm1"][trials, -1]
+        self._flat["frame"][self._index(trials, slots + 1)] = transition["o_t"][trials, -1]
+        for k, i, ends in zip(trials.tolist(), index.tolist(), self._ends(index).tolist(), strict=True):
+            self._last_frames.pop(i, None)
+            if ends:
+                self._last_frames[i] = transition["o_t"][k, -1].copy()
+
+    def _o_tm1(self, index: np.ndarray) -> np.ndarray:
+        back = np.minimum(np.arange(self._stack)[::-1], self._take("age", index)[..., None])  # [N, B, K]
+        return self._take("frame", self._shift(index[..., None], -back))
+
+    def _o_t(self, index: np.ndarray) -> np.ndarray:
+        # one frame newer than o_tm1, that is one less back: the newest is that of the next slot
+        back = np.minimum(np.arange(self._stack)[::-1] - 1, self._take("age", index)[..., None])  # [N, B, K]
+        o_t = self._take("frame", self._shift(index[..., None], -back))
+        for k, b in np.argwhere(self._ends(index)):
+            o_t[k, b, -1] = self._last_frames[int(index[k, b])]
+        return o_t
+
+    def _shift(self, index: np.ndarray, by: np.ndarray) -> np.ndarray:
+        """`index` moved by so many slots round its trial's own ring."""
+        return self._index(index // self._num_slots, index % self._num_slots + by)
+
+
+def ring_type(frame_stack: int) -> type[ReplayRing]:
+    """The ring for observations that are stacks of so many frames."""
+    return FrameRing if frame_stack > 1 else ReplayRing
+
+
+def _scalar_bytes() -> int:
+    return sum(np.dtype(dtype).itemsize for dtype in SCALARS.values())

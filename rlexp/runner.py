@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp import registry
-from rlexp.settings import AnglePolicySettings, DQNSettings, Refusal, Settings, build, refusal
+from rlexp.settings import AnglePolicySettings, DQNSettings, Refusal, Settings, TabularSettings, build, refusal
 
 if TYPE_CHECKING:
     from rlexp.console import JobConsole
@@ -117,9 +117,28 @@ def run_job(settings: Settings, quiet: bool = False) -> Job:
 def preflight(settings: Settings) -> EnvInfo:
     """Everything that can be refused without TensorFlow; returns the environment's description."""
     from rlexp.envs import adapter
+    from rlexp.replay import ring_type
 
-    info = adapter.inspect(settings.env)
     algo = settings.algo
+    entry = registry.algo(algo.name)
+    family = registry.FAMILIES[entry.family]
+    info = adapter.inspect(settings.env, tabular=family.tabular)
+    if info.restricted and not family.tabular:
+        raise refusal(
+            "algo",
+            f"one that heeds action masks, since {settings.env.id} has states in which some actions are impossible",
+            repr(algo.name),
+            "Such are the tabular ones, for example algo=q_learning.",
+        )
+    if entry.family == "planning" and not info.table:
+        raise refusal(
+            "env.id",
+            f"an environment with a transition table P for {algo.name}",
+            f"{settings.env.id!r}, which has none",
+            "Toy-text environments have one, for example env=frozen_lake; or learn: algo=q_learning.",
+        )
+    if isinstance(algo, TabularSettings):
+        _check_states(settings, algo, info)
     if isinstance(algo, AnglePolicySettings) and (
         len(info.observation_shape) != 1 or info.observation_shape[0] <= algo.observation_index or info.num_actions != 2
     ):
@@ -129,10 +148,18 @@ def preflight(settings: Settings) -> EnvInfo:
             f"{settings.env.id!r} with {info.num_actions} actions and observations of shape {info.observation_shape}",
             "It was made for env=cartpole.",
         )
+    if registry.FAMILIES[registry.algo(algo.name).family].keras:
+        network = registry.network(settings.network.name)
+        if network.dense and len(info.observation_shape) == 3 and min(sorted(info.observation_shape)[1:]) >= 36:
+            raise refusal(
+                "network",
+                f"a convolutional network for images of shape {info.observation_shape}",
+                f"{settings.network.name!r}, which has dense layers only",
+                "Use network=dueling_cnn or network=cnn.",
+            )
     if isinstance(algo, DQNSettings):
-        registry.network(settings.network.name)
-        size = math.prod(info.observation_shape) * (1 if info.observation_dtype == "uint8" else 4)
-        needed = settings.trials * algo.replay_size * (2 * size + 12)
+        ring = ring_type(settings.env.frame_stack)
+        needed = settings.trials * ring.num_bytes(algo.replay_size, info.observation_shape, info.observation_dtype)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
         if needed > memory:
             raise refusal(
@@ -158,13 +185,39 @@ def choose_engine(settings: Settings, info: EnvInfo) -> str:
     elif registry.network(settings.network.name).convolutional:
         reason = f"network {settings.network.name} is convolutional, which XLA maps over trials too slowly"
     else:
-        reason = tensor.why_not(settings.env)
+        reason = tensor.why_not(settings.env, info)
     if reason is None:
         return "host" if settings.engine == "host" else "fused"
     if settings.engine == "fused":
         raise refusal("engine", "auto or host", f"'fused', but {reason}",
                       "engine=host runs it: the same algorithm, configuration and metrics.")  # fmt: skip
     return "host"
+
+
+def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> None:
+    """A table needs numbered states: the environment's own, or bins of a vector of numbers."""
+    bins = algo.discretizer
+    if settings.env.frame_stack > 1:
+        raise refusal("env.frame_stack", f"1 for {algo.name}", str(settings.env.frame_stack))
+    if info.num_states is not None:
+        if bins.dimensions:
+            raise refusal(
+                "algo.discretizer",
+                f"no bins, since {settings.env.id} has numbered states",
+                f"dimensions {bins.dimensions}",
+            )
+        return
+    size = info.observation_shape[0] - info.masked * info.num_actions if len(info.observation_shape) == 1 else 0
+    if not bins.dimensions or max(bins.dimensions) >= size:
+        shape = f"observations of shape {info.observation_shape}"
+        raise refusal(
+            "algo.discretizer",
+            f"bins of some of the {size} observed numbers for {algo.name}" if size else "an environment with states",
+            f"dimensions {bins.dimensions} and {settings.env.id!r} with {shape}",
+            "Add +discretizer=cartpole, or give algo.discretizer.dimensions, .low, .high and .num_bins."
+            if size
+            else "A table cannot hold such observations; use a network, for example algo=ddqn.",
+        )
 
 
 class _JobRun:
@@ -267,7 +320,7 @@ class _JobRun:
             agent = registry.load(entry.target)(settings.algo, self.model, info.num_actions)
         except ValueError as error:
             raise Refusal(f"algo.optimizer: {error}") from error
-        return Lanes(agent, np.stack(params), exact=settings.exact_trials, jit=not network.convolutional)
+        return Lanes(agent, np.stack(params), exact=settings.exact_trials, convolutional=network.convolutional)
 
     def _prepare_folder(self) -> None:
         from rlexp.checkpoint import write_atomically, write_json
@@ -276,7 +329,14 @@ class _JobRun:
         if settings.rerun:
             for name in ("checkpoint", "trials"):
                 shutil.rmtree(folder / name, ignore_errors=True)
-            for name in ("metrics.jsonl", "tracking.json", "animation.gif", "evaluation.csv", "episodes.npz"):
+            for name in (
+                "metrics.jsonl",
+                "tracking.json",
+                "animation.gif",
+                "evaluation.csv",
+                "episodes.npz",
+                "history.npz",
+            ):
                 (folder / name).unlink(missing_ok=True)
         for name in ("summary.json", "error.txt"):
             (folder / name).unlink(missing_ok=True)
@@ -325,6 +385,7 @@ class _JobRun:
             loop.set_state(state["loop"])
             self.earlier = state["trials"]["seconds"]
             self.console.say(f"continuing from env step {loop.trials.t:,}")
+        del state  # as large as the rings
         self.console.start()
         loop.run()
         self.train_seconds = self._seconds()
@@ -354,6 +415,11 @@ class _JobRun:
             for k, seed in enumerate(settings.seeds):
                 self.model.set_params(trials.best.params[k])
                 save_model(self.model.model, folder / "trials" / str(seed) / "best.keras")
+        elif self.info.tabular:
+            for k, seed in enumerate(settings.seeds):
+                (folder / "trials" / str(seed)).mkdir(parents=True, exist_ok=True)
+                table = trials.best.params[k].reshape(-1, self.info.num_actions)  # [S, A]
+                write_npz(folder / "trials" / str(seed) / "best.npz", {"q": table})
         self._write_evaluation(scores)
         episodes = np.array(trials.episodes, np.float64).reshape(-1, 4)
         columns = {name: episodes[:, i] for i, name in enumerate(("trial", "step", "return", "length"))}
@@ -389,8 +455,8 @@ class _JobRun:
                     "status": trials.status[k],
                     "note": trials.notes[k],
                     "steps": steps[k],
-                    "best_eval_return": _finite(trials.best.score[k]),
-                    "best_step": int(trials.best.step[k]),
+                    "best_eval_return": _finite(trials.best.scores[k, 0]),
+                    "best_step": int(trials.best.steps[k, 0]),
                     "final_return": _finite(finals[k]),
                 }
                 for k, seed in enumerate(settings.seeds)

@@ -110,6 +110,43 @@ class DQNSettings:
     target_unit: str = opt("update", "what target_period counts", choices=("update", "step", "episode"))
     tau: Any = opt(0.01, "soft: weight of the online network per update", above=0, high=1, scalar=True)
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
+    reward_clip: float | None = opt(None, "rewards are learned from as clipped to +- this; null: as they are", above=0)
+
+
+@dataclass
+class QValueIterationSettings:
+    """Planning with a transition table."""
+
+    name: str = opt("q_value_iteration", "registry key")
+    gamma: float = opt(0.99, "discount factor", low=0, high=1)
+    tolerance: float = opt(1e-9, "stop once no action value moves by more than this", low=0)
+    iterations: int = opt(10_000, "stop after so many sweeps", low=1, high=1_000_000)
+
+
+@dataclass
+class DiscretizerSettings:
+    """Uniform bins that turn the numbers of a Box observation into one state; dimensions not listed are ignored."""
+
+    dimensions: list[int] = opt([], "which numbers of the observation are binned, in this order", low=0)
+    low: list[float] = opt([], "lower end of the first bin of each; what is below falls into that bin")
+    high: list[float] = opt([], "upper end of the last bin of each; what is above falls into that bin")
+    num_bins: list[int] = opt([], "bins of each", low=1, high=100_000)
+
+
+@dataclass
+class TabularSettings:
+    """Tabular Q-learning and its relatives."""
+
+    name: str = opt("q_learning", "registry key")
+    gamma: float = opt(0.99, "discount factor", low=0, high=1)
+    epsilon: Any = opt(
+        0.1, "probability of a random possible action, a number or a schedule", low=0, high=1, scalar=True
+    )
+    alpha: Any = opt(0.1, "learning rate, a number or a schedule", low=0, high=1, scalar=True)
+    visit_power: float = opt(0.0, "alpha is divided by (visits of the state and action)^visit_power", low=0, high=1)
+    initial_value: float = opt(0.0, "every possible action starts with this value")
+    bootstrap: str = opt("unless_terminated", "when the next state counts", choices=("unless_terminated", "always"))
+    discretizer: DiscretizerSettings = opt(DiscretizerSettings, "bins for Box observations")
 
 
 @dataclass
@@ -121,6 +158,8 @@ class EnvSettings:
     kwargs: dict[str, Any] = opt({}, "arguments of gymnasium.make")
     max_episode_steps: int | None = opt(None, "limit of an episode; null: the environment's own", low=1)
     imports: list[str] = opt([], "modules to import first")
+    preprocessing: str = opt("none", "what stands between the environment and the agent", choices=("none", "atari"))
+    frame_stack: int = opt(1, "an observation is the last so many of the environment's", low=1, high=64)
     default_steps: int = opt(50_000, "env steps per trial where no budget is given", low=1)
 
 
@@ -160,6 +199,9 @@ class EvaluationSettings:
     seed: int = opt(100_000, "evaluation episode i is reset with seed + i", low=0, high=2**31)
     final_episodes: int = opt(100, "fresh episodes that re-score the best weights", low=1)
     final_seed: int = opt(200_000, "final episode i is reset with final_seed + i", low=0, high=2**31)
+    candidates: int = opt(3, "best weights kept per trial, scored again at the end; 1: none is", low=1, high=100)
+    candidate_episodes: int = opt(200, "episodes that score a candidate again", low=1)
+    candidate_seed: int = opt(300_000, "candidate episode i is reset with candidate_seed + i", low=0, high=2**31)
     selection: str = opt("eval", "what chooses the best weights", choices=("eval", "train_episode"))
     max_steps: int = opt(10_000, "an evaluation episode without a limit of its own is cut here", low=1)
 
@@ -455,6 +497,13 @@ def _check_contradictions(settings: Settings) -> None:
         raise refusal("budget", "steps or episodes", "both", "Give one: budget.steps=50000 or budget.episodes=600")
     if settings.seed + settings.trials > 2**32:
         raise refusal("seed", "seed + trials <= 2**32", f"{settings.seed} + {settings.trials}")
+    env = settings.env
+    if env.preprocessing == "atari" and not env.id.rsplit(":", 1)[-1].startswith("ALE/"):
+        raise refusal("env.preprocessing", f"none for {env.id}", "'atari'", "It is for ids that begin with ALE/.")
+    if env.preprocessing == "atari" and "frameskip" in env.kwargs:
+        raise refusal(
+            "env.kwargs", "no frameskip with env.preprocessing=atari, which skips frames itself", str(env.kwargs)
+        )
     algo = settings.algo
     if isinstance(algo, DQNSettings):
         if algo.batch_size > algo.replay_size:
@@ -467,6 +516,16 @@ def _check_contradictions(settings: Settings) -> None:
                 "'none'",
                 "Without a target network the algorithm is algo=dqn.",
             )
+    if isinstance(algo, TabularSettings):
+        bins = algo.discretizer
+        lengths = [len(bins.dimensions), len(bins.low), len(bins.high), len(bins.num_bins)]
+        if len(set(lengths)) > 1:
+            raise refusal(
+                "algo.discretizer", "as many low, high and num_bins as dimensions", ", ".join(map(str, lengths))
+            )
+        for low, high in zip(bins.low, bins.high, strict=True):
+            if not low < high:
+                raise refusal("algo.discretizer", "low < high in every dimension", f"low {low} and high {high}")
     uri = settings.tracking.uri
     if uri is not None and not re.match(r"(sqlite|postgresql|mysql|mssql|https?|file)(\+\w+)?:", uri):
         raise refusal("tracking.uri", "sqlite:///<file>, postgresql://..., or http(s)://<server>", repr(uri))

@@ -89,7 +89,12 @@ def learning(output: Path) -> list[Row]:
 
 def scaling(output: Path) -> list[Row]:
     """CleanRL's DQN settings at one and at ten trials, in turn."""
-    no_scoring = ["evaluation.period=1000000", "evaluation.final_episodes=1", "evaluation.num_episodes=1"]
+    no_scoring = [
+        "evaluation.period=1000000",
+        "evaluation.candidates=1",
+        "evaluation.final_episodes=1",
+        "evaluation.num_episodes=1",
+    ]
     options = [
         "+experiment=cleanrl_dqn",
         "budget.steps=24000",
@@ -110,6 +115,34 @@ def scaling(output: Path) -> list[Row]:
     return [
         Row("steps/s over all trials, CleanRL's DQN settings, 10 trials against 1", ">= 3", text, ratios[1] >= 3),
         Row("peak memory of the 10 trials", "< 1536 MB", f"{peak:.0f} MB", peak < 1536),
+    ]
+
+
+def tabular(output: Path) -> list[Row]:
+    """The tabular host engine on binned CartPole with 32 trials, and bare environments stepping, in turn."""
+    import gymnasium
+
+    options = [
+        *("algo=q_learning", "+discretizer=cartpole", "trials=32", "budget.steps=20000", "animation.enabled=false"),
+        *("evaluation.period=1000000", "evaluation.num_episodes=1", "evaluation.final_episodes=1", "tracking=files"),
+    ]
+    ratios, speeds, bare = [], [], []
+    for repeat in range(3):
+        env = gymnasium.make("CartPole-v1")
+        env.reset(seed=repeat)
+        began = time.monotonic()
+        for _ in range(200_000):
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            if terminated or truncated:
+                env.reset()
+        bare.append(200_000 / (time.monotonic() - began))
+        speeds.append(run(output / f"tabular-{repeat}", *options).steps_per_second(first=1))
+        ratios.append(speeds[-1] / bare[-1])
+    ratios.sort()
+    text = f"{ratios[1]:.2f} ({ratios[0]:.2f} to {ratios[2]:.2f}); {statistics.median(speeds):,.0f} and "
+    text += f"{statistics.median(bare):,.0f} steps/s"
+    return [
+        Row("steps/s of q_learning on CartPole, 32 trials, against bare environments", ">= 0.4", text, ratios[1] >= 0.4)
     ]
 
 
@@ -153,14 +186,18 @@ def cli(output: Path) -> list[Row]:
 def exact(output: Path) -> list[Row]:
     """Trial 3 alone, among three and among ten: every weight and every recorded number."""
     import keras
+    import numpy as np
 
     from rlexp import registry
 
     options = ["budget.steps=600", "algo.learn_start=50", "evaluation.period=200", "evaluation.num_episodes=5",
-               "evaluation.final_episodes=5", "animation.enabled=false", "tracking=files"]  # fmt: skip
+               "evaluation.candidates=1", "evaluation.final_episodes=5", "animation.enabled=false",
+               "tracking=files"]  # fmt: skip
     differences, compared = 0, 0
     for name in registry.ALGOS:
-        own = [o for o in options if registry.ALGOS[name].family == "replay" or not o.startswith("algo.")]
+        family = registry.ALGOS[name].family
+        own = [o for o in options if family == "replay" or not o.startswith("algo.")]
+        own += {"tabular": ["+discretizer=cartpole"], "planning": ["env=three_state_mdp"]}.get(family, [])
         seen = []
         for seed, trials in ((3, 1), (2, 3), (0, 10)):
             result = run(output / f"exact-{name}-{trials}", f"algo={name}", f"seed={seed}", f"trials={trials}", *own)
@@ -173,6 +210,9 @@ def exact(output: Path) -> list[Row]:
                 for path in output.glob(f"exact-{name}-{trials}/*/*/trials/3/best.keras")
                 for w in keras.models.load_model(path).get_weights()
             ]
+            for path in output.glob(f"exact-{name}-{trials}/*/*/trials/3/best.npz"):
+                with np.load(path) as file:
+                    weights.append(file["q"].tobytes())
             seen.append(([point for point in curve if point[1]], weights))
         compared += 2
         differences += sum(other != seen[0] for other in seen[1:])
@@ -204,6 +244,7 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "repeat": repeat,
     "exact": exact,
     "scaling": scaling,
+    "tabular": tabular,
     "tracking": tracking,
     "learning": learning,
 }

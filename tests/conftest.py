@@ -19,6 +19,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's own server is no pl
 
 import rlexp
 import rlexp.runner
+from rlexp import registry
 
 TINY = (
     "engine=host",
@@ -28,9 +29,11 @@ TINY = (
     "budget.steps=300",
     "evaluation.period=100",
     "evaluation.num_episodes=2",
+    "evaluation.candidate_episodes=2",
     "evaluation.final_episodes=4",
     "log.points=10",
 )
+TINY_FAMILY = {"tabular": ("+discretizer=cartpole",), "planning": ("env=three_state_mdp",)}
 TINY_DQN = ("algo.learn_start=50", "algo.batch_size=8", "algo.replay_size=200", "algo.target_period=20")
 
 
@@ -46,8 +49,10 @@ def tiny(tmp_path: Path) -> Callable[..., rlexp.runner.Job]:
     """Run a job of a few hundred steps; overrides come last, so that they win."""
 
     def run(algo: str, *overrides: str) -> Any:
-        learning = () if algo in ("random", "angle_policy") else TINY_DQN
+        family = registry.ALGOS[algo].family
         chosen = {o.split("=")[0] for o in overrides}
+        own_env = {"env", "env.id"} & chosen  # the family's default is for the default environment
+        learning = TINY_DQN if family == "replay" else TINY_FAMILY.get(family, ()) if not own_env else ()
         if "budget.episodes" in chosen:
             chosen.add("budget.steps")
         defaults = [o for o in (*TINY, *learning) if o.split("=")[0] not in chosen]

@@ -123,11 +123,15 @@ def test_killed_and_interrupted_jobs_continue_to_the_same_bits(tmp_path: Path) -
     assert results(folder_of(tmp_path / "a")) == results(folder_of(tmp_path / "b"))
 
 
-def test_resume_in_process_equals_undisturbed(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("frame_stack", [1, 3])
+def test_resume_in_process_equals_undisturbed(
+    frame_stack: int, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stop at a given step, continue, and compare every array of the last checkpoint."""
     from rlexp.engines.trials import Interrupted, Trials
 
-    whole = tiny("dueling_ddqn", "trials=3", "study=whole", "budget.steps=300")
+    options = ["trials=3", "budget.steps=300", f"env.frame_stack={frame_stack}"]
+    whole = tiny("dueling_ddqn", "study=whole", *options)
     real = Trials.housekeeping
 
     def stop_at_170(self: Trials, *args: Any) -> None:
@@ -136,9 +140,9 @@ def test_resume_in_process_equals_undisturbed(tiny: Callable[..., Any], monkeypa
 
     monkeypatch.setattr(Trials, "housekeeping", stop_at_170)
     with pytest.raises(Interrupted):
-        tiny("dueling_ddqn", "trials=3", "study=parts", "budget.steps=300")
+        tiny("dueling_ddqn", "study=parts", *options)
     monkeypatch.undo()
-    parts = tiny("dueling_ddqn", "trials=3", "study=parts", "budget.steps=300")
+    parts = tiny("dueling_ddqn", "study=parts", *options)
     assert records(whole.folder) == records(parts.folder)
 
     assert results(whole.folder) == results(parts.folder)

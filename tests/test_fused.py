@@ -183,16 +183,19 @@ def test_a_third_partys_dynamics_and_a_diverging_trial_that_leaves_the_others_un
     ],
 )
 def test_what_cannot_be_fused_is_refused_and_auto_takes_the_host(overrides: list[str], reason: str) -> None:
-    from rlexp.envs.adapter import EnvInfo
+    from rlexp.envs.adapter import inspect
     from rlexp.runner import choose_engine
 
-    info = EnvInfo((4,), "float32", 2, None, False)
+    def choice(*overrides: str) -> str:
+        settings = compose(*overrides)
+        return choose_engine(settings, inspect(settings.env))
+
     with pytest.raises(Refusal, match=f"engine: expected auto or host, received 'fused', but .*{reason}") as caught:
-        choose_engine(compose(*overrides, "engine=fused"), info)
+        choice(*overrides, "engine=fused")
     assert len(str(caught.value).splitlines()) == 2
-    assert choose_engine(compose(*overrides), info) == "host"
-    assert choose_engine(compose("algo=dqn", "env.id=FrozenLake-v1"), info) == "fused"
-    assert choose_engine(compose("algo=dqn", "engine=host"), info) == "host"
+    assert choice(*overrides) == "host"
+    assert choice("algo=dqn", "env.id=FrozenLake-v1") == "fused"
+    assert choice("algo=dqn", "engine=host") == "host"
 
 
 @pytest.mark.parametrize("algo", ["dqn", "dueling_ddqn"])

@@ -37,3 +37,27 @@ def test_book_presets_reach_the_notebooks_figure(algo: str, tmp_path: Path) -> N
     result = job(tmp_path, f"+experiment=book/{algo}", "trials=10")
     best = np.array([trial["best_eval_return"] for trial in result["trials"]])
     assert np.median(best) >= 195, best
+
+
+@pytest.mark.parametrize("seed", [0, 1_000, 2_000])
+@pytest.mark.parametrize("env", ["frozen_lake", "frozen_lake_8x8", "taxi", "cliff_walking"])
+def test_tuned_q_learning_is_within_two_percent_of_the_optimum(env: str, seed: int, tmp_path: Path) -> None:
+    """The exact expected return of the greedy policies, mean over ten trials, against that of a plan."""
+    from rlexp.algos.q_value_iteration import q_value_iteration
+    from rlexp.envs import adapter, tables
+    from rlexp.runner import compose
+
+    preset = (f"+experiment=tuned/q_learning_{env}", f"seed={seed}", "trials=10")
+    settings, result = compose(*preset), job(tmp_path, *preset)
+    table, limit = tables.load(settings.env), adapter.inspect(settings.env).max_episode_steps
+    assert table is not None and limit is not None
+    raw: Any = adapter.make(settings.env, tabular=True).unwrapped
+    masks = [raw.action_mask(s) for s in range(len(table.reward))] if hasattr(raw, "action_mask") else table.possible
+    possible = np.array(masks) > 0
+    possible |= ~possible.any(axis=1, keepdims=True)
+    plan = table.policy_return(q_value_iteration(table, 0.999, 20_000, 1e-9)[-1].argmax(axis=1), limit)
+    returns = []
+    for trial_seed in result["seeds"]:
+        q = np.load(result.folder / "trials" / str(trial_seed) / "best.npz")["q"]
+        returns.append(table.policy_return(np.where(possible, q, -np.inf).argmax(axis=1), limit))
+    assert plan is not None and np.mean(returns) >= plan - 0.02 * abs(plan), returns

@@ -32,6 +32,17 @@ def test_known_q_values(algo: str, probe: Any, tiny: Callable[..., Any]) -> None
         np.testing.assert_allclose(q, probe.q_star, atol=0.15 * max(1.0, np.abs(probe.q_star).max() / 3))
 
 
+def test_images_and_stacks_of_them(tiny: Callable[..., Any]) -> None:
+    """The convolutional network, bytes, and the ring that stores each frame once: a single frame does not tell."""
+    options = [o for o in LEARN if not o.startswith(("budget", "algo.optimizer"))]
+    job = tiny("dueling_ddqn", "env.id=probes/Blink-v0", "env.frame_stack=2", "network=dueling_cnn", "algo.gamma=0", *options,
+               "budget.steps=250", "algo.optimizer.lr=1e-3")  # fmt: skip
+    frames = probes.Blink.observations
+    stacks = np.stack([np.stack([frames[s // 2], frames[s % 2]]) for s in range(4)])  # [S, 2, 36, 36]
+    for q in q_values(job, stacks.astype(np.float32)):
+        np.testing.assert_allclose(q, probes.Blink.q_star, atol=0.2)
+
+
 def test_truncation_bootstraps_and_termination_does_not(tiny: Callable[..., Any]) -> None:
     def value(probe: Any, *overrides: str) -> float:
         options = [o for o in LEARN if not o.startswith(tuple(x.split("=")[0] for x in overrides))]

@@ -16,7 +16,8 @@ from rlexp.runner import compose
 from rlexp.settings import RandomSettings, Refusal, conf_dir
 from tests.conftest import records
 
-ENVS = ("cartpole", "acrobot", "mountain_car", "lunar_lander")
+ENVS = ("cartpole", "acrobot", "mountain_car", "lunar_lander", "space_invaders", "frozen_lake", "frozen_lake_8x8", "taxi",
+        "cliff_walking", "three_state_mdp", "markov_chain")  # fmt: skip
 
 
 def test_names_files_and_keys_are_the_same() -> None:
@@ -32,7 +33,7 @@ def test_names_files_and_keys_are_the_same() -> None:
 
 
 def test_every_key_of_every_yaml_has_its_comment_and_every_yaml_opens_with_one() -> None:
-    for group in ("algo", "env", "network", "tracking", "experiment"):
+    for group in ("algo", "env", "discretizer", "network", "tracking", "experiment"):
         for path in (conf_dir() / group).rglob("*.yaml"):
             assert path.read_text().startswith("#"), path
 
@@ -50,18 +51,22 @@ def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -
         "trials=2",
         "budget.steps=50",
         "evaluation.period=25",
-        *([] if algo in ("random", "angle_policy") else ["algo.learn_start=10"]),
+        *(["algo.learn_start=10"] if registry.ALGOS[algo].family == "replay" else []),
     )
     assert (job["algo"], job["steps"], job["total_steps"], job["status"]) == (algo, 50, 100, "done")
-    learns = registry.ALGOS[algo].family == "replay"
-    assert job["updates"] == ([20, 20] if learns else [0, 0])
-    assert (job.folder / "trials" / "1" / "best.keras").is_file() == learns
+    family = registry.ALGOS[algo].family
+    assert job["updates"] == [{"replay": 20, "tabular": 50, "planning": 50}.get(family, 0)] * 2
+    weights = {"replay": ["best.keras"], "tabular": ["best.npz"], "planning": ["best.npz"]}.get(family, [])
+    assert [path.name for path in (job.folder / "trials").glob("1/*")] == weights
     assert [r["step"] for r in records(job.folder) if "eval/return" in r["metrics"]] == [25, 50]
 
 
 @pytest.mark.parametrize("env", ENVS)
 def test_every_environment_runs_with_a_learner(env: str, tiny: Callable[..., Any]) -> None:
-    job = tiny("dqn", f"env={env}", "trials=1", "budget.steps=60", "evaluation.max_steps=50", "evaluation.period=60")
+    algo = "q_learning" if env == "three_state_mdp" else "dqn"
+    network = ["network=cnn"] if env == "space_invaders" else []
+    options = ["trials=1", "budget.steps=60", "evaluation.max_steps=50", "evaluation.period=60", *network]
+    job = tiny(algo, f"env={env}", *options)
     assert job["env"] == env and job["steps"] == 60 and np.isfinite(job["final/return"]["mean"])
 
 

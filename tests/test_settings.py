@@ -8,9 +8,10 @@ from rlexp.runner import compose, preflight
 from rlexp.settings import Refusal
 
 REFUSALS = [
-    ("algo=dueling_dqqn", "algo: expected one of angle_policy, ddqn, dqn, dueling_ddqn, dueling_dqn, fixed_dqn, random, "
-     "received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
-    ("env=cartpol", "env: expected one of acrobot, cartpole, lunar_lander, mountain_car, received 'cartpol'.\nDid you mean cartpole?"),
+    ("algo=dueling_dqqn", "algo: expected one of angle_policy, ddqn, double_q_learning, dqn, dueling_ddqn, dueling_dqn, "
+     "expected_sarsa, fixed_dqn, q_learning, q_value_iteration, random, sarsa, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
+    ("env=cartpol", "env: expected one of acrobot, cartpole, cliff_walking, frozen_lake, frozen_lake_8x8, lunar_lander, markov_chain, "
+     "mountain_car, space_invaders, taxi, three_state_mdp, received 'cartpol'.\nDid you mean cartpole?"),
     ("algo.gama=.9", "algo.gama: expected a key of the configuration, received an unknown one.\nDid you mean algo.gamma"),
     ("+algo.typo=1", "algo.typo: expected a key of the configuration, received an unknown one.\n"),
     ("+typo=1", "typo: expected a key of the configuration, received an unknown one.\n"),
@@ -44,7 +45,7 @@ REFUSALS = [
     ("study=../elsewhere", "study: expected letters, digits and _ . + - (it names a folder), received '../elsewhere'."),
     ("tracking.uri=nowhere", "tracking.uri: expected sqlite:///<file>, postgresql://..., or http(s)://<server>, received 'nowhere'."),
     ("network.hidden_units=[0]", "network.hidden_units: expected a number >= 1, received 0."),
-    ("network.name=transformer", "network.name: expected one of cnn, dueling, mlp, received 'transformer'."),
+    ("network.name=transformer", "network.name: expected one of cnn, dueling, dueling_cnn, mlp, received 'transformer'."),
     ("env.id=CartPol-v1", "env.id: expected a Gymnasium id, received 'CartPol-v1', which is not registered or out of date.\n"
      "Did you mean CartPole-v1"),
     ("env.id=LunarLander-v2", "env.id: expected a Gymnasium id, received 'LunarLander-v2', which is not registered or out of "
@@ -55,8 +56,31 @@ REFUSALS = [
     ("env.imports=[no_such_module]", "env.imports: expected modules that can be imported, received 'no_such_module' ("),
     ("algo=angle_policy env=acrobot", "algo: expected an environment with two actions and more than 2 observed numbers for "
      "angle_policy, received 'Acrobot-v1' with 3 actions"),
+    ("env=space_invaders", "network: expected a convolutional network for images of shape (4, 84, 84), received 'dueling', which has "
+     "dense layers only.\nUse network=dueling_cnn or network=cnn."),
+    ("env.preprocessing=atari", "env.preprocessing: expected none for CartPole-v1, received 'atari'.\nIt is for ids that begin with ALE/."),
+    ("env=space_invaders +env.kwargs.frameskip=4", "env.kwargs: expected no frameskip with env.preprocessing=atari, which skips "
+     "frames itself, received {"),
+    ("env.frame_stack=0", "env.frame_stack: expected a number >= 1 and <= 64, received 0."),
+    ("algo.reward_clip=0", "algo.reward_clip: expected a number > 0, received 0."),
+    ("+experiment=atari_dqn trials=10000", "algo.replay_size: expected rings that fit in this machine's memory ("),
     ("trials=100000 algo.replay_size=1000000", "algo.replay_size: expected rings that fit in this machine's memory ("),
-    ("+experiment=book/dqqn", "experiment: expected one of book/angle_policy,"),
+    ("algo=q_learning", "algo.discretizer: expected bins of some of the 4 observed numbers for q_learning, received dimensions "
+     "[] and 'CartPole-v1' with observations of shape (4,).\nAdd +discretizer=cartpole, or give algo.discretizer.dimensions, "),
+    ("algo=sarsa +discretizer=cartpole env=frozen_lake", "algo.discretizer: expected no bins, since FrozenLake-v1 has numbered "
+     "states, received dimensions [2, 3]."),
+    ("algo=sarsa +discretizer=cartpole env=mountain_car", "algo.discretizer: expected bins of some of the 2 observed numbers"),
+    ("algo=q_learning env.id=Blackjack-v1", "algo.discretizer: expected "),
+    ("algo=q_learning +discretizer=cartpole algo.discretizer.num_bins=[6]", "algo.discretizer: expected as many low, high and "
+     "num_bins as dimensions, received 2, 2, 2, 1."),
+    ("algo=q_learning +discretizer=cartpole algo.discretizer.low=[1,-1]", "algo.discretizer: expected low < high in every "
+     "dimension, received low 1.0 and high 0.4"),
+    ("algo=q_learning algo.visit_power=2", "algo.visit_power: expected a number >= 0 and <= 1, received 2"),
+    ("algo=q_value_iteration", "env.id: expected an environment with a transition table P for q_value_iteration, received "
+     "'CartPole-v1', which has none.\nToy-text environments have one, for example env=frozen_lake"),
+    ("algo=dqn env=three_state_mdp", "algo: expected one that heeds action masks, since rlexp/ThreeStateMDP-v0 has states in "
+     "which some actions are impossible, received 'dqn'.\nSuch are the tabular ones, for example algo=q_learning."),
+    ("+experiment=book/dqqn", "experiment: expected one of atari_dqn, book/angle_policy,"),
 ]  # fmt: skip
 
 
@@ -86,7 +110,15 @@ def test_atari_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "ale_py", None)
     with pytest.raises(Refusal, match=r"pip install 'rlexp\[atari\]' brings it\."):
-        preflight(compose("env.id=ALE/Pong-v5"))
+        preflight(compose("env=space_invaders"))
+
+
+def test_atari_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(Refusal, match=r"pip install 'rlexp\[atari\]' brings it\."):
+        preflight(compose("env=space_invaders"))
 
 
 def test_config_id_names_everything_that_can_move_a_curve_and_nothing_else() -> None:

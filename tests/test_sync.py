@@ -24,7 +24,7 @@ from tests.test_trackers import (
 )
 
 
-def wait_until(condition, seconds=60.0):
+def wait_until(condition, seconds=240.0):  # a server starts in three seconds, or in sixty on a busy machine
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -60,11 +60,11 @@ def jobs(tmp_path_factory):
     trackers[1].process.stdin.close()  # as when the training process gets SIGKILL
     write_records(ended, [make_record(index) for index in range(20)])
     end_job(ended, "done")
-    result = trackers[0].close("done", timeout=60.0)
+    result = trackers[0].close("done", timeout=240.0)
     started = time.monotonic()
     alone_result = trackers[2].close("done", timeout=8.0)
     alone_seconds = time.monotonic() - started
-    killed_code = trackers[1].process.wait(timeout=60)
+    killed_code = trackers[1].process.wait(timeout=240)
     return SimpleNamespace(**locals())
 
 

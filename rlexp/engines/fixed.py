@@ -32,7 +32,7 @@ class FixedLoop:
 
     def final(self) -> Scores:
         """Score the policy on fresh episodes."""
-        return self.trials.final(self._policy(0))
+        return self.trials.final(lambda _: self._policy(0))
 
     def get_state(self) -> dict[str, Any]:
         """Nothing: the counters of the trials say it all."""

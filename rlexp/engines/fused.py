@@ -23,7 +23,7 @@ from rlexp.engines.lanes import Lanes, mapped
 from rlexp.engines.trials import Services
 from rlexp.envs import adapter
 from rlexp.envs.tensor.base import TensorEnv, limited_step
-from rlexp.evaluation import Evaluator, Policy, Scores
+from rlexp.evaluation import Act, Evaluator, Scores
 from rlexp.settings import Settings
 
 Tree = Any
@@ -164,35 +164,35 @@ class TensorEnvs:
 
 
 class FusedEvaluator:
-    """Periodic evaluation as one program; the final scores are of the real Gymnasium environment.
+    """Plays greedy episodes of all lanes as one program; the final scores are of the real Gymnasium environment.
 
     The episodes are those of the host engine's evaluator: each has the numbers of Gymnasium's own generator for its
-    seed, so that it starts in the same state and, in a table, meets the same chances.
+    seed, so that it starts in the same state and, in a table, meets the same chances. Policies are parameters [L, P].
     """
 
     def __init__(self, env: TensorEnv, lanes: Lanes, services: Services) -> None:
         self._env, self._lanes, self._services = env, lanes, services
-        settings, config = services.settings, services.settings.evaluation
-        limits = [limit for limit in (services.info.max_episode_steps, config.max_steps) if limit is not None]
-        self._limit = min(limits)
-        self._seeds = [config.seed + i for i in range(config.num_episodes)]
-        width = env.reset_width + env.step_width * self._limit
-        numbers = np.stack([adapter.uniforms(seed, width) for seed in self._seeds]).astype(np.float32)  # [E, width]
-        steps = numbers[:, env.reset_width :].reshape(len(self._seeds), self._limit, env.step_width)
-        self._numbers = tf.constant(numbers[:, : env.reset_width]), tf.constant(steps)
+        settings = services.settings
+        self._config = settings.evaluation
+        limit = services.info.max_episode_steps
+        self._limit = self._config.max_steps if limit is None else min(limit, self._config.max_steps)
+        self._numbers: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # seed of the first episode -> resets, steps
         self._program = program("evaluate", graph_key(settings, lanes), self._play)
 
     def periodic(self, params: tf.Tensor, trials: np.ndarray) -> Scores:
-        """The periodic evaluation of parameters [L, P] in the chosen trials [N] bool."""
-        n = len(trials)
-        chosen = np.zeros(self._lanes.num_lanes, bool)
-        chosen[:n] = trials
-        returns, lengths = self._program(params, *self._numbers, tf.constant(chosen))
-        mask = trials[:, None]
-        return Scores(self._seeds, np.where(mask, returns.numpy()[:n], np.nan), np.where(mask, lengths.numpy()[:n], 0))
+        """The periodic evaluation of the chosen trials [N] bool."""
+        return self._scores(params, self._config.seed, self._config.num_episodes, trials)
 
-    def final(self, policy: Policy) -> Scores:
+    def candidates(self, params: tf.Tensor, trials: np.ndarray) -> Scores:
+        """A second look at candidates for the best weights of the chosen trials [N] bool, on episodes of its own."""
+        return self._scores(params, self._config.candidate_seed, self._config.candidate_episodes, trials)
+
+    def final(self, params: tf.Tensor) -> Scores:
         """Fresh episodes on Gymnasium's environment that re-score the best weights of all trials."""
+
+        def policy(_: int) -> Act:
+            return lambda observation: self._lanes.greedy(params, observation)
+
         evaluator = Evaluator(self._services.settings, self._services.info)
         try:
             return evaluator.final(policy)
@@ -201,6 +201,30 @@ class FusedEvaluator:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _scores(self, params: tf.Tensor, first_seed: int, num_episodes: int, trials: np.ndarray) -> Scores:
+        """Episodes in portions of one size, so that one program plays them all."""
+        n, width = len(trials), self._config.num_episodes
+        chosen = np.zeros(self._lanes.num_lanes, bool)
+        chosen[:n] = trials
+        played = [
+            self._program(params, *self._uniforms(first_seed + start), tf.constant(chosen))
+            for start in range(0, num_episodes, width)
+        ]
+        returns, lengths = (np.concatenate(part, axis=1)[:n, :num_episodes] for part in zip(*played, strict=True))
+        mask = trials[:, None]
+        seeds = [first_seed + i for i in range(num_episodes)]
+        return Scores(seeds, np.where(mask, returns, np.nan), np.where(mask, lengths, 0))
+
+    def _uniforms(self, first_seed: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """What one portion of episodes draws: [E, reset_width], [E, steps, step_width]."""
+        if first_seed not in self._numbers:
+            env, seeds = self._env, [first_seed + i for i in range(self._config.num_episodes)]
+            width = env.reset_width + env.step_width * self._limit
+            rows = np.stack([adapter.uniforms(seed, width) for seed in seeds]).astype(np.float32)  # [E, width]
+            steps = rows[:, env.reset_width :].reshape(len(seeds), self._limit, env.step_width)
+            self._numbers[first_seed] = tf.constant(rows[:, : env.reset_width]), tf.constant(steps)
+        return self._numbers[first_seed]
 
     def _play(
         self, params: tf.Tensor, u_reset: tf.Tensor, u_step: tf.Tensor, chosen: tf.Tensor

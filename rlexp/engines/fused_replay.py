@@ -32,7 +32,7 @@ from rlexp.engines.lanes import Lanes, mapped
 from rlexp.engines.replay import parse_scalars
 from rlexp.engines.trials import Services, Trials
 from rlexp.envs import tensor
-from rlexp.evaluation import Policy, Scores
+from rlexp.evaluation import Scores
 from rlexp.settings import DQNSettings
 
 NEVER = np.iinfo(np.int32).max
@@ -120,16 +120,14 @@ class FusedReplayLoop:
             for i, name in enumerate(self.lanes.agent.metrics):
                 trials.window.add_rows(f"train/{name}", metrics[..., i], learned)
         if "best" in carry:
-            best = {name: value.numpy()[:n] for name, value in carry["best"].items()}
-            trials.best.params, trials.best.score, trials.best.step = best["params"], best["score"], best["step"]
+            best = {name: value.numpy()[:n, None] for name, value in carry["best"].items()}
+            trials.best.set_state({"candidates": best["params"], "scores": best["score"], "steps": best["step"]})
         trials.diverge(carry["broken"].numpy()[:n], "the loss is not finite")
         return taken
 
     def final(self) -> Scores:
         """Score the best weights on fresh episodes."""
-        params = self.lanes.tensor(self.trials.best.params)
-        policy: Policy = lambda _: lambda observation: self.lanes.greedy(params, observation)  # noqa: E731
-        return self.trials.final(policy)
+        return self.trials.final(self.lanes.tensor)
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: agent, counters, and the ring as far as it is filled."""
@@ -226,7 +224,9 @@ class ReplayProgram:
         )
         over = terminated | truncated
         ends = over if self.config.truncation == "terminate" else terminated
-        columns = [tf.cast(column, tf.float32)[:, None] for column in (a_tm1, r_t, ends, truncated)]
+        clip = self.config.reward_clip
+        learned_r_t = r_t if clip is None else tf.clip_by_value(r_t, -clip, clip)
+        columns = [tf.cast(column, tf.float32)[:, None] for column in (a_tm1, learned_r_t, ends, truncated)]
         row = tf.concat([lane["state"], s_t, *columns], axis=1)  # [L, K]
         slot = (given["t"] + i) % self.config.replay_size
         ring = xla.dynamic_update_slice(carry["ring"], row[:, None], tf.stack([0, slot, 0]))
@@ -311,7 +311,7 @@ class ReplayProgram:
         return tf.nest.map_structure(lambda a, b: tf.where(due, a, b), new, state), metrics
 
     def draw(self, u: tf.Tensor, added: tf.Tensor) -> tf.Tensor:
-        """Slots [..., n] of transitions for uniform numbers [...], each with those of the n - 1 that follow it in time."""
+        """Slots of transitions for uniform numbers [...], each with the n - 1 that follow it in time.  # [..., n]"""
         size = self.config.replay_size
         held = tf.minimum(added, size)
         oldest = tf.where(added > size, added % size, 0)
@@ -319,7 +319,7 @@ class ReplayProgram:
         return (oldest + age[..., None] + tf.range(self.config.n_step)) % size
 
     def batch(self, ring: tf.Tensor, slot: tf.Tensor, added: tf.Tensor, gamma: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Transitions from slots [L, B, n], summed over up to n steps: what `replay.ReplayRing.sample` makes of them."""
+        """Transitions from slots [L, B, n], summed over up to n steps as `replay.ReplayRing.sample` does."""
         size, n, d = self.config.replay_size, self.config.n_step, self.envs.env.state_size
         rows = tf.gather(ring, slot, batch_dims=1)  # [L, B, n, K]
         r_t, terminated, truncated = tf.unstack(rows[..., 2 * d + 1 :], axis=-1)  # [L, B, n] each

@@ -4,8 +4,9 @@
 learning rates and NaNs are per trial. XLA keeps a lane's bits independent of how many lanes there are from two lanes
 on (measured, with the flag of `backend.prepare`; plain graph mode does not; one lane alone is a matrix less an axis,
 for which XLA has other kernels), so that a single trial is padded to two lanes unless `exact` is false.
-Convolutions mapped over trials are about 30 times too slow under XLA on a CPU: such networks are compiled without
-it, and their trials agree with solo runs only to rounding.
+Convolutions are the exception: mapped over trials, each with filters of its own, they are 30 times too slow under XLA
+on a CPU and do not exist without it. Their program is one copy of the update for each trial, side by side and without
+XLA: a trial's operations are then those of its solo run, to the same bits, with no padding.
 
 Axes: L lanes (>= N trials), B batch, E observations, P parameters, H scalars.
 """
@@ -29,16 +30,18 @@ class Lanes:
     Args:
         agent: the agent of one trial (see `rlexp.algos.dqn.DQN`).
         params: initial parameters of the trials.  # [N, P]
-        exact: pad to two lanes, so that a trial's numbers do not depend on N.
-        jit: compile with XLA.
+        exact: pad a single mapped trial to two lanes, so that a trial's numbers do not depend on N.
+        convolutional: the agent's network has convolutions.
     """
 
-    def __init__(self, agent: Any, params: np.ndarray, exact: bool, jit: bool) -> None:
+    def __init__(self, agent: Any, params: np.ndarray, exact: bool, convolutional: bool) -> None:
         self.agent, self.num_trials = agent, len(params)
-        self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if exact else self.num_trials
-        self._jit = jit
+        padded = exact and not convolutional
+        self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if padded else self.num_trials
+        self._jit = not convolutional
+        self._map = _side_by_side if convolutional else mapped
         self._compiled: dict[tuple, tuple[Callable[..., Any], Tree]] = {}
-        self.state: Tree = mapped(agent.init)(self.tensor(params))
+        self.state: Tree = self._map(agent.init)(self.tensor(params))
 
     def pad(self, values: np.ndarray) -> np.ndarray:
         """[N, ...] -> [L, ...]; the lanes beyond the trials repeat the first, so that they stay finite."""
@@ -149,7 +152,7 @@ class Lanes:
             return function(*tf.nest.pack_sequence_as(structure, inputs))
 
         def program(*inputs: tf.Tensor) -> list[tf.Tensor]:
-            result = mapped(one_trial)(*inputs)
+            result = self._map(one_trial)(*inputs)
             results.append(tf.nest.map_structure(lambda _: 0, result))
             return tf.nest.flatten(result)
 
@@ -166,6 +169,14 @@ def mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:
         return tf.vectorized_map(lambda packed: function(*packed), args, fallback_to_while_loop=False)
 
     return over_lanes
+
+
+def _side_by_side(function: Callable[..., Tree]) -> Callable[..., Tree]:
+    def copies(*args: tf.Tensor) -> Tree:
+        lanes = zip(*[tf.unstack(tensor) for tensor in args], strict=True)
+        return tf.nest.map_structure(lambda *values: tf.stack(values), *[function(*lane) for lane in lanes])
+
+    return copies
 
 
 def _packed(leaf: Any) -> bool:

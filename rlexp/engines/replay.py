@@ -13,7 +13,7 @@ from rlexp import schedules, seeding
 from rlexp.engines.trials import Services, Trials
 from rlexp.envs.adapter import Step
 from rlexp.evaluation import Policy, Scores
-from rlexp.replay import ReplayRing
+from rlexp.replay import ring_type
 from rlexp.settings import DQNSettings
 
 
@@ -32,7 +32,8 @@ class ReplayLoop:
         self.lanes, self.config = lanes, config
         self.trials = Trials(services, lanes.online())
         observation = (info.observation_shape, info.observation_dtype)
-        self.ring = ReplayRing(settings.trials, config.replay_size, *observation, config.n_step)
+        ring = ring_type(settings.env.frame_stack)
+        self.ring = ring(settings.trials, config.replay_size, *observation, config.n_step)
         self.u_act = seeding.Uniforms(settings.seeds, "act", 2)
         self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
         self.schedules = parse_scalars(config, lanes.agent.scalars)
@@ -86,7 +87,7 @@ class ReplayLoop:
 
     def final(self) -> Scores:
         """Score the best weights on fresh episodes."""
-        return self.trials.final(self._greedy(self.lanes.tensor(self.trials.best.params)))
+        return self.trials.final(lambda params: self._greedy(self.lanes.tensor(params)))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: agent, ring, target counters."""
@@ -99,8 +100,10 @@ class ReplayLoop:
         self.copied = state["copied"]
 
     def _outcome(self, step: Step) -> dict[str, np.ndarray]:
+        clip = self.config.reward_clip
+        r_t = step.r_t if clip is None else np.clip(step.r_t, -clip, clip)
         terminated = step.terminated | step.truncated if self.config.truncation == "terminate" else step.terminated
-        return {"r_t": step.r_t, "terminated": terminated, "truncated": step.truncated, "o_t": step.o_t}
+        return {"r_t": r_t, "terminated": terminated, "truncated": step.truncated, "o_t": step.o_t}
 
     def _greedy(self, params: Any) -> Policy:
         return lambda _: lambda observation: self.lanes.greedy(params, observation)

@@ -15,7 +15,7 @@ import numpy as np
 
 from rlexp.checkpoint import Checkpoints
 from rlexp.envs.adapter import EnvInfo, Step, TrialEnvs
-from rlexp.evaluation import BestWeights, Evaluator, Policy, Scores
+from rlexp.evaluation import BestWeights, Evaluator, Scores
 from rlexp.metrics import Recorder, Window
 from rlexp.settings import Settings
 
@@ -60,6 +60,7 @@ class Trials:
         counts: env steps, finished episodes and updates of each trial.  # {"step" | "episode" | "update": [N]}
         best: the chosen weights.
         status: of each trial: "training", "done" or "diverged".
+        optimum: the expected return of the best policy, where it is known: evaluations then log `eval/regret`.
 
     Args:
         services: the job around the trials.
@@ -77,11 +78,14 @@ class Trials:
         self.counts = {unit: np.zeros(n, np.int64) for unit in ("step", "episode", "update")}
         self.status = ["training"] * n
         self.notes: list[str] = [""] * n
-        self.best = BestWeights(initial_params)
+        several = settings.evaluation.selection == "eval" and initial_params.shape[1] > 0
+        self.best = BestWeights(initial_params, settings.evaluation.candidates if several else 1)
         self.window = Window(n)
         self.episodes: list[tuple[int, int, float, int]] = []  # (trial, step at its end, return, length)
         self.eval_return = np.full(n, np.nan)
+        self.optimum: float | None = None
         self._diverged_now = np.zeros(n, bool)
+        self._finished_now = np.zeros(n, bool)
         self._log_period = self._choose_log_period()
 
     def advance(self, step: Step) -> np.ndarray:
@@ -137,6 +141,10 @@ class Trials:
         self._diverged_now |= trials & self.active
         self.active &= ~trials
 
+    def finish(self, trials: np.ndarray) -> None:
+        """Trials [N] bool that have nothing more to do, with budget left."""
+        self._finished_now |= trials
+
     def housekeeping(
         self,
         policy: Any,
@@ -157,7 +165,8 @@ class Trials:
             self.counts["episode"] >= budget.episodes
             if budget.episodes is not None
             else self.counts["step"] >= (self.settings.max_steps or 0)
-        ) & self.active
+        )
+        spent = (spent | self._finished_now) & self.active
         period = self.settings.evaluation.period
         trained = self.active.copy()
         due = trained if self.t % period == 0 else spent
@@ -178,9 +187,17 @@ class Trials:
         if signum is not None:
             raise Interrupted(signum)
 
-    def final(self, policy: Policy) -> Scores:
-        """Re-score the best weights on fresh episodes; the last record."""
-        scores = self.evaluator.final(policy)
+    def final(self, policy: Callable[[np.ndarray], Any]) -> Scores:
+        """Choose the best weights among their candidates, and score them on fresh episodes; the last record.
+
+        Args:
+            policy: weights [N, P] -> the policy that they make, as the engine's evaluator takes it.
+        """
+        if self.best.scores.shape[1] > 1:
+            self.best.choose(
+                lambda params, trials: self.evaluator.candidates(policy(params), trials).returns.mean(axis=1)
+            )
+        scores = self.evaluator.final(policy(self.best.params))
         self.services.recorder.write(
             self.t, {"final/return": scores.returns.mean(axis=1), "final/length": scores.lengths.mean(axis=1)}
         )
@@ -203,7 +220,7 @@ class Trials:
             "counts": self.counts,
             "status": self.status,
             "notes": self.notes,
-            "best": {"params": self.best.params, "score": self.best.score, "step": self.best.step},
+            "best": self.best.get_state(),
             "window": self.window.get_state(),
             "episodes": episodes,
             "eval_return": self.eval_return,
@@ -215,7 +232,7 @@ class Trials:
         """Continue from the "trials" part of a checkpoint."""
         self.t, self.active, self.eval_return = state["t"], state["active"], state["eval_return"]
         self.counts, self.status, self.notes = state["counts"], state["status"], state["notes"]
-        self.best.params, self.best.score, self.best.step = (state["best"][key] for key in ("params", "score", "step"))
+        self.best.set_state(state["best"])
         self.window.set_state(state["window"])
         self.episodes = [(int(k), int(t), float(r), int(n)) for k, t, r, n in state["episodes"]]
         self.envs.set_state(state["envs"])
@@ -226,6 +243,8 @@ class Trials:
         self.eval_return = np.where(trials, returns, self.eval_return)
         self.window.add("eval/return", returns, trials)
         self.window.add("eval/length", scores.lengths.mean(axis=1), trials)
+        if self.optimum is not None:
+            self.window.add("eval/regret", self.optimum - returns, trials)
         if self.settings.evaluation.selection == "eval":
             self.best.offer(np.where(trials, returns, np.nan), params, self.counts["step"])
 

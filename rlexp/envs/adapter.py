@@ -7,7 +7,6 @@ There is no autoreset here: an episode that ends is reset by hand, and its last 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
 import warnings
@@ -18,13 +17,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+import rlexp.envs.chapter  # noqa: F401  (registers the chapter's environments)
 from rlexp import seeding
+from rlexp.envs import atari
 from rlexp.settings import EnvSettings, Refusal, refusal
 
 EXTRAS = {
     "box2d": "box2d",
     "ale_py": "atari",
     "ale": "atari",
+    "opencv": "atari",
     "mujoco": "mujoco",
     "pygame": "classic-control",
 }
@@ -35,16 +37,24 @@ class EnvInfo:
     """What an algorithm needs to know of an environment."""
 
     observation_shape: tuple[int, ...]
-    observation_dtype: str  # "float32", or "uint8" for images
+    observation_dtype: str  # "float32", "uint8" for images, "int64" for numbered states
     num_actions: int
     max_episode_steps: int | None
     rgb_array: bool  # can be rendered to pictures
+    tabular: bool = False  # made for algorithms with tables
+    num_states: int | None = None  # of numbered states; None for everything else
+    masked: bool = False  # for tabular algorithms: the action mask stands behind the observation
+    table: bool = False  # has a transition table `P` over numbered states
+    restricted: bool = False  # the table lacks some actions in some states
+    is_table: bool = False  # the table says all that the environment does
 
 
-def make(settings: EnvSettings, render_mode: str | None = None) -> gym.Env:
+def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = False) -> gym.Env:
     """Make one environment with the observations and actions that agents expect.
 
-    Observations that are no Box (Discrete, Dict, Tuple, ...) are flattened to one vector, categories one-hot.
+    Observations that are no Box (Discrete, Dict, Tuple, ...) are flattened to one vector, categories one-hot. For
+    algorithms with tables (`tabular`) a Discrete observation stays a number, and where `info` has an action mask it
+    is put behind the observation.
 
     Raises:
         Refusal: for an unknown id (with near matches), a missing package (with the line that brings it), arguments
@@ -56,24 +66,28 @@ def make(settings: EnvSettings, render_mode: str | None = None) -> gym.Env:
         except ImportError as error:
             raise refusal("env.imports", "modules that can be imported", f"{module!r} ({error})") from error
     if settings.id.startswith("ALE/"):
-        with contextlib.suppress(ImportError):  # without it, gymnasium.make says what is missing
-            gym.register_envs(importlib.import_module("ale_py"))
+        try:
+            atari.register()
+        except ImportError as error:
+            raise _not_installed(settings.id, "pip install 'rlexp[atari]' brings it.") from error
+    is_atari = settings.preprocessing == "atari"
     # Only what is asked for: many environments of third parties take no render_mode.
-    options = {"max_episode_steps": settings.max_episode_steps, "render_mode": render_mode}
+    options = {
+        "max_episode_steps": None if is_atari else settings.max_episode_steps,
+        "render_mode": render_mode,
+        "frameskip": 1 if is_atari else None,
+    }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # an outdated id is refused below, in one sentence
             env = gym.make(settings.id, disable_env_checker=True, **given, **settings.kwargs)
+        if is_atari:
+            env = atari.preprocess(env, settings.max_episode_steps)
     except gym.error.DependencyNotInstalled as error:
-        raise refusal(
-            "env.id",
-            "an environment whose packages are installed",
-            repr(settings.id),
-            _install_line(str(error)),
-        ) from error
+        raise _not_installed(settings.id, _install_line(str(error))) from error
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
-        raise _unknown(settings.id, error) from error
+        raise _unknown(settings.id) from error
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise refusal(
             "env.id",
@@ -93,48 +107,95 @@ def make(settings: EnvSettings, render_mode: str | None = None) -> gym.Env:
             f"{settings.id!r} with {type(space).__name__} actions ({space})",
             "The algorithms here choose among numbered actions; use a discrete variant of the environment.",
         )
+    numbered = isinstance(env.observation_space, gym.spaces.Discrete)
+    if tabular and (numbered or isinstance(env.observation_space, gym.spaces.Box)):
+        masked = "action_mask" in env.reset(seed=0)[1]
+        return MaskedObservation(env) if masked else env
     if not isinstance(env.observation_space, gym.spaces.Box):
         env = gym.wrappers.FlattenObservation(env)
+    if settings.frame_stack > 1:
+        env = gym.wrappers.FrameStackObservation(env, settings.frame_stack)
     return env
 
 
-def inspect(settings: EnvSettings) -> EnvInfo:
+class MaskedObservation(gym.Wrapper):
+    """Puts `info["action_mask"]` behind the observation, so that it goes wherever the observation goes.  # [D + A]"""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        space, num_actions = env.observation_space, int(env.action_space.n)  # type: ignore[attr-defined]
+        if isinstance(space, gym.spaces.Discrete):
+            space = gym.spaces.Box(int(space.start), int(space.start + space.n - 1), (1,), np.int64)
+        assert isinstance(space, gym.spaces.Box)
+        low = np.append(space.low.ravel(), np.zeros(num_actions, space.dtype))
+        high = np.append(space.high.ravel(), np.ones(num_actions, space.dtype))
+        self.observation_space = gym.spaces.Box(low, high, dtype=space.dtype)
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset, with the mask of the first state."""
+        observation, info = self.env.reset(**options)
+        return self._with_mask(observation, info), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step, with the mask of the state that is reached."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._with_mask(observation, info), reward, terminated, truncated, info
+
+    def _with_mask(self, observation: Any, info: dict[str, Any]) -> np.ndarray:
+        joined = np.concatenate((np.ravel(observation), info["action_mask"]), dtype=self.observation_space.dtype)
+        return joined  # [D + A]
+
+
+def has_table(env: gym.Env) -> bool:
+    """Whether an environment has a transition table `P` over numbered states that start at 0."""
+    raw: Any = env.unwrapped
+    space = raw.observation_space
+    return hasattr(raw, "P") and isinstance(space, gym.spaces.Discrete) and bool(space.start == 0)
+
+
+def is_table(env: gym.Env) -> bool:
+    """Whether all that an environment does stands in its table and in where its episodes start."""
+    raw: Any = env.unwrapped
+    start, num_actions = getattr(raw, "initial_state_distrib", None), int(raw.action_space.n)
+    if not has_table(env) or start is None or raw.action_space.start != 0:
+        return False
+    complete = all(
+        len(raw.P[s][a]) > 0 if a in raw.P[s] else False for s in range(len(start)) for a in range(num_actions)
+    )
+    wrapped = raw.spec is not None and raw.spec.additional_wrappers  # which may change what the table says
+    return (
+        complete and not wrapped and not getattr(raw, "fickle_passenger", False)
+    )  # of Taxi: a chance beyond its table
+
+
+def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     """Make the environment once and describe it; raises `Refusal` as `make` does."""
-    env = make(settings)
-    space, actions = env.observation_space, env.action_space
-    assert isinstance(space, gym.spaces.Box) and isinstance(actions, gym.spaces.Discrete)
+    env = make(settings, tabular=tabular)
+    space, actions, raw = env.observation_space, env.action_space, env.unwrapped.observation_space
+    assert isinstance(actions, gym.spaces.Discrete)
     spec = env.spec
+    discrete = isinstance(raw, gym.spaces.Discrete)
+    table: Any = getattr(env.unwrapped, "P", None) if has_table(env) else None
+    floats = "uint8" if space.dtype == np.uint8 else "float32"
     info = EnvInfo(
-        observation_shape=tuple(space.shape),
-        observation_dtype="uint8" if space.dtype == np.uint8 else "float32",
+        observation_shape=tuple(space.shape or ()),
+        observation_dtype="int64" if tabular and discrete else floats,
         num_actions=int(actions.n),
         max_episode_steps=spec.max_episode_steps if spec else None,
         rgb_array="rgb_array" in (env.metadata.get("render_modes") or []),
+        tabular=tabular,
+        num_states=int(raw.start + raw.n) if discrete else None,  # type: ignore[attr-defined]
+        masked=isinstance(env, MaskedObservation),
+        table=table is not None,
+        restricted=table is not None and any(len(table[s]) < actions.n for s in range(int(raw.n))),  # type: ignore[attr-defined]
+        is_table=is_table(env),
     )
     env.close()
     return info
 
 
-def has_table(settings: EnvSettings) -> bool:
-    """Whether all that an environment does stands in a transition table, as in Gymnasium's toy-text environments."""
-    env = make(settings)
-    plain = env.unwrapped
-    env.close()
-    table, start = getattr(plain, "P", None), getattr(plain, "initial_state_distrib", None)
-    spaces = (plain.observation_space, plain.action_space)
-    return (
-        table is not None
-        and start is not None
-        and all(isinstance(space, gym.spaces.Discrete) and space.start == 0 for space in spaces)
-        and len(table) == len(start) == spaces[0].n  # type: ignore[attr-defined]
-        and all(len(table[s][a]) > 0 for s in range(spaces[0].n) for a in range(spaces[1].n))  # type: ignore[attr-defined]
-        and not (plain.spec and plain.spec.additional_wrappers)  # which may change what the table says
-        and not getattr(plain, "fickle_passenger", False)  # of Taxi: chances that its table does not hold
-    )
-
-
 def transition_table(settings: EnvSettings) -> tuple[Any, np.ndarray]:
-    """`P` and the probabilities of the first states [S] of an environment that `has_table`."""
+    """`P` and the probabilities of the first states [S] of an environment that `is_table`."""
     env = make(settings)
     plain: Any = env.unwrapped
     env.close()
@@ -157,8 +218,8 @@ class TrialEnvs:
 
     def __init__(self, settings: EnvSettings, info: EnvInfo, seeds: Sequence[int]) -> None:
         self.seeds, n = list(seeds), len(seeds)
-        self._envs = [make(settings) for _ in self.seeds]
-        self._start = [int(env.action_space.start) for env in self._envs]  # type: ignore[attr-defined]
+        self._envs = [make(settings, tabular=info.tabular) for _ in self.seeds]
+        self._start = int(self._envs[0].action_space.start)  # type: ignore[attr-defined]
         self.observation = np.zeros((n, *info.observation_shape), info.observation_dtype)
         self.episode = np.zeros(n, np.int64)
         self.episode_return = np.zeros(n)
@@ -175,19 +236,24 @@ class TrialEnvs:
             active: trials that take part.  # [N]
         """
         out = Step.empty(len(self.seeds), self.observation)
-        for k in map(int, np.flatnonzero(active)):
-            obs, reward, terminated, truncated, _ = self._envs[k].step(actions[k] + self._start[k])
-            self._actions[k].append(int(actions[k]))
-            self.episode_return[k] += reward
-            self.episode_length[k] += 1
-            out.r_t[k], out.terminated[k], out.truncated[k] = reward, terminated, truncated
-            out.o_t[k] = obs
+        rewards: list[Any] = [0.0] * len(self.seeds)
+        ended = []
+        raw, plain = list(actions + self._start), actions.tolist()
+        playing = np.flatnonzero(active).tolist()
+        for k in playing:  # the hot loop: nothing here that can be done for all trials at once
+            out.o_t[k], rewards[k], terminated, truncated, _ = self._envs[k].step(raw[k])
+            self._actions[k].append(plain[k])
             if terminated or truncated:
-                out.finished.append((int(k), float(self.episode_return[k]), int(self.episode_length[k])))
-                self.episode[k] += 1
-                self._reset(k)
-            else:
-                self.observation[k] = obs
+                out.terminated[k], out.truncated[k] = terminated, truncated
+                ended.append(k)
+        self.episode_return += rewards
+        self.episode_length += active
+        out.r_t[:] = rewards
+        self.observation[playing] = out.o_t[playing]
+        for k in ended:
+            out.finished.append((k, float(self.episode_return[k]), int(self.episode_length[k])))
+            self.episode[k] += 1
+            self._reset(k)
         return out
 
     def get_state(self) -> dict[str, Any]:
@@ -206,7 +272,7 @@ class TrialEnvs:
             self.episode[k] = state["episode"][k]
             self._reset(k)
             for action in state["actions"][ends[k] - state["lengths"][k] : ends[k]]:
-                obs, reward, _, _, _ = self._envs[k].step(action + self._start[k])
+                obs, reward, _, _, _ = self._envs[k].step(action + self._start)
                 self._actions[k].append(int(action))
                 self.episode_return[k] += reward
                 self.episode_length[k] += 1
@@ -252,7 +318,8 @@ class EpisodePlayer:
     """
 
     def __init__(self, settings: EnvSettings, info: EnvInfo, trials: int, width: int, max_steps: int) -> None:
-        self._envs = [make(settings) for _ in range(trials * width)]  # trial k's stand at k * width ...
+        # Trial k's stand at k * width ...
+        self._envs = [make(settings, tabular=info.tabular) for _ in range(trials * width)]
         self._shape = (trials, width)
         self._start = int(self._envs[0].action_space.start)  # type: ignore[attr-defined]
         self._observation = np.zeros((trials * width, *info.observation_shape), info.observation_dtype)
@@ -297,15 +364,12 @@ class EpisodePlayer:
             env.close()
 
 
-def _unknown(env_id: str, error: Exception) -> Refusal:
+def _not_installed(env_id: str, install_line: str) -> Refusal:
+    return refusal("env.id", "an environment whose packages are installed", repr(env_id), install_line)
+
+
+def _unknown(env_id: str) -> Refusal:
     name = env_id.rsplit(":", 1)[-1]
-    if isinstance(error, gym.error.NamespaceNotFound) and name.startswith("ALE/"):
-        return refusal(
-            "env.id",
-            "an environment whose packages are installed",
-            repr(env_id),
-            "pip install 'rlexp[atari]' brings it.",
-        )
     known = [i for i in gym.registry if "/" not in i or "/" in name]
     lower = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)

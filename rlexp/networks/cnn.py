@@ -20,7 +20,7 @@ def build(observation_shape: Sequence[int], num_actions: int, network: NetworkSe
         network: `hidden_units`, `activation`, `options.dueling`.
 
     Returns:
-        Model: images of 0 to 255 [B, *observation_shape] -> Q-values [B, A].
+        Model: images of 0 to 255 as floats (it scales them itself) [B, *observation_shape] -> Q-values [B, A].
 
     Raises:
         Refusal: where an observation is no image of at least 36 x 36 pixels.

@@ -56,6 +56,7 @@ JOB_ARTIFACTS = (
     "animation.gif",
     "animation.mp4",
     "evaluation.csv",
+    "history.npz",
     "error.txt",
     "metrics.jsonl",
 )
@@ -299,8 +300,8 @@ class Delivery:
         for file in (self.folder / name for name in JOB_ARTIFACTS):
             send_once(file.name, file, self.client.log_artifact, job_run, file)
         for seed, run_id in self.state["trial_runs"].items():
-            file = self._weights(seed)
-            send_once(f"trials/{seed}/best.keras", file, self.client.log_artifact, run_id, file, "weights")
+            for file in (self._weights(seed), self._weights(seed).with_name("best.npz")):
+                send_once(f"trials/{seed}/{file.name}", file, self.client.log_artifact, run_id, file, "weights")
         if (seed := _best_seed(summary)) is not None:
             file = self._weights(seed)
             send_once(f"model {MODEL_NAME}", file, self._log_model, file, seed, summary)
@@ -514,7 +515,8 @@ def fetch_job(source: str, uri: str | None) -> Path:
                 target = folder / "trials" / trial.data.tags["rlexp.seed"]
                 target.mkdir(parents=True)
                 client.download_artifacts(trial.info.run_id, "weights", str(target))
-                (target / "weights" / "best.keras").rename(target / "best.keras")
+                for file in (target / "weights").iterdir():
+                    file.rename(target / file.name)
     except (MlflowException, OSError, KeyError) as error:
         raise nothing from error
     return folder / "trials" / seed if seed is not None else folder

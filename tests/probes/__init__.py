@@ -2,7 +2,8 @@
 
 A learner that fails one of them is wrong, and which one tells where: Identity (does the observation reach the
 network), Bandit (rewards), DelayedReward (discount and bootstrap), TwoStateChain (all of it), TruncatedLoop
-against TerminatedLoop (truncation bootstraps, termination does not), NaNReward (a trial that diverges).
+against TerminatedLoop (truncation bootstraps, termination does not), Blink (images, and stacks of them), NaNReward (a
+trial that diverges).
 
 Each class with a known answer has `gamma`, `observations` [S, D], one row a state, and `q_star` [S, A], the
 optimal action values of those rows. A step after the end of an episode and an action outside the space are
@@ -157,6 +158,31 @@ class TerminatedLoop(Probe):
         return 1.0, True, False
 
 
+class Blink(Probe):
+    """Images of which the left or the right half is lit, at random; reward 1 for telling whether the side has changed.
+
+    Action 1 says that it has. One frame does not tell: with a stack of two, at gamma = 0, q*(s, a) = 1 if a is right
+    else 0. States: 2 * (side of the frame before) + (side now), equal after a reset; terminated after 10 steps.
+    """
+
+    gamma = 0.0
+    observations = np.zeros((4, 36, 36), np.uint8)  # [S, 36, 36]
+    observations[[0, 2], :, :18] = observations[[1, 3], :, 18:] = 255
+    q_star = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])  # [S, A]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(0, 255, (36, 36), np.uint8)
+
+    def first_state(self) -> int:
+        return int(self.np_random.integers(2)) * 3
+
+    def transition(self, action: int) -> tuple[float, bool, bool]:
+        reward = float(action == (self.state in (1, 2)))
+        self.state = 2 * (self.state % 2) + int(self.np_random.integers(2))
+        return reward, self.num_steps == 10, False
+
+
 class NaNReward(Probe):
     """Reward 1 a step, but NaN after `after` steps of an episode that was reset with an even seed.
 
@@ -212,6 +238,7 @@ PROBES: dict[str, type[Probe]] = {
     "probes/TwoStateChain-v0": TwoStateChain,
     "probes/TruncatedLoop-v0": TruncatedLoop,
     "probes/TerminatedLoop-v0": TerminatedLoop,
+    "probes/Blink-v0": Blink,
     "probes/NaNReward-v0": NaNReward,
 }
 

@@ -19,11 +19,13 @@ def build(settings: EnvSettings) -> Any:
     return Table(*adapter.transition_table(settings))
 
 
-def why_not(settings: EnvSettings) -> str | None:
+def why_not(settings: EnvSettings, info: adapter.EnvInfo) -> str | None:
     """Why an environment cannot run on the fused engine, or None where it can; imports no TensorFlow."""
+    if settings.preprocessing != "none" or settings.frame_stack > 1:
+        return "env.preprocessing and env.frame_stack exist on the host engine only"
     known = registry.dynamics(settings.id)
     if known is None:
-        if adapter.has_table(settings):
+        if info.is_table:
             return None
         return f"{settings.id} has neither tensor dynamics (an entry of rlexp.envs) nor a transition table P"
     unknown = [name for name in settings.kwargs if name not in known.kwargs]

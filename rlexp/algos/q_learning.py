@@ -1,0 +1,65 @@
+"""Tabular Q-learning (Watkins 1989; Sutton and Barto 2018, section 6.5).
+
+    act:    a_t = a random possible action with probability epsilon, else argmax_a Q(s_t, a)
+    learn:  Q(s_tm1, a_tm1) <- Q(s_tm1, a_tm1) + alpha (r_t + d_t max_a Q(s_t, a) - Q(s_tm1, a_tm1))
+
+d_t = gamma (1 - terminated). With `visit_power` p the learning rate is alpha / n(s_tm1, a_tm1)^p, where n counts this
+visit.
+
+Here are the rules on the rows of the states that the trials are in; `engines/tabular.py` gathers the rows and scatters
+the updates. `xp` is the array namespace, NumPy on the host. Impossible actions have the value -inf.
+
+Axes: N trials (or any leading axes), A actions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlexp.envs.adapter import EnvInfo
+from rlexp.settings import TabularSettings
+
+Array = Any  # of the namespace `xp`
+
+
+class QLearning:
+    """The rules; the other tabular algorithms override what differs."""
+
+    num_tables = 1
+    on_policy = False  # whether the next action is chosen before the update, and taken
+
+    def __init__(self, config: TabularSettings, info: EnvInfo, xp: Any = np) -> None:
+        self.config, self.xp = config, xp
+
+    def act(self, q: Array, u: Array, epsilon: Array) -> Array:
+        """Epsilon-greedy actions [N] for action values [N, A] and uniform numbers [N, 2]."""
+        xp = self.xp
+        possible = q > -np.inf  # [N, A]
+        rank = xp.floor(u[..., 1] * xp.sum(possible, axis=-1))  # [N]: the rank-th possible action is the random one
+        random = xp.argmax(xp.cumsum(possible, axis=-1) > rank[..., None], axis=-1)
+        return xp.where(u[..., 0] < epsilon, random, self.greedy(q))
+
+    def greedy(self, q: Array) -> Array:
+        """Best actions [N] for action values [N, A]; the first among equals."""
+        return self.xp.argmax(q, axis=-1)
+
+    def next_value(self, q_t: Array, other_t: Array, a_t: Array, epsilon: Array) -> Array:
+        """What the next state is worth.
+
+        Args:
+            q_t: its values in the table that is updated.  # [N, A]
+            other_t: its values in the other table, where there are two; else the same.  # [N, A]
+            a_t: the action that is taken there, if `on_policy`.  # [N]
+            epsilon: probability of a random action there.  # [N]
+        """
+        return self.xp.max(q_t, axis=-1)
+
+    def td_error(self, q_tm1: Array, r_t: Array, d_t: Array, value_t: Array) -> Array:
+        """What the value of the last action is moved towards, minus that value.  # [N]"""
+        return r_t + d_t * value_t - q_tm1
+
+    def step_size(self, alpha: Array, visits: Array) -> Array:
+        """The learning rate of a state and action on its `visits`-th visit.  # [N]"""
+        return alpha / visits**self.config.visit_power

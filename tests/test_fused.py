@@ -178,13 +178,18 @@ def test_a_third_partys_dynamics_and_a_diverging_trial_that_leaves_the_others_un
         (["algo=random"], "algo random has no fused loop"),
         (["algo=dqn", "env.id=Blackjack-v1"], r"Blackjack-v1 has neither tensor dynamics .* nor a transition table P"),
         (["algo=dqn", "env.id=Taxi-v4", "+env.kwargs.fickle_passenger=true"], "Taxi-v4 has neither tensor dynamics"),
-        (["algo=dqn", "env=mountain_car", "+env.kwargs.goal_speed=1"], "do not know env.kwargs.goal_speed"),
+        (["algo=dqn", "env=mountain_car", "+env.kwargs.goal_velocity=1"], "do not know env.kwargs.goal_velocity"),
         (["algo=dqn", "network=cnn"], "network cnn is convolutional"),
     ],
 )
-def test_what_cannot_be_fused_is_refused_and_auto_takes_the_host(overrides: list[str], reason: str) -> None:
+def test_what_cannot_be_fused_is_refused_and_auto_takes_the_host(
+    overrides: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from rlexp.envs.adapter import inspect
     from rlexp.runner import choose_engine
+
+    narrow = registry.Dynamics("rlexp.envs.tensor.mountain_car:MountainCar")
+    monkeypatch.setitem(registry.DYNAMICS, "MountainCar-v0", narrow)
 
     def choice(*overrides: str) -> str:
         settings = compose(*overrides)

@@ -64,8 +64,9 @@ class FusedReplayLoop:
             "before": dict.fromkeys(self.trials.counts, count),
             "copied": count,
             "broken": np.zeros(n, bool),
-            "ring": tf.zeros((n, config.replay_size, built.row_size)),
         }
+        # A variable, since XLA writes into it in place; an argument it would copy at each call.
+        self.ring = tf.Variable(tf.zeros((n, config.replay_size, built.row_size)))  # [L, C, K]
         if best:
             score, new = np.full(n, -np.inf), np.zeros(n, bool)
             self.carry["best"] = {"params": lanes.state["online"], "score": score, "step": count, "new": new}
@@ -107,7 +108,7 @@ class FusedReplayLoop:
             **self.envs.numbers(trials.t, counts["episode"], steps),
         }
         carry = {"agent": self.lanes.state, "env": self.envs.state, **self.carry}
-        carry, out = self.program(carry, given)
+        carry, out = self.program(self.ring, carry, given)
         self.lanes.state, self.envs.state = carry.pop("agent"), carry.pop("env")
         self.carry = carry
         taken, updates = int(out["steps"]), int(out["updates"])
@@ -132,15 +133,14 @@ class FusedReplayLoop:
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: agent, counters, and the ring as far as it is filled."""
         held = min(self.trials.t, self.config.replay_size)
-        carry = tf.nest.map_structure(np.asarray, {**self.carry, "ring": self.carry["ring"][:, :held]})
-        return {"lanes": self.lanes.get_state(), "carry": carry}
+        carry = tf.nest.map_structure(np.asarray, self.carry)
+        return {"lanes": self.lanes.get_state(), "carry": carry, "ring": self.ring[:, :held].numpy()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
         self.lanes.set_state(state["lanes"])
-        ring = np.zeros(self.carry["ring"].shape, np.float32)
-        ring[:, : state["carry"]["ring"].shape[1]] = state["carry"]["ring"]
-        self.carry = tf.nest.map_structure(tf.constant, {**state["carry"], "ring": ring})
+        self.carry = tf.nest.map_structure(tf.constant, state["carry"])
+        self.ring[:, : state["ring"].shape[1]].assign(state["ring"])
 
 
 def updates_of_a_trial(config: DQNSettings, steps: int) -> int:
@@ -165,8 +165,9 @@ class ReplayProgram:
         self.max_updates = updates_of_a_call(config)
         self.row_size = 2 * envs.env.state_size + 4  # s_tm1, s_t, a_tm1, r_t, terminated, truncated
 
-    def run(self, carry: Tree, given: Tree) -> tuple[Tree, Tree]:
+    def run(self, ring: tf.Variable, carry: Tree, given: Tree) -> tuple[Tree, Tree]:
         """Up to `given["steps"]` lock-steps; ends earlier with a step after which the host has to act."""
+        carry = {**carry, "ring": ring.read_value()}
         lanes, names = self.num_lanes, self.agent.metrics
         out = {
             "return": tf.zeros((MAX_STEPS, lanes), tf.float64),
@@ -211,6 +212,7 @@ class ReplayProgram:
         i, updates, _, carry, out = tf.while_loop(
             lambda i, updates, stop, *_: (i < given["steps"]) & ~stop, body, (0, 0, False, carry, out)
         )
+        ring.assign(carry.pop("ring"))
         return carry, {"steps": i, "updates": updates, **out}
 
     def act(self, i: tf.Tensor, weights: Tree, carry: Tree, out: Tree, given: Tree) -> tuple[Tree, Tree]:

@@ -63,7 +63,7 @@ def test_the_same_command_gives_the_same_records_and_a_sweep_compiles_once(tiny:
     assert records(first.folder) == records(again.folder)
     other = tiny("dqn", *FUSED, "trials=2", "seed=5", "algo.optimizer.lr=3e-3", "algo.gamma=0.9", "algo.epsilon=0.2")
     assert len(fused._PROGRAMS) == programs and records(other.folder) != records(first.folder)
-    tiny("dqn", *FUSED, "trials=2", "algo.batch_size=16")
+    tiny("dqn", *FUSED, "trials=2", "algo.epsilon.unit=episode")
     assert len(fused._PROGRAMS) == programs + 2  # the loop and the evaluation
 
 
@@ -224,8 +224,9 @@ def test_schedules_inside_equal_schedules_outside(value: Any, unit: str) -> None
     tables = fused.Tables({"x": schedule}, {"step": 10, "episode": 10, "update": 10})
     first = {name: np.array([0, 3, 100]) for name in schedules.UNITS}
     for since in range(11):
-        inside = tables.look_up(
+        inside = fused.look_up(
             {name: tf.constant(rows) for name, rows in tables.rows(first).items()},
+            tables.units,
             {name: tf.constant([since] * 3) for name in schedules.UNITS},
         )
         outside = schedule({name: count + since for name, count in first.items()})
@@ -250,7 +251,7 @@ def test_batches_are_what_the_hosts_ring_gives(n_step: int, added: int) -> None:
     expected = ring.sample(u, gamma)
     program = object.__new__(fused_replay.ReplayProgram)
     program.config = SimpleNamespace(replay_size=size, n_step=n_step)
-    program.envs = SimpleNamespace(env=SimpleNamespace(state_size=2, observe=lambda state: state))
+    program.env = SimpleNamespace(state_size=2, observe=lambda state: state)
     slots = program.draw(tf.constant(u), tf.constant(added))
     got = program.batch(tf.constant(rows), slots, tf.constant(added), tf.constant(gamma))
     assert sorted(got) == sorted(expected)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from rlexp import schedules, seeding
 from rlexp.engines.lanes import Lanes, mapped
 from rlexp.engines.trials import Services
 from rlexp.envs import adapter
-from rlexp.envs.tensor.base import TensorEnv, limited_step
+from rlexp.envs.tensor.base import TensorEnv
 from rlexp.evaluation import Act, Evaluator, Scores
 from rlexp.settings import Settings
 
@@ -48,8 +48,14 @@ def program(kind: str, key: str, function: Callable[..., Tree]) -> Callable[...,
     return _PROGRAMS[kind, key]
 
 
-def graph_key(settings: Settings, lanes: Lanes) -> str:
-    """Everything that a program is made of; jobs that differ elsewhere (seeds, schedules, budgets) share it."""
+def graph_key(settings: Settings, lanes: Lanes, units: Mapping[str, str]) -> str:
+    """Everything that a program is made of; jobs that differ elsewhere (seeds, scalars, budgets) share it.
+
+    Args:
+        settings: the job.
+        lanes: its agent and how many lanes there are.
+        units: what the schedule of each scalar counts.
+    """
     algo = dataclasses.asdict(settings.algo)
     for scalar in lanes.agent.scalars:
         algo.pop(scalar, None)
@@ -58,7 +64,8 @@ def graph_key(settings: Settings, lanes: Lanes) -> str:
     graph = {
         "algo": algo,
         "env": {name: env[name] for name in ("id", "kwargs", "max_episode_steps")},
-        "network": [lanes.agent.q_values.shapes, dataclasses.asdict(settings.network)],
+        "network": [lanes.agent.network.shapes, dataclasses.asdict(settings.network)],
+        "units": dict(units),
         "selection": settings.evaluation.selection,
         "max_steps": settings.evaluation.max_steps,
         "lanes": lanes.num_lanes,
@@ -103,6 +110,7 @@ class Tables:
 
     def __init__(self, parsed: dict[str, schedules.Schedule], sizes: dict[str, int]) -> None:
         self.schedules = parsed
+        self.units = {name: schedule.unit for name, schedule in parsed.items()}
         self._counts = {unit: np.arange(size + 1) for unit, size in sizes.items()}
 
     def rows(self, counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -112,11 +120,10 @@ class Tables:
             for name, schedule in self.schedules.items()
         }
 
-    def look_up(self, rows: dict[str, tf.Tensor], since: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Inside a program: the values [L] after `since` [L] counts of each unit."""
-        return {
-            name: tf.gather(rows[name], since[schedule.unit], batch_dims=1) for name, schedule in self.schedules.items()
-        }
+
+def look_up(rows: Tree, units: Mapping[str, str], since: Tree) -> dict[str, tf.Tensor]:
+    """Inside a program: from `Tables.rows`, the values [L] after `since` [L] counts of each unit."""
+    return {name: tf.gather(rows[name], since[unit], batch_dims=1) for name, unit in units.items()}
 
 
 class TensorEnvs:
@@ -126,14 +133,13 @@ class TensorEnvs:
         state: "state" [L, D], "return" [L] and "length" [L] of the episodes under way.
     """
 
-    def __init__(self, env: TensorEnv, limit: int | None, lanes: Lanes, seeds: Sequence[int]) -> None:
-        self.env, self.limit, self._lanes = env, limit, lanes
+    def __init__(self, env: TensorEnv, lanes: Lanes, seeds: Sequence[int]) -> None:
+        self._lanes = lanes
         self._resets = seeding.Uniforms(seeds, "reset", env.reset_width)
         self._steps = seeding.Uniforms(seeds, "dynamics", env.step_width) if env.step_width else None
-        self.state: Tree = {}
         first = self._resets.rows(np.zeros(len(seeds), np.int64))
-        self.state = {
-            "state": mapped(env.reset)(tf.constant(lanes.pad(first))),
+        self.state: Tree = {
+            "state": tf.function(mapped(env.reset), autograph=False)(tf.constant(lanes.pad(first))),
             "return": tf.zeros(lanes.num_lanes, tf.float64),
             "length": tf.zeros(lanes.num_lanes, tf.int32),
         }
@@ -146,10 +152,6 @@ class TensorEnvs:
         )  # the current one has had its own
         dynamics = self._steps.span(now, steps, MAX_STEPS) if self._steps else np.zeros((n, MAX_STEPS, 0), np.float32)
         return {"reset": self._lanes.pad(reset), "dynamics": self._lanes.pad(dynamics)}  # [L, ., width]
-
-    def step(self, lane: Tree, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, Any, Any, Any]:
-        """One trial's step under its time limit."""
-        return limited_step(self.env, self.limit, lane["state"], lane["length"], a_tm1, u)
 
     def get_state(self) -> dict[str, Any]:
         """Where every environment stands."""
@@ -170,14 +172,13 @@ class FusedEvaluator:
     seed, so that it starts in the same state and, in a table, meets the same chances. Policies are parameters [L, P].
     """
 
-    def __init__(self, env: TensorEnv, lanes: Lanes, services: Services) -> None:
+    def __init__(self, env: TensorEnv, lanes: Lanes, services: Services, key: str) -> None:
         self._env, self._lanes, self._services = env, lanes, services
-        settings = services.settings
-        self._config = settings.evaluation
+        self._config = services.settings.evaluation
         limit = services.info.max_episode_steps
         self._limit = self._config.max_steps if limit is None else min(limit, self._config.max_steps)
         self._numbers: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # seed of the first episode -> resets, steps
-        self._program = program("evaluate", graph_key(settings, lanes), self._play)
+        self._program = program("evaluate", key, episodes(env, lanes.agent, lanes.num_lanes, self._limit))
 
     def periodic(self, params: tf.Tensor, trials: np.ndarray) -> Scores:
         """The periodic evaluation of the chosen trials [N] bool."""
@@ -226,28 +227,31 @@ class FusedEvaluator:
             self._numbers[first_seed] = tf.constant(rows[:, : env.reset_width]), tf.constant(steps)
         return self._numbers[first_seed]
 
-    def _play(
-        self, params: tf.Tensor, u_reset: tf.Tensor, u_step: tf.Tensor, chosen: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns and lengths [L, E] of one episode for each row of `u_reset` [E, reset_width] in each lane."""
-        env, lanes, episodes = self._env, self._lanes.num_lanes, u_reset.shape[0]
 
-        def one_step(state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            return env.step(state, a_tm1, u)
+def episodes(env: TensorEnv, agent: Any, num_lanes: int, limit: int) -> Callable[..., Tree]:
+    """The function that plays one greedy episode for each of E resets in each chosen lane, `limit` steps at most."""
+
+    def play(
+        params: tf.Tensor, u_reset: tf.Tensor, u_step: tf.Tensor, chosen: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns and lengths [L, E] for parameters [L, P] and numbers [E, reset_width], [E, limit, step_width]."""
+        width = u_reset.shape[0]  # E
 
         def body(i: tf.Tensor, state: tf.Tensor, alive: tf.Tensor, returns: tf.Tensor, lengths: tf.Tensor) -> Tree:
             o_t = mapped(env.observe)(state)  # [L * E, *shape]
-            a_t = mapped(self._lanes.agent.greedy)(params, tf.reshape(o_t, (lanes, episodes, *o_t.shape[1:])))
-            u = tf.tile(u_step[:, i], (lanes, 1)) if env.step_width else tf.zeros((lanes * episodes, 0))
-            state, r_t, terminated = mapped(one_step)(state, tf.reshape(a_t, [-1]), u)
+            a_t = mapped(agent.greedy)(params, tf.reshape(o_t, (num_lanes, width, *o_t.shape[1:])))  # [L, E]
+            u = tf.tile(u_step[:, i], (num_lanes, 1))  # [L * E, step_width]
+            state, r_t, terminated = mapped(env.step)(state, tf.reshape(a_t, [-1]), u)
             returns += tf.where(alive, tf.cast(r_t, tf.float64), tf.zeros_like(returns))
             lengths += tf.cast(alive, tf.int32)
             return i + 1, state, alive & ~terminated, returns, lengths
 
-        state = tf.tile(mapped(env.reset)(u_reset), (lanes, 1))  # [L * E, D]
-        alive = tf.repeat(chosen, episodes)  # [L * E]
-        zeros = tf.zeros(lanes * episodes, tf.float64), tf.zeros(lanes * episodes, tf.int32)
+        state = tf.tile(mapped(env.reset)(u_reset), (num_lanes, 1))  # [L * E, D]
+        alive = tf.repeat(chosen, width)  # [L * E]
+        zeros = tf.zeros(num_lanes * width, tf.float64), tf.zeros(num_lanes * width, tf.int32)
         _, _, _, returns, lengths = tf.while_loop(
-            lambda i, _, alive, *__: (i < self._limit) & tf.reduce_any(alive), body, (0, state, alive, *zeros)
+            lambda i, _, alive, *__: (i < limit) & tf.reduce_any(alive), body, (0, state, alive, *zeros)
         )
-        return tf.reshape(returns, (lanes, episodes)), tf.reshape(lengths, (lanes, episodes))
+        return tf.reshape(returns, (num_lanes, width)), tf.reshape(lengths, (num_lanes, width))
+
+    return play

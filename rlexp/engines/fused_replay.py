@@ -9,6 +9,7 @@ row, D numbers of an environment's state, n steps of an n-step return.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,14 @@ from rlexp.engines.fused import (
     Tree,
     compile_now,
     graph_key,
+    look_up,
     program,
 )
 from rlexp.engines.lanes import Lanes, mapped
 from rlexp.engines.replay import parse_scalars
 from rlexp.engines.trials import Services, Trials
 from rlexp.envs import tensor
+from rlexp.envs.tensor.base import TensorEnv, limited_step
 from rlexp.evaluation import Scores
 from rlexp.settings import DQNSettings
 
@@ -44,20 +47,21 @@ class FusedReplayLoop:
     def __init__(self, lanes: Lanes, services: Services) -> None:
         settings, config = services.settings, services.settings.algo
         self.lanes, self.config = lanes, config
-        env = tensor.build(settings.env)
-        self.envs = TensorEnvs(env, services.info.max_episode_steps, lanes, settings.seeds)
-        evaluator = FusedEvaluator(env, lanes, services)
-        self.trials = Trials(services, lanes.online(), self.envs, evaluator)
-        self.u_act = seeding.Uniforms(settings.seeds, "act", 2)
-        self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
         self.tables = Tables(
             parse_scalars(config, lanes.agent.scalars),
             {"step": MAX_STEPS, "episode": MAX_EPISODES, "update": updates_of_a_trial(config, MAX_STEPS)},
         )
+        env, key = tensor.build(settings.env), graph_key(settings, lanes, self.tables.units)
+        self.envs = TensorEnvs(env, lanes, settings.seeds)
+        self.trials = Trials(services, lanes.online(), self.envs, FusedEvaluator(env, lanes, services, key))
+        self.u_act = seeding.Uniforms(settings.seeds, "act", 2)
+        self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
         self.pace = Pace()
         best = settings.evaluation.selection == "train_episode"
-        built = ReplayProgram(lanes, self.envs, config, self.tables, best)
-        self.program = program("replay", graph_key(settings, lanes), built.run)
+        built = ReplayProgram(
+            lanes.agent, lanes.num_lanes, env, services.info.max_episode_steps, config, self.tables.units, best
+        )
+        self.program = program("replay", key, built.run)
         n, count = lanes.num_lanes, np.zeros(lanes.num_lanes, np.int32)
         self.carry: Tree = {
             "counts": dict.fromkeys(self.trials.counts, count),
@@ -155,15 +159,31 @@ def updates_of_a_call(config: DQNSettings) -> int:
 
 
 class ReplayProgram:
-    """The compiled loop: pure, made of nothing but what `fused.graph_key` names."""
+    """The compiled loop: pure, and made of nothing but what `fused.graph_key` names.
+
+    Args:
+        agent: of one trial.
+        num_lanes: L.
+        env, limit: the dynamics, and most steps of an episode.
+        config: the agent's configuration.
+        units: what the schedule of each scalar counts.
+        select_train_episode: keep the weights of the best training episode.
+    """
 
     def __init__(
-        self, lanes: Lanes, envs: TensorEnvs, config: DQNSettings, tables: Tables, select_train_episode: bool
+        self,
+        agent: Any,
+        num_lanes: int,
+        env: TensorEnv,
+        limit: int | None,
+        config: DQNSettings,
+        units: Mapping[str, str],
+        select_train_episode: bool,
     ) -> None:
-        self.agent, self.envs, self.config, self.tables = lanes.agent, envs, config, tables
-        self.num_lanes, self.select_train_episode = lanes.num_lanes, select_train_episode
+        self.agent, self.num_lanes, self.env, self.limit = agent, num_lanes, env, limit
+        self.config, self.units, self.select_train_episode = config, units, select_train_episode
         self.max_updates = updates_of_a_call(config)
-        self.row_size = 2 * envs.env.state_size + 4  # s_tm1, s_t, a_tm1, r_t, terminated, truncated
+        self.row_size = 2 * env.state_size + 4  # s_tm1, s_t, a_tm1, r_t, terminated, truncated
 
     def run(self, ring: tf.Variable, carry: Tree, given: Tree) -> tuple[Tree, Tree]:
         """Up to `given["steps"]` lock-steps; ends earlier with a step after which the host has to act."""
@@ -189,7 +209,7 @@ class ReplayProgram:
             return tf.reduce_any(active & (over | carry["broken"]))
 
         def body(i: tf.Tensor, updates: tf.Tensor, stop: tf.Tensor, carry: Tree, out: Tree) -> Tree:
-            weights = mapped(self.agent.q_values.unpack)(carry["agent"]["online"])
+            weights = mapped(self.agent.network.unpack)(carry["agent"]["online"])
             rest = {name: carry[name] for name in ("agent", "copied", "broken")}
             moving = {name: value for name, value in carry.items() if name not in rest}
 
@@ -219,7 +239,7 @@ class ReplayProgram:
         """One lock-step of all trials: act, step, store, count."""
         counts, lane, active = carry["counts"], carry["env"], given["active"]
         since = {unit: count - given["first"][unit] for unit, count in counts.items()}
-        scalars = self.tables.look_up(given["scalars"], since)
+        scalars = look_up(given["scalars"], self.units, since)
         u_reset = tf.gather(given["reset"], since["episode"], batch_dims=1)
         a_tm1, s_t, r_t, terminated, truncated, first = mapped(self.step)(
             weights, lane, given["act"][:, i], given["dynamics"][:, i], u_reset, scalars
@@ -263,15 +283,14 @@ class ReplayProgram:
         self, params: tf.Tensor, lane: Tree, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
     ) -> tuple[tf.Tensor, ...]:
         """One step of one trial: a_tm1, s_t, r_t, terminated, truncated, and where a next episode would start."""
-        env = self.envs.env
-        a_tm1 = self.agent.act(params, env.observe(lane["state"]), u_act, scalars)
-        return a_tm1, *self.envs.step(lane, a_tm1, u_step), env.reset(u_reset)
+        a_tm1 = self.agent.act(params, self.env.observe(lane["state"]), u_act, scalars)
+        outcome = limited_step(self.env, self.limit, lane["state"], lane["length"], a_tm1, u_step)
+        return a_tm1, *outcome, self.env.reset(u_reset)
 
     def learn(
         self, due: tf.Tensor, added: tf.Tensor, updates: tf.Tensor, carry: Tree, out: Tree, given: Tree
     ) -> tuple[tf.Tensor, Tree, Tree]:
         """One learning phase of the trials that are due [L]; `added`: transitions that each ring has ever got."""
-
         since = carry["counts"]["update"] - given["first"]["update"]  # [L]
         rows = since[:, None] + tf.range(self.config.num_updates)
         u = tf.gather(given["replay"], rows, batch_dims=1)  # [L, num_updates, B]
@@ -281,7 +300,7 @@ class ReplayProgram:
         def update(j: tf.Tensor, updates: tf.Tensor, carry: Tree, out: Tree) -> Tree:
             config, counts = self.config, carry["counts"]
             since = {unit: count - given["first"][unit] for unit, count in counts.items()}
-            scalars = self.tables.look_up(given["scalars"], since)
+            scalars = look_up(given["scalars"], self.units, since)
             batch = self.batch(carry["ring"], slots[:, j], added, scalars["gamma"])
             learning = due & ~carry["broken"]
             counts = {**counts, "update": counts["update"] + tf.cast(learning, tf.int32)}
@@ -322,7 +341,7 @@ class ReplayProgram:
 
     def batch(self, ring: tf.Tensor, slot: tf.Tensor, added: tf.Tensor, gamma: tf.Tensor) -> dict[str, tf.Tensor]:
         """Transitions from slots [L, B, n], summed over up to n steps as `replay.ReplayRing.sample` does."""
-        size, n, d = self.config.replay_size, self.config.n_step, self.envs.env.state_size
+        size, n, d = self.config.replay_size, self.config.n_step, self.env.state_size
         rows = tf.gather(ring, slot, batch_dims=1)  # [L, B, n, K]
         r_t, terminated, truncated = tf.unstack(rows[..., 2 * d + 1 :], axis=-1)  # [L, B, n] each
         goes_on = (terminated + truncated)[..., :-1] < 0.5
@@ -345,7 +364,7 @@ class ReplayProgram:
 
     def observe(self, states: tf.Tensor) -> tf.Tensor:
         """Observations [L, B, *shape] of states [L, B, D]."""
-        observations = mapped(self.envs.env.observe)(tf.reshape(states, (-1, states.shape[-1])))
+        observations = mapped(self.env.observe)(tf.reshape(states, (-1, states.shape[-1])))
         return tf.reshape(observations, (*states.shape[:2], *observations.shape[1:]))
 
 

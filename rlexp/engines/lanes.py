@@ -41,7 +41,7 @@ class Lanes:
         self._jit = not convolutional
         self._map = _side_by_side if convolutional else mapped
         self._compiled: dict[tuple, tuple[Callable[..., Any], Tree]] = {}
-        self.state: Tree = self._map(agent.init)(self.tensor(params))
+        self.state: Tree = tf.function(self._map(agent.init), autograph=False)(self.tensor(params))
 
     def pad(self, values: np.ndarray) -> np.ndarray:
         """[N, ...] -> [L, ...]; the lanes beyond the trials repeat the first, so that they stay finite."""

@@ -327,8 +327,14 @@ class ReplayProgram:
         return tf.while_loop(lambda j, *_: j < repeats, update, (0, updates, carry, out))[1:]
 
     def update(self, state: Tree, batch: Tree, scalars: Tree, due: tf.Tensor, copy: tf.Tensor) -> tuple[Tree, Tree]:
-        """One update of one trial, which keeps its state bit for bit where it is not due."""
+        """One update of one trial.
+
+        Where learning counts episodes, a trial that is not due keeps its state bit for bit. Where it counts steps, all
+        trials that still train are due together, and nobody looks at what the others do: the mask would cost a tenth.
+        """
         new, metrics = self.agent.learn(state, batch, scalars, copy)
+        if self.config.learn_unit == "step":
+            return new, metrics
         return tf.nest.map_structure(lambda a, b: tf.where(due, a, b), new, state), metrics
 
     def draw(self, u: tf.Tensor, added: tf.Tensor) -> tf.Tensor:

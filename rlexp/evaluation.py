@@ -1,17 +1,39 @@
-"""Greedy evaluation on fixed seeds, apart from training, and the choice of the best weights."""
+"""Evaluation on fixed seeds, apart from training, and the choice of the best weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from rlexp import seeding
 from rlexp.envs.adapter import EnvInfo, EpisodePlayer
 from rlexp.settings import EvaluationSettings, Settings
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations [N, E, *shape] -> actions [N, E]
 Policy = Callable[[int], Act]  # seed of the first of E episodes -> how to act in them
+
+
+def sampling(act: Callable[[np.ndarray, np.ndarray], np.ndarray], seeds: Sequence[int], t: int) -> Policy:
+    """The policy that draws its actions, with uniform numbers of the trials' own.
+
+    Args:
+        act: observations [N, E, *shape], uniform numbers [N, E] -> actions [N, E].
+        seeds: the trials' seeds.  # [N]
+        t: the iteration of this evaluation: each has numbers of its own.
+    """
+
+    def policy(first_seed: int) -> Act:
+        draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in seeds]
+
+        def draw_and_act(observation: np.ndarray) -> np.ndarray:
+            u = np.stack([draw.random(observation.shape[1], np.float32) for draw in draws])  # [N, E]
+            return act(observation, u)
+
+        return draw_and_act
+
+    return policy
 
 
 @dataclass
@@ -86,6 +108,11 @@ class BestWeights:
     def params(self) -> np.ndarray:
         """The first choice of every trial.  # [N, P]"""
         return self.candidates[:, 0]
+
+    def take(self, trials: np.ndarray, scores: np.ndarray, params: np.ndarray, steps: np.ndarray) -> None:
+        """Make weights [N, P] the first choice of the chosen trials [N] bool, whatever their score [N]."""
+        for rows, values in ((self.candidates, params), (self.scores, scores), (self.steps, steps)):
+            rows[trials, 0] = values[trials]
 
     def offer(self, scores: np.ndarray, params: Callable[[], np.ndarray], steps: np.ndarray) -> None:
         """Keep the weights of the trials whose score [N] is good enough; NaN never is."""

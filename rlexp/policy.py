@@ -22,7 +22,7 @@ from rlexp.settings import Refusal, Settings, build, refusal
 
 
 class Policy:
-    """A greedy policy of one trial.
+    """A greedy policy of one trial: of what its model says of the actions (values, logits), the largest.
 
     Call it with one observation of the environment (returns an int) or with a batch of them (returns an array).
 

@@ -22,9 +22,9 @@ class Family:
     """What algorithms have in common: the loops that run them."""
 
     loop: str  # "module:Class"
-    fused: str | None  # the same for the fused engine, where there is one
     keras: bool  # its agents are pure functions of a Keras model's weights, mapped over trials by engines/lanes.py
     tabular: bool = False  # its agents hold tables over numbered states, NumPy only, and heed action masks
+    fused: str | None = None  # "module:Class" of the fused engine's loop, where there is one
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Algo:
 
 @dataclass(frozen=True)
 class Network:
-    """One Keras model factory: `build(observation_shape, num_actions, network_settings) -> keras.Model`."""
+    """One Keras model factory: `build(observation_shape, num_outputs, network_settings) -> keras.Model`."""
 
     target: str  # "module:function"
     convolutional: bool = False  # compiled without XLA: see engines/lanes.py
@@ -54,10 +54,11 @@ class Dynamics:
 
 
 FAMILIES: dict[str, Family] = {
-    "fixed": Family("rlexp.engines.fixed:FixedLoop", None, keras=False),
-    "replay": Family("rlexp.engines.replay:ReplayLoop", "rlexp.engines.fused_replay:FusedReplayLoop", keras=True),
-    "planning": Family("rlexp.engines.planning:PlanningLoop", None, keras=False, tabular=True),
-    "tabular": Family("rlexp.engines.tabular:TabularLoop", None, keras=False, tabular=True),
+    "fixed": Family("rlexp.engines.fixed:FixedLoop", keras=False),
+    "replay": Family("rlexp.engines.replay:ReplayLoop", keras=True, fused="rlexp.engines.fused_replay:FusedReplayLoop"),
+    "rollout": Family("rlexp.engines.rollout:RolloutLoop", keras=True),
+    "planning": Family("rlexp.engines.planning:PlanningLoop", keras=False, tabular=True),
+    "tabular": Family("rlexp.engines.tabular:TabularLoop", keras=False, tabular=True),
 }
 
 ALGOS: dict[str, Algo] = {
@@ -68,6 +69,8 @@ ALGOS: dict[str, Algo] = {
     "ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
     "dueling_dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
     "dueling_ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "pg": Algo("rollout", settings.PGSettings, "rlexp.algos.pg:PG"),
+    "pg_baseline": Algo("rollout", settings.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
     "q_value_iteration": Algo(
         "planning", settings.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
     ),

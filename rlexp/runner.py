@@ -24,7 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp import registry
-from rlexp.settings import AnglePolicySettings, DQNSettings, Refusal, Settings, TabularSettings, build, refusal
+from rlexp.settings import (
+    AnglePolicySettings,
+    DQNSettings,
+    PGSettings,
+    Refusal,
+    Settings,
+    TabularSettings,
+    build,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from rlexp.console import JobConsole
@@ -157,6 +166,12 @@ def preflight(settings: Settings) -> EnvInfo:
                 f"{settings.network.name!r}, which has dense layers only",
                 "Use network=dueling_cnn or network=cnn.",
             )
+    if isinstance(algo, PGSettings) and algo.head == "sigmoid" and info.num_actions != 2:
+        raise refusal(
+            "algo.head",
+            f"softmax for {info.num_actions} actions",
+            "'sigmoid', which is for two",
+        )
     if isinstance(algo, DQNSettings):
         ring = ring_type(settings.env.frame_stack)
         needed = settings.trials * ring.num_bytes(algo.replay_size, info.observation_shape, info.observation_dtype)
@@ -303,12 +318,17 @@ class _JobRun:
         network = registry.network(settings.network.name)
         if network.convolutional and self.device == "cpu":
             self.console.warn("no GPU was found and the network is convolutional: training will be very slow")
-        factory = registry.load(network.target)
+        factory, agent_class = registry.load(network.target), registry.load(entry.target)
         params = []
         for seed in settings.seeds:
             try:
                 model = seeding.with_keras_seed(
-                    seed, lambda: factory(info.observation_shape, info.num_actions, settings.network)
+                    seed,
+                    lambda: agent_class.build(  # type: ignore[attr-defined]
+                        lambda outputs: factory(info.observation_shape, outputs, settings.network),
+                        info.num_actions,
+                        settings.algo,
+                    ),
                 )
             except (TypeError, ValueError) as error:
                 if isinstance(error, Refusal):
@@ -317,7 +337,7 @@ class _JobRun:
             self.model = FlatModel(model)
             params.append(self.model.get_params())
         try:
-            agent = registry.load(entry.target)(settings.algo, self.model, info.num_actions)
+            agent = agent_class(settings.algo, self.model, info.num_actions)
         except ValueError as error:
             raise Refusal(f"algo.optimizer: {error}") from error
         return Lanes(agent, np.stack(params), exact=settings.exact_trials, convolutional=network.convolutional)
@@ -528,7 +548,11 @@ class Diverged(RuntimeError):
 
 
 def save_model(model: Any, path: Path) -> None:
-    """Save a Keras model atomically."""
+    """Save what acts of a Keras model, atomically: its first output, the one with a number for each action."""
+    import keras
+
+    if len(model.outputs) > 1:
+        model = keras.Model(model.inputs, model.outputs[0], name=model.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".part-{path.name}")  # Keras insists on the ending
     model.save(beside)

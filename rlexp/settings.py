@@ -81,7 +81,7 @@ class AnglePolicySettings:
 
 @dataclass
 class OptimizerSettings:
-    """Optimiser of the DQN family; hyper-parameter names are Keras'."""
+    """Optimiser; hyper-parameter names are Keras'."""
 
     name: str = opt("adam", "optimiser", choices=("sgd", "rmsprop", "adam", "nadam"))
     lr: Any = opt(1e-3, "learning rate, a number or a schedule", above=0, scalar=True)
@@ -111,6 +111,33 @@ class DQNSettings:
     tau: Any = opt(0.01, "soft: weight of the online network per update", above=0, high=1, scalar=True)
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
     reward_clip: float | None = opt(None, "rewards are learned from as clipped to +- this; null: as they are", above=0)
+
+
+@dataclass
+class PGSettings:
+    """Policy gradients: REINFORCE."""
+
+    name: str = opt("pg", "registry key")
+    gamma: Any = opt(0.99, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
+    head: str = opt("softmax", "what makes probabilities of outputs", choices=("softmax", "sigmoid"))
+    optimizer: OptimizerSettings = opt(OptimizerSettings, "optimiser")
+    batch_unit: str = opt("episode", "what batch_size counts", choices=("episode", "step"))
+    batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
+    num_updates: int = opt(1, "gradient steps per batch", low=1)
+    normalize: bool = opt(True, "returns or advantages of a batch get mean 0 and standard deviation 1")
+    entropy_coef: Any = opt(0.0, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
+    reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
+    truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
+
+
+@dataclass
+class PGBaselineSettings(PGSettings):
+    """Policy gradients with a learned value baseline."""
+
+    name: str = opt("pg_baseline", "registry key")
+    gae_lambda: float = opt(1.0, "lambda of the advantage estimates", low=0, high=1)
+    value_coef: float = opt(0.5, "weight of the value's loss", above=0)
+    truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
 
 
 @dataclass
@@ -192,8 +219,9 @@ class BudgetSettings:
 
 @dataclass
 class EvaluationSettings:
-    """Greedy evaluation on fixed seeds, and the choice of the best weights."""
+    """Evaluation on fixed seeds, and the choice of the best weights."""
 
+    policy: str = opt("greedy", "how actions are chosen", choices=("greedy", "sampled"))
     num_episodes: int = opt(50, "episodes per evaluation and trial", low=1)
     period: int = opt(2_000, "env steps of a trial between evaluations", low=1)
     seed: int = opt(100_000, "evaluation episode i is reset with seed + i", low=0, high=2**31)
@@ -202,7 +230,7 @@ class EvaluationSettings:
     candidates: int = opt(3, "best weights kept per trial, scored again at the end; 1: none is", low=1, high=100)
     candidate_episodes: int = opt(200, "episodes that score a candidate again", low=1)
     candidate_seed: int = opt(300_000, "candidate episode i is reset with candidate_seed + i", low=0, high=2**31)
-    selection: str = opt("eval", "what chooses the best weights", choices=("eval", "train_episode"))
+    selection: str = opt("eval", "what chooses the best weights", choices=("eval", "train_episode", "last"))
     max_steps: int = opt(10_000, "an evaluation episode without a limit of its own is cut here", low=1)
 
 
@@ -516,6 +544,20 @@ def _check_contradictions(settings: Settings) -> None:
                 "'none'",
                 "Without a target network the algorithm is algo=dqn.",
             )
+    if isinstance(algo, PGSettings) and algo.name == "pg" and algo.batch_unit == "step":
+        raise refusal(
+            "algo.batch_unit",
+            "episode for pg",
+            "'step'",
+            "A batch cut within an episode needs a value to go on from: algo=pg_baseline.",
+        )
+    if settings.evaluation.policy == "sampled" and not isinstance(algo, PGSettings):
+        raise refusal(
+            "evaluation.policy",
+            f"greedy for {algo.name}",
+            "'sampled'",
+            "Only policies with probabilities (pg, pg_baseline) can be sampled.",
+        )
     if isinstance(algo, TabularSettings):
         bins = algo.discretizer
         lengths = [len(bins.dimensions), len(bins.low), len(bins.high), len(bins.num_bins)]

@@ -33,8 +33,9 @@ TINY = (
     "evaluation.final_episodes=4",
     "log.points=10",
 )
-TINY_FAMILY = {"tabular": ("+discretizer=cartpole",), "planning": ("env=three_state_mdp",)}
 TINY_DQN = ("algo.learn_start=50", "algo.batch_size=8", "algo.replay_size=200", "algo.target_period=20")
+TINY_FAMILY = {"replay": TINY_DQN, "rollout": ("algo.batch_unit=episode", "algo.batch_size=2")}
+TINY_TABLE = {"tabular": ("+discretizer=cartpole",), "planning": ("env=three_state_mdp",)}
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +52,10 @@ def tiny(tmp_path: Path) -> Callable[..., rlexp.runner.Job]:
     def run(algo: str, *overrides: str) -> Any:
         family = registry.ALGOS[algo].family
         chosen = {o.split("=")[0] for o in overrides}
-        own_env = {"env", "env.id"} & chosen  # the family's default is for the default environment
-        learning = TINY_DQN if family == "replay" else TINY_FAMILY.get(family, ()) if not own_env else ()
+        own_env = {"env", "env.id"} & chosen  # the tables' defaults are for the default environment
+        learning = (
+            TINY_FAMILY.get(family, ()) if own_env else (*TINY_FAMILY.get(family, ()), *TINY_TABLE.get(family, ()))
+        )
         if "budget.episodes" in chosen:
             chosen.add("budget.steps")
         defaults = [o for o in (*TINY, *learning) if o.split("=")[0] not in chosen]

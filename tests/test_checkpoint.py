@@ -123,15 +123,19 @@ def test_killed_and_interrupted_jobs_continue_to_the_same_bits(tmp_path: Path) -
     assert results(folder_of(tmp_path / "a")) == results(folder_of(tmp_path / "b"))
 
 
-@pytest.mark.parametrize("frame_stack", [1, 3])
+@pytest.mark.parametrize(("algo", "options"), [
+    ("dueling_ddqn", []),
+    ("dueling_ddqn", ["env.frame_stack=3"]),
+    ("pg", ["evaluation.policy=sampled"]),
+    ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=60"]),
+])  # fmt: skip
 def test_resume_in_process_equals_undisturbed(
-    frame_stack: int, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    algo: str, options: list[str], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stop at a given step, continue, and compare every array of the last checkpoint."""
     from rlexp.engines.trials import Interrupted, Trials
 
-    options = ["trials=3", "budget.steps=300", f"env.frame_stack={frame_stack}"]
-    whole = tiny("dueling_ddqn", "study=whole", *options)
+    whole = tiny(algo, "trials=3", "study=whole", *options)
     real = Trials.housekeeping
 
     def stop_at_170(self: Trials, *args: Any) -> None:
@@ -140,9 +144,9 @@ def test_resume_in_process_equals_undisturbed(
 
     monkeypatch.setattr(Trials, "housekeeping", stop_at_170)
     with pytest.raises(Interrupted):
-        tiny("dueling_ddqn", "study=parts", *options)
+        tiny(algo, "trials=3", "study=parts", *options)
     monkeypatch.undo()
-    parts = tiny("dueling_ddqn", "study=parts", *options)
+    parts = tiny(algo, "trials=3", "study=parts", *options)
     assert records(whole.folder) == records(parts.folder)
 
     assert results(whole.folder) == results(parts.folder)

@@ -14,8 +14,6 @@ from rlexp import registry
 from rlexp.runner import Diverged
 from tests.conftest import records
 
-LEARNERS = sorted(name for name, algo in registry.ALGOS.items() if algo.family == "replay")
-
 
 def trial(job: Any, seed: int) -> tuple[list[Any], list[bytes]]:
     """Everything recorded of one trial, and its best weights; the last record stands where the longest trial ends."""
@@ -56,7 +54,21 @@ def test_the_same_with_episode_units_where_trials_are_at_different_points(tiny: 
     assert five["updates"] == [9] * 5  # one after each of the episodes 3 to 11
 
 
-@pytest.mark.parametrize("algo", ["dueling_ddqn", "double_q_learning", "q_value_iteration"])
+def test_the_same_with_batches_of_steps_and_of_unlike_sizes(tiny: Callable[..., Any]) -> None:
+    """Batches cut within episodes, several updates each; and batches that grow beyond one size while others do not."""
+    steps = ["algo.batch_unit=step", "algo.batch_size=70", "algo.num_updates=2", "algo.gae_lambda=0.9"]
+    five, one = tiny("pg_baseline", "trials=5", *steps), tiny("pg_baseline", "seed=4", "trials=1", *steps)
+    assert trial(five, 4) == trial(one, 4) and five["updates"] == [8] * 5
+    episodes = ["algo.batch_size=6", "algo.head=sigmoid", "evaluation.policy=sampled", "evaluation.selection=last",
+                "algo.optimizer.name=nadam", "budget.episodes=22"]  # fmt: skip
+    ten, one = tiny("pg", "trials=10", *episodes), tiny("pg", "seed=7", "trials=1", *episodes)
+    (curve, weights), (curve_alone, weights_alone) = trial(ten, 7), trial(one, 7)
+    assert weights == weights_alone and curve[:-1] == curve_alone[:-1] and ten["updates"] == [3] * 10
+    assert curve[-1][1] == curve_alone[-1][1]  # the last record's step is that of the longest trial
+    assert len({entry["steps"] for entry in ten["trials"]}) > 1
+
+
+@pytest.mark.parametrize("algo", ["dueling_ddqn", "pg_baseline", "double_q_learning", "q_value_iteration"])
 def test_the_same_command_gives_the_same_records(algo: str, tiny: Callable[..., Any]) -> None:
     first = tiny(algo, "trials=2", "study=a")
     second = tiny(algo, "trials=2", "study=b")
@@ -66,11 +78,15 @@ def test_the_same_command_gives_the_same_records(algo: str, tiny: Callable[..., 
     assert records(again.folder) == records(second.folder)
 
 
-def test_one_trial_fed_nan_leaves_the_others_untouched(tiny: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("algo", "batch"), [("ddqn", []), ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=30"])]
+)
+def test_one_trial_fed_nan_leaves_the_others_untouched(algo: str, batch: list[str], tiny: Callable[..., Any]) -> None:
     """NaN rewards reach the trials whose first episode seed is even; the odd ones do as in a healthy environment."""
     from rlexp.seeding import episode_seed
 
     options = [
+        *batch,
         "env.id=probes/NaNReward-v0",
         "env.imports=[tests.probes]",
         "+env.kwargs.length=1000",
@@ -81,8 +97,8 @@ def test_one_trial_fed_nan_leaves_the_others_untouched(tiny: Callable[..., Any])
     sick = {seed for seed in range(4) if episode_seed(seed, 0) % 2 == 0}
     assert 0 < len(sick) < 4
     with pytest.raises(Diverged, match=f"{len(sick)} of 4 trials diverged"):
-        tiny("ddqn", *options, "+env.kwargs.after=100")
-    healthy = tiny("ddqn", *options, "+env.kwargs.after=100000")
+        tiny(algo, *options, "+env.kwargs.after=100")
+    healthy = tiny(algo, *options, "+env.kwargs.after=100000")
     from rlexp.runner import Job
 
     (folder,) = (f for f in healthy.folder.parent.iterdir() if f != healthy.folder)

@@ -40,6 +40,26 @@ def test_book_presets_reach_the_notebooks_figure(algo: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("seed", [0, 1_000, 2_000])
+@pytest.mark.parametrize("algo", ["pg", "pg_baseline"])
+def test_policy_gradients_solve_cartpole_in_every_trial(algo: str, seed: int, tmp_path: Path) -> None:
+    """500 in each of 100 fresh greedy episodes of each of 10 trials."""
+    result = job(tmp_path, f"+experiment=tuned/{algo}_cartpole", f"seed={seed}", "trials=10")
+    assert result["final/return"]["per_trial"] == [500.0] * 10
+
+
+def test_policy_gradients_land(tmp_path: Path) -> None:
+    """LunarLander-v3: mean greedy return above 200 over ten trials."""
+    result = job(tmp_path, "+experiment=tuned/pg_baseline_lunar_lander", "trials=10")
+    assert result["final/return"]["mean"] > 200
+
+
+def test_book_pg_reaches_the_notebooks_figure(tmp_path: Path) -> None:
+    """The notebook's last iteration has a mean of 177.8 over its 10 sampled episodes."""
+    result = job(tmp_path, "+experiment=book/pg", "trials=10")
+    assert 150 <= result["final/return"]["mean"] <= 200
+
+
+@pytest.mark.parametrize("seed", [0, 1_000, 2_000])
 @pytest.mark.parametrize("env", ["frozen_lake", "frozen_lake_8x8", "taxi", "cliff_walking"])
 def test_tuned_q_learning_is_within_two_percent_of_the_optimum(env: str, seed: int, tmp_path: Path) -> None:
     """The exact expected return of the greedy policies, mean over ten trials, against that of a plan."""

@@ -54,6 +54,28 @@ def test_policies_score_what_the_summary_says(tracked: Any) -> None:
     assert best(batch).tolist() == [best(observation) for observation in batch]
 
 
+@pytest.mark.parametrize("options", [["pg", "algo.head=sigmoid"], ["pg", "algo.head=softmax"], ["pg_baseline"]])
+def test_policies_with_probabilities_play_the_more_probable_action(
+    options: list[str], tiny: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Also as MLflow's model: one output an action, whatever the head, and no value."""
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    from rlexp.trackers.mlflow import model_signature, save_keras_model
+
+    job = tiny(*options, "trials=2", "evaluation.final_episodes=5", "algo.optimizer.lr=0.05")
+    env = gym.make("CartPole-v1")
+    for k, seed in enumerate(job["seeds"]):
+        assert play(rlexp.load_policy(job.folder, seed=seed), env, FINAL_SEEDS) == job["final/return"]["per_trial"][k]
+    weights = job.folder / "trials" / "1" / "best.keras"
+    save_keras_model(weights, tmp_path / "model", Model(), model_signature(weights, job))
+    model = pyfunc.load_model(str(tmp_path / "model"))
+    assert model.metadata.signature.outputs.inputs[0].shape == (-1, 2)
+    expected = job["final/return"]["per_trial"][1]
+    assert play(lambda o: int(np.argmax(model.predict(o[None])[0])), env, FINAL_SEEDS) == expected
+
+
 def test_the_logged_model_scores_what_final_return_says(tracked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 

@@ -8,8 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tests.probes as probes
+from rlexp.algos.pg_baseline import PGBaseline
+from rlexp.checkpoint import Checkpoints
+from rlexp.networks import mlp
+from rlexp.networks.flat import FlatModel
+from rlexp.policy import load_settings
 
 LEARN = [
     "env.imports=[tests.probes]", "trials=2", "budget.steps=1500", "algo.learn_start=50", "algo.learn_period=1",
@@ -60,3 +66,49 @@ def test_truncation_bootstraps_and_termination_does_not(tiny: Callable[..., Any]
     assert truncated == pytest.approx(1 / (1 - probes.TruncatedLoop.gamma), rel=0.1)
     notebook = value(probes.TruncatedLoop, "budget.steps=3000", "algo.target_period=5", "algo.truncation=terminate")
     assert notebook < 0.7 * truncated
+
+
+PG_LEARN = [
+    "env.imports=[tests.probes]", "trials=2", "network.hidden_units=[16]", "evaluation.period=3000", "budget.steps=3000",
+    "evaluation.num_episodes=4", "algo.optimizer.lr=2e-2", "evaluation.selection=last",
+    "algo.reward_scale=1.0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("algo", ["pg", "pg_baseline"])
+@pytest.mark.parametrize("probe", [probes.Identity, probes.Bandit, probes.DelayedReward, probes.TwoStateChain])
+def test_known_best_actions(algo: str, probe: Any, tiny: Callable[..., Any]) -> None:
+    """The best action of each state where there is one has nearly all of the probability."""
+    episodes = 5 if probe is probes.Identity else 20
+    job = tiny(
+        algo,
+        f"env.id=probes/{probe.__name__}-v0",
+        f"algo.gamma={probe.gamma}",
+        f"algo.batch_size={episodes}",
+        *PG_LEARN,
+    )
+    decided = np.ptp(probe.q_star, axis=1) > 0
+    for logits in q_values(job, probe.observations):
+        pi = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        best = pi[np.arange(len(pi)), probe.q_star.argmax(axis=1)]
+        assert (best[decided] > 0.9).all(), pi
+
+
+def values(job: Any, observations: np.ndarray) -> list[np.ndarray]:
+    """V of each trial at the end, from the checkpoint: best.keras holds the policy alone."""
+    settings = load_settings(job.folder)
+    network = FlatModel(PGBaseline.build(lambda n: mlp.build((1,), n, settings.network), 2, settings.algo))
+    state = Checkpoints(job.folder / "checkpoint", every=60, keep=2).load(pytest.fail)
+    assert state is not None
+    return [network(tf.constant(params), observations)[1].numpy() for params in state["loop"]["lanes"][0][:2]]
+
+
+def test_the_baseline_learns_that_a_cut_episode_goes_on(tiny: Callable[..., Any]) -> None:
+    """V = 1 / (1 - gamma) = 10 where the time limit bootstraps; the mean return of 10 steps, 4.1, where it is an end."""
+    for truncation, expected in (("bootstrap", 10.0), ("terminate", 4.14)):
+        job = tiny(
+            "pg_baseline", "env.id=probes/TruncatedLoop-v0", "algo.gamma=0.9", f"algo.truncation={truncation}",
+            "algo.batch_size=4", *PG_LEARN,
+        )  # fmt: skip
+        for v in values(job, probes.TruncatedLoop.observations):
+            assert v.item() == pytest.approx(expected, rel=0.1)

@@ -46,17 +46,13 @@ def test_every_preset_composes_and_opens_with_its_command() -> None:
 
 @pytest.mark.parametrize("algo", sorted(registry.ALGOS))
 def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -> None:
-    job = tiny(
-        algo,
-        "trials=2",
-        "budget.steps=50",
-        "evaluation.period=25",
-        *(["algo.learn_start=10"] if registry.ALGOS[algo].family == "replay" else []),
-    )
-    assert (job["algo"], job["steps"], job["total_steps"], job["status"]) == (algo, 50, 100, "done")
     family = registry.ALGOS[algo].family
-    assert job["updates"] == [{"replay": 20, "tabular": 50, "planning": 50}.get(family, 0)] * 2
-    weights = {"replay": ["best.keras"], "tabular": ["best.npz"], "planning": ["best.npz"]}.get(family, [])
+    learning = {"replay": ["algo.learn_start=10"], "rollout": ["algo.batch_size=1", "algo.batch_unit=episode"]}
+    job = tiny(algo, "trials=2", "budget.steps=50", "evaluation.period=25", *learning.get(family, []))
+    assert (job["algo"], job["steps"], job["total_steps"], job["status"]) == (algo, 50, 100, "done")
+    updates = {"replay": [20, 20], "rollout": job["episodes"], "tabular": [50, 50], "planning": [50, 50]}
+    assert job["updates"] == updates.get(family, [0, 0])
+    weights = {"fixed": [], "tabular": ["best.npz"], "planning": ["best.npz"]}.get(family, ["best.keras"])
     assert [path.name for path in (job.folder / "trials").glob("1/*")] == weights
     assert [r["step"] for r in records(job.folder) if "eval/return" in r["metrics"]] == [25, 50]
 

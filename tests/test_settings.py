@@ -9,7 +9,7 @@ from rlexp.settings import Refusal
 
 REFUSALS = [
     ("algo=dueling_dqqn", "algo: expected one of angle_policy, ddqn, double_q_learning, dqn, dueling_ddqn, dueling_dqn, "
-     "expected_sarsa, fixed_dqn, q_learning, q_value_iteration, random, sarsa, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
+     "expected_sarsa, fixed_dqn, pg, pg_baseline, q_learning, q_value_iteration, random, sarsa, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
     ("env=cartpol", "env: expected one of acrobot, cartpole, cliff_walking, frozen_lake, frozen_lake_8x8, lunar_lander, markov_chain, "
      "mountain_car, space_invaders, taxi, three_state_mdp, received 'cartpol'.\nDid you mean cartpole?"),
     ("algo.gama=.9", "algo.gama: expected a key of the configuration, received an unknown one.\nDid you mean algo.gamma"),
@@ -56,6 +56,16 @@ REFUSALS = [
     ("env.imports=[no_such_module]", "env.imports: expected modules that can be imported, received 'no_such_module' ("),
     ("algo=angle_policy env=acrobot", "algo: expected an environment with two actions and more than 2 observed numbers for "
      "angle_policy, received 'Acrobot-v1' with 3 actions"),
+    ("algo=pg algo.head=sigmoid env=acrobot", "algo.head: expected softmax for 3 actions, received 'sigmoid', which is for two."),
+    ("algo=pg algo.batch_unit=step", "algo.batch_unit: expected episode for pg, received 'step'.\nA batch cut within an episode "
+     "needs a value to go on from: algo=pg_baseline."),
+    ("algo=pg algo.gae_lambda=0.9", "algo.gae_lambda: expected a key of the configuration, received an unknown one.\n"),
+    ("algo=pg_baseline algo.gae_lambda=1.5", "algo.gae_lambda: expected a number >= 0 and <= 1, received 1.5."),
+    ("algo=pg algo.batch_size=0", "algo.batch_size: expected a number >= 1, received 0."),
+    ("algo=dqn evaluation.policy=sampled", "evaluation.policy: expected greedy for dqn, received 'sampled'.\nOnly policies with "
+     "probabilities (pg, pg_baseline) can be sampled."),
+    ("evaluation.selection=lasst", "evaluation.selection: expected one of eval, train_episode, last, received 'lasst'.\n"
+     "Did you mean last?"),
     ("env=space_invaders", "network: expected a convolutional network for images of shape (4, 84, 84), received 'dueling', which has "
      "dense layers only.\nUse network=dueling_cnn or network=cnn."),
     ("env.preprocessing=atari", "env.preprocessing: expected none for CartPole-v1, received 'atari'.\nIt is for ids that begin with ALE/."),
@@ -182,3 +192,22 @@ def test_book_presets_keep_the_notebooks_numbers() -> None:
     assert compose("+experiment=book/dqn").algo.target == "none"
     soft = compose("+experiment=book/soft_dqn").algo
     assert (soft.target, soft.tau) == ("soft", 0.01)
+
+
+def test_book_policy_gradient_presets_keep_the_notebooks_numbers() -> None:
+    """150 iterations of 10 episodes of at most 200 steps; 5 ReLU units, one sigmoid output, Nadam 0.01, gamma 0.95."""
+    settings = compose("+experiment=book/pg")
+    algo = settings.algo
+    assert (settings.budget.episodes, algo.batch_unit, algo.batch_size) == (150 * 10, "episode", 10)
+    assert (settings.env.max_episode_steps, settings.network.hidden_units, settings.network.activation) == (
+        200,
+        [5],
+        "relu",
+    )
+    assert (algo.head, algo.gamma, algo.normalize, algo.num_updates, algo.entropy_coef) == ("sigmoid", 0.95, True, 1, 0)
+    assert (algo.optimizer.name, algo.optimizer.lr, algo.optimizer.clip_norm) == ("nadam", 1e-2, None)
+    assert (settings.evaluation.selection, settings.evaluation.policy) == ("last", "sampled")
+    lander = compose("+experiment=book/pg_lunar_lander")
+    assert (lander.env.id, lander.env.max_episode_steps) == ("LunarLander-v3", 1000)
+    assert (lander.network.hidden_units, lander.network.activation) == ([32, 32], "relu")
+    assert (lander.algo.head, lander.algo.truncation_penalty, lander.algo.optimizer.name) == ("softmax", 100.0, "nadam")

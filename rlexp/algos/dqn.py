@@ -13,8 +13,10 @@ Written for one trial; `engines/lanes.py` maps it over trials. Axes: B batch, E 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from rlexp import optimizers, targets
@@ -36,6 +38,11 @@ class DQN:
         self.q_values = network
         self.optimizer = optimizers.build(config.optimizer.name, **config.optimizer.options)
         self.loss = targets.LOSSES[config.loss]
+
+    @staticmethod
+    def build(network: Callable[[int], keras.Model], num_actions: int, config: DQNSettings) -> keras.Model:
+        """The Keras model of one trial, observations -> Q-values [B, A]; `network` makes one of so many outputs."""
+        return network(num_actions)
 
     def init(self, params: tf.Tensor) -> State:
         """State of a trial whose network starts with `params` [P]."""

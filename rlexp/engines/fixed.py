@@ -10,7 +10,7 @@ from rlexp import seeding
 from rlexp.algos.angle_policy import AnglePolicy
 from rlexp.algos.random import Random
 from rlexp.engines.trials import Services, Trials
-from rlexp.evaluation import Act, Policy, Scores
+from rlexp.evaluation import Policy, Scores, sampling
 
 
 class FixedLoop:
@@ -42,13 +42,4 @@ class FixedLoop:
         """Nothing to put back."""
 
     def _policy(self, t: int) -> Policy:
-        def policy(first_seed: int) -> Act:
-            draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in self.seeds]
-
-            def act(observation: np.ndarray) -> np.ndarray:  # [N, E, *shape] -> [N, E]
-                u = np.stack([draw.random(observation.shape[1], np.float32) for draw in draws])  # [N, E]
-                return self.agent.act(observation, u)
-
-            return act
-
-        return policy
+        return sampling(self.agent.act, self.seeds, t)

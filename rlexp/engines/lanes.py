@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 MIN_EXACT_LANES = 2
+LANES_TOGETHER = 4  # of `learn_some`
 
 Tree = Any
 
@@ -38,24 +39,24 @@ class Lanes:
         self.agent, self.num_trials = agent, len(params)
         padded = exact and not convolutional
         self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if padded else self.num_trials
+        self._num_together = 1 if convolutional else min(LANES_TOGETHER, self.num_lanes)
         self._jit = not convolutional
         self._map = _side_by_side if convolutional else mapped
         self._compiled: dict[tuple, tuple[Callable[..., Any], Tree]] = {}
         self.state: Tree = tf.function(self._map(agent.init), autograph=False)(self.tensor(params))
 
-    def pad(self, values: np.ndarray) -> np.ndarray:
-        """[N, ...] -> [L, ...]; the lanes beyond the trials repeat the first, so that they stay finite."""
-        missing = self.num_lanes - len(values)
-        return values if not missing else np.concatenate([values, np.repeat(values[:1], missing, axis=0)])
-
     def act(self, o_t: np.ndarray, u: np.ndarray, scalars: np.ndarray) -> np.ndarray:
-        """Exploring actions [N] for observations [N, *shape], uniforms [N, 2] and scalars [N, H]."""
+        """Exploring actions [N] for observations [N, *shape], uniforms [N, U] and scalars [N, H]."""
         actions = self._call("act", self._act, self.state["online"], o_t, u, scalars)
         return actions.numpy()[: self.num_trials].astype(np.int64)
 
     def greedy(self, params: tf.Tensor, o_t: np.ndarray) -> np.ndarray:
         """Greedy actions [N, E] of parameters [L, P] for observations [N, E, *shape]."""
         return self._call("greedy", self._greedy, params, o_t).numpy()[: self.num_trials].astype(np.int64)
+
+    def sample(self, params: tf.Tensor, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Sampled actions [N, E] of parameters [L, P] for observations [N, E, *shape] and uniforms [N, E]."""
+        return self._call("sample", self._sample, params, o_t, u).numpy()[: self.num_trials].astype(np.int64)
 
     def learn(
         self, batch: dict[str, np.ndarray], scalars: np.ndarray, due: np.ndarray, copy: np.ndarray
@@ -74,6 +75,33 @@ class Lanes:
         flags = np.stack([due, copy], axis=1)  # [N, 2]
         self.state, metrics = self._call("learn", self._learn, self.state, batch, scalars, flags)
         return {name: value.numpy()[: self.num_trials] for name, value in metrics.items()}
+
+    def learn_some(
+        self, trials: np.ndarray, batch: dict[str, np.ndarray], scalars: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """One update of some trials, whose batches have a shape of their own; the others are not touched.
+
+        They go through one program of four lanes, four at a time (convolutions: one), whatever their number: a program
+        for each number would have to be compiled for each shape.
+
+        Args:
+            trials: which.  # [n]
+            batch: their batches.  # field: [n, B, ...]
+            scalars: the agent's scheduled scalars of theirs.  # [n, H]
+
+        Returns:
+            The agent's metrics.  # name: [n]
+        """
+        size, metrics = self._num_together, []
+        for start in range(0, len(trials), size):
+            part = slice(start, start + size)
+            values = {name: field[part] for name, field in batch.items()}
+            metrics.append(self._learn_part(trials[part], values, scalars[part]))
+        return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
+
+    def pad(self, values: np.ndarray) -> np.ndarray:
+        """[N, ...] -> [L, ...]"""
+        return _pad(values, self.num_lanes)
 
     def tensor(self, params: np.ndarray) -> tf.Tensor:
         """Parameters [N, P] as `greedy` takes them, [L, P]."""
@@ -100,30 +128,50 @@ class Lanes:
     def _greedy(self, params: tf.Tensor, o_t: tf.Tensor) -> tf.Tensor:
         return self.agent.greedy(params, _as_float(o_t))
 
+    def _sample(self, params: tf.Tensor, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        return self.agent.sample(params, _as_float(o_t), u)
+
     def _learn(
         self, state: Tree, batch: dict[str, tf.Tensor], scalars: tf.Tensor, flags: tf.Tensor
     ) -> tuple[Tree, Tree]:
-        batch = {name: _as_float(value) if name in ("o_tm1", "o_t") else value for name, value in batch.items()}
-        new, metrics = self.agent.learn(state, batch, self._scalars(scalars), flags[1])
+        new, metrics = self.agent.learn(state, _observed(batch), self._scalars(scalars), flags[1])
         return tf.nest.map_structure(lambda a, b: tf.where(flags[0], a, b), new, state), metrics
 
-    def _call(self, name: str, function: Callable[..., Tree], *args: Tree) -> Tree:
-        """Call the compiled `function` of one trial for all lanes; arguments are tensors [L, ...] or arrays [N, ...].
+    def _learn_part(
+        self, trials: np.ndarray, batch: dict[str, np.ndarray], scalars: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """`learn_some` for no more trials than one call takes."""
+        num_lanes = self._num_together
+        lanes = _pad(trials, num_lanes)
+        state = tf.nest.map_structure(lambda leaf: tf.gather(leaf, lanes), self.state)
+        new, metrics = self._call("learn_some", self._learn_some, state, batch, scalars, num_lanes=num_lanes)
+        self.state = tf.nest.map_structure(
+            lambda old, lane: tf.tensor_scatter_nd_update(old, trials[:, None], lane[: len(trials)]), self.state, new
+        )
+        return {name: value.numpy()[: len(trials)] for name, value in metrics.items()}
+
+    def _learn_some(self, state: Tree, batch: dict[str, tf.Tensor], scalars: tf.Tensor) -> tuple[Tree, Tree]:
+        return self.agent.learn(state, _observed(batch), self._scalars(scalars))
+
+    def _call(self, name: str, function: Callable[..., Tree], *args: Tree, num_lanes: int | None = None) -> Tree:
+        """Call the compiled `function` of one trial for all lanes; arguments are tensors [L, ...] or arrays [N, ...],
+        which are padded to `num_lanes` (default: L).
 
         Small inputs and dispatch would cost more than the arithmetic: so all arrays go over as one float32 array
         [L, K], taken apart inside the program (bytes of images go as they are), and the inference function of a
         concrete function is called, which takes 160 us where the dispatch of `tf.function` takes 400.
         """
+        num_lanes = num_lanes or self.num_lanes
         leaves = tf.nest.flatten(list(args))
         numbers = [leaf for leaf in leaves if _packed(leaf)]
         others = [leaf for leaf in leaves if not _packed(leaf)]
-        flat = [leaf if isinstance(leaf, tf.Tensor) else tf.constant(self.pad(leaf)) for leaf in others]
+        flat = [leaf if isinstance(leaf, tf.Tensor) else tf.constant(_pad(leaf, num_lanes)) for leaf in others]
         if numbers:
             packed = np.concatenate(
                 [n.reshape(len(n), -1) for n in numbers], axis=1, dtype=np.float32, casting="unsafe"
             )
-            flat.append(tf.constant(self.pad(packed)))
-        key = (name, *flat[-1].shape)  # `greedy` is the one whose last argument varies in shape
+            flat.append(tf.constant(_pad(packed, num_lanes)))
+        key = (name, *flat[-1].shape)  # the last argument is what varies in shape
         if key not in self._compiled:
             self._compiled[key] = self._compile(function, args, flat)
         compiled, structure = self._compiled[key]
@@ -162,6 +210,12 @@ class Lanes:
         return concrete.inference_fn.call_flat, results[-1]
 
 
+def _pad(values: np.ndarray, num_lanes: int) -> np.ndarray:
+    """[N, ...] -> [L, ...]; the lanes beyond the trials repeat the first, so that they stay finite."""
+    missing = num_lanes - len(values)
+    return values if not missing else np.concatenate([values, np.repeat(values[:1], missing, axis=0)])
+
+
 def mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:
     """`function` of one trial for all lanes: every argument and result has a leading axis more."""
 
@@ -186,3 +240,7 @@ def _packed(leaf: Any) -> bool:
 
 def _as_float(observation: tf.Tensor) -> tf.Tensor:
     return tf.cast(observation, tf.float32)
+
+
+def _observed(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {name: _as_float(value) if name in ("o_tm1", "o_t") else value for name, value in batch.items()}

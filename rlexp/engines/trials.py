@@ -245,7 +245,9 @@ class Trials:
         self.window.add("eval/length", scores.lengths.mean(axis=1), trials)
         if self.optimum is not None:
             self.window.add("eval/regret", self.optimum - returns, trials)
-        if self.settings.evaluation.selection == "eval":
+        if self.settings.evaluation.selection == "last":
+            self.best.take(trials, returns, params(), self.counts["step"])
+        elif self.settings.evaluation.selection == "eval":
             self.best.offer(np.where(trials, returns, np.nan), params, self.counts["step"])
 
     def _record(self, scalars: Mapping[str, np.ndarray], trials: np.ndarray) -> None:

@@ -11,16 +11,16 @@ from rlexp.networks.mlp import check_options
 from rlexp.settings import NetworkSettings, refusal
 
 
-def build(observation_shape: Sequence[int], num_actions: int, network: NetworkSettings) -> keras.Model:
+def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSettings) -> keras.Model:
     """Three convolutions, the dense layers of `hidden_units`, and a plain or dueling head.
 
     Args:
         observation_shape: (height, width, channels), or (channels, height, width) as frame stacks come.
-        num_actions: A, the number of outputs.
+        num_outputs: A, the number of outputs.
         network: `hidden_units`, `activation`, `options.dueling`.
 
     Returns:
-        Model: images of 0 to 255 as floats (it scales them itself) [B, *observation_shape] -> Q-values [B, A].
+        Model: images of 0 to 255 as floats (it scales them itself) [B, *observation_shape] -> outputs [B, A].
 
     Raises:
         Refusal: where an observation is no image of at least 36 x 36 pixels.
@@ -44,7 +44,7 @@ def build(observation_shape: Sequence[int], num_actions: int, network: NetworkSe
     for units in network.hidden_units:
         hidden = keras.layers.Dense(units, activation=network.activation)(hidden)
     if network.options.get("dueling", False):
-        outputs = head(hidden, num_actions, "mean")
+        outputs = head(hidden, num_outputs, "mean")
     else:
-        outputs = keras.layers.Dense(num_actions, name="q_values")(hidden)
+        outputs = keras.layers.Dense(num_outputs, name="outputs")(hidden)
     return keras.Model(inputs, outputs, name="cnn")

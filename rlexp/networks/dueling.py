@@ -19,18 +19,18 @@ from rlexp.settings import NetworkSettings, refusal
 BASELINES = {"mean": keras.ops.mean, "max": keras.ops.max}
 
 
-def build(observation_shape: Sequence[int], num_actions: int, network: NetworkSettings) -> keras.Model:
+def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSettings) -> keras.Model:
     """Dueling head on a multilayer perceptron; arguments as in `mlp.build`, and `options.aggregation`."""
     check_options(network, ("aggregation",))
     inputs, hidden = body(observation_shape, network)
-    outputs = head(hidden, num_actions, network.options.get("aggregation", "mean"))
+    outputs = head(hidden, num_outputs, network.options.get("aggregation", "mean"))
     return keras.Model(inputs, outputs, name="dueling")
 
 
-def head(hidden: Any, num_actions: int, aggregation: str) -> Any:
+def head(hidden: Any, num_outputs: int, aggregation: str) -> Any:
     """Q-values [B, A] from the last hidden layer."""
     if aggregation not in BASELINES:
         raise refusal("network.options.aggregation", f"one of {', '.join(BASELINES)}", repr(aggregation))
     value = keras.layers.Dense(1, name="value")(hidden)  # [B, 1]
-    advantage = keras.layers.Dense(num_actions, name="advantage")(hidden)  # [B, A]
+    advantage = keras.layers.Dense(num_outputs, name="advantage")(hidden)  # [B, A]
     return value + advantage - BASELINES[aggregation](advantage, axis=-1, keepdims=True)

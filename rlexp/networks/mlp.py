@@ -1,4 +1,4 @@
-"""Multilayer perceptron: observation -> one value per action."""
+"""Multilayer perceptron: observation -> one number per action."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import keras
 from rlexp.settings import NetworkSettings, refusal
 
 
-def build(observation_shape: Sequence[int], num_actions: int, network: NetworkSettings) -> keras.Model:
+def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSettings) -> keras.Model:
     """A dense network; observations of more than one axis are flattened.
 
     Args:
         observation_shape: shape of one observation.
-        num_actions: A, the number of outputs.
+        num_outputs: A, the number of outputs: one per action (1 for a value, or for the logit of two actions).
         network: `hidden_units`, `activation`.
 
     Returns:
-        Model [B, *observation_shape] -> Q-values [B, A].
+        Model [B, *observation_shape] -> outputs [B, A].
     """
     check_options(network, ())
     inputs, hidden = body(observation_shape, network)
-    return keras.Model(inputs, keras.layers.Dense(num_actions, name="q_values")(hidden), name="mlp")
+    return keras.Model(inputs, keras.layers.Dense(num_outputs, name="outputs")(hidden), name="mlp")
 
 
 def body(observation_shape: Sequence[int], network: NetworkSettings) -> tuple[Any, Any]:

@@ -1,0 +1,103 @@
+"""The host engine's loop for agents that learn from whole batches of their own latest steps: any Gymnasium environment,
+one per trial; acting compiled for all trials at once, learning for the trials whose batch is complete.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlexp import schedules, seeding
+from rlexp.engines.trials import Services, Trials
+from rlexp.evaluation import Policy, Scores, sampling
+from rlexp.rollout import RolloutBuffer
+from rlexp.settings import PGSettings
+
+
+class RolloutLoop:
+    """Acts with the agent's own policy, and learns from each batch once, when it is complete: policy gradients."""
+
+    def __init__(self, lanes: Any, services: Services) -> None:
+        settings, info = services.settings, services.info
+        config: PGSettings = settings.algo
+        self.lanes, self.config, self.seeds = lanes, config, settings.seeds
+        self.trials = Trials(services, lanes.online())
+        self.buffer = RolloutBuffer(settings.trials, info.observation_shape, info.observation_dtype)
+        self.u_act = seeding.Uniforms(settings.seeds, "act", 1)
+        values = {"gamma": config.gamma, "entropy_coef": config.entropy_coef, "lr": config.optimizer.lr}
+        self.schedules = {name: schedules.parse(values[name], name) for name in lanes.agent.scalars}
+
+    def run(self) -> None:
+        """Train until every trial's budget is spent or it has diverged."""
+        trials, envs = self.trials, self.trials.envs
+        while trials.active.any():
+            scalars = self._scalars()
+            o_tm1 = envs.observation.copy()
+            u = self.u_act.rows(trials.counts["step"])
+            a_tm1 = self.lanes.act(o_tm1, u, np.stack(list(scalars.values()), axis=1))
+            step = envs.step(a_tm1, trials.active)
+            r_t = self.config.reward_scale * (step.r_t - self.config.truncation_penalty * step.truncated)
+            flags = {"terminated": step.terminated, "truncated": step.truncated}
+            self.buffer.add(trials.active, o_tm1=o_tm1, a_tm1=a_tm1, r_t=r_t, o_t=step.o_t, **flags)
+            ended = trials.advance(step)
+            if step.finished and trials.settings.evaluation.selection == "train_episode":
+                trials.best.offer(ended, self.lanes.online, trials.counts["step"])
+            self.learn()
+            trials.housekeeping(
+                self._policy(self.lanes.state["online"], trials.t),
+                self.lanes.online,
+                {"lr": scalars["lr"]},
+                self.get_state,
+            )
+
+    def learn(self) -> None:
+        """Update the trials whose batch is complete; trials with equally many rows, padded, go together."""
+        held = self.buffer.num_episodes if self.config.batch_unit == "episode" else self.buffer.num_steps
+        complete = self.trials.active & (held >= self.config.batch_size)
+        if not complete.any():
+            return
+        due = np.flatnonzero(complete)
+        num_rows = self.buffer.num_rows(due)
+        for rows in np.unique(num_rows):
+            self._update(due[num_rows == rows], int(rows))
+        self.buffer.clear(complete)
+
+    def final(self) -> Scores:
+        """Choose the best weights and score them on fresh episodes."""
+        return self.trials.final(lambda params: self._policy(self.lanes.tensor(params), 0))
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the trials do not hold: agent and batches under way."""
+        return {"lanes": self.lanes.get_state(), "buffer": self.buffer.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` returned."""
+        self.lanes.set_state(state["lanes"])
+        self.buffer.set_state(state["buffer"])
+
+    def _update(self, due: np.ndarray, num_rows: int) -> None:
+        """Update some trials [n] from their batches."""
+        trials, batch = self.trials, self.buffer.batch(due, num_rows)
+        for _ in range(self.config.num_updates):
+            scalars = np.stack(list(self._scalars().values()), axis=1)  # [N, H]
+            metrics = self.lanes.learn_some(due, batch, scalars[due])
+            trials.counts["update"][due] += 1
+            good, broken = np.zeros((2, len(trials.active)), bool)
+            finite = np.isfinite(metrics["loss"])
+            good[due], broken[due] = finite, ~finite
+            if broken.any():
+                trials.diverge(broken, "the loss is not finite")
+            for name, values in metrics.items():
+                everyone = np.full(len(good), np.nan)
+                everyone[due] = values
+                trials.window.add(f"train/{name}", everyone, good)
+
+    def _scalars(self) -> dict[str, np.ndarray]:
+        """What is scheduled, now.  # name: [N]"""
+        return {name: schedule(self.trials.counts) for name, schedule in self.schedules.items()}
+
+    def _policy(self, params: Any, t: int) -> Policy:
+        if self.trials.settings.evaluation.policy == "sampled":
+            return sampling(lambda o, u: self.lanes.sample(params, o, u), self.seeds, t)
+        return lambda _: lambda observation: self.lanes.greedy(params, observation)

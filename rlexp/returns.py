@@ -1,0 +1,68 @@
+"""Returns and advantages of whole rollouts: pure functions for one trial.
+
+A rollout is the rows of a batch in the order of time, episodes one after the other, and padding at its end. `c_t` is
+what of the next row counts: gamma inside an episode, 0 in its last row. So nothing leaks from one episode into the one
+before, and the functions need no other mask.
+
+Axes: `R` rows. Time indices: o_tm1, a_tm1, r_t, o_t.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def discounted_sum(x_t: tf.Tensor, c_t: tf.Tensor) -> tf.Tensor:
+    """Returns y with y_t = x_t + c_t y_(t+1), and 0 beyond the last row.
+
+    Computed by recursive doubling (Hillis and Steele, 1986): after k rounds y_t holds the sum over 2^k rows, and c_t
+    the factor of the row after them. log2 R rounds, where a loop over the rows would take R.
+
+    Args:
+        x_t: rewards, or temporal differences.  # [R]
+        c_t: discounts.  # [R]
+    """
+    num_rows, reach = x_t.shape[0], 1
+    while reach < num_rows:
+        zeros = tf.zeros_like(x_t[:reach])
+        x_t += c_t * tf.concat([x_t[reach:], zeros], axis=0)
+        c_t *= tf.concat([c_t[reach:], zeros], axis=0)
+        reach *= 2
+    return x_t
+
+
+def gae(r_t: tf.Tensor, d_t: tf.Tensor, goes_on: tf.Tensor, v_tm1: tf.Tensor, v_t: tf.Tensor, lam: float) -> tf.Tensor:
+    """Returns generalised advantage estimates (Schulman et al. 2016, equation 16).
+
+    delta_t = r_t + d_t v_t - v_tm1;   A_t = delta_t + d_t lam A_(t+1) inside an episode
+
+    With lam = 1 it is the discounted return minus v_tm1; where an episode was cut, v_t stands for what is not seen.
+
+    Args:
+        r_t: rewards.  # [R]
+        d_t: discounts, zero after termination.  # [R]
+        goes_on: 1 where the next row is the next step of the same episode, else 0.  # [R]
+        v_tm1, v_t: values of o_tm1 and of o_t.  # [R]
+        lam: lambda, in [0, 1].
+    """
+    return discounted_sum(r_t + d_t * v_t - v_tm1, d_t * lam * goes_on)
+
+
+def normalize(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns values with mean 0 and (population) standard deviation 1 over the rows of `mask`, and 0 elsewhere.
+
+    Where all values are equal, all become 0.
+
+    Args:
+        values: returns or advantages.  # [R]
+        mask: 1 for rows that count, 0 for padding.  # [R]
+    """
+    count = tf.reduce_sum(mask)
+    centred = (values - tf.reduce_sum(values * mask) / count) * mask
+    std = tf.sqrt(tf.reduce_sum(tf.square(centred)) / count)
+    return centred / (std + 1e-8)
+
+
+def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of the values [R] over the rows of `mask` [R]."""
+    return tf.reduce_sum(values * mask) / tf.reduce_sum(mask)

@@ -1,0 +1,77 @@
+"""Rollout buffers of N trials: what each has seen since its last update, in NumPy arrays that grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+FIELDS = ("o_tm1", "a_tm1", "r_t", "terminated", "truncated", "o_t")
+MIN_ROWS = 128  # smallest batch that an update is compiled for: compiling costs more than padding
+
+
+class RolloutBuffer:
+    """The transitions of each trial since its last `clear`, in the order of time.
+
+    Args:
+        num_trials: N.
+        observation_shape, observation_dtype: of one observation.
+
+    Attributes:
+        num_steps, num_episodes: transitions and ended episodes that each trial holds.  # [N]
+    """
+
+    def __init__(self, num_trials: int, observation_shape: tuple[int, ...], observation_dtype: str) -> None:
+        self.num_steps = np.zeros(num_trials, np.int64)
+        self.num_episodes = np.zeros(num_trials, np.int64)
+        observation, flag = (observation_shape, observation_dtype), ((), "bool")
+        kinds = {"o_tm1": observation, "o_t": observation, "a_tm1": ((), "int32"), "r_t": ((), "float32")}
+        self._data = {
+            name: np.zeros((num_trials, MIN_ROWS, *shape), dtype)
+            for name, (shape, dtype) in ((name, kinds.get(name, flag)) for name in FIELDS)
+        }
+
+    def add(self, active: np.ndarray, **transition: np.ndarray) -> None:
+        """Add one transition for each active trial: field -> [N, ...]."""
+        trials = np.flatnonzero(active)
+        rows = self.num_steps[trials]
+        capacity = self._data["r_t"].shape[1]
+        if rows.max() == capacity:
+            self._data = {name: np.concatenate([x, np.zeros_like(x)], axis=1) for name, x in self._data.items()}
+        for name in FIELDS:
+            self._data[name][trials, rows] = transition[name][trials]
+        self.num_steps[trials] += 1
+        self.num_episodes[trials] += (transition["terminated"] | transition["truncated"])[trials]
+
+    def num_rows(self, trials: np.ndarray) -> np.ndarray:
+        """Rows that the trials' batches are padded to: a power of two that depends on the own batch alone."""
+        return 2 ** np.ceil(np.log2(np.maximum(self.num_steps[trials], MIN_ROWS))).astype(np.int64)
+
+    def batch(self, trials: np.ndarray, num_rows: int) -> dict[str, np.ndarray]:
+        """The transitions of some trials, padded with zeros at the end, and the `mask` of those that count.
+
+        Args:
+            trials: which.  # [n]
+            num_rows: R, from `num_rows`.
+
+        Returns:
+            field -> [n, R, ...], and "mask" [n, R] bool.
+        """
+        mask = np.arange(num_rows) < self.num_steps[trials, None]  # [n, R]
+        batch = {name: values[trials, :num_rows] for name, values in self._data.items()}
+        for values in batch.values():
+            values[~mask] = 0
+        return {**batch, "mask": mask}
+
+    def clear(self, trials: np.ndarray) -> None:
+        """Start anew in the trials [N] bool."""
+        self.num_steps[trials] = self.num_episodes[trials] = 0
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything it holds."""
+        return {"num_steps": self.num_steps, "num_episodes": self.num_episodes, "data": self._data}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` returned."""
+        self.num_steps, self.num_episodes = state["num_steps"], state["num_episodes"]
+        self._data = state["data"]

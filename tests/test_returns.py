@@ -1,0 +1,88 @@
+"""Returns and advantages of rollouts against the notebook's printed rows, hand-computed ones, and plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rlexp import returns
+from rlexp.algos.pg import goes_on
+
+
+def discount_rewards(rewards: np.ndarray, gamma: float) -> np.ndarray:
+    """The notebook's function, for rewards that are no integers."""
+    discounted = np.array(rewards, np.float64)
+    for step in range(len(rewards) - 2, -1, -1):
+        discounted[step] += discounted[step + 1] * gamma
+    return discounted
+
+
+def test_the_notebooks_discounted_rewards() -> None:
+    """`discount_rewards([10, 0, -50], 0.8)` is [-22, -40, -50]."""
+    g = returns.discounted_sum(tf.constant([10, 0, -50], tf.float64), tf.constant([0.8, 0.8, 0.0], tf.float64))
+    assert np.array2string(g.numpy()) == "[-22. -40. -50.]"
+
+
+def test_the_notebooks_discounted_and_normalised_rewards() -> None:
+    """[[10, 0, -50], [10, 20]] at 0.8, to all printed digits, with three rows of padding that must not count."""
+    r_t = tf.constant([10.0, 0.0, -50.0, 10.0, 20.0, 7.0, 7.0, 7.0], tf.float64)
+    c_t = tf.constant([0.8, 0.8, 0.0, 0.8, 0.0, 0.8, 0.8, 0.0], tf.float64)
+    mask = tf.constant([1.0] * 5 + [0.0] * 3, tf.float64)
+    normalised = returns.normalize(returns.discounted_sum(r_t, c_t), mask).numpy()
+    assert np.array2string(normalised[:3]) == "[-0.28435071 -0.86597718 -1.18910299]"
+    assert np.array2string(normalised[3:5]) == "[1.26665318 1.0727777 ]"
+    assert normalised[5:].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 7, 32, 100])
+def test_recursive_doubling_equals_the_loop(num_rows: int) -> None:
+    rng = np.random.default_rng(num_rows)
+    rewards = rng.normal(size=num_rows)
+    c_t = np.append(np.full(num_rows - 1, 0.97), 0.0)
+    g = returns.discounted_sum(tf.constant(rewards), tf.constant(c_t)).numpy()
+    np.testing.assert_allclose(g, discount_rewards(rewards, 0.97), rtol=1e-12)
+
+
+def test_equal_returns_normalise_to_zero() -> None:
+    assert returns.normalize(tf.constant([3.0, 3.0, 9.0]), tf.constant([1.0, 1.0, 0.0])).numpy().tolist() == [0, 0, 0]
+
+
+def test_rows_go_on_inside_an_episode_only() -> None:
+    """Rows: 2 of an episode that terminates, 1 that is truncated, 2 under way when the batch ends, 1 of padding."""
+    batch = {
+        "terminated": tf.constant([False, True, False, False, False, False]),
+        "truncated": tf.constant([False, False, True, False, False, False]),
+        "mask": tf.constant([1.0, 1.0, 1.0, 1.0, 1.0, 0.0]),
+    }
+    assert goes_on(batch).numpy().tolist() == [1, 0, 0, 1, 0, 0]
+
+
+def test_generalised_advantages_by_hand() -> None:
+    """gamma 0.5, lambda 0.5; three steps to termination, then one step that is cut and bootstraps.
+
+    delta: 1 + 0.5*2 - 4 = -2;  1 + 0.5*6 - 2 = 2;  3 - 6 = -3;  1 + 0.5*8 - 2 = 3
+    A:     -2 + 0.25*1.25 = -1.6875;  2 + 0.25*(-3) = 1.25;  -3;  3
+    """
+    advantage = returns.gae(
+        r_t=tf.constant([1.0, 1.0, 3.0, 1.0]),
+        d_t=tf.constant([0.5, 0.5, 0.0, 0.5]),
+        goes_on=tf.constant([1.0, 1.0, 0.0, 0.0]),
+        v_tm1=tf.constant([4.0, 2.0, 6.0, 2.0]),
+        v_t=tf.constant([2.0, 6.0, 100.0, 8.0]),
+        lam=0.5,
+    )
+    assert advantage.numpy().tolist() == [-1.6875, 1.25, -3.0, 3.0]
+
+
+def test_lambda_one_is_the_return_less_the_value_and_lambda_zero_the_td_error() -> None:
+    rng = np.random.default_rng(0)
+    r_t, v_tm1 = rng.normal(size=6), rng.normal(size=6)
+    v_t, goes_on_ = np.append(v_tm1[1:], 0.0), np.append(np.ones(5), 0.0)
+    d_t = 0.9 * goes_on_  # terminated at the end
+
+    def gae(lam: float) -> np.ndarray:
+        return returns.gae(*(tf.constant(x) for x in (r_t, d_t, goes_on_, v_tm1, v_t)), lam).numpy()
+
+    np.testing.assert_allclose(gae(1.0), discount_rewards(r_t, 0.9) - v_tm1, rtol=1e-12)
+    np.testing.assert_allclose(gae(0.0), r_t + d_t * v_t - v_tm1, rtol=1e-12)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from rlexp.settings import refusal
 
+EXACT_SUMS = "--xla_cpu_experimental_ynn_fusion_type="
+
 
 def prepare(device: str) -> str:
     """Import TensorFlow, choose the device, and return "cpu" or "gpu".
@@ -22,6 +24,10 @@ def prepare(device: str) -> str:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one source less of differences between machines
+    # XLA would hand sums of 32,768 numbers or more, over all trials, to a library that adds in another order: a trial's
+    # bits would depend on how many trials run beside it. Read when XLA is first used.
+    if EXACT_SUMS not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {EXACT_SUMS}".strip()
     if device == "cpu":
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # saves the search for a driver
     with quiet_stderr():

@@ -53,6 +53,13 @@ class Window:
         self._sum[name] += np.where(trials, values, 0.0)
         self._count[name] += trials
 
+    def add_rows(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
+        """`add` for each row in turn, to the same bits: values [T, N], trials [T, N] bool."""
+        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        terms = np.vstack([self._sum[name], np.where(trials, values, 0.0)])  # [1 + T, N]
+        self._sum[name] = np.cumsum(terms, axis=0)[-1]  # one after the other, where np.sum adds in pairs
+        self._count[name] += trials.sum(axis=0)
+
     def flush(self, trials: np.ndarray) -> dict[str, np.ndarray]:
         """The means of the chosen trials [N] bool, which start anew; the other trials' go on.
 

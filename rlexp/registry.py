@@ -1,8 +1,8 @@
 """The one map from names to code. A name is the YAML's `name`, its file stem and the key here, always.
 
 Nothing is imported until it is built, so that a refused configuration costs no TensorFlow. Other packages
-add to the map through the entry-point groups `rlexp.algos` and `rlexp.networks`; their objects are the same
-`Algo` and `Network` records.
+add to the map through the entry-point groups `rlexp.algos`, `rlexp.networks` and `rlexp.envs`; their objects are the
+same `Algo`, `Network` and `Dynamics` records.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from rlexp import settings
 
 @dataclass(frozen=True)
 class Family:
-    """What algorithms have in common: the loop that runs them on the host engine."""
+    """What algorithms have in common: the loops that run them."""
 
     loop: str  # "module:Class"
     keras: bool  # its agents are pure functions of a Keras model's weights, mapped over trials by engines/lanes.py
     tabular: bool = False  # its agents hold tables over numbered states, NumPy only, and heed action masks
+    fused: str | None = None  # "module:Class" of the fused engine's loop, where there is one
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,17 @@ class Network:
     dense: bool = False  # not meant for images
 
 
+@dataclass(frozen=True)
+class Dynamics:
+    """A tensor environment for the fused engine, registered under the Gymnasium id whose dynamics it has."""
+
+    target: str  # "module:Class" of a `rlexp.envs.tensor.base.TensorEnv`
+    kwargs: tuple[str, ...] = ()  # arguments of gymnasium.make that it knows as well
+
+
 FAMILIES: dict[str, Family] = {
     "fixed": Family("rlexp.engines.fixed:FixedLoop", keras=False),
-    "replay": Family("rlexp.engines.replay:ReplayLoop", keras=True),
+    "replay": Family("rlexp.engines.replay:ReplayLoop", keras=True, fused="rlexp.engines.fused_replay:FusedReplayLoop"),
     "rollout": Family("rlexp.engines.rollout:RolloutLoop", keras=True),
     "planning": Family("rlexp.engines.planning:PlanningLoop", keras=False, tabular=True),
     "tabular": Family("rlexp.engines.tabular:TabularLoop", keras=False, tabular=True),
@@ -78,6 +87,12 @@ NETWORKS: dict[str, Network] = {
     "dueling_cnn": Network("rlexp.networks.cnn:build", convolutional=True),
 }
 
+DYNAMICS: dict[str, Dynamics] = {
+    "CartPole-v1": Dynamics("rlexp.envs.tensor.cartpole:CartPole", ("sutton_barto_reward",)),
+    "MountainCar-v0": Dynamics("rlexp.envs.tensor.mountain_car:MountainCar", ("goal_velocity",)),
+    "Acrobot-v1": Dynamics("rlexp.envs.tensor.acrobot:Acrobot"),
+}
+
 
 def algo(name: str) -> Algo:
     """The registered algorithm `name`; raises `Refusal` with near matches for an unknown one."""
@@ -89,6 +104,15 @@ def network(name: str) -> Network:
     if ":" in name:
         return Network(name)
     return _find("network.name", name, NETWORKS, "rlexp.networks")
+
+
+def dynamics(env_id: str) -> Dynamics | None:
+    """The tensor dynamics registered for a Gymnasium id, if any."""
+    if env_id in DYNAMICS:
+        return DYNAMICS[env_id]
+    others = {point.name: point for point in entry_points(group="rlexp.envs")}
+    found: Dynamics | None = others[env_id].load() if env_id in others else None
+    return found
 
 
 def load(target: str) -> Callable[..., Any]:

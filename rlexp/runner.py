@@ -110,6 +110,7 @@ def run_job(settings: Settings, quiet: bool = False) -> Job:
         Exception: what went wrong while running; error.txt holds the traceback.
     """
     info = preflight(settings)
+    settings = replace(settings, engine=choose_engine(settings, info))
     from rlexp.console import JobConsole
 
     console = JobConsole(settings.trials, quiet)
@@ -183,6 +184,29 @@ def preflight(settings: Settings) -> EnvInfo:
                 "Lower algo.replay_size or trials.",
             )
     return info
+
+
+def choose_engine(settings: Settings, info: EnvInfo) -> str:
+    """The engine that runs a job: "host" or "fused"; `auto` takes fused wherever it can.
+
+    Raises:
+        Refusal: for engine=fused where it cannot run the job.
+    """
+    from rlexp.envs import tensor
+
+    algo = settings.algo.name
+    if registry.FAMILIES[registry.algo(algo).family].fused is None:
+        reason: str | None = f"algo {algo} has no fused loop"
+    elif registry.network(settings.network.name).convolutional:
+        reason = f"network {settings.network.name} is convolutional, which XLA maps over trials too slowly"
+    else:
+        reason = tensor.why_not(settings.env, info)
+    if reason is None:
+        return "host" if settings.engine == "host" else "fused"
+    if settings.engine == "fused":
+        raise refusal("engine", "auto or host", f"'fused', but {reason}",
+                      "engine=host runs it: the same algorithm, configuration and metrics.")  # fmt: skip
+    return "host"
 
 
 def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> None:
@@ -356,7 +380,7 @@ class _JobRun:
                     **_versions(),
                     **_git(),
                     "device": self.device,
-                    "engine": "host",
+                    "engine": settings.engine,
                     "cpus": str(os.cpu_count()),
                 },
             },
@@ -374,7 +398,8 @@ class _JobRun:
         recorder = Recorder(folder / "metrics.jsonl", position)
         services = Services(settings, self.info, recorder, checkpoints, self.console, stop, self._seconds)
         family = registry.FAMILIES[registry.algo(settings.algo.name).family]
-        loop: Any = registry.load(family.loop)(agent, services)
+        target = family.fused if settings.engine == "fused" and family.fused else family.loop
+        loop: Any = registry.load(target)(agent, services)
         if state:
             loop.trials.restore(state["trials"])
             loop.set_state(state["loop"])
@@ -460,7 +485,7 @@ class _JobRun:
             "observation_dtype": self.info.observation_dtype,
             "num_actions": self.info.num_actions,
             "device": self.device,
-            "engine": "host",
+            "engine": settings.engine,
             "finished": time.time(),
         }
         data: JobData = load_job(folder)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-STREAMS = {"weights": 0, "episode": 1, "act": 2, "replay": 3, "evaluate": 4, "report": 5}
+STREAMS = {"weights": 0, "episode": 1, "act": 2, "replay": 3, "evaluate": 4, "report": 5, "reset": 6, "dynamics": 7}
 BLOCK = 256  # rows made together: making a generator costs about as much as 10,000 numbers
 
 
@@ -43,6 +43,7 @@ class Uniforms:
         self._block = np.full(len(self._seeds), -1)  # [N]
         self._rows = np.empty((len(self._seeds), BLOCK, width), np.float32)
         self._trials = np.arange(len(self._seeds))
+        self._ahead: list[dict[int, np.ndarray]] = [{} for _ in self._seeds]  # blocks that `span` may need again
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Row `index[k]` of trial k.
@@ -56,10 +57,38 @@ class Uniforms:
         block, row = index // BLOCK, index % BLOCK
         if (block != self._block).any():
             for k in np.flatnonzero(block != self._block):
-                draw = generator(self._seeds[k], self._stream, int(block[k]))
-                self._rows[k] = draw.random((BLOCK, self._width), np.float32)
+                self._rows[k] = self._make(int(k), int(block[k]))
             self._block = block
         return self._rows[self._trials, row]
+
+    def span(self, first: np.ndarray, count: int, size: int) -> np.ndarray:
+        """Rows `first[k]`, `first[k] + 1`, ... of trial k: many of `rows` at once.
+
+        Args:
+            first: the first row of each trial.  # [N]
+            count: how many rows.
+            size: rows of the result, zeros from `count` on.
+
+        Returns:
+            float32 numbers.  # [N, size, width]
+        """
+        out = np.zeros((len(self._seeds), size, self._width), np.float32)
+        for k, start in enumerate(first.tolist()):
+            ahead = self._ahead[k]
+            for block in [b for b in ahead if b < start // BLOCK]:
+                del ahead[block]
+            filled = 0
+            while filled < count:
+                block, row = divmod(start + filled, BLOCK)
+                if block not in ahead:
+                    ahead[block] = self._make(k, block)
+                part = ahead[block][row : row + count - filled]
+                out[k, filled : filled + len(part)] = part
+                filled += len(part)
+        return out
+
+    def _make(self, k: int, block: int) -> np.ndarray:
+        return generator(self._seeds[k], self._stream, block).random((BLOCK, self._width), np.float32)
 
 
 def with_keras_seed(seed: int, build: Callable[[], Any]) -> Any:

@@ -274,7 +274,7 @@ class Settings:
     engine: str = opt("auto", "what advances the trials", choices=("auto", "host", "fused"))
     device: str = opt("auto", "where tensors live", choices=("auto", "cpu", "gpu"))
     output_dir: str = opt("outputs", "where job folders live")
-    exact_trials: bool = opt(True, "pad so that a trial does not depend on how many run beside it")
+    exact_trials: bool = opt(True, "pad a single trial, so that it equals the trial in a batch")
     rerun: bool = opt(False, "start afresh where there is something to skip or to resume")
     budget: BudgetSettings = opt(BudgetSettings, "length of training")
     evaluation: EvaluationSettings = opt(EvaluationSettings, "evaluation")
@@ -528,13 +528,6 @@ def _check_contradictions(settings: Settings) -> None:
         raise refusal("budget", "steps or episodes", "both", "Give one: budget.steps=50000 or budget.episodes=600")
     if settings.seed + settings.trials > 2**32:
         raise refusal("seed", "seed + trials <= 2**32", f"{settings.seed} + {settings.trials}")
-    if settings.engine == "fused":
-        raise refusal(
-            "engine",
-            "auto or host",
-            "'fused', which does not exist yet",
-            "Run it with engine=host: the same algorithm, configuration and metrics.",
-        )
     env = settings.env
     if env.preprocessing == "atari" and not env.id.rsplit(":", 1)[-1].startswith("ALE/"):
         raise refusal("env.preprocessing", f"none for {env.id}", "'atari'", "It is for ids that begin with ALE/.")

@@ -87,26 +87,25 @@ def learning(output: Path) -> list[Row]:
     return rows
 
 
+CLEANRL = (
+    "+experiment=cleanrl_dqn",
+    "budget.steps=24000",
+    "animation.enabled=false",
+    "tracking=files",
+    "evaluation.period=1000000",
+    "evaluation.candidates=1",
+    "evaluation.final_episodes=1",
+    "evaluation.num_episodes=1",
+)  # fmt: skip  (no scoring)
+
+
 def scaling(output: Path) -> list[Row]:
-    """CleanRL's DQN settings at one and at ten trials, in turn."""
-    no_scoring = [
-        "evaluation.period=1000000",
-        "evaluation.candidates=1",
-        "evaluation.final_episodes=1",
-        "evaluation.num_episodes=1",
-    ]
-    options = [
-        "+experiment=cleanrl_dqn",
-        "budget.steps=24000",
-        *no_scoring,
-        "animation.enabled=false",
-        "tracking=files",
-    ]
+    """CleanRL's DQN settings on the host engine at one and at ten trials, in turn."""
     speeds: dict[int, list[float]] = {1: [], 10: []}
     peak = 0.0
     for repeat in range(3):
         for trials in (1, 10):
-            result = run(output / f"scaling-{trials}-{repeat}", *options, f"trials={trials}")
+            result = run(output / f"scaling-{trials}-{repeat}", *CLEANRL, "engine=host", f"trials={trials}")
             speeds[trials].append(result.steps_per_second(first=11_000))
             peak = max(peak, result.peak_mb) if trials == 10 else peak
     ratios = sorted(ten / one for one, ten in zip(speeds[1], speeds[10], strict=True))
@@ -116,6 +115,27 @@ def scaling(output: Path) -> list[Row]:
         Row("steps/s over all trials, CleanRL's DQN settings, 10 trials against 1", ">= 3", text, ratios[1] >= 3),
         Row("peak memory of the 10 trials", "< 1536 MB", f"{peak:.0f} MB", peak < 1536),
     ]
+
+
+def fused(output: Path) -> list[Row]:
+    """CleanRL's DQN settings on both engines at one and at ten trials, in turn, after compilation."""
+    jobs = [(engine, trials) for trials in (1, 10) for engine in ("host", "fused")]
+    speeds: dict[tuple[str, int], list[float]] = {job: [] for job in jobs}
+    for repeat in range(3):
+        for engine, trials in jobs:
+            steps = 24_000 if engine == "host" else 100_000
+            options = [*CLEANRL, f"engine={engine}", f"trials={trials}", f"budget.steps={steps}"]
+            result = run(output / f"fused-{engine}-{trials}-{repeat}", *options)
+            speeds[engine, trials].append(result.steps_per_second(first=11_000))
+    rows = []
+    for trials in (1, 10):
+        host, own = speeds["host", trials], speeds["fused", trials]
+        ratios = sorted(b / a for a, b in zip(host, own, strict=True))
+        text = f"{ratios[1]:.1f} ({ratios[0]:.1f} to {ratios[2]:.1f}); {statistics.median(own):,.0f} and "
+        text += f"{statistics.median(host):,.0f} steps/s"
+        what = f"steps/s of the fused engine against the host's, CleanRL's DQN settings, {trials} trial(s)"
+        rows.append(Row(what, ">= 4", text, ratios[1] >= 4))
+    return rows
 
 
 def tabular(output: Path) -> list[Row]:
@@ -244,6 +264,7 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "repeat": repeat,
     "exact": exact,
     "scaling": scaling,
+    "fused": fused,
     "tabular": tabular,
     "tracking": tracking,
     "learning": learning,

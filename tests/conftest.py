@@ -12,6 +12,9 @@ import pytest
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # exact equality is promised for one machine's CPU
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type="
+)  # see backend.prepare: tests may use XLA before it
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's own server is no place for synthetic jobs
 
 import rlexp
@@ -19,6 +22,7 @@ import rlexp.runner
 from rlexp import registry
 
 TINY = (
+    "engine=host",
     "tracking=files",
     "animation.enabled=false",
     "network.hidden_units=[8,8]",

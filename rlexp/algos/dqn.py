@@ -34,7 +34,8 @@ class DQN:
     metrics = ("loss", "q_mean", "grad_norm")
 
     def __init__(self, config: DQNSettings, network: FlatModel, num_actions: int) -> None:
-        self.config, self.q_values, self.num_actions = config, network, num_actions
+        self.config, self.network, self.num_actions = config, network, num_actions
+        self.q_values = network
         self.optimizer = optimizers.build(config.optimizer.name, **config.optimizer.options)
         self.loss = targets.LOSSES[config.loss]
 

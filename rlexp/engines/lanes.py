@@ -1,8 +1,9 @@
 """N trials as lanes of one compiled program: an agent written for one trial, mapped over the trial axis.
 
 `tf.vectorized_map` maps the whole update, gradient tape and optimiser included, so that loss means, norm clipping,
-learning rates and NaNs are per trial. XLA keeps a lane's bits independent of how many lanes there are from four
-lanes on (measured; plain graph mode does not), so the trial axis is padded to four unless `exact` is false.
+learning rates and NaNs are per trial. XLA keeps a lane's bits independent of how many lanes there are from two lanes
+on (measured, with the flag of `backend.prepare`; plain graph mode does not; one lane alone is a matrix less an axis,
+for which XLA has other kernels), so that a single trial is padded to two lanes unless `exact` is false.
 Convolutions are the exception: mapped over trials, each with filters of its own, they are 30 times too slow under XLA
 on a CPU and do not exist without it. Their program is one copy of the update for each trial, side by side and without
 XLA: a trial's operations are then those of its solo run, to the same bits, with no padding.
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-MIN_EXACT_LANES = 4
+MIN_EXACT_LANES = 2
+LANES_TOGETHER = 4  # of `learn_some`
 
 Tree = Any
 
@@ -29,7 +31,7 @@ class Lanes:
     Args:
         agent: the agent of one trial (see `rlexp.algos.dqn.DQN`).
         params: initial parameters of the trials.  # [N, P]
-        exact: pad mapped trials to four lanes, so that a trial's numbers do not depend on N.
+        exact: pad a single mapped trial to two lanes, so that a trial's numbers do not depend on N.
         convolutional: the agent's network has convolutions.
     """
 
@@ -37,11 +39,11 @@ class Lanes:
         self.agent, self.num_trials = agent, len(params)
         padded = exact and not convolutional
         self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if padded else self.num_trials
-        self._num_together = 1 if convolutional else min(MIN_EXACT_LANES, self.num_lanes)  # lanes of `learn_some`
+        self._num_together = 1 if convolutional else min(LANES_TOGETHER, self.num_lanes)
         self._jit = not convolutional
-        self._map = _side_by_side if convolutional else _mapped
+        self._map = _side_by_side if convolutional else mapped
         self._compiled: dict[tuple, tuple[Callable[..., Any], Tree]] = {}
-        self.state: Tree = self._map(agent.init)(self.tensor(params))
+        self.state: Tree = tf.function(self._map(agent.init), autograph=False)(self.tensor(params))
 
     def act(self, o_t: np.ndarray, u: np.ndarray, scalars: np.ndarray) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape], uniforms [N, U] and scalars [N, H]."""
@@ -107,9 +109,13 @@ class Lanes:
             results.append(result.numpy()[: len(trials[part])])
         return np.concatenate(results)
 
+    def pad(self, values: np.ndarray) -> np.ndarray:
+        """[N, ...] -> [L, ...]"""
+        return _pad(values, self.num_lanes)
+
     def tensor(self, params: np.ndarray) -> tf.Tensor:
         """Parameters [N, P] as `greedy` takes them, [L, P]."""
-        return tf.constant(_pad(params, self.num_lanes))
+        return tf.constant(self.pad(params))
 
     def online(self) -> np.ndarray:
         """The trials' parameters now.  # [N, P]"""
@@ -229,11 +235,13 @@ def _pad(values: np.ndarray, num_lanes: int) -> np.ndarray:
     return values if not missing else np.concatenate([values, np.repeat(values[:1], missing, axis=0)])
 
 
-def _mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:
-    def mapped(*args: Tree) -> Tree:
+def mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:
+    """`function` of one trial for all lanes: every argument and result has a leading axis more."""
+
+    def over_lanes(*args: Tree) -> Tree:
         return tf.vectorized_map(lambda packed: function(*packed), args, fallback_to_while_loop=False)
 
-    return mapped
+    return over_lanes
 
 
 def _side_by_side(function: Callable[..., Tree]) -> Callable[..., Tree]:

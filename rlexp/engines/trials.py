@@ -15,7 +15,7 @@ import numpy as np
 
 from rlexp.checkpoint import Checkpoints
 from rlexp.envs.adapter import EnvInfo, Step, TrialEnvs
-from rlexp.evaluation import BestWeights, Evaluator, Policy, Scores
+from rlexp.evaluation import BestWeights, Evaluator, Scores
 from rlexp.metrics import Recorder, Window
 from rlexp.settings import Settings
 
@@ -61,13 +61,18 @@ class Trials:
         best: the chosen weights.
         status: of each trial: "training", "done" or "diverged".
         optimum: the expected return of the best policy, where it is known: evaluations then log `eval/regret`.
+
+    Args:
+        services: the job around the trials.
+        initial_params: the trials' weights.  # [N, P]
+        envs, evaluator: the engine's own; by default the host's, one Gymnasium environment a trial.
     """
 
-    def __init__(self, services: Services, initial_params: np.ndarray) -> None:
+    def __init__(self, services: Services, initial_params: np.ndarray, envs: Any = None, evaluator: Any = None) -> None:
         self.services, settings = services, services.settings
         self.settings, n = settings, settings.trials
-        self.envs = TrialEnvs(settings.env, services.info, settings.seeds)
-        self.evaluator = Evaluator(settings, services.info)
+        self.envs = envs or TrialEnvs(settings.env, services.info, settings.seeds)
+        self.evaluator = evaluator or Evaluator(settings, services.info)
         self.t = 0
         self.active = np.ones(n, bool)
         self.counts = {unit: np.zeros(n, np.int64) for unit in ("step", "episode", "update")}
@@ -100,6 +105,33 @@ class Trials:
             self.window.add("train/length", lengths, done)
         return ended
 
+    def advance_many(self, returns: np.ndarray, lengths: np.ndarray) -> None:
+        """Count many lock-steps of the active trials, of which none became inactive before the last.
+
+        Args:
+            returns: of the episodes that ended with each step.  # [T, N]
+            lengths: env steps of those episodes, 0 where none ended.  # [T, N]
+        """
+        ended = lengths > 0  # [T, N]
+        for i, k in np.argwhere(ended).tolist():
+            self.episodes.append((k, self.t + i + 1, float(returns[i, k]), int(lengths[i, k])))
+        self.t += len(ended)
+        self.counts["step"] += len(ended) * self.active
+        self.counts["episode"] += ended.sum(axis=0)
+        rows = ended.any(axis=1)
+        if rows.any():
+            done = ended[rows] & np.isfinite(returns[rows])
+            self.window.add_rows("train/return", returns[rows], done)
+            self.window.add_rows("train/length", lengths[rows], done)
+
+    def steps_left(self) -> int:
+        """Lock-steps until `housekeeping` has something to do: an evaluation, a record, or the end of the budget."""
+        periods = (self.settings.evaluation.period, self._log_period)
+        ends = [period - self.t % period for period in periods]
+        if self.settings.max_steps is not None:
+            ends.append(self.settings.max_steps - self.t)
+        return min(ends)
+
     def diverge(self, trials: np.ndarray, what: str) -> None:
         """Mask trials [N] bool whose numbers are no longer finite."""
         for k in np.flatnonzero(trials & self.active):
@@ -115,12 +147,19 @@ class Trials:
 
     def housekeeping(
         self,
-        policy: Policy,
+        policy: Any,
         params: Callable[[], np.ndarray],
         scalars: Mapping[str, np.ndarray],
         get_state: Callable[[], dict[str, Any]],
     ) -> None:
-        """Everything between two steps that is not learning: budgets, evaluation, records, checkpoints, signals."""
+        """Everything between two steps that is not learning: budgets, evaluation, records, checkpoints, signals.
+
+        Args:
+            policy: what the engine's evaluator plays.
+            params: the trials' weights now.  # [N, P]
+            scalars: the agent's scheduled scalars at this step.  # name: [N]
+            get_state: the loop's own part of a checkpoint.
+        """
         budget = self.settings.budget
         spent = (
             self.counts["episode"] >= budget.episodes
@@ -148,11 +187,11 @@ class Trials:
         if signum is not None:
             raise Interrupted(signum)
 
-    def final(self, policy: Callable[[np.ndarray], Policy]) -> Scores:
+    def final(self, policy: Callable[[np.ndarray], Any]) -> Scores:
         """Choose the best weights among their candidates, and score them on fresh episodes; the last record.
 
         Args:
-            policy: weights [N, P] -> the policy that they make.
+            policy: weights [N, P] -> the policy that they make, as the engine's evaluator takes it.
         """
         if self.best.scores.shape[1] > 1:
             self.best.choose(
@@ -198,7 +237,7 @@ class Trials:
         self.episodes = [(int(k), int(t), float(r), int(n)) for k, t, r, n in state["episodes"]]
         self.envs.set_state(state["envs"])
 
-    def _evaluate(self, policy: Policy, params: Callable[[], np.ndarray], trials: np.ndarray) -> None:
+    def _evaluate(self, policy: Any, params: Callable[[], np.ndarray], trials: np.ndarray) -> None:
         scores = self.evaluator.periodic(policy, trials)
         returns = scores.returns.mean(axis=1)
         self.eval_return = np.where(trials, returns, self.eval_return)

@@ -46,6 +46,7 @@ class EnvInfo:
     masked: bool = False  # for tabular algorithms: the action mask stands behind the observation
     table: bool = False  # has a transition table `P` over numbered states
     restricted: bool = False  # the table lacks some actions in some states
+    is_table: bool = False  # the table says all that the environment does
 
 
 def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = False) -> gym.Env:
@@ -152,6 +153,21 @@ def has_table(env: gym.Env) -> bool:
     return hasattr(raw, "P") and isinstance(space, gym.spaces.Discrete) and bool(space.start == 0)
 
 
+def is_table(env: gym.Env) -> bool:
+    """Whether all that an environment does stands in its table and in where its episodes start."""
+    raw: Any = env.unwrapped
+    start, num_actions = getattr(raw, "initial_state_distrib", None), int(raw.action_space.n)
+    if not has_table(env) or start is None or raw.action_space.start != 0:
+        return False
+    complete = all(
+        len(raw.P[s][a]) > 0 if a in raw.P[s] else False for s in range(len(start)) for a in range(num_actions)
+    )
+    wrapped = raw.spec is not None and raw.spec.additional_wrappers  # which may change what the table says
+    return (
+        complete and not wrapped and not getattr(raw, "fickle_passenger", False)
+    )  # of Taxi: a chance beyond its table
+
+
 def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     """Make the environment once and describe it; raises `Refusal` as `make` does."""
     env = make(settings, tabular=tabular)
@@ -172,9 +188,23 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
         masked=isinstance(env, MaskedObservation),
         table=table is not None,
         restricted=table is not None and any(len(table[s]) < actions.n for s in range(int(raw.n))),  # type: ignore[attr-defined]
+        is_table=is_table(env),
     )
     env.close()
     return info
+
+
+def transition_table(settings: EnvSettings) -> tuple[Any, np.ndarray]:
+    """`P` and the probabilities of the first states [S] of an environment that `is_table`."""
+    env = make(settings)
+    plain: Any = env.unwrapped
+    env.close()
+    return plain.P, np.asarray(plain.initial_state_distrib, np.float64)
+
+
+def uniforms(seed: int, count: int) -> np.ndarray:
+    """The first `count` uniform numbers that an environment reset with `seed` would draw.  # [count] float64"""
+    return gym.utils.seeding.np_random(seed)[0].random(count)
 
 
 class TrialEnvs:

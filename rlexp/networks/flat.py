@@ -36,11 +36,15 @@ class FlatModel:
         self.sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.size = sum(self.sizes)  # P
 
-    def __call__(self, params: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
-        """Outputs of the model for `params` [P] and a batch of inputs [B, ...]."""
-        parts = tf.split(params, self.sizes)
-        weights = [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+    def __call__(self, params: tf.Tensor | list[tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
+        """Outputs of the model for `params`, [P] or what `unpack` made of it, and a batch of inputs [B, ...]."""
+        weights = params if isinstance(params, list) else self.unpack(params)
         return self.model.stateless_call(weights, [], inputs)[0]
+
+    def unpack(self, params: tf.Tensor) -> list[tf.Tensor]:
+        """The model's weights, which are parts of `params` [P]; done once where many calls follow."""
+        parts = tf.split(params, self.sizes)
+        return [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def get_params(self) -> np.ndarray:
         """The model's current weights as one vector [P]."""

@@ -208,6 +208,29 @@ class NaNReward(Probe):
         return reward, self.num_steps == self.length, False
 
 
+class TableChain(gym.Env[int, int]):
+    """`TwoStateChain` as a transition table, by the convention of Gymnasium's toy-text environments."""
+
+    gamma, q_star = TwoStateChain.gamma, TwoStateChain.q_star
+    P: ClassVar = {
+        0: {0: [(1.0, 0, 0.0, False)], 1: [(1.0, 1, 0.0, False)]},
+        1: {0: [(1.0, 1, 1.0, True)], 1: [(1.0, 0, 0.0, False)]},
+    }
+    initial_state_distrib = np.array([1.0, 0.0])
+
+    def __init__(self) -> None:
+        self.observation_space, self.action_space = spaces.Discrete(2), spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.s = 0
+        return self.s, {}
+
+    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        ((_, self.s, reward, terminated),) = self.P[self.s][int(action)]
+        return self.s, reward, terminated, False, {}
+
+
 PROBES: dict[str, type[Probe]] = {
     "probes/Identity-v0": Identity,
     "probes/Bandit-v0": Bandit,
@@ -223,3 +246,5 @@ for _id, _class in PROBES.items():
     if _id not in gym.registry:  # a second import under another name must not warn
         # The checker would warn of each NaN reward, which is what that probe is for.
         gym.register(_id, entry_point=f"{__name__}:{_class.__name__}", disable_env_checker=_class is NaNReward)
+if "probes/TableChain-v0" not in gym.registry:
+    gym.register("probes/TableChain-v0", entry_point=f"{__name__}:TableChain", max_episode_steps=20)

@@ -1,0 +1,32 @@
+"""Environments written in TensorFlow for one trial, which the fused engine compiles together with the learner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlexp import registry
+from rlexp.envs import adapter
+from rlexp.settings import EnvSettings
+
+
+def build(settings: EnvSettings) -> Any:
+    """The tensor environment (a `base.TensorEnv`) of settings that `registry.dynamics` or a table describes."""
+    known = registry.dynamics(settings.id)
+    if known is not None:
+        return registry.load(known.target)(**settings.kwargs)
+    from rlexp.envs.tensor.table import Table
+
+    return Table(*adapter.transition_table(settings))
+
+
+def why_not(settings: EnvSettings, info: adapter.EnvInfo) -> str | None:
+    """Why an environment cannot run on the fused engine, or None where it can; imports no TensorFlow."""
+    if settings.preprocessing != "none" or settings.frame_stack > 1:
+        return "env.preprocessing and env.frame_stack exist on the host engine only"
+    known = registry.dynamics(settings.id)
+    if known is None:
+        if info.is_table:
+            return None
+        return f"{settings.id} has neither tensor dynamics (an entry of rlexp.envs) nor a transition table P"
+    unknown = [name for name in settings.kwargs if name not in known.kwargs]
+    return f"the tensor dynamics of {settings.id} do not know env.kwargs.{unknown[0]}" if unknown else None

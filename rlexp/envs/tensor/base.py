@@ -1,0 +1,76 @@
+"""What a tensor environment is: the dynamics of one trial as pure functions, all randomness given as data.
+
+The uniform numbers `u` are those that Gymnasium's generator would give, in its order: with the numbers of one seed, an
+episode here starts where Gymnasium's starts. The state is one float32 vector, so that a replay ring can keep states,
+which are never larger than the observations made of them.
+
+Axes: D numbers of the state.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import tensorflow as tf
+
+
+class TensorEnv(abc.ABC):
+    """The dynamics of one trial.
+
+    Attributes:
+        state_size: D.
+        reset_width: uniform numbers that a reset takes.
+        step_width: uniform numbers that a step takes.
+    """
+
+    state_size: int
+    reset_width: int
+    step_width: int = 0
+
+    @abc.abstractmethod
+    def reset(self, u: tf.Tensor) -> tf.Tensor:
+        """The first state of an episode [D], float32; u: uniform numbers in [0, 1) [reset_width]."""
+
+    @abc.abstractmethod
+    def step(self, state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One step, without any limit of time.
+
+        Args:
+            state: where the trial is.  # [D]
+            a_tm1: the action, int32.  # []
+            u: uniform numbers in [0, 1).  # [step_width]
+
+        Returns:
+            The next state, the reward (float32) and whether the episode has terminated (bool).  # [D], [], []
+        """
+
+    def observe(self, state: tf.Tensor) -> tf.Tensor:
+        """What the agent sees of a state [D]; the state itself unless overridden."""
+        return state
+
+
+def limited_step(
+    env: TensorEnv, limit: int | None, state: tf.Tensor, length: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor
+) -> tuple[tf.Tensor, Any, Any, Any]:
+    """One step under the time limit of Gymnasium's `TimeLimit`: the last step may be terminated and truncated both.
+
+    Args:
+        env: the dynamics.
+        limit: most steps of an episode; None: no limit.
+        state: where the trial is.  # [D]
+        length: steps of the episode before this one, int32.  # []
+        a_tm1: the action, int32.  # []
+        u: uniform numbers.  # [step_width]
+
+    Returns:
+        Next state, reward, terminated, truncated.  # [D], [], [], []
+    """
+    state, r_t, terminated = env.step(state, a_tm1, u)
+    truncated = tf.zeros_like(terminated) if limit is None else length + 1 >= limit
+    return state, r_t, terminated, truncated
+
+
+def between(low: float, high: float, u: tf.Tensor) -> tf.Tensor:
+    """Uniform numbers in [low, high), as NumPy's `Generator.uniform` makes them."""
+    return low + (high - low) * u

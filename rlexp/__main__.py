@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import traceback
 from typing import Any
 
@@ -19,12 +20,13 @@ rlexp: reinforcement-learning experiments, many seeds at once, tracked in MLflow
 usage: python -m rlexp [key=value ...]            one job
        python -m rlexp -m key=value1,value2 ...   every combination
 
-algo=      {algos}
-env=       {envs}
-           or any Gymnasium id: env.id=Taxi-v4
-network=   {networks}
-tracking=  {trackings}
-+experiment=  {experiments}
+{algo}
+{env}
+              or any Gymnasium id: env.id=Blackjack-v1
+{network}
+{tracking}
+{experiment}
+{discretizer}
 
 trials=5 seed=0            seeds run together: seed, seed + 1, ...
 budget.steps=50000         env steps per trial (or budget.episodes=600)
@@ -48,11 +50,21 @@ deliver to MLflow what is left:  python -m rlexp.sync <folder>
 
 def help_text() -> str:
     """What `--help` prints: everything that can be chosen, found in conf/."""
-    names = {
-        f"{group}s": ", ".join(registry.configured(group))
-        for group in ("algo", "env", "network", "tracking", "experiment")
-    }
-    return HELP.format(**names)
+    groups = {group: f"{group}=" for group in ("algo", "env", "network", "tracking")}
+    groups |= {group: f"+{group}=" for group in ("experiment", "discretizer")}
+    return HELP.format(**{group: _choices(label, group) for group, label in groups.items()})
+
+
+def _choices(label: str, group: str) -> str:
+    text = ", ".join(registry.configured(group))
+    return textwrap.fill(
+        text,
+        110,
+        initial_indent=f"{label:<14}",
+        subsequent_indent=" " * 14,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def main() -> None:

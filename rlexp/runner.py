@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
@@ -312,7 +312,7 @@ class _JobRun:
         import numpy as np
 
         from rlexp import seeding
-        from rlexp.engines.lanes import Lanes
+        from rlexp.engines.lanes import Lanes, compiled_settings
         from rlexp.networks.flat import FlatModel
 
         network = registry.network(settings.network.name)
@@ -340,7 +340,9 @@ class _JobRun:
             agent = agent_class(settings.algo, self.model, info.num_actions)
         except ValueError as error:
             raise Refusal(f"algo.optimizer: {error}") from error
-        return Lanes(agent, np.stack(params), exact=settings.exact_trials, convolutional=network.convolutional)
+        made_of = [compiled_settings(settings.algo, agent.scalars), asdict(settings.network), asdict(info)]
+        graph = (agent_class, factory, json.dumps(made_of, sort_keys=True))
+        return Lanes(agent, np.stack(params), settings.exact_trials, network.convolutional, graph)
 
     def _prepare_folder(self) -> None:
         from rlexp.checkpoint import write_atomically, write_json

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlexp import schedules, seeding
-from rlexp.engines.lanes import Lanes, mapped
+from rlexp.engines.lanes import Lanes, compiled_settings, mapped
 from rlexp.engines.trials import Services
 from rlexp.envs import adapter
 from rlexp.envs.tensor.base import TensorEnv
@@ -56,13 +56,9 @@ def graph_key(settings: Settings, lanes: Lanes, units: Mapping[str, str]) -> str
         lanes: its agent and how many lanes there are.
         units: what the schedule of each scalar counts.
     """
-    algo = dataclasses.asdict(settings.algo)
-    for scalar in lanes.agent.scalars:
-        algo.pop(scalar, None)
-    algo["optimizer"].pop("lr")
     env = dataclasses.asdict(settings.env)
     graph = {
-        "algo": algo,
+        "algo": compiled_settings(settings.algo, lanes.agent.scalars),
         "env": {name: env[name] for name in ("id", "kwargs", "max_episode_steps")},
         "network": [lanes.agent.network.shapes, dataclasses.asdict(settings.network)],
         "units": dict(units),

@@ -13,7 +13,8 @@ Axes: L lanes (>= N trials), B batch, E observations, P parameters, H scalars.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ MIN_EXACT_LANES = 2
 LANES_TOGETHER = 4  # of `learn_some`
 
 Tree = Any
+Programs = dict[tuple, tuple[Callable[..., Any], Tree]]  # name and shape -> program, structure of its results
+
+_PROGRAMS: dict[Hashable, Programs] = {}  # of this process, by what they are made of
 
 
 class Lanes:
@@ -33,16 +37,17 @@ class Lanes:
         params: initial parameters of the trials.  # [N, P]
         exact: pad a single mapped trial to two lanes, so that a trial's numbers do not depend on N.
         convolutional: the agent's network has convolutions.
+        graph: everything that the compiled programs are made of: jobs of one process that agree in it share them.
     """
 
-    def __init__(self, agent: Any, params: np.ndarray, exact: bool, convolutional: bool) -> None:
+    def __init__(self, agent: Any, params: np.ndarray, exact: bool, convolutional: bool, graph: Hashable) -> None:
         self.agent, self.num_trials = agent, len(params)
         padded = exact and not convolutional
         self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if padded else self.num_trials
         self._num_together = 1 if convolutional else min(LANES_TOGETHER, self.num_lanes)
         self._jit = not convolutional
         self._map = _side_by_side if convolutional else mapped
-        self._compiled: dict[tuple, tuple[Callable[..., Any], Tree]] = {}
+        self._compiled = _PROGRAMS.setdefault((graph, self.num_lanes, convolutional), {})
         self.state: Tree = tf.function(self._map(agent.init), autograph=False)(self.tensor(params))
 
     def act(self, o_t: np.ndarray, u: np.ndarray, scalars: np.ndarray) -> np.ndarray:
@@ -214,6 +219,14 @@ def _pad(values: np.ndarray, num_lanes: int) -> np.ndarray:
     """[N, ...] -> [L, ...]; the lanes beyond the trials repeat the first, so that they stay finite."""
     missing = num_lanes - len(values)
     return values if not missing else np.concatenate([values, np.repeat(values[:1], missing, axis=0)])
+
+
+def compiled_settings(algo: Any, scalars: Sequence[str]) -> dict[str, Any]:
+    """An algorithm's settings but for the scalars, which are handed to its programs as numbers."""
+    settings = dataclasses.asdict(algo)
+    for name in scalars:
+        (settings["optimizer"] if name == "lr" else settings).pop(name)
+    return settings
 
 
 def mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:

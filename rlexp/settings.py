@@ -124,6 +124,9 @@ class PGSettings:
     batch_unit: str = opt("episode", "what batch_size counts", choices=("episode", "step"))
     batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
     num_updates: int = opt(1, "gradient steps per batch", low=1)
+    clip_ratio: float | None = opt(
+        None, "how far a batch's updates may move a probability, as a ratio; null: no limit", above=0, high=1
+    )
     normalize: bool = opt(True, "returns or advantages of a batch get mean 0 and standard deviation 1")
     entropy_coef: Any = opt(0.0, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
     reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)

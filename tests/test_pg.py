@@ -14,6 +14,7 @@ import tensorflow as tf
 import tests.probes  # noqa: F401  (registers the probe environments)
 from rlexp.algos.pg import PG
 from rlexp.algos.pg_baseline import PGBaseline
+from rlexp.engines.lanes import Lanes
 from rlexp.networks import mlp
 from rlexp.networks.flat import FlatModel
 from rlexp.rollout import RolloutBuffer
@@ -174,6 +175,26 @@ def test_the_baseline_learns_values_and_truncation_bootstraps() -> None:
         assert float(loss) == pytest.approx(float(-expected[0] * log_pi + 0.25 * expected[0] ** 2), rel=1e-4)
 
 
+def test_the_clipped_surrogate_by_hand() -> None:
+    """c = 0.2. rho, G -> gain: 1.5, 2 -> 2.4;  0.5, 2 -> 1;  1.5, -1 -> -1.5;  0.5, -1 -> -0.8. Clipped rows do not pull."""
+    learner, model = agent(PG, 2, PGSettings(optimizer=SGD, normalize=False, clip_ratio=0.2))
+    plain, _ = agent(PG, 2, PGSettings(optimizer=SGD, normalize=False))
+    params = model.get_params()
+    batch = {**rollout(2, (1, 1, 1, 1), 4), "r_t": tf.constant([2.0, 2.0, -1.0, -1.0])}
+    log_prob = learner.log_prob(tf.constant(params), batch)
+    np.testing.assert_allclose(
+        log_prob, np.log(tf.nn.softmax(learner.logits(tf.constant(params), batch["o_tm1"])))[range(4), batch["a_tm1"]],
+        rtol=1e-5,
+    )  # fmt: skip
+    moved = {**batch, "log_prob": log_prob - tf.math.log([1.5, 0.5, 1.5, 0.5])}
+    _, metrics = learner.learn(learner.init(tf.constant(params)), moved, scalars())
+    assert float(metrics["loss"]) == pytest.approx(-(2.4 + 1.0 - 1.5 - 0.8) / 4, rel=1e-5)
+    pulls = {**batch, "r_t": tf.constant([0.0, 1.0, -1.5, 0.0])}  # d rho G = rho G d log pi
+    np.testing.assert_allclose(gradient(learner, params, moved), gradient(plain, params, pulls), rtol=1e-4, atol=1e-6)
+    first = {**batch, "log_prob": log_prob}
+    np.testing.assert_allclose(gradient(learner, params, first), gradient(plain, params, batch), rtol=1e-4, atol=1e-6)
+
+
 def test_the_buffer_pads_by_the_trials_own_batch_and_grows() -> None:
     buffer = RolloutBuffer(2, (1,), "float32")
     yes, no = np.ones(2, bool), np.zeros(2, bool)
@@ -195,6 +216,7 @@ def test_the_buffer_pads_by_the_trials_own_batch_and_grows() -> None:
 PG_BATCHES = [
     ("pg", ["algo.batch_size=3"]),
     ("pg", ["algo.batch_size=2", "algo.head=sigmoid", "evaluation.policy=sampled", "evaluation.selection=last"]),
+    ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2", "algo.clip_ratio=null"]),
     ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2"]),
 ]
 
@@ -207,6 +229,24 @@ def test_updates_come_when_a_batch_is_complete(algo: str, options: list[str], ti
     size = int(options[0].split("=")[1]) if algo == "pg" else 37
     expected = [n // size for n in counts] if algo == "pg" else [2 * (300 // 37)] * 5
     assert job["updates"] == expected
+
+
+def test_ratios_are_against_the_policy_that_acted(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All updates of a batch see the log-probabilities from before the first one."""
+    seen: list[np.ndarray] = []
+    real = Lanes.learn_some
+
+    def learn_some(self: Lanes, trials: np.ndarray, batch: dict[str, np.ndarray], scalars: np.ndarray) -> Any:
+        same = np.allclose(self.log_prob(trials, batch)[batch["mask"]], batch["log_prob"][batch["mask"]], atol=1e-6)
+        seen.append(batch["log_prob"])
+        assert same == (len(seen) % 3 == 1)
+        return real(self, trials, batch, scalars)
+
+    monkeypatch.setattr(Lanes, "learn_some", learn_some)
+    tiny("pg_baseline", "trials=2", "budget.steps=100", "algo.batch_unit=step", "algo.batch_size=50",
+         "algo.num_updates=3")  # fmt: skip
+    assert len(seen) == 6 and seen[0].shape == (2, 128)
+    assert all((seen[i] == seen[i - 1]).all() for i in (1, 2, 4, 5)) and not (seen[2] == seen[3]).all()
 
 
 def test_the_last_weights_are_those_of_the_end(tiny: Callable[..., Any]) -> None:

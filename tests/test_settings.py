@@ -204,6 +204,7 @@ def test_book_policy_gradient_presets_keep_the_notebooks_numbers() -> None:
         "relu",
     )
     assert (algo.head, algo.gamma, algo.normalize, algo.num_updates, algo.entropy_coef) == ("sigmoid", 0.95, True, 1, 0)
+    assert algo.clip_ratio is None
     assert (algo.optimizer.name, algo.optimizer.lr, algo.optimizer.clip_norm) == ("nadam", 1e-2, None)
     assert (settings.evaluation.selection, settings.evaluation.policy) == ("last", "sampled")
     lander = compose("+experiment=book/pg_lunar_lander")

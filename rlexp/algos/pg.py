@@ -4,6 +4,10 @@
     learn:   G_t = r_t + gamma G_(t+1) to the end of the episode, then normalised over the rows of the batch
              w <- w - optimiser step of d/dw mean(-G_t log pi(a_tm1 | o_tm1; w)) - entropy_coef mean(H(pi))
 
+With `clip_ratio` = c a batch can be learned from several times (`num_updates`), as PPO does (Schulman et al. 2017,
+equation 7): G_t log pi becomes min(rho G_t, clip(rho, 1 - c, 1 + c) G_t), rho = pi / pi_that_acted. Its gradient is the
+same in the first update, and zero for a row once rho has moved by c in favour of G_t.
+
 A batch is some whole episodes. -log pi is the cross-entropy with the sampled action as target, so that the gradient
 is the mean of the notebook's per-step gradients, each times its normalised return. No factor gamma^t, as is usual.
 Without a baseline nothing can be said of what lies beyond a time limit: the return of a truncated episode is what was
@@ -70,8 +74,15 @@ class PG:
         """Most probable actions [E] for observations [E, ...]."""
         return tf.argmax(self.logits(params, o_t), axis=-1, output_type=tf.int32)
 
+    def log_prob(self, params: tf.Tensor, batch: Batch) -> tf.Tensor:
+        """log pi(a_tm1 | o_tm1) [R]."""
+        return targets.batched_index(tf.nn.log_softmax(self.logits(params, batch["o_tm1"])), batch["a_tm1"])
+
     def learn(self, state: State, batch: Batch, scalars: Scalars) -> tuple[State, Scalars]:
-        """One update from a batch of padded rows; `mask` says which count."""
+        """One update from a batch of padded rows; `mask` says which count.
+
+        With `clip_ratio`, its `log_prob` [R] holds the log-probabilities of the actions under the policy that acted.
+        """
         online = state["online"]
         batch = {**batch, "mask": tf.cast(batch["mask"], tf.float32)}
         advantage = tf.stop_gradient(self.advantage(online, batch, scalars))  # [R]
@@ -99,7 +110,9 @@ class PG:
         log_pi = tf.nn.log_softmax(self.logits(params, batch["o_tm1"]))  # [R, A]
         chosen = targets.batched_index(log_pi, batch["a_tm1"])  # [R]
         entropy = returns.masked_mean(-tf.reduce_sum(tf.exp(log_pi) * log_pi, axis=-1), mask)
-        loss = returns.masked_mean(-weight * chosen, mask) - scalars["entropy_coef"] * entropy
+        clip_ratio = self.config.clip_ratio
+        gain = weight * chosen if clip_ratio is None else clipped(weight, chosen - batch["log_prob"], clip_ratio)
+        loss = returns.masked_mean(-gain, mask) - scalars["entropy_coef"] * entropy
         return loss, {"entropy": entropy}
 
 
@@ -108,3 +121,9 @@ def goes_on(batch: Batch) -> tf.Tensor:
     mask = batch["mask"]
     ended = tf.cast(batch["terminated"] | batch["truncated"], tf.float32)
     return (1.0 - ended) * tf.concat([mask[1:], tf.zeros_like(mask[:1])], axis=0)
+
+
+def clipped(weight: tf.Tensor, log_ratio: tf.Tensor, clip_ratio: float) -> tf.Tensor:
+    """The clipped surrogate [R] (Schulman et al. 2017, equation 7), from weights [R] and log rho [R]."""
+    ratio = tf.exp(log_ratio)  # [R]
+    return tf.minimum(ratio * weight, tf.clip_by_value(ratio, 1.0 - clip_ratio, 1.0 + clip_ratio) * weight)

@@ -97,12 +97,22 @@ class Lanes:
         Returns:
             The agent's metrics.  # name: [n]
         """
-        size, metrics = self._num_together, []
-        for start in range(0, len(trials), size):
-            part = slice(start, start + size)
-            values = {name: field[part] for name, field in batch.items()}
-            metrics.append(self._learn_part(trials[part], values, scalars[part]))
+        metrics = [self._learn_part(trials[part], values, scalars[part]) for part, values in self._parts(trials, batch)]
         return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
+
+    def log_prob(self, trials: np.ndarray, batch: dict[str, np.ndarray]) -> np.ndarray:
+        """Log-probabilities [n, R] of the actions in some trials' batches under their present policies.
+
+        Args:
+            trials: which.  # [n]
+            batch: their batches.  # field: [n, R, ...]
+        """
+        size, results = self._num_together, []
+        for part, values in self._parts(trials, batch):
+            params = tf.gather(self.state["online"], _pad(trials[part], size))
+            result = self._call("log_prob", self._log_prob, params, values, num_lanes=size)
+            results.append(result.numpy()[: len(trials[part])])
+        return np.concatenate(results)
 
     def pad(self, values: np.ndarray) -> np.ndarray:
         """[N, ...] -> [L, ...]"""
@@ -123,6 +133,12 @@ class Lanes:
     def set_state(self, leaves: list[np.ndarray]) -> None:
         """Put back what `get_state` returned."""
         self.state = tf.nest.pack_sequence_as(self.state, [tf.constant(leaf) for leaf in leaves])
+
+    def _parts(self, trials: np.ndarray, batch: dict[str, np.ndarray]) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+        """Portions of some trials that one call takes together, and their batches."""
+        for start in range(0, len(trials), self._num_together):
+            part = slice(start, start + self._num_together)
+            yield part, {name: field[part] for name, field in batch.items()}
 
     def _scalars(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
         return dict(zip(self.agent.scalars, tf.unstack(row), strict=True))
@@ -157,6 +173,9 @@ class Lanes:
 
     def _learn_some(self, state: Tree, batch: dict[str, tf.Tensor], scalars: tf.Tensor) -> tuple[Tree, Tree]:
         return self.agent.learn(state, _observed(batch), self._scalars(scalars))
+
+    def _log_prob(self, params: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        return self.agent.log_prob(params, _observed(batch))
 
     def _call(self, name: str, function: Callable[..., Tree], *args: Tree, num_lanes: int | None = None) -> Tree:
         """Call the compiled `function` of one trial for all lanes; arguments are tensors [L, ...] or arrays [N, ...],

@@ -16,7 +16,7 @@ from rlexp.settings import PGSettings
 
 
 class RolloutLoop:
-    """Acts with the agent's own policy, and learns from each batch once, when it is complete: policy gradients."""
+    """Acts with the agent's own policy, and learns from each batch when it is complete: policy gradients."""
 
     def __init__(self, lanes: Any, services: Services) -> None:
         settings, info = services.settings, services.info
@@ -79,6 +79,8 @@ class RolloutLoop:
     def _update(self, due: np.ndarray, num_rows: int) -> None:
         """Update some trials [n] from their batches."""
         trials, batch = self.trials, self.buffer.batch(due, num_rows)
+        if self.config.clip_ratio is not None:
+            batch["log_prob"] = self.lanes.log_prob(due, batch)  # of the policy that acted
         for _ in range(self.config.num_updates):
             scalars = np.stack(list(self._scalars().values()), axis=1)  # [N, H]
             metrics = self.lanes.learn_some(due, batch, scalars[due])

@@ -62,8 +62,8 @@ def test_importing_rlexp_is_light() -> None:
         (["algo.gamma=2"], "refused: algo.gamma: expected a number >= 0 and <= 1, received 2.\n"),
         (["algo=dqqn"], "refused: algo: expected one of angle_policy, "),
         (
-            ["engine=fused"],
-            "refused: engine: expected auto or host, received 'fused', which does not exist yet.\n",
+            ["engine=fused", "algo=random"],
+            "refused: engine: expected auto or host, received 'fused', but algo random has no fused loop.\n",
         ),
         (["nonsense"], "refused: Error parsing override 'nonsense'\n"),
         (["algo=null"], "refused: "),

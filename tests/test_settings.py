@@ -39,7 +39,6 @@ REFUSALS = [
      "Without a target network the algorithm is algo=dqn."),
     ("budget.steps=0", "budget.steps: expected a number >= 1, received 0."),
     ("budget.steps=10 budget.episodes=10", "budget: expected steps or episodes, received both.\nGive one:"),
-    ("engine=fused", "engine: expected auto or host, received 'fused', which does not exist yet.\nRun it with engine=host"),
     ("engine=fast", "engine: expected one of auto, host, fused, received 'fast'."),
     ("device=tpu", "device: expected one of auto, cpu, gpu, received 'tpu'."),
     ("study=../elsewhere", "study: expected letters, digits and _ . + - (it names a folder), received '../elsewhere'."),

@@ -93,7 +93,7 @@ def follow(folder: Path, uri: str | None = None) -> bool:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(os, "nice"):
-        os.nice(10)
+        os.nice(3)  # training comes first; not far behind it, since the end of the job waits for this
     status: str | None = None
     said: queue.Queue[str] = queue.Queue()
     threading.Thread(target=lambda: said.put(os.read(0, 64).decode().strip()), daemon=True).start()

@@ -109,8 +109,7 @@ def run_job(settings: Settings, quiet: bool = False) -> Job:
         Interrupted: after a signal; the checkpoint is written and the runs are closed as killed.
         Exception: what went wrong while running; error.txt holds the traceback.
     """
-    info = preflight(settings)
-    settings = replace(settings, engine=choose_engine(settings, info))
+    settings, info = resolve(settings)
     from rlexp.console import JobConsole
 
     console = JobConsole(settings.trials, quiet)
@@ -121,6 +120,12 @@ def run_job(settings: Settings, quiet: bool = False) -> Job:
         console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
         return job
     return _JobRun(settings, info, console).execute()
+
+
+def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
+    """The settings with the engine that will run them, and so with the job's real folder; refusals as `preflight`."""
+    info = preflight(settings)
+    return replace(settings, engine=choose_engine(settings, info)), info
 
 
 def preflight(settings: Settings) -> EnvInfo:

@@ -15,7 +15,8 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; }
-td:last-child { min-width: 12rem; } th, td { text-align: left; vertical-align: top; padding: .3rem .7rem; border-bottom: 1px solid #e6e6e6; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .7rem; border-bottom: 1px solid #e6e6e6; }
+td:last-child { min-width: 12rem; }
 th { border-bottom: 2px solid #666; } tr.good td:last-child { color: #006b4f; } tr.bad td:last-child { color: #b03a00; }
 figure { display: inline-block; margin: .6rem 1rem .6rem 0; max-width: 100%; } img { max-width: 100%; height: auto; }
 figcaption { font-size: .85rem; color: #666; } code { background: #f4f4f4; padding: 0 .25em; }

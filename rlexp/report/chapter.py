@@ -263,7 +263,8 @@ def write(jobs: Jobs, output_dir: Path, command: str) -> Path:
     page.heading("Statistical figures")
     page.text(
         "Ours: mean and standard deviation over trials, smallest and largest trial. One trial is one seed, and the "
-        "notebook is one more: of N + 1 equal runs, one lies outside the other N with probability 2 / (N + 1), 18 % for ten."
+        "notebook is one more: of N + 1 equal runs, one lies outside the other N with probability 2 / (N + 1), here "
+        f"{200 / (1 + max(len(ours) for _, ours in statistical)):.0f} %."
     )
     page.table(
         ["preset", "what", "notebook", "mean", "std", "min", "max", "trials", "verdict"],

@@ -47,7 +47,10 @@ def test_every_preset_composes_and_opens_with_its_command() -> None:
 @pytest.mark.parametrize("algo", sorted(registry.ALGOS))
 def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -> None:
     family = registry.ALGOS[algo].family
-    learning = {"replay": ["algo.learn_start=10"], "rollout": ["algo.batch_size=1", "algo.batch_unit=episode"]}
+    learning = {
+        "replay": ["algo.learn_start=10"],
+        "rollout": ["algo.batch_size=1", "algo.batch_unit=episode", "algo.num_updates=1"],
+    }
     job = tiny(algo, "trials=2", "budget.steps=50", "evaluation.period=25", *learning.get(family, []))
     assert (job["algo"], job["steps"], job["total_steps"], job["status"]) == (algo, 50, 100, "done")
     updates = {"replay": [20, 20], "rollout": job["episodes"], "tabular": [50, 50], "planning": [50, 50]}

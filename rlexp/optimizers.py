@@ -261,3 +261,14 @@ def _check(optimizer: str, name: str, value: object, default: object) -> None:
             expected, good = "a number in [0, 1)", 0.0 <= number < 1.0
     if not good:
         raise ValueError(f"{optimizer}: {name} must be {expected}, received {value!r} ({type(value).__name__}).")
+
+
+def step(
+    optimizer: Optimizer, params: tf.Tensor, grad: tf.Tensor, state: State, lr: tf.Tensor, clip_norm: float | None
+) -> tuple[tf.Tensor, State, tf.Tensor]:
+    """One step down a gradient [P], clipped unless `clip_norm` is None; the new parameters, the new state, the norm."""
+    if clip_norm is None:
+        norm = tf.norm(grad)
+    else:
+        grad, norm = clip_by_global_norm(grad, clip_norm)
+    return *optimizer.update(params, grad, state, lr), norm

@@ -36,7 +36,7 @@ class Policy:
         from rlexp.envs import adapter
 
         self.settings, self.seed, self.model = settings, seed, model
-        self._tabular = registry.FAMILIES[registry.algo(settings.algo.name).family].tabular
+        self._tabular = registry.family(settings.algo.name).tabular
         env = adapter.make(settings.env, tabular=self._tabular)
         self._shape = env.observation_space.shape or ()
         self._raw_space = env.unwrapped.observation_space
@@ -161,7 +161,7 @@ def _best_seed(folder: Path, settings: Settings) -> int:
 
 def _load_weights(folder: Path, settings: Settings) -> Any:
     """The Keras model or the table of a trial's folder; None for policies without weights."""
-    family = registry.FAMILIES[registry.algo(settings.algo.name).family]
+    family = registry.family(settings.algo.name)
     if not family.keras and not family.tabular:
         return None
     path = folder / ("best.keras" if family.keras else "best.npz")

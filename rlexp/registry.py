@@ -99,6 +99,11 @@ def algo(name: str) -> Algo:
     return _find("algo.name", name, ALGOS, "rlexp.algos")
 
 
+def family(algo_name: str) -> Family:
+    """The family of the registered algorithm `algo_name`."""
+    return FAMILIES[algo(algo_name).family]
+
+
 def network(name: str) -> Network:
     """The registered network `name`, or the factory that `name` itself points to as "module:function"."""
     if ":" in name:

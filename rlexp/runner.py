@@ -135,7 +135,7 @@ def preflight(settings: Settings) -> EnvInfo:
 
     algo = settings.algo
     entry = registry.algo(algo.name)
-    family = registry.FAMILIES[entry.family]
+    family = registry.family(algo.name)
     info = adapter.inspect(settings.env, tabular=family.tabular)
     if info.restricted and not family.tabular:
         raise refusal(
@@ -162,7 +162,7 @@ def preflight(settings: Settings) -> EnvInfo:
             f"{settings.env.id!r} with {info.num_actions} actions and observations of shape {info.observation_shape}",
             "It was made for env=cartpole.",
         )
-    if registry.FAMILIES[registry.algo(algo.name).family].keras:
+    if family.keras:
         network = registry.network(settings.network.name)
         if network.dense and len(info.observation_shape) == 3 and min(sorted(info.observation_shape)[1:]) >= 36:
             raise refusal(
@@ -200,7 +200,7 @@ def choose_engine(settings: Settings, info: EnvInfo) -> str:
     from rlexp.envs import tensor
 
     algo = settings.algo.name
-    if registry.FAMILIES[registry.algo(algo).family].fused is None:
+    if registry.family(algo).fused is None:
         reason: str | None = f"algo {algo} has no fused loop"
     elif registry.network(settings.network.name).convolutional:
         reason = f"network {settings.network.name} is convolutional, which XLA maps over trials too slowly"
@@ -309,7 +309,7 @@ class _JobRun:
         """What the family's loop runs: compiled lanes for agents with a Keras model, the agent itself otherwise."""
         settings, info = self.settings, self.info
         entry = registry.algo(settings.algo.name)
-        if not registry.FAMILIES[entry.family].keras:
+        if not registry.family(settings.algo.name).keras:
             return registry.load(entry.target)(settings.algo, info)
         from rlexp.backend import prepare
 
@@ -404,7 +404,7 @@ class _JobRun:
         position = state["trials"]["position"] if state else 0
         recorder = Recorder(folder / "metrics.jsonl", position)
         services = Services(settings, self.info, recorder, checkpoints, self.console, stop, self._seconds)
-        family = registry.FAMILIES[registry.algo(settings.algo.name).family]
+        family = registry.family(settings.algo.name)
         target = family.fused if settings.engine == "fused" and family.fused else family.loop
         loop: Any = registry.load(target)(agent, services)
         if state:

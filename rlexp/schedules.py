@@ -26,7 +26,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -249,3 +249,8 @@ def _hint(value: Any) -> str:
         )
     except (TypeError, ValueError):
         return ""
+
+
+def parse_scalars(config: Any, names: Sequence[str]) -> dict[str, Schedule]:
+    """The schedules of an agent's scalars: fields of its settings, but for `lr`, which is the optimiser's."""
+    return {name: parse(config.optimizer.lr if name == "lr" else getattr(config, name), name) for name in names}

@@ -71,11 +71,10 @@ class DQN:
             q_tm1 = targets.batched_index(self.q_values(online, batch["o_tm1"]), batch["a_tm1"])  # [B]
             loss = tf.reduce_mean(self.loss(y - q_tm1))
         grad = tape.gradient(loss, online)  # [P]
-        if self.config.optimizer.clip_norm is None:
-            norm = tf.norm(grad)
-        else:
-            grad, norm = optimizers.clip_by_global_norm(grad, self.config.optimizer.clip_norm)
-        online, optimizer = self.optimizer.update(online, grad, state["optimizer"], scalars["lr"])
+        clip_norm = self.config.optimizer.clip_norm
+        online, optimizer, norm = optimizers.step(
+            self.optimizer, online, grad, state["optimizer"], scalars["lr"], clip_norm
+        )
         new = {"online": online, "optimizer": optimizer}
         if self.config.target == "hard":
             new["target"] = targets.periodic_copy(online, state["target"], copy)

@@ -6,7 +6,8 @@
 
 With `clip_ratio` = c a batch can be learned from several times (`num_updates`), as PPO does (Schulman et al. 2017,
 equation 7): G_t log pi becomes min(rho G_t, clip(rho, 1 - c, 1 + c) G_t), rho = pi / pi_that_acted. Its gradient is the
-same in the first update, and zero for a row once rho has moved by c in favour of G_t.
+same in the first update, and zero for a row once rho has moved by c in favour of G_t. (Advantages are computed anew at
+each update, where PPO fixes them before the first.)
 
 A batch is some whole episodes. -log pi is the cross-entropy with the sampled action as target, so that the gradient
 is the mean of the notebook's per-step gradients, each times its normalised return. No factor gamma^t, as is usual.
@@ -90,11 +91,10 @@ class PG:
             tape.watch(online)
             loss, metrics = self.loss(online, batch, advantage, scalars)
         grad = tape.gradient(loss, online)  # [P]
-        if self.config.optimizer.clip_norm is None:
-            norm = tf.norm(grad)
-        else:
-            grad, norm = optimizers.clip_by_global_norm(grad, self.config.optimizer.clip_norm)
-        online, optimizer = self.optimizer.update(online, grad, state["optimizer"], scalars["lr"])
+        clip_norm = self.config.optimizer.clip_norm
+        online, optimizer, norm = optimizers.step(
+            self.optimizer, online, grad, state["optimizer"], scalars["lr"], clip_norm
+        )
         return {"online": online, "optimizer": optimizer}, {"loss": loss, "grad_norm": norm, **metrics}
 
     def advantage(self, params: tf.Tensor, batch: Batch, scalars: Scalars) -> tf.Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from rlexp import seeding
+from rlexp import schedules, seeding
 from rlexp.engines.fused import (
     MAX_EPISODES,
     MAX_STEPS,
@@ -31,7 +31,6 @@ from rlexp.engines.fused import (
     program,
 )
 from rlexp.engines.lanes import Lanes, mapped
-from rlexp.engines.replay import parse_scalars
 from rlexp.engines.trials import Services, Trials
 from rlexp.envs import tensor
 from rlexp.envs.tensor.base import TensorEnv, limited_step
@@ -48,7 +47,7 @@ class FusedReplayLoop:
         settings, config = services.settings, services.settings.algo
         self.lanes, self.config = lanes, config
         self.tables = Tables(
-            parse_scalars(config, lanes.agent.scalars),
+            schedules.parse_scalars(config, lanes.agent.scalars),
             {"step": MAX_STEPS, "episode": MAX_EPISODES, "update": updates_of_a_trial(config, MAX_STEPS)},
         )
         env, key = tensor.build(settings.env), graph_key(settings, lanes, self.tables.units)

@@ -4,7 +4,6 @@ learning compiled for all trials at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,6 @@ from rlexp.envs.adapter import Step
 from rlexp.evaluation import Policy, Scores
 from rlexp.replay import ring_type
 from rlexp.settings import DQNSettings
-
-
-def parse_scalars(config: DQNSettings, names: Sequence[str]) -> dict[str, schedules.Schedule]:
-    """The schedules of an agent's scalars."""
-    values = {"epsilon": config.epsilon, "gamma": config.gamma, "tau": config.tau, "lr": config.optimizer.lr}
-    return {name: schedules.parse(values[name], name) for name in names}
 
 
 class ReplayLoop:
@@ -36,7 +29,7 @@ class ReplayLoop:
         self.ring = ring(settings.trials, config.replay_size, *observation, config.n_step)
         self.u_act = seeding.Uniforms(settings.seeds, "act", 2)
         self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
-        self.schedules = parse_scalars(config, lanes.agent.scalars)
+        self.schedules = schedules.parse_scalars(config, lanes.agent.scalars)
         self.copied = np.zeros(settings.trials, np.int64)  # target periods that have ended in a copy
 
     def run(self) -> None:

@@ -25,8 +25,7 @@ class RolloutLoop:
         self.trials = Trials(services, lanes.online())
         self.buffer = RolloutBuffer(settings.trials, info.observation_shape, info.observation_dtype)
         self.u_act = seeding.Uniforms(settings.seeds, "act", 1)
-        values = {"gamma": config.gamma, "entropy_coef": config.entropy_coef, "lr": config.optimizer.lr}
-        self.schedules = {name: schedules.parse(values[name], name) for name in lanes.agent.scalars}
+        self.schedules = schedules.parse_scalars(config, lanes.agent.scalars)
 
     def run(self) -> None:
         """Train until every trial's budget is spent or it has diverged."""

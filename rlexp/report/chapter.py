@@ -243,7 +243,7 @@ def write(jobs: Jobs, output_dir: Path, command: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     page = Page("The chapter on reinforcement learning, reproduced")
     exact = [(row, row.ours(jobs)) for row in EXACT]
-    statistical = [(row, row.ours(jobs[row.job])) for row in STATISTICAL if row.job in jobs]
+    statistical = [(row, row.ours(jobs[row.job])) for row in STATISTICAL]
     verdicts = [verdict(row, ours) for row, ours in statistical]
     compared = [good for _, good in verdicts if good is not None]
     seconds = sum((job.data.summary or {})["wall_seconds"] for job in jobs.values())

@@ -53,6 +53,22 @@ class Window:
         self._sum[name] += np.where(trials, values, 0.0)
         self._count[name] += trials
 
+    def add_events(self, name: str, trials: np.ndarray, values: np.ndarray) -> None:
+        """`add` for one trial after the other, to the same bits: trials [M] by their numbers, values [M]."""
+        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        np.add.at(self._sum[name], trials, values)
+        np.add.at(self._count[name], trials, 1)
+
+    def total(self, name: str) -> np.ndarray:
+        """The sums [N] under way, for whoever goes on adding elsewhere."""
+        return self._sum.get(name, np.zeros(self._n))
+
+    def set_total(self, name: str, values: np.ndarray, counts: np.ndarray) -> None:
+        """Put back sums [N] that were added to elsewhere, `counts` [N] values each."""
+        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        self._sum[name] = np.array(values, np.float64)
+        self._count[name] += counts
+
     def add_rows(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
         """`add` for each row in turn, to the same bits: values [T, N], trials [T, N] bool."""
         self.add(name, np.zeros(self._n), np.zeros(self._n, bool))

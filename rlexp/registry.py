@@ -23,7 +23,9 @@ class Family:
 
     loop: str  # "module:Class"
     keras: bool  # its agents are pure functions of a Keras model's weights, mapped over trials by engines/lanes.py
-    tabular: bool = False  # its agents hold tables over numbered states, NumPy only, and heed action masks
+    tabular: bool = (
+        False  # its agents hold tables over numbered states, and heed action masks; on the host engine NumPy only
+    )
     fused: str | None = None  # "module:Class" of the fused engine's loop, where there is one
 
 
@@ -58,7 +60,12 @@ FAMILIES: dict[str, Family] = {
     "replay": Family("rlexp.engines.replay:ReplayLoop", keras=True, fused="rlexp.engines.fused_replay:FusedReplayLoop"),
     "rollout": Family("rlexp.engines.rollout:RolloutLoop", keras=True),
     "planning": Family("rlexp.engines.planning:PlanningLoop", keras=False, tabular=True),
-    "tabular": Family("rlexp.engines.tabular:TabularLoop", keras=False, tabular=True),
+    "tabular": Family(
+        "rlexp.engines.tabular:TabularLoop",
+        keras=False,
+        tabular=True,
+        fused="rlexp.engines.fused_tabular:FusedTabularLoop",
+    ),
 }
 
 ALGOS: dict[str, Algo] = {

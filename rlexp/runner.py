@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from rlexp.report.load import JobData
 
 
+FUSED_TABULAR_STEPS = 2_000_000  # env steps of all trials from which `engine=auto` fuses tables
+
+
 class Job(dict[str, Any]):
     """The summary of a job (the content of summary.json) with its folder and curves.
 
@@ -194,20 +197,26 @@ def preflight(settings: Settings) -> EnvInfo:
 def choose_engine(settings: Settings, info: EnvInfo) -> str:
     """The engine that runs a job: "host" or "fused"; `auto` takes fused wherever it can.
 
+    But agents with tables start without TensorFlow on the host, in a second; there `auto` takes fused for jobs that
+    are long enough to earn its start back.
+
     Raises:
         Refusal: for engine=fused where it cannot run the job.
     """
+    from rlexp.engines.trials import most_steps
     from rlexp.envs import tensor
 
     algo = settings.algo.name
-    if registry.family(algo).fused is None:
+    family = registry.family(algo)
+    if family.fused is None:
         reason: str | None = f"algo {algo} has no fused loop"
-    elif registry.network(settings.network.name).convolutional:
+    elif family.keras and registry.network(settings.network.name).convolutional:
         reason = f"network {settings.network.name} is convolutional, which XLA maps over trials too slowly"
     else:
         reason = tensor.why_not(settings.env, info)
     if reason is None:
-        return "host" if settings.engine == "host" else "fused"
+        short = family.tabular and settings.trials * most_steps(settings, info) < FUSED_TABULAR_STEPS
+        return "host" if settings.engine == "host" or (settings.engine == "auto" and short) else "fused"
     if settings.engine == "fused":
         raise refusal("engine", "auto or host", f"'fused', but {reason}",
                       "engine=host runs it: the same algorithm, configuration and metrics.")  # fmt: skip
@@ -309,11 +318,13 @@ class _JobRun:
         """What the family's loop runs: compiled lanes for agents with a Keras model, the agent itself otherwise."""
         settings, info = self.settings, self.info
         entry = registry.algo(settings.algo.name)
-        if not registry.family(settings.algo.name).keras:
-            return registry.load(entry.target)(settings.algo, info)
-        from rlexp.backend import prepare
+        keras = registry.family(settings.algo.name).keras
+        if keras or settings.engine == "fused":
+            from rlexp.backend import prepare
 
-        self.device = prepare(settings.device)
+            self.device = prepare(settings.device)
+        if not keras:
+            return registry.load(entry.target)(settings.algo, info)
         import numpy as np
 
         from rlexp import seeding
@@ -448,7 +459,7 @@ class _JobRun:
                 table = trials.best.params[k].reshape(-1, self.info.num_actions)  # [S, A]
                 write_npz(folder / "trials" / str(seed) / "best.npz", {"q": table})
         self._write_evaluation(scores)
-        episodes = np.array(trials.episodes, np.float64).reshape(-1, 4)
+        episodes = trials.episodes.table()
         columns = {name: episodes[:, i] for i, name in enumerate(("trial", "step", "return", "length"))}
         write_npz(folder / "episodes.npz", columns)
         finals = scores.returns.mean(axis=1)  # [N]

@@ -16,6 +16,9 @@ import numpy as np
 
 STREAMS = {"weights": 0, "episode": 1, "act": 2, "replay": 3, "evaluate": 4, "report": 5, "reset": 6, "dynamics": 7}
 BLOCK = 256  # rows made together: making a generator costs about as much as 10,000 numbers
+LONG_BLOCK = (
+    4096  # of agents with tables, which take millions of steps: there the generators would cost more than the rest
+)
 
 
 def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
@@ -36,12 +39,13 @@ class Uniforms:
         seeds: the trials' seeds.  # [N]
         stream: a key of STREAMS.
         width: numbers in a row.
+        block: rows made together; the numbers depend on it from row `block` on.
     """
 
-    def __init__(self, seeds: Sequence[int], stream: str, width: int) -> None:
-        self._seeds, self._stream, self._width = list(seeds), stream, width
+    def __init__(self, seeds: Sequence[int], stream: str, width: int, block: int = BLOCK) -> None:
+        self._seeds, self._stream, self._width, self._size = list(seeds), stream, width, block
         self._block = np.full(len(self._seeds), -1)  # [N]
-        self._rows = np.empty((len(self._seeds), BLOCK, width), np.float32)
+        self._rows = np.empty((len(self._seeds), block, width), np.float32)
         self._trials = np.arange(len(self._seeds))
         self._ahead: list[dict[int, np.ndarray]] = [{} for _ in self._seeds]  # blocks that `span` may need again
 
@@ -54,7 +58,7 @@ class Uniforms:
         Returns:
             float32 numbers.  # [N, width]
         """
-        block, row = index // BLOCK, index % BLOCK
+        block, row = index // self._size, index % self._size
         if (block != self._block).any():
             for k in np.flatnonzero(block != self._block):
                 self._rows[k] = self._make(int(k), int(block[k]))
@@ -75,11 +79,11 @@ class Uniforms:
         out = np.zeros((len(self._seeds), size, self._width), np.float32)
         for k, start in enumerate(first.tolist()):
             ahead = self._ahead[k]
-            for block in [b for b in ahead if b < start // BLOCK]:
+            for block in [b for b in ahead if b < start // self._size]:
                 del ahead[block]
             filled = 0
             while filled < count:
-                block, row = divmod(start + filled, BLOCK)
+                block, row = divmod(start + filled, self._size)
                 if block not in ahead:
                     ahead[block] = self._make(k, block)
                 part = ahead[block][row : row + count - filled]
@@ -88,7 +92,7 @@ class Uniforms:
         return out
 
     def _make(self, k: int, block: int) -> np.ndarray:
-        return generator(self._seeds[k], self._stream, block).random((BLOCK, self._width), np.float32)
+        return generator(self._seeds[k], self._stream, block).random((self._size, self._width), np.float32)
 
 
 def with_keras_seed(seed: int, build: Callable[[], Any]) -> Any:

@@ -139,14 +139,14 @@ def fused(output: Path) -> list[Row]:
 
 
 def tabular(output: Path) -> list[Row]:
-    """The tabular host engine on binned CartPole with 32 trials, and bare environments stepping, in turn."""
+    """Q-learning on binned CartPole with 32 trials, on both engines, and bare environments stepping, in turn."""
     import gymnasium
 
     options = [
-        *("algo=q_learning", "+discretizer=cartpole", "trials=32", "budget.steps=20000", "animation.enabled=false"),
-        *("evaluation.period=1000000", "evaluation.num_episodes=1", "evaluation.final_episodes=1", "tracking=files"),
+        *("algo=q_learning", "+discretizer=cartpole", "trials=32", "animation.enabled=false", "tracking=files"),
+        *("evaluation.period=100000000", "evaluation.num_episodes=1", "evaluation.final_episodes=1"),
     ]
-    ratios, speeds, bare = [], [], []
+    speeds: dict[str, list[float]] = {"bare": [], "host": [], "fused": []}
     for repeat in range(3):
         env = gymnasium.make("CartPole-v1")
         env.reset(seed=repeat)
@@ -155,15 +155,18 @@ def tabular(output: Path) -> list[Row]:
             _, _, terminated, truncated, _ = env.step(env.action_space.sample())
             if terminated or truncated:
                 env.reset()
-        bare.append(200_000 / (time.monotonic() - began))
-        speeds.append(run(output / f"tabular-{repeat}", *options).steps_per_second(first=1))
-        ratios.append(speeds[-1] / bare[-1])
-    ratios.sort()
-    text = f"{ratios[1]:.2f} ({ratios[0]:.2f} to {ratios[2]:.2f}); {statistics.median(speeds):,.0f} and "
-    text += f"{statistics.median(bare):,.0f} steps/s"
-    return [
-        Row("steps/s of q_learning on CartPole, 32 trials, against bare environments", ">= 0.4", text, ratios[1] >= 0.4)
-    ]
+        speeds["bare"].append(200_000 / (time.monotonic() - began))
+        for engine, steps in (("host", 20_000), ("fused", 3_000_000)):
+            result = run(output / f"tabular-{engine}-{repeat}", *options, f"engine={engine}", f"budget.steps={steps}")
+            speeds[engine].append(result.steps_per_second(first=1))
+    rows = []
+    for engine, least in (("host", 0.4), ("fused", 50)):
+        ratios = sorted(own / bare for own, bare in zip(speeds[engine], speeds["bare"], strict=True))
+        text = f"{ratios[1]:.3g} ({ratios[0]:.3g} to {ratios[2]:.3g}); {statistics.median(speeds[engine]):,.0f} and "
+        text += f"{statistics.median(speeds['bare']):,.0f} steps/s"
+        what = f"steps/s of q_learning on CartPole, 32 trials, engine={engine}, against bare environments"
+        rows.append(Row(what, f">= {least:g}", text, ratios[1] >= least))
+    return rows
 
 
 def tracking(output: Path) -> list[Row]:

@@ -31,6 +31,19 @@ def test_a_window_of_one_trial_closes_without_touching_the_others() -> None:
     assert window.flush(both)["loss"].tolist() == [2.0, 7.0]
 
 
+def test_events_are_added_one_after_the_other_to_the_same_bits() -> None:
+    events, rows = Window(2), Window(2)
+    rng = np.random.default_rng(0)
+    trials, values = rng.integers(2, size=100), rng.standard_normal(100)
+    events.add_events("x", trials, values)
+    for k, value in zip(trials, values, strict=True):
+        rows.add("x", np.full(2, value), np.arange(2) == k)
+    rows.add("y", np.array([1.0, 2.0]), np.array([True, True]))
+    events.set_total("y", events.total("y") + np.array([1.0, 2.0]), np.array([1, 1]))
+    flushed, expected = (window.flush(np.array([True, True])) for window in (events, rows))
+    assert {name: v.tolist() for name, v in flushed.items()} == {name: v.tolist() for name, v in expected.items()}
+
+
 def test_window_survives_a_checkpoint() -> None:
     window, copy = Window(1), Window(1)
     window.add("x", np.array([1.0]), np.array([True]))

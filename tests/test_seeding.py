@@ -18,6 +18,15 @@ def test_a_row_does_not_depend_on_the_other_trials_nor_on_the_order_of_asking() 
     assert np.array_equal(forward, backward)
 
 
+def test_longer_blocks_begin_with_the_same_numbers() -> None:
+    long, short = seeding.Uniforms([3, 4], "act", 2, block=1000), seeding.Uniforms([3, 4], "act", 2)
+    first = np.array([0, 0])
+    assert np.array_equal(long.span(first, 256, 256), short.span(first, 256, 256))
+    rows = np.stack([long.rows(np.array([i, i])) for i in (255, 256, 999, 1000)], axis=1)
+    assert np.array_equal(rows, long.span(first, 1001, 1001)[:, [255, 256, 999, 1000]])
+    assert not np.array_equal(rows[:, 1], short.rows(np.array([256, 256])))
+
+
 def test_trials_may_be_at_different_rows() -> None:
     streams = seeding.Uniforms([0, 0], "replay", 3)
     rows = streams.rows(np.array([5, 300]))

@@ -157,11 +157,12 @@ def test_visit_counts_average_in_a_job(tiny: Callable[..., Any]) -> None:
 def test_a_job_is_the_update_written_out(env: str, tiny: Callable[..., Any]) -> None:
     """Random actions, so that trial 1 of 3 can be followed step by step in plain Python."""
     from rlexp import seeding
+    from rlexp.engines.tabular import uniforms
 
     job = tiny("q_learning", f"env.id={env}", "trials=3", "algo.epsilon=1", "algo.alpha=0.5", "algo.gamma=0.9",
                "algo.initial_value=0.25", "evaluation.period=300")  # fmt: skip
     made = gym.make(env)
-    u, q, episode = seeding.Uniforms([1], "act", 3), np.full(table_of(job, 1).shape, 0.25), 0
+    u, q, episode = uniforms([1]), np.full(table_of(job, 1).shape, 0.25), 0
     s, info = made.reset(seed=seeding.episode_seed(1, 0))
     for t in range(300):
         possible = np.flatnonzero(info.get("action_mask", np.ones(q.shape[1])))

@@ -108,7 +108,7 @@ def test_an_impossible_last_outcome_is_never_drawn() -> None:
         0: {0: [(0.5, 0, 0.0, False), (0.0, 1, 0.0, False), (0.5, 1, 1.0, True), (0.0, 0, 9.0, True)]},
         1: {0: [(1.0, 1, 0.0, True)]},
     }
-    table = Table(rows, [0.0, 1.0])
+    table = Table(rows, [0.0, 1.0], 1)
     assert table.reset(tf.constant([0.999999])).numpy().tolist() == [1.0]
     almost_one = np.nextafter(np.float32(1), np.float32(0))
     for u, expected in ((0.0, 0.0), (0.49, 0.0), (0.5, 1.0), (almost_one, 1.0)):

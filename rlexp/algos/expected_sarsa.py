@@ -20,4 +20,4 @@ class ExpectedSarsa(QLearning):
         xp = self.xp
         possible = q_t > -np.inf  # [N, A]
         mean = xp.sum(xp.where(possible, q_t, 0.0), axis=-1) / xp.sum(possible, axis=-1)
-        return epsilon * mean + (1.0 - epsilon) * xp.max(q_t, axis=-1)
+        return xp.multiply(epsilon, mean) + xp.multiply(1.0 - epsilon, xp.max(q_t, axis=-1))

@@ -7,7 +7,9 @@ d_t = gamma (1 - terminated). With `visit_power` p the learning rate is alpha / 
 visit.
 
 Here are the rules on the rows of the states that the trials are in; `engines/tabular.py` gathers the rows and scatters
-the updates. `xp` is the array namespace, NumPy on the host. Impossible actions have the value -inf.
+the updates. `xp` is the array namespace, NumPy on the host, `engines/tensor_numpy.py` on the fused engine (where
+`xp.multiply` is a product that is rounded before it is added to something, as NumPy's is). Impossible actions have the
+value -inf.
 
 Axes: N trials (or any leading axes), A actions.
 """
@@ -37,7 +39,8 @@ class QLearning:
         """Epsilon-greedy actions [N] for action values [N, A] and uniform numbers [N, 2]."""
         xp = self.xp
         possible = q > -np.inf  # [N, A]
-        rank = xp.floor(u[..., 1] * xp.sum(possible, axis=-1))  # [N]: the rank-th possible action is the random one
+        # [N]: the rank-th possible action is the random one
+        rank = xp.floor(xp.multiply(u[..., 1], xp.sum(possible, axis=-1)))
         random = xp.argmax(xp.cumsum(possible, axis=-1) > rank[..., None], axis=-1)
         return xp.where(u[..., 0] < epsilon, random, self.greedy(q))
 
@@ -58,7 +61,7 @@ class QLearning:
 
     def td_error(self, q_tm1: Array, r_t: Array, d_t: Array, value_t: Array) -> Array:
         """What the value of the last action is moved towards, minus that value.  # [N]"""
-        return r_t + d_t * value_t - q_tm1
+        return r_t + self.xp.multiply(d_t, value_t) - q_tm1
 
     def step_size(self, alpha: Array, visits: Array) -> Array:
         """The learning rate of a state and action on its `visits`-th visit.  # [N]"""

@@ -17,19 +17,21 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
 from rlexp import schedules, seeding
-from rlexp.engines.lanes import Lanes, compiled_settings, mapped
+from rlexp.engines.lanes import compiled_settings, mapped, pad_lanes
 from rlexp.engines.trials import Services
 from rlexp.envs import adapter
 from rlexp.envs.tensor.base import TensorEnv
-from rlexp.evaluation import Act, Evaluator, Scores
+from rlexp.evaluation import Evaluator, Policy, Scores
 from rlexp.settings import Settings
 
 Tree = Any
 
 MAX_STEPS = 1024  # lock-steps of one call at most: what is handed in and out is made for so many
 MAX_EPISODES = 256  # episodes of one trial that may end in one call: so many resets are handed in
+NEVER = int(np.iinfo(np.int32).max)
 CALL_SECONDS = 0.4  # what a call should take, so that progress is shown and signals are heard
 
 _PROGRAMS: dict[tuple[str, str], Callable[..., Tree]] = {}
@@ -48,23 +50,25 @@ def program(kind: str, key: str, function: Callable[..., Tree]) -> Callable[...,
     return _PROGRAMS[kind, key]
 
 
-def graph_key(settings: Settings, lanes: Lanes, units: Mapping[str, str]) -> str:
+def graph_key(settings: Settings, num_lanes: int, scalars: Sequence[str], units: Mapping[str, str], more: Any) -> str:
     """Everything that a program is made of; jobs that differ elsewhere (seeds, scalars, budgets) share it.
 
     Args:
         settings: the job.
-        lanes: its agent and how many lanes there are.
+        num_lanes: L.
+        scalars: the algorithm's settings that are handed to the program as numbers.
         units: what the schedule of each scalar counts.
+        more: what a family adds, as JSON can write it.
     """
     env = dataclasses.asdict(settings.env)
     graph = {
-        "algo": compiled_settings(settings.algo, lanes.agent.scalars),
+        "algo": compiled_settings(settings.algo, scalars),
         "env": {name: env[name] for name in ("id", "kwargs", "max_episode_steps")},
-        "network": [lanes.agent.network.shapes, dataclasses.asdict(settings.network)],
         "units": dict(units),
-        "selection": settings.evaluation.selection,
+        "evaluation": [settings.evaluation.selection, settings.evaluation.policy],
         "max_steps": settings.evaluation.max_steps,
-        "lanes": lanes.num_lanes,
+        "lanes": num_lanes,
+        "more": more,
     }
     return json.dumps(graph, sort_keys=True)
 
@@ -122,32 +126,56 @@ def look_up(rows: Tree, units: Mapping[str, str], since: Tree) -> dict[str, tf.T
     return {name: tf.gather(rows[name], since[unit], batch_dims=1) for name, unit in units.items()}
 
 
+def write(rows: tf.Tensor, i: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+    """Inside a program: `rows` [T, ...] with row `i` replaced."""
+    return xla.dynamic_update_slice(rows, row[None], tf.stack([i, *[0] * (len(rows.shape) - 1)]))
+
+
 class TensorEnvs:
     """The environments of all lanes, and what the host engine's `TrialEnvs` keeps of them.
+
+    Args:
+        env: the dynamics of one trial.
+        num_lanes: L.
+        seeds: the trials' seeds.  # [N]
+        max_steps, max_episodes: lock-steps, and ends of episodes of one trial, of one call at most.
+        block: see `seeding.Uniforms`.
 
     Attributes:
         state: "state" [L, D], "return" [L] and "length" [L] of the episodes under way.
     """
 
-    def __init__(self, env: TensorEnv, lanes: Lanes, seeds: Sequence[int]) -> None:
-        self._lanes = lanes
-        self._resets = seeding.Uniforms(seeds, "reset", env.reset_width)
-        self._steps = seeding.Uniforms(seeds, "dynamics", env.step_width) if env.step_width else None
-        first = self._resets.rows(np.zeros(len(seeds), np.int64))
+    def __init__(
+        self,
+        env: TensorEnv,
+        num_lanes: int,
+        seeds: Sequence[int],
+        max_steps: int = MAX_STEPS,
+        max_episodes: int = MAX_EPISODES,
+        block: int = seeding.BLOCK,
+    ) -> None:
+        self._num_lanes, self._max_steps, self._max_episodes = num_lanes, max_steps, max_episodes
+        self._resets = seeding.Uniforms(seeds, "reset", env.reset_width, block)
+        self._steps = seeding.Uniforms(seeds, "dynamics", env.step_width, block) if env.step_width else None
+        first = pad_lanes(self._resets.rows(np.zeros(len(seeds), np.int64)), num_lanes)
         self.state: Tree = {
-            "state": tf.function(mapped(env.reset), autograph=False)(tf.constant(lanes.pad(first))),
-            "return": tf.zeros(lanes.num_lanes, tf.float64),
-            "length": tf.zeros(lanes.num_lanes, tf.int32),
+            "state": tf.function(mapped(env.reset), autograph=False)(tf.constant(first)),
+            "return": tf.zeros(num_lanes, tf.float64),
+            "length": tf.zeros(num_lanes, tf.int32),
         }
 
     def numbers(self, t: int, episode: np.ndarray, steps: int) -> dict[str, np.ndarray]:
-        """Uniform numbers for the next `steps` lock-steps of trials that have finished `episode` [N] episodes."""
-        now, n = np.full(len(episode), t), len(episode)
-        reset = self._resets.span(
-            episode + 1, min(steps, MAX_EPISODES), MAX_EPISODES
-        )  # the current one has had its own
-        dynamics = self._steps.span(now, steps, MAX_STEPS) if self._steps else np.zeros((n, MAX_STEPS, 0), np.float32)
-        return {"reset": self._lanes.pad(reset), "dynamics": self._lanes.pad(dynamics)}  # [L, ., width]
+        """Uniform numbers for the next `steps` lock-steps of trials that have finished `episode` [N] episodes.
+
+        Returns:
+            "reset" [L, max_episodes, reset_width] and "dynamics" [L, max_steps, step_width].
+        """
+        now, n, size = np.full(len(episode), t), len(episode), self._max_episodes
+        reset = self._resets.span(episode + 1, min(steps, size), size)  # the episode under way has had its own
+        dynamics = np.zeros((n, self._max_steps, 0), np.float32)
+        if self._steps:
+            dynamics = self._steps.span(now, steps, self._max_steps)
+        return {name: pad_lanes(u, self._num_lanes) for name, u in (("reset", reset), ("dynamics", dynamics))}
 
     def get_state(self) -> dict[str, Any]:
         """Where every environment stands."""
@@ -166,46 +194,70 @@ class FusedEvaluator:
 
     The episodes are those of the host engine's evaluator: each has the numbers of Gymnasium's own generator for its
     seed, so that it starts in the same state and, in a table, meets the same chances. Policies are parameters [L, P].
+
+    Args:
+        env: the dynamics of one trial.
+        agent: of one trial; its `greedy` is played.
+        num_lanes: L.
+        services: the job around it.
+        key: what `graph_key` says.
+        policy: of a policy as it is played here, the same as the host engine's evaluator takes it.
     """
 
-    def __init__(self, env: TensorEnv, lanes: Lanes, services: Services, key: str) -> None:
-        self._env, self._lanes, self._services = env, lanes, services
+    def __init__(
+        self,
+        env: TensorEnv,
+        agent: Any,
+        num_lanes: int,
+        services: Services,
+        key: str,
+        policy: Callable[[Any], Policy],
+    ) -> None:
+        self._env, self._num_lanes, self._services, self._policy = env, num_lanes, services, policy
         self._config = services.settings.evaluation
         limit = services.info.max_episode_steps
         self._limit = self._config.max_steps if limit is None else min(limit, self._config.max_steps)
         self._numbers: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # seed of the first episode -> resets, steps
-        self._program = program("evaluate", key, episodes(env, lanes.agent, lanes.num_lanes, self._limit))
+        self._program = program("evaluate", key, episodes(env, self._act_of(agent), num_lanes, self._limit))
 
-    def periodic(self, params: tf.Tensor, trials: np.ndarray) -> Scores:
+    def periodic(self, policy: Any, trials: np.ndarray) -> Scores:
         """The periodic evaluation of the chosen trials [N] bool."""
-        return self._scores(params, self._config.seed, self._config.num_episodes, trials)
+        return self._scores(policy, self._config.seed, self._config.num_episodes, trials)
 
-    def candidates(self, params: tf.Tensor, trials: np.ndarray) -> Scores:
+    def candidates(self, policy: Any, trials: np.ndarray) -> Scores:
         """A second look at candidates for the best weights of the chosen trials [N] bool, on episodes of its own."""
-        return self._scores(params, self._config.candidate_seed, self._config.candidate_episodes, trials)
+        return self._scores(policy, self._config.candidate_seed, self._config.candidate_episodes, trials)
 
-    def final(self, params: tf.Tensor) -> Scores:
+    def final(self, policy: Any) -> Scores:
         """Fresh episodes on Gymnasium's environment that re-score the best weights of all trials."""
-
-        def policy(_: int) -> Act:
-            return lambda observation: self._lanes.greedy(params, observation)
-
         evaluator = Evaluator(self._services.settings, self._services.info)
         try:
-            return evaluator.final(policy)
+            return evaluator.final(self._policy(policy))
         finally:
             evaluator.close()
 
     def close(self) -> None:
         """Nothing is open."""
 
-    def _scores(self, params: tf.Tensor, first_seed: int, num_episodes: int, trials: np.ndarray) -> Scores:
+    def _act_of(self, agent: Any) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+        """How one trial acts: parameters [P], observations [E, *shape], uniform numbers [E or 0] -> actions [E]."""
+        return lambda params, o_t, _: agent.greedy(params, o_t)
+
+    def _params_and_numbers(self, policy: Any, first_seed: int) -> tuple[tf.Tensor, np.ndarray]:
+        """The parameters of a policy [L, P], and the numbers by which it acts, [L, steps, E or 0]."""
+        return policy, np.zeros((self._num_lanes, self._limit, 0), np.float32)
+
+    def _scores(self, policy: Any, first_seed: int, num_episodes: int, trials: np.ndarray) -> Scores:
         """Episodes in portions of one size, so that one program plays them all."""
         n, width = len(trials), self._config.num_episodes
-        chosen = np.zeros(self._lanes.num_lanes, bool)
+        chosen = np.zeros(self._num_lanes, bool)
         chosen[:n] = trials
         played = [
-            self._program(params, *self._uniforms(first_seed + start), tf.constant(chosen))
+            self._program(
+                *self._params_and_numbers(policy, first_seed + start),
+                *self._uniforms(first_seed + start),
+                tf.constant(chosen),
+            )
             for start in range(0, num_episodes, width)
         ]
         returns, lengths = (np.concatenate(part, axis=1)[:n, :num_episodes] for part in zip(*played, strict=True))
@@ -224,18 +276,29 @@ class FusedEvaluator:
         return self._numbers[first_seed]
 
 
-def episodes(env: TensorEnv, agent: Any, num_lanes: int, limit: int) -> Callable[..., Tree]:
-    """The function that plays one greedy episode for each of E resets in each chosen lane, `limit` steps at most."""
+def episodes(env: TensorEnv, act: Callable[..., tf.Tensor], num_lanes: int, limit: int) -> Callable[..., Tree]:
+    """The function that plays one episode for each of E resets in each chosen lane, `limit` steps at most."""
 
     def play(
-        params: tf.Tensor, u_reset: tf.Tensor, u_step: tf.Tensor, chosen: tf.Tensor
+        params: tf.Tensor, u_act: tf.Tensor, u_reset: tf.Tensor, u_step: tf.Tensor, chosen: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns and lengths [L, E] for parameters [L, P] and numbers [E, reset_width], [E, limit, step_width]."""
+        """Returns and lengths of episodes.
+
+        Args:
+            params: of the lanes.  # [L, P]
+            u_act: the numbers by which they act.  # [L, limit, E or 0]
+            u_reset, u_step: the environment's.  # [E, reset_width], [E, limit, step_width]
+            chosen: lanes that play, bool.  # [L]
+
+        Returns:
+            Returns and lengths.  # [L, E], [L, E]
+        """
         width = u_reset.shape[0]  # E
 
         def body(i: tf.Tensor, state: tf.Tensor, alive: tf.Tensor, returns: tf.Tensor, lengths: tf.Tensor) -> Tree:
             o_t = mapped(env.observe)(state)  # [L * E, *shape]
-            a_t = mapped(agent.greedy)(params, tf.reshape(o_t, (num_lanes, width, *o_t.shape[1:])))  # [L, E]
+            o_t = tf.reshape(o_t, (num_lanes, width, *o_t.shape[1:]))
+            a_t = mapped(act)(params, o_t, u_act[:, i])  # [L, E]
             u = tf.tile(u_step[:, i], (num_lanes, 1))  # [L * E, step_width]
             state, r_t, terminated = mapped(env.step)(state, tf.reshape(a_t, [-1]), u)
             returns += tf.where(alive, tf.cast(r_t, tf.float64), tf.zeros_like(returns))

@@ -9,6 +9,7 @@ row, D numbers of an environment's state, n steps of an n-step return.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from rlexp import schedules, seeding
 from rlexp.engines.fused import (
     MAX_EPISODES,
     MAX_STEPS,
+    NEVER,
     FusedEvaluator,
     Pace,
     Tables,
@@ -29,15 +31,14 @@ from rlexp.engines.fused import (
     graph_key,
     look_up,
     program,
+    write,
 )
 from rlexp.engines.lanes import Lanes, mapped
 from rlexp.engines.trials import Services, Trials
 from rlexp.envs import tensor
 from rlexp.envs.tensor.base import TensorEnv, limited_step
-from rlexp.evaluation import Scores
+from rlexp.evaluation import Policy, Scores
 from rlexp.settings import DQNSettings
-
-NEVER = np.iinfo(np.int32).max
 
 
 class FusedReplayLoop:
@@ -50,9 +51,11 @@ class FusedReplayLoop:
             schedules.parse_scalars(config, lanes.agent.scalars),
             {"step": MAX_STEPS, "episode": MAX_EPISODES, "update": updates_of_a_trial(config, MAX_STEPS)},
         )
-        env, key = tensor.build(settings.env), graph_key(settings, lanes, self.tables.units)
-        self.envs = TensorEnvs(env, lanes, settings.seeds)
-        self.trials = Trials(services, lanes.online(), self.envs, FusedEvaluator(env, lanes, services, key))
+        env, network = tensor.build(settings.env), [lanes.agent.network.shapes, dataclasses.asdict(settings.network)]
+        key = graph_key(settings, lanes.num_lanes, lanes.agent.scalars, self.tables.units, network)
+        self.envs = TensorEnvs(env, lanes.num_lanes, settings.seeds)
+        evaluator = FusedEvaluator(env, lanes.agent, lanes.num_lanes, services, key, self._policy)
+        self.trials = Trials(services, lanes.online(), self.envs, evaluator)
         self.u_act = seeding.Uniforms(settings.seeds, "act", 2)
         self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
         self.pace = Pace()
@@ -132,6 +135,9 @@ class FusedReplayLoop:
     def final(self) -> Scores:
         """Score the best weights on fresh episodes."""
         return self.trials.final(self.lanes.tensor)
+
+    def _policy(self, params: tf.Tensor) -> Policy:
+        return lambda _: lambda observation: self.lanes.greedy(params, observation)
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: agent, counters, and the ring as far as it is filled."""
@@ -255,8 +261,8 @@ class ReplayProgram:
         ended = over & active
         out = {
             **out,
-            "return": _write(out["return"], i, returns),
-            "length": _write(out["length"], i, tf.where(ended, length, 0)),
+            "return": write(out["return"], i, returns),
+            "length": write(out["length"], i, tf.where(ended, length, 0)),
         }
         new_counts = {
             **counts,
@@ -317,8 +323,8 @@ class ReplayProgram:
             }
             out = {
                 **out,
-                "metrics": _write(out["metrics"], updates, values),
-                "learned": _write(out["learned"], updates, learning & ~broken),
+                "metrics": write(out["metrics"], updates, values),
+                "learned": write(out["learned"], updates, learning & ~broken),
             }
             return j + 1, updates + 1, carry, out
 
@@ -390,8 +396,3 @@ def _offer(best: Tree, step: tf.Tensor, ended: tf.Tensor, returns: tf.Tensor) ->
         "step": tf.where(better, step, best["step"]),
         "new": best["new"] | better,
     }
-
-
-def _write(rows: tf.Tensor, i: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-    """`rows` [T, ...] with row `i` replaced."""
-    return xla.dynamic_update_slice(rows, row[None], tf.stack([i, *[0] * (len(rows.shape) - 1)]))

@@ -109,14 +109,14 @@ class Lanes:
         """
         size, results = self._num_together, []
         for part, values in self._parts(trials, batch):
-            params = tf.gather(self.state["online"], _pad(trials[part], size))
+            params = tf.gather(self.state["online"], pad_lanes(trials[part], size))
             result = self._call("log_prob", self._log_prob, params, values, num_lanes=size)
             results.append(result.numpy()[: len(trials[part])])
         return np.concatenate(results)
 
     def pad(self, values: np.ndarray) -> np.ndarray:
         """[N, ...] -> [L, ...]"""
-        return _pad(values, self.num_lanes)
+        return pad_lanes(values, self.num_lanes)
 
     def tensor(self, params: np.ndarray) -> tf.Tensor:
         """Parameters [N, P] as `greedy` takes them, [L, P]."""
@@ -163,7 +163,7 @@ class Lanes:
     ) -> dict[str, np.ndarray]:
         """`learn_some` for no more trials than one call takes."""
         num_lanes = self._num_together
-        lanes = _pad(trials, num_lanes)
+        lanes = pad_lanes(trials, num_lanes)
         state = tf.nest.map_structure(lambda leaf: tf.gather(leaf, lanes), self.state)
         new, metrics = self._call("learn_some", self._learn_some, state, batch, scalars, num_lanes=num_lanes)
         self.state = tf.nest.map_structure(
@@ -189,12 +189,12 @@ class Lanes:
         leaves = tf.nest.flatten(list(args))
         numbers = [leaf for leaf in leaves if _packed(leaf)]
         others = [leaf for leaf in leaves if not _packed(leaf)]
-        flat = [leaf if isinstance(leaf, tf.Tensor) else tf.constant(_pad(leaf, num_lanes)) for leaf in others]
+        flat = [leaf if isinstance(leaf, tf.Tensor) else tf.constant(pad_lanes(leaf, num_lanes)) for leaf in others]
         if numbers:
             packed = np.concatenate(
                 [n.reshape(len(n), -1) for n in numbers], axis=1, dtype=np.float32, casting="unsafe"
             )
-            flat.append(tf.constant(_pad(packed, num_lanes)))
+            flat.append(tf.constant(pad_lanes(packed, num_lanes)))
         key = (name, *flat[-1].shape)  # the last argument is what varies in shape
         if key not in self._compiled:
             self._compiled[key] = self._compile(function, args, flat)
@@ -234,7 +234,7 @@ class Lanes:
         return concrete.inference_fn.call_flat, results[-1]
 
 
-def _pad(values: np.ndarray, num_lanes: int) -> np.ndarray:
+def pad_lanes(values: np.ndarray, num_lanes: int) -> np.ndarray:
     """[N, ...] -> [L, ...]; the lanes beyond the trials repeat the first, so that they stay finite."""
     missing = num_lanes - len(values)
     return values if not missing else np.concatenate([values, np.repeat(values[:1], missing, axis=0)])

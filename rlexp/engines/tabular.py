@@ -7,6 +7,7 @@ Axes: N trials, K tables of an agent, S states, A actions, E evaluation episodes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,21 +30,16 @@ class TabularLoop:
         config: TabularSettings = settings.algo
         self.agent, self.config, self.n = agent, config, np.arange(settings.trials)
         self.states = States(info, config.discretizer)
-        initial = np.full((self.states.num_states, info.num_actions), config.initial_value)  # [S, A]
         table = tables.load(settings.env)
-        if table is not None:
-            initial = table.initial_values(config.initial_value)
+        initial = initial_values(config, table, self.states.num_states, info.num_actions)
         shape = (settings.trials, agent.num_tables, *initial.shape)
         self.q = np.broadcast_to(initial, shape).copy()  # [N, K, S, A]
         self.visits = np.zeros(shape, np.int64)  # [N, K, S, A]
         self.trials = Trials(services, self._params())
         if table is not None:
             set_optimum(self.trials, table)
-        self.schedules = {
-            "epsilon": schedules.parse(config.epsilon, "algo.epsilon"),
-            "lr": schedules.parse(config.alpha, "algo.alpha"),
-        }
-        self.u_act = seeding.Uniforms(settings.seeds, "act", 3)  # explore?, which action, which table
+        self.schedules = parse_schedules(config)
+        self.u_act = uniforms(settings.seeds)
         self.s_t, self.mask_t = self.states(self.trials.envs.observation)
         self.a_t = self._act(self.s_t, self.mask_t)  # of on-policy agents: chosen before it is taken
 
@@ -125,6 +121,28 @@ class TabularLoop:
 
     def _greedy_now(self, first_seed: int) -> Act:
         return greedy_policy(self.q.mean(axis=1), self.states)(first_seed)
+
+
+def initial_values(
+    config: TabularSettings, table: tables.Table | None, num_states: int, num_actions: int
+) -> np.ndarray:
+    """The values that a table starts with; -inf for actions that the environment's own table lacks.  # [S, A]"""
+    if table is not None:
+        return table.initial_values(config.initial_value)
+    return np.full((num_states, num_actions), config.initial_value)
+
+
+def parse_schedules(config: TabularSettings) -> dict[str, schedules.Schedule]:
+    """What is scheduled, by the names under which it is recorded."""
+    return {
+        "epsilon": schedules.parse(config.epsilon, "algo.epsilon"),
+        "lr": schedules.parse(config.alpha, "algo.alpha"),
+    }
+
+
+def uniforms(seeds: Sequence[int]) -> seeding.Uniforms:
+    """The numbers by which the trials act: explore?, which action, which table."""
+    return seeding.Uniforms(seeds, "act", 3, seeding.LONG_BLOCK)
 
 
 def greedy_policy(q: np.ndarray, states: States) -> Policy:

@@ -51,6 +51,35 @@ class Services:
     seconds: Callable[[], float]  # wall time spent on this job so far, earlier runs of it included
 
 
+class Episodes:
+    """Every training episode that has ended, in the order of time: millions of them on the fused engine.
+
+    Args:
+        table: the episodes so far, as `table` returned them.
+    """
+
+    def __init__(self, table: np.ndarray | None = None) -> None:
+        self._parts = [] if table is None else [table]  # [M, 4] each
+        self._rows: list[tuple[int, int, float, int]] = []  # not in a part yet
+
+    def add(self, trial: int, step: int, episode_return: float, length: int) -> None:
+        """One episode, and the step of its end."""
+        self._rows.append((trial, step, episode_return, length))
+
+    def add_many(self, trial: np.ndarray, step: np.ndarray, episode_return: np.ndarray, length: np.ndarray) -> None:
+        """Many episodes.  # [M] each"""
+        self._parts += [self._take_rows(), np.stack([trial, step, episode_return, length], axis=1, dtype=np.float64)]
+
+    def table(self) -> np.ndarray:
+        """Trial, step at the end, return and length of every episode.  # [M, 4] float64"""
+        self._parts = [np.concatenate([*self._parts, self._take_rows()])]
+        return self._parts[0]
+
+    def _take_rows(self) -> np.ndarray:
+        rows, self._rows = np.array(self._rows, np.float64).reshape(-1, 4), []
+        return rows
+
+
 class Trials:
     """Counters and housekeeping of the trials of one job.
 
@@ -59,6 +88,7 @@ class Trials:
         active: trials that still train.  # [N] bool
         counts: env steps, finished episodes and updates of each trial.  # {"step" | "episode" | "update": [N]}
         best: the chosen weights.
+        episodes: every training episode that has ended.
         status: of each trial: "training", "done" or "diverged".
         optimum: the expected return of the best policy, where it is known: evaluations then log `eval/regret`.
 
@@ -81,12 +111,12 @@ class Trials:
         several = settings.evaluation.selection == "eval" and initial_params.shape[1] > 0
         self.best = BestWeights(initial_params, settings.evaluation.candidates if several else 1)
         self.window = Window(n)
-        self.episodes: list[tuple[int, int, float, int]] = []  # (trial, step at its end, return, length)
+        self.episodes = Episodes()
         self.eval_return = np.full(n, np.nan)
         self.optimum: float | None = None
         self._diverged_now = np.zeros(n, bool)
         self._finished_now = np.zeros(n, bool)
-        self._log_period = self._choose_log_period()
+        self._log_period = log_period(settings, services.info)
 
     def advance(self, step: Step) -> np.ndarray:
         """Count one lock-step of the active trials; the returns of episodes that ended, NaN elsewhere.  # [N]"""
@@ -95,7 +125,7 @@ class Trials:
         ended = np.full(len(self.active), np.nan)
         for k, episode_return, length in step.finished:
             self.counts["episode"][k] += 1
-            self.episodes.append((k, self.t, episode_return, length))
+            self.episodes.add(k, self.t, episode_return, length)
             ended[k] = episode_return
         if step.finished:
             done = np.isfinite(ended)
@@ -112,17 +142,16 @@ class Trials:
             returns: of the episodes that ended with each step.  # [T, N]
             lengths: env steps of those episodes, 0 where none ended.  # [T, N]
         """
-        ended = lengths > 0  # [T, N]
-        for i, k in np.argwhere(ended).tolist():
-            self.episodes.append((k, self.t + i + 1, float(returns[i, k]), int(lengths[i, k])))
-        self.t += len(ended)
-        self.counts["step"] += len(ended) * self.active
-        self.counts["episode"] += ended.sum(axis=0)
-        rows = ended.any(axis=1)
-        if rows.any():
-            done = ended[rows] & np.isfinite(returns[rows])
-            self.window.add_rows("train/return", returns[rows], done)
-            self.window.add_rows("train/length", lengths[rows], done)
+        i, k = np.nonzero(lengths)  # in the order of time
+        if len(i):
+            episode_returns, episode_lengths = returns[i, k], lengths[i, k]
+            self.episodes.add_many(k, self.t + i + 1, episode_returns, episode_lengths)
+            done = np.isfinite(episode_returns)
+            self.window.add_events("train/return", k[done], episode_returns[done])
+            self.window.add_events("train/length", k[done], episode_lengths[done])
+        self.t += len(lengths)
+        self.counts["step"] += len(lengths) * self.active
+        self.counts["episode"] += np.bincount(k, minlength=len(self.active))
 
     def steps_left(self) -> int:
         """Lock-steps until `housekeeping` has something to do: an evaluation, a record, or the end of the budget."""
@@ -211,7 +240,6 @@ class Trials:
     def save(self, get_state: Callable[[], dict[str, Any]]) -> None:
         """Write a checkpoint of the trials and of their loop."""
         position = self.services.recorder.sync()
-        episodes = np.array(self.episodes, np.float64).reshape(-1, 4)
         own = {
             "t": self.t,
             "seconds": self.services.seconds(),
@@ -222,7 +250,7 @@ class Trials:
             "notes": self.notes,
             "best": self.best.get_state(),
             "window": self.window.get_state(),
-            "episodes": episodes,
+            "episodes": self.episodes.table(),
             "eval_return": self.eval_return,
             "envs": self.envs.get_state(),
         }
@@ -234,7 +262,7 @@ class Trials:
         self.counts, self.status, self.notes = state["counts"], state["status"], state["notes"]
         self.best.set_state(state["best"])
         self.window.set_state(state["window"])
-        self.episodes = [(int(k), int(t), float(r), int(n)) for k, t, r, n in state["episodes"]]
+        self.episodes = Episodes(state["episodes"])
         self.envs.set_state(state["envs"])
 
     def _evaluate(self, policy: Any, params: Callable[[], np.ndarray], trials: np.ndarray) -> None:
@@ -265,8 +293,14 @@ class Trials:
             done = self.t / (self.settings.max_steps or 1)
         self.services.progress.update(done, self.t, self.eval_return)
 
-    def _choose_log_period(self) -> int:
-        steps = self.settings.max_steps
-        if steps is None:
-            steps = (self.settings.budget.episodes or 1) * (self.services.info.max_episode_steps or 1_000)
-        return math.ceil(steps / self.settings.log.points)
+
+def log_period(settings: Settings, info: EnvInfo) -> int:
+    """Env steps of a trial between two records."""
+    return math.ceil(most_steps(settings, info) / settings.log.points)
+
+
+def most_steps(settings: Settings, info: EnvInfo) -> int:
+    """Env steps that a trial may take; an episode without a limit counts as 1,000."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    return (settings.budget.episodes or 1) * (info.max_episode_steps or 1_000)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,16 +156,20 @@ def has_table(env: gym.Env) -> bool:
 def is_table(env: gym.Env) -> bool:
     """Whether all that an environment does stands in its table and in where its episodes start."""
     raw: Any = env.unwrapped
-    start, num_actions = getattr(raw, "initial_state_distrib", None), int(raw.action_space.n)
+    start = getattr(raw, "initial_state_distrib", None)
     if not has_table(env) or start is None or raw.action_space.start != 0:
         return False
-    complete = all(
-        len(raw.P[s][a]) > 0 if a in raw.P[s] else False for s in range(len(start)) for a in range(num_actions)
-    )
+    complete = all(len(lines) > 0 for s in range(len(start)) for lines in actions_of(raw.P, s).values())
     wrapped = raw.spec is not None and raw.spec.additional_wrappers  # which may change what the table says
-    return (
-        complete and not wrapped and not getattr(raw, "fickle_passenger", False)
-    )  # of Taxi: a chance beyond its table
+    masks = not isinstance(env, MaskedObservation) or hasattr(raw, "action_mask")
+    chance_beyond = getattr(raw, "fickle_passenger", False)  # of Taxi
+    return complete and masks and not wrapped and not chance_beyond
+
+
+def actions_of(P: Any, s: int) -> dict[int, Sequence[Any]]:
+    """The possible actions of a state in a table `P`, a mapping or a sequence of states, and their outcomes."""
+    actions = P[s].items() if isinstance(P[s], Mapping) else enumerate(P[s])
+    return {int(a): lines for a, lines in actions if lines is not None}
 
 
 def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
@@ -194,12 +198,25 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     return info
 
 
-def transition_table(settings: EnvSettings) -> tuple[Any, np.ndarray]:
-    """`P` and the probabilities of the first states [S] of an environment that `is_table`."""
+def transition_table(settings: EnvSettings) -> tuple[Any, np.ndarray, int, bool]:
+    """`P`, the probabilities of the first states [S], A, and whether a reset draws a number, where `is_table`."""
     env = make(settings)
     plain: Any = env.unwrapped
+    env.reset(seed=0)
+    untouched = gym.utils.seeding.np_random(0)[0].bit_generator.state
+    drawn = plain.np_random.bit_generator.state != untouched
     env.close()
-    return plain.P, np.asarray(plain.initial_state_distrib, np.float64)
+    return plain.P, np.asarray(plain.initial_state_distrib, np.float64), int(plain.action_space.n), drawn
+
+
+def action_masks(settings: EnvSettings) -> np.ndarray | None:
+    """The action mask of every state of an environment that `is_table`, None where it has none.  # [S, A] bool"""
+    env = make(settings, tabular=True)
+    plain: Any = env.unwrapped
+    env.close()
+    if not isinstance(env, MaskedObservation):
+        return None
+    return np.array([plain.action_mask(s) for s in range(plain.observation_space.n)], bool)
 
 
 def uniforms(seed: int, count: int) -> np.ndarray:

@@ -19,12 +19,14 @@ class Discretizer:
 
     Attributes:
         num_states: the product of the numbers of bins.
+        dimensions, num_bins: what is binned, and into how many.
+        edges: inner edges of the bins of each dimension.
     """
 
     def __init__(self, config: DiscretizerSettings) -> None:
         self.num_states = math.prod(config.num_bins)
-        self._dimensions, self._num_bins = config.dimensions, config.num_bins
-        self._edges = [  # inner edges of each dimension
+        self.dimensions, self.num_bins = config.dimensions, config.num_bins
+        self.edges = [
             np.linspace(low, high, bins + 1)[1:-1]
             for low, high, bins in zip(config.low, config.high, config.num_bins, strict=True)
         ]
@@ -32,7 +34,7 @@ class Discretizer:
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """States [...] of observations [..., D]; the last dimension that is listed varies fastest."""
         states = np.zeros(observations.shape[:-1], np.int64)
-        for dimension, edges, bins in zip(self._dimensions, self._edges, self._num_bins, strict=True):
+        for dimension, edges, bins in zip(self.dimensions, self.edges, self.num_bins, strict=True):
             states = states * bins + np.searchsorted(edges, observations[..., dimension], side="right")
         return states
 
@@ -42,12 +44,13 @@ class States:
 
     Attributes:
         num_states: S.
+        bins: how vectors of numbers are binned; None for numbered states.
     """
 
     def __init__(self, info: EnvInfo, discretizer: DiscretizerSettings | None) -> None:
         self._num_actions, self._masked = info.num_actions, info.masked
-        self._bins = Discretizer(discretizer) if discretizer and info.num_states is None else None
-        self.num_states = self._bins.num_states if self._bins else info.num_states or 0
+        self.bins = Discretizer(discretizer) if discretizer and info.num_states is None else None
+        self.num_states = self.bins.num_states if self.bins else info.num_states or 0
 
     def __call__(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Observations [..., *shape] -> states [...] and possible actions [..., A] bool, None for all of them."""
@@ -55,8 +58,8 @@ class States:
         if self._masked:
             mask = observations[..., -self._num_actions :] > 0
             observations = observations[..., : -self._num_actions]
-        if self._bins:
-            return self._bins(observations), mask
+        if self.bins:
+            return self.bins(observations), mask
         numbers = observations[..., 0] if self._masked else observations
         return numbers.copy(), mask  # environments write over what they have handed out
 

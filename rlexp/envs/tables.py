@@ -67,9 +67,8 @@ def dense(P: Mapping[int, Any], num_states: int, num_actions: int, start: np.nda
     reward = np.zeros((num_states, num_actions))
     possible = np.zeros((num_states, num_actions), bool)
     for s in range(num_states):
-        actions = P[s].items() if isinstance(P[s], Mapping) else enumerate(P[s])
-        for a, lines in actions:
-            for probability, s2, r, terminated in lines or ():
+        for a, lines in adapter.actions_of(P, s).items():
+            for probability, s2, r, terminated in lines:
                 possible[s, a] = True
                 reward[s, a] += probability * r
                 if not terminated:

@@ -28,5 +28,7 @@ def why_not(settings: EnvSettings, info: adapter.EnvInfo) -> str | None:
         if info.is_table:
             return None
         return f"{settings.id} has neither tensor dynamics (an entry of rlexp.envs) nor a transition table P"
+    if info.masked or (info.tabular and info.num_states is not None):
+        return f"the tensor dynamics of {settings.id} have neither numbered states nor action masks"
     unknown = [name for name in settings.kwargs if name not in known.kwargs]
     return f"the tensor dynamics of {settings.id} do not know env.kwargs.{unknown[0]}" if unknown else None

@@ -8,12 +8,13 @@ Axes: S states, A actions, K outcomes of one action.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from rlexp.envs import adapter
 from rlexp.envs.tensor.base import TensorEnv
 
 
@@ -21,15 +22,22 @@ class Table(TensorEnv):
     """State: its number, as a float (exact below 2**24); observed as one-hot.
 
     Args:
-        transitions: `P`.  # [S][A] -> (probability, next state, reward, terminated), ...
+        transitions: `P`; an action that is absent from a state must not be taken there.
+            # [S][A] -> (probability, next state, reward, terminated), ...
         initial: probabilities of the first states.  # [S]
+        num_actions: A.
+        drawn: whether the environment draws a number at a reset, also where there is one first state only.
     """
 
-    state_size, reset_width, step_width = 1, 1, 1
+    state_size, step_width = 1, 1
 
-    def __init__(self, transitions: Mapping[int, Mapping[int, Sequence[tuple]]], initial: Any) -> None:
-        self.num_states, self.num_actions = len(transitions), len(transitions[0])
-        rows = [transitions[s][a] for s in range(self.num_states) for a in range(self.num_actions)]
+    def __init__(self, transitions: Mapping[int, Any], initial: Any, num_actions: int, drawn: bool = True) -> None:
+        self.num_states, self.num_actions = len(transitions), num_actions
+        self.reset_width = 1 if drawn else 0
+        rows = []
+        for s in range(self.num_states):
+            actions = adapter.actions_of(transitions, s)
+            rows += [actions.get(a, [(1.0, s, 0.0, False)]) for a in range(num_actions)]
         self.num_outcomes = max(len(row) for row in rows)  # K
         probability = np.zeros((len(rows), self.num_outcomes))
         outcomes = np.zeros((len(rows), self.num_outcomes, 3), np.float32)  # next state, reward, terminated
@@ -41,7 +49,8 @@ class Table(TensorEnv):
         self.outcomes = outcomes.reshape(-1, 3)  # [S * A * K, 3]
 
     def reset(self, u: tf.Tensor) -> tf.Tensor:
-        return tf.cast(_draw(tf.constant(self.initial), u[0]), tf.float32)[None]
+        first = u[0] if self.reset_width else 0.0
+        return tf.cast(_draw(tf.constant(self.initial), first), tf.float32)[None]
 
     def step(self, state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         row = tf.cast(state[0], tf.int32) * self.num_actions + a_tm1

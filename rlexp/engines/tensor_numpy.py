@@ -1,0 +1,85 @@
+"""What the rules of tabular algorithms use of NumPy, for TensorFlow inside an XLA program, along the last axis.
+
+That axis, the actions, is short and is written out: XLA on a CPU would make a kernel of its own of each reduction, and
+in a loop a kernel costs more than such arithmetic. What is not here is taken from `tf.experimental.numpy`.
+
+Axes: A actions.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+floor = tf.floor
+where = tf.where
+
+
+def multiply(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """The product in float64, rounded before anything is added to it.
+
+    A processor can multiply and add with one rounding, and XLA makes it do so, where NumPy rounds twice: a choice
+    between the two keeps them apart. (NaN becomes -inf, which is not finite either.)
+    """
+    product = tf.cast(x, tf.float64) * tf.cast(y, tf.float64)
+    infinite = tf.constant(float("-inf"), tf.float64)
+    return tf.where(product > infinite, product, infinite)
+
+
+def sum(x: tf.Tensor, axis: int) -> tf.Tensor:
+    """Sums [...] of numbers or truth values [..., A], from the first to the last, in float64."""
+    return functools.reduce(operator.add, _columns(x, axis))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """An array [..., A] that is never put together: A columns [...]."""
+
+    columns: list[tf.Tensor]
+
+    def __gt__(self, other: tf.Tensor) -> Columns:
+        """Which numbers are greater than those of `other`.  # [..., 1] -> [..., A]"""
+        return Columns([column > other[..., 0] for column in self.columns])
+
+
+def cumsum(x: tf.Tensor, axis: int) -> Columns:
+    """Cumulative sums [..., A] of numbers or truth values [..., A], in float64."""
+    return Columns(list(itertools.accumulate(_columns(x, axis))))
+
+
+def max(x: tf.Tensor, axis: int) -> tf.Tensor:
+    """Greatest values [...] of numbers [..., A]."""
+    return functools.reduce(tf.maximum, _columns(x, axis))
+
+
+def argmax(x: tf.Tensor | Columns, axis: int) -> tf.Tensor:
+    """Indices [...] of the greatest numbers or truth values [..., A], int32; the first among equals."""
+    first, *others = _columns(x, axis)
+    best, index = first, tf.zeros_like(first, tf.int32)
+    for i, column in enumerate(others, start=1):
+        better = column > best
+        best, index = tf.where(better, column, best), tf.where(better, i, index)
+    return index
+
+
+def take_along_axis(x: tf.Tensor, indices: tf.Tensor, axis: int) -> tf.Tensor:
+    """Chosen numbers [..., 1] of numbers [..., A], by indices [..., 1]."""
+    chosen, *others = _columns(x, axis)
+    for i, column in enumerate(others, start=1):
+        chosen = tf.where(tf.equal(indices[..., 0], i), column, chosen)
+    return chosen[..., None]
+
+
+def _columns(x: tf.Tensor | Columns, axis: int) -> list[tf.Tensor]:
+    assert axis == -1, "along the last axis"
+    columns = x.columns if isinstance(x, Columns) else tf.unstack(x, axis=-1)
+    return [tf.cast(column, tf.float64) for column in columns]
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(tf.experimental.numpy, name)

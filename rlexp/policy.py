@@ -169,10 +169,11 @@ def _load_weights(folder: Path, settings: Settings) -> Any:
         raise refusal(
             "source", "a trained trial", f"{path}, which does not exist", "The job may not have finished yet."
         )
-    return _load_model(path) if family.keras else _load_table(path)
+    return _load_model(path) if family.keras else load_table(path)
 
 
-def _load_table(path: Path) -> np.ndarray:
+def load_table(path: Path) -> np.ndarray:
+    """The table [S, A] of a `best.npz`; raises `Refusal` for a broken one."""
     try:
         with np.load(path, allow_pickle=False) as file:
             table: np.ndarray = file["q"]

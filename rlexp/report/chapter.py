@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from rlexp import chapter, registry
+from rlexp.policy import load_table
 from rlexp.report import plots
 from rlexp.report.load import load_job
 from rlexp.report.page import Page
@@ -193,8 +194,7 @@ def _chain(run: int) -> str:
 
 
 def _table(job: JobFolder, seed: int) -> np.ndarray:
-    with np.load(job.folder / "trials" / str(seed) / "best.npz") as file:
-        return file["q"]
+    return load_table(job.folder / "trials" / str(seed) / "best.npz")
 
 
 def presets() -> list[str]:

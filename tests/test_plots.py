@@ -93,7 +93,7 @@ def test_band_is_the_bootstrap_interval_at_each_step():
 
 
 def test_figure_depends_on_the_generator_alone():
-    data = job({"eval/return": curve(5)}, 5)
+    data = job({"eval/return": curve(9)}, 9)
     first, again, other = (
         learning_curve_figure(data, rng(seed)).axes[0].collections[0].get_paths()[0].vertices for seed in (3, 3, 4)
     )

@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from rlexp.report.stats import bootstrap_ci, iqm, summarize
+from rlexp.report.stats import (
+    area_under_curve,
+    bootstrap_band,
+    bootstrap_ci,
+    expanded,
+    iqm,
+    normalise,
+    performance_profile,
+    probability_of_improvement,
+    steps_to,
+    summarize,
+    t_quantile,
+)
 
 NAN = math.nan
 
@@ -60,19 +72,22 @@ def test_iqm_leaves_its_input_alone():
 
 
 @pytest.mark.parametrize("statistic", [np.mean, np.median, iqm])
-def test_bootstrap_is_scipys_percentile_bootstrap(statistic):
+def test_bootstrap_is_scipys_percentile_bootstrap_with_expanded_percentiles(statistic):
     values = rng(1).exponential(10.0, size=25)
     ours = bootstrap_ci(values, statistic, rng(2), num_resamples=20_000)
     theirs = scipy.stats.bootstrap(
-        (values,), statistic, n_resamples=20_000, vectorized=True, method="percentile", rng=rng(3)
-    ).confidence_interval
+        (values,), statistic, n_resamples=20_000, vectorized=True, method="percentile", rng=rng(3),
+        confidence_level=expanded(0.95, [25]),
+    ).confidence_interval  # fmt: skip
     np.testing.assert_allclose(ours, theirs, atol=0.03 * (theirs.high - theirs.low))
 
 
 def test_bootstrap_of_two_values_by_hand():
     # Means of two draws from {0, 1}: 0, 0.5, 0.5, 1 with probability 1/4 each.
     assert bootstrap_ci([0.0, 1.0], np.mean, rng()) == (0.0, 1.0)
-    assert bootstrap_ci([0.0, 1.0], np.mean, rng(), confidence=0.4) == (0.5, 0.5)
+    # With confidence 0.2 Student's t (one degree of freedom) is tan(0.1 pi) = 0.325, times sqrt(2) = 0.46 of a standard
+    # deviation: percentiles 32 and 68, both in the middle half.
+    assert bootstrap_ci([0.0, 1.0], np.mean, rng(), confidence=0.2) == (0.5, 0.5)
 
 
 def test_bootstrap_resamples_each_environment_by_itself():
@@ -87,7 +102,7 @@ def test_bootstrap_resamples_environments_independently():
     # Two equal columns: if runs were drawn jointly the variance of the mean would be twice as large.
     column = rng(4).normal(size=40)
     low, high = bootstrap_ci(np.stack([column, column], axis=1), np.mean, rng(), num_resamples=20_000)
-    expected = 2 * 1.96 * column.std() / np.sqrt(80)
+    expected = 2 * 1.991 * column.std(ddof=1) / np.sqrt(80)  # t of 78 degrees of freedom
     assert high - low == pytest.approx(expected, rel=0.05)
 
 
@@ -128,12 +143,120 @@ def test_bootstrap_refuses_wrong_arguments():
         bootstrap_ci([1.0, 2.0], iqm, rng(), confidence=95)
 
 
-@pytest.mark.parametrize("statistic", [np.mean, iqm])
-def test_bootstrap_covers_the_truth_as_often_as_it_says(statistic):
+DISTRIBUTIONS = {
+    "normal": lambda g, size: g.normal(size=size),
+    "exponential": lambda g, size: g.exponential(size=size),
+    "all or nothing": lambda g, size: g.beta(0.4, 0.4, size=size),
+    "capped at 500": lambda g, size: np.minimum(500, g.normal(480, 60, size=size)),
+}
+
+
+@pytest.mark.parametrize("size", [7, 10, 20])
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_intervals_cover_the_truth_in_92_to_98_percent_of_1000_studies(name, size):
     generator = rng(9)
-    intervals = [bootstrap_ci(generator.normal(3.0, 2.0, size=20), statistic, generator) for _ in range(300)]
-    coverage = np.mean([low <= 3.0 <= high for low, high in intervals])
-    assert 0.88 <= coverage <= 0.99
+    truth = iqm(DISTRIBUTIONS[name](generator, 1_000_000))
+    low, high = bootstrap_band(DISTRIBUTIONS[name](generator, (1000, size)), generator)  # a record is a study here
+    assert 0.92 <= np.mean((low <= truth) & (truth <= high)) <= 0.98
+
+
+def test_intervals_of_a_mean_cover_the_truth():
+    generator = rng(10)
+    intervals = [bootstrap_ci(x, np.mean, generator, 500) for x in generator.normal(3.0, 2.0, size=(300, 10))]
+    assert 0.92 <= np.mean([low <= 3.0 <= high for low, high in intervals]) <= 0.98
+
+
+def test_expanded_percentiles_by_hand():
+    # Hesterberg 2015, table 4: for n = 10 the 95 % interval goes from percentile 0.9 to 99.1.
+    assert (1 - expanded(0.95, [10])) / 2 == pytest.approx(0.00866, abs=2e-4)
+    assert (1 - expanded(0.95, [10_000])) / 2 == pytest.approx(0.025, abs=2e-5)
+    assert expanded(0.95, [10, 10]) < expanded(0.95, [10])
+
+
+@pytest.mark.parametrize("df", [3, 4, 9, 18, 99])
+@pytest.mark.parametrize("p", [0.7, 0.95, 0.975, 0.99])
+def test_t_quantile_is_scipys(df, p):
+    assert t_quantile(p, df) == pytest.approx(scipy.stats.t.ppf(p, df), rel=0.006 if df == 3 else 0.002)
+
+
+def test_band_is_the_interval_of_each_record():
+    values = rng(1).normal(size=(7, 6))
+    values[2, 1], values[3, :5], values[4] = NAN, NAN, NAN
+    low, high = bootstrap_band(values, rng(3))
+    seed = int(rng(3).integers(2**32))
+    for t, row in enumerate(values):
+        expected = bootstrap_ci(row, iqm, np.random.default_rng(seed))
+        np.testing.assert_allclose([low[t], high[t]], expected, rtol=1e-12, err_msg=str(t))
+    assert np.isnan([low[3], high[4]]).all()
+
+
+def test_probability_of_improvement_is_mann_and_whitneys():
+    x, y = rng(1).normal(0.5, 1, size=12).round(1), rng(2).normal(size=9).round(1)  # with ties
+    u = scipy.stats.mannwhitneyu(x, y).statistic
+    assert probability_of_improvement([x], [y])[0] == pytest.approx(u / (12 * 9))
+    assert probability_of_improvement([[1.0, 2.0, NAN]], [[1.5, 1.0]])[0] == (0 + 0.5 + 1 + 1) / 4
+    point, low, high = probability_of_improvement([[1.0, 2.0], [5.0]], [[1.5, 1.0], [6.0]])
+    assert point == pytest.approx((0.625 + 0.0) / 2)  # the mean over environments, not over pairs
+    assert low < point < high
+    assert np.isnan(probability_of_improvement([[NAN]], [[1.0]])).all()
+
+
+def test_interval_of_the_probability_of_improvement_by_hand_and_against_scipy():
+    # The bounds are where |point - p| is z standard errors of p: variance p (1 - p) (1 + (n - 1) (...)) / n^2.
+    point, low, high = probability_of_improvement([[3.0, 1.0, 4.0, 1.5]], [[2.0, 1.2, 0.5, 2.5]])
+    for p in (low, high):
+        variance = p * (1 - p) * (1 + 3 * (1 - p) / (2 - p) + 3 * p / (1 + p)) / 16
+        assert abs(point - p) == pytest.approx(1.959964 * math.sqrt(variance), rel=1e-5)
+    x, y = rng(1).normal(0.5, 1, size=60), rng(2).normal(size=60)
+    ours = probability_of_improvement([x], [y])
+    theirs = scipy.stats.bootstrap(
+        (x, y), lambda a, b, axis: (a[..., :, None] > b[..., None, :]).mean(axis=(-2, -1)), n_resamples=2000,
+        vectorized=True, method="percentile", rng=rng(3),
+    ).confidence_interval  # fmt: skip
+    np.testing.assert_allclose(ours[1:], theirs, atol=0.02)
+
+
+@pytest.mark.parametrize("truth", [0.5, 0.8, 0.97])
+@pytest.mark.parametrize("size", [5, 10])
+def test_intervals_of_the_probability_of_improvement_cover_it(truth, size):
+    generator = rng(4)
+    shift = scipy.stats.norm.ppf(truth) * math.sqrt(2)
+    hits = 0
+    for _ in range(1000):
+        x, y = generator.normal(shift, 1, size=size), generator.normal(size=size)
+        _, low, high = probability_of_improvement([x], [y])
+        hits += low <= truth <= high
+    assert 920 <= hits <= 980
+
+
+def test_performance_profile_by_hand():
+    scores = [np.array([0.0, 0.5, 1.0, NAN]), np.array([1.0, 1.0])]
+    share, low, high = performance_profile(scores, [-1.0, 0.0, 0.5, 1.0], rng())
+    np.testing.assert_allclose(share, [1, 4 / 5, 3 / 5, 0])
+    assert (low[0], high[0], low[3], high[3]) == (1, 1, 0, 0)
+    assert (low <= share).all() and (share <= high).all() and low[1] < 4 / 5
+    # The second environment is resampled by itself: its two trials are above 0.5 in each resample.
+    assert low[2] == pytest.approx(2 / 5)
+
+
+def test_normalised_score():
+    np.testing.assert_allclose(
+        normalise([22.0, 248.5, 475.0, -205.0], 22.0, 475.0), [0.0, 0.5, 1.0, -0.5011], atol=1e-4
+    )
+    np.testing.assert_allclose(normalise([-500.0, -300.0, -100.0], -500.0, -100.0), [0.0, 0.5, 1.0])
+
+
+def test_area_under_the_curve_by_hand():
+    steps = [0, 10, 30]
+    values = np.array([[0.0, NAN, 5.0, NAN], [10.0, 4.0, NAN, NAN], [10.0, 8.0, 7.0, NAN]])
+    # (5 * 10 + 10 * 20) / 30; flat before the first value; a straight line across a gap
+    np.testing.assert_allclose(area_under_curve(steps, values), [25 / 3, (4 * 10 + 6 * 20) / 30, 6.0, NAN])
+    np.testing.assert_array_equal(area_under_curve([5], [[3.0, NAN]]), [3.0, NAN])
+
+
+def test_steps_to_a_threshold_by_hand():
+    values = np.array([[1.0, 1.0, NAN, NAN], [5.0, 2.0, NAN, 5.0], [3.0, 4.9, NAN, 1.0]])
+    np.testing.assert_array_equal(steps_to(5.0, [10, 20, 30], values), [20, math.inf, NAN, 20])
 
 
 def test_summarize_by_hand():

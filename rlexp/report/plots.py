@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from rlexp.report.load import JobData
-from rlexp.report.stats import bootstrap_ci, iqm, summarize
+from rlexp.report.stats import bootstrap_band, iqm, summarize
 
 # Okabe-Ito palette, told apart with any colour vision (Okabe and Ito 2008, "Color Universal Design").
 BLUE, SKY, ORANGE, VERMILION = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
@@ -64,7 +64,7 @@ def learning_curve_figure(data: JobData, generator: np.random.Generator) -> Figu
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     for panel in (axes, *edge):
-        _style(panel)
+        style(panel)
 
     ylabel = "return per episode (greedy evaluation)"
     if evaluation:
@@ -139,11 +139,9 @@ def _draw_trials(axes: Axes, steps: np.ndarray, values: np.ndarray, generator: n
             present = ~np.isnan(column)
             line = axes.plot(steps[present], column[present], color=SKY, lw=0.8, alpha=0.6, zorder=2)[0]
             line.set(label="" if trial else "single trials", marker="." if num_records == 1 else "")
-        # The same resamples at every step: the band is as smooth as the curves.
-        seed = int(generator.integers(2**32))
         points = np.unique(np.linspace(0, num_records - 1, min(num_records, NUM_BAND_POINTS)).astype(int))
-        band = np.array([bootstrap_ci(values[t], iqm, np.random.default_rng(seed)) for t in points])
-        axes.fill_between(steps[points], *band.T, color=BLUE, alpha=0.18, linewidth=0, zorder=1, label="95 % interval")
+        band = bootstrap_band(values[points], generator)
+        axes.fill_between(steps[points], *band, color=BLUE, alpha=0.18, linewidth=0, zorder=1, label="95 % interval")
     axes.plot(
         steps,
         iqm(values),
@@ -177,7 +175,8 @@ def _draw_final(axes: Axes, final: dict[str, Any]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _style(axes: Axes) -> None:
+def style(axes: Axes) -> None:
+    """The look of every picture: few lines, light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.grid(axis="y", color=PALE, linewidth=0.8)
@@ -219,7 +218,7 @@ def q_values(planned: np.ndarray, learned: np.ndarray, path: str | Path) -> None
     figure = Figure(figsize=(8.0, 3.4), dpi=DPI, facecolor="white", layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, values, title in zip(panels, (planned, learned), ("Q-value iteration", "Q-learning"), strict=True):
-        _style(axes)
+        style(axes)
         axes.axhline(planned[-1], color=INK, linestyle="--", linewidth=1.0)
         axes.plot(values, color=BLUE, linewidth=1.6)
         axes.set_title(title, loc="left", fontsize=10, color=INK)
@@ -242,7 +241,7 @@ def episode_returns(returns: list[np.ndarray], title: str, path: str | Path) -> 
     """
     figure = Figure(figsize=(WIDTH, 3.0), dpi=100, facecolor="white", layout="constrained")
     axes = figure.subplots()
-    _style(axes)
+    style(axes)
     values = np.full((max(map(len, returns)), len(returns)), np.nan)  # [E, N]
     for trial, column in enumerate(returns):
         values[: len(column), trial] = column

@@ -1,10 +1,14 @@
-"""One document, written as self-contained HTML (pictures inside, no scripts, no network) and as Markdown."""
+"""One document, written as self-contained HTML (pictures inside, no scripts, no network) and as Markdown.
+
+Everything that is handed in is text: whatever looks like HTML or Markdown in it is shown, not obeyed.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +16,45 @@ from pathlib import Path
 from rlexp.checkpoint import write_atomically
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.7rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
-.table { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; }
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, sans-serif; color: #222; background: #fff; }
+body { max-width: 76rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: .6rem 0; } h2 { font-size: 1.25rem; margin: 2.4rem 0 .6rem; }
+h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
+p { max-width: 46rem; overflow-wrap: anywhere; }
+.lead { font-size: 1.15rem; line-height: 1.45; padding: .7rem 1rem; }
+.lead { border-left: .3rem solid #0072b2; background: #f0f6fa; }
+.lead, .notice { max-width: 60rem; overflow-wrap: anywhere; margin: 1rem 0; }
+.lead p, .notice p { margin: .35rem 0; max-width: none; }
+.notice { border-left: .3rem solid #d55e00; background: #fdf3ec; padding: .4rem 1rem; }
+.small { font-size: .87rem; color: #555; }
+.table { overflow-x: auto; margin: .8rem 0; } table { border-collapse: collapse; font-size: .87rem; line-height: 1.4; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem; border-bottom: 1px solid #e6e6e6; }
-td:last-child { min-width: 12rem; }
+td { overflow-wrap: break-word; font-variant-numeric: tabular-nums; } td:first-child { min-width: 8rem; }
+td:last-child { min-width: 9rem; }
 th { border-bottom: 2px solid #666; } tr.good td:last-child { color: #006b4f; } tr.bad td:last-child { color: #b03a00; }
+.figures { display: grid; gap: 1rem; align-items: start; }
+.figures { grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 figure { display: inline-block; margin: .6rem 1rem .6rem 0; max-width: 100%; } img { max-width: 100%; height: auto; }
-figcaption { font-size: .85rem; color: #666; } code { background: #f4f4f4; padding: 0 .25em; }
+.figures figure { display: block; margin: 0; max-width: 38rem; } .figures img { width: 100%; }
+figcaption { font-size: .85rem; color: #555; } code { background: #f4f4f4; padding: 0 .25em; overflow-wrap: anywhere; }
+@media (max-width: 40rem) {
+  .table { overflow-x: visible; } table, tbody, tr, td { display: block; width: 100%; box-sizing: border-box; }
+  thead { display: none; } tr { border: 1px solid #ddd; border-radius: .4rem; margin: .5rem 0; padding: .25rem 0; }
+  td { border: 0; padding: .12rem .7rem; display: flex; gap: .6rem; } td:first-child { font-weight: 600; }
+  td::before { content: attr(data-label); flex: 0 0 42%; color: #666; overflow-wrap: anywhere; }
+  td:first-child::before { content: none; } td:first-child, td:last-child { min-width: 0; }
+}
+@media print {
+  @page { margin: 14mm; } body { font-size: 10pt; max-width: none; padding: 0; }
+  .lead, .notice, th { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  h2, h3, thead { break-after: avoid; } figure, tr, .lead, .notice { break-inside: avoid; }
+  .table { overflow: visible; } table { font-size: 8pt; } th, td { padding: .2rem .4rem; }
+  td:first-child, td:last-child { min-width: 0; } .figures { display: block; }
+  .figures figure { display: inline-block; width: 48%; margin-right: 1%; vertical-align: top; }
+}
 """
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing that is in it can fetch anything
 TYPES = {".png": "image/png", ".gif": "image/gif"}
 
 
@@ -36,36 +70,65 @@ class Page:
     _html: list[str] = field(default_factory=list)
     _markdown: list[tuple[str, Path | None]] = field(default_factory=list)  # text with "{}" for the path, picture
 
-    def heading(self, text: str) -> None:
+    def heading(self, text: str, level: int = 2) -> None:
         """A section starts."""
-        self._html.append(f"<h2>{html.escape(text)}</h2>")
-        self._markdown.append((f"## {text}", None))
+        self._html.append(f"<h{level}>{html.escape(text)}</h{level}>")
+        self._markdown.append((f"{'#' * level} {_markdown(text)}", None))
 
-    def text(self, text: str, code: str = "") -> None:
-        """A paragraph, and a line of code at its end."""
+    def text(self, text: str, code: str = "", small: bool = False) -> None:
+        """A paragraph, and a line of code at its end; `small` for what only some will read."""
         shown = f" <code>{html.escape(code)}</code>" if code else ""
-        self._html.append(f"<p>{html.escape(text)}{shown}</p>")
-        self._markdown.append((text + (f" `{code}`" if code else ""), None))
+        mark = ' class="small"' if small else ""
+        self._html.append(f"<p{mark}>{html.escape(text)}{shown}</p>")
+        self._markdown.append((_markdown(text) + (f" {_markdown_code(code)}" if code else ""), None))
+
+    def lead(self, sentences: Sequence[str]) -> None:
+        """What the page says, in a box that is seen first."""
+        self._box("lead", sentences)
+
+    def notice(self, sentences: Sequence[str]) -> None:
+        """What the reader must know before he believes the rest."""
+        self._box("notice", sentences)
+
+    def _box(self, name: str, sentences: Sequence[str]) -> None:
+        inside = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+        self._html.append(f'<div class="{name}">{inside}</div>')
+        self._markdown.append(("\n>\n".join(f"> {_markdown(sentence)}" for sentence in sentences), None))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], good: Sequence[bool | None] = ()) -> None:
-        """A table of texts; `good` colours a row's last cell: True, False, or None for neither."""
+        """A table of texts, a row a card on a phone; `good` colours a row's last cell: True, False, None: neither."""
         marks = list(good) or [None] * len(rows)
-        cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        lines = [f"<tr>{cells}</tr>"]
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+        lines = []
         for row, mark in zip(rows, marks, strict=True):
             name = {True: ' class="good"', False: ' class="bad"', None: ""}[mark]
-            lines.append(f"<tr{name}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>")
-        self._html.append('<div class="table"><table>' + "\n".join(lines) + "</table></div>")
-        escaped = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in (header, *rows)]
+            cells = "".join(
+                f'<td data-label="{html.escape(label)}">{html.escape(cell)}</td>'
+                for label, cell in zip(header, row, strict=True)
+            )
+            lines.append(f"<tr{name}>{cells}</tr>")
+        body = "\n".join(lines)
+        self._html.append(
+            f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
+        escaped = [" | ".join(_markdown(cell).replace("\n", " ") for cell in row) for row in (header, *rows)]
         markdown = [f"| {escaped[0]} |", "|" + "---|" * len(header), *(f"| {row} |" for row in escaped[1:])]
         self._markdown.append(("\n".join(markdown), None))
 
     def picture(self, path: Path, caption: str) -> None:
         """A PNG or GIF with a caption; HTML holds the picture itself, Markdown the way to it."""
+        self._html.append(self._figure(path, caption))
+
+    def pictures(self, captions: Sequence[tuple[Path, str]]) -> None:
+        """Pictures side by side where there is room."""
+        figures = "\n".join(self._figure(path, caption) for path, caption in captions)
+        self._html.append(f'<div class="figures">{figures}</div>')
+
+    def _figure(self, path: Path, caption: str) -> str:
         data = base64.b64encode(path.read_bytes()).decode()
         image = f'<img src="data:{TYPES[path.suffix]};base64,{data}" alt="{html.escape(caption)}">'
-        self._html.append(f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>")
-        self._markdown.append((f"![{caption}]({{}})", path))
+        self._markdown.append((f"![{_markdown(caption)}]", path))
+        return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
     def write(self, path: Path) -> None:
         """Write `path` (.html), and the Markdown beside it (.md)."""
@@ -75,16 +138,28 @@ class Page:
             [
                 "<!doctype html>",
                 '<html lang="en"><head><meta charset="utf-8">',
-                '<meta name="viewport" content="width=device-width">',
+                f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+                '<meta name="viewport" content="width=device-width, initial-scale=1">',
                 f"<title>{title}</title><style>{STYLE}</style></head><body>",
                 f"<h1>{title}</h1>",
                 *self._html,
                 "</body></html>",
             ]
         )
-        blocks = [f"# {self.title}"]
+        blocks = [f"# {_markdown(self.title)}"]
         for text, picture in self._markdown:
             relative = os.path.relpath(picture, path.parent).replace(os.sep, "/") if picture else ""
-            blocks.append(text.replace("({})", f"({relative.replace(' ', '%20')})") if picture else text)
+            blocks.append(f"{text}({relative.replace(' ', '%20')})" if picture else text)
         write_atomically(path, lambda file: file.write(document.encode()))
         write_atomically(path.with_suffix(".md"), lambda file: file.write(("\n\n".join(blocks) + "\n").encode()))
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown shows as it is: no tags, links, pictures or table cells come out of it."""
+    return re.sub(r"([\\`*\[\]|<>&])", r"\\\1", text)
+
+
+def _markdown_code(code: str) -> str:
+    fence = "`" * (1 + max(map(len, re.findall("`+", code)), default=0))
+    space = " " if len(fence) > 1 else ""
+    return f"{fence}{space}{code}{space}{fence}"

@@ -1,0 +1,231 @@
+"""Verdicts are as certain as they say: tests by hand and against SciPy, and the rate of false claims by simulation."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from rlexp.report import compare as module
+from rlexp.report.compare import LEVEL, Comparison, Sample, compare, holm, permutation_test, sign_flip_test
+
+NAN = float("nan")
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def sample(name: str, *values: object, first_seed: int = 0) -> Sample:
+    arrays = [np.asarray(v, np.float64) for v in values]
+    return Sample(name, [range(first_seed, first_seed + len(v)) for v in arrays], arrays)
+
+
+def one(a: object, b: object, second_seed: int = 0) -> Comparison:
+    (result,) = compare([sample("a", a), sample("b", b, first_seed=second_seed)], rng())
+    return result
+
+
+def test_sign_flips_by_hand() -> None:
+    # Sums of +-1 +-2 +-3: 6, 4, 2, 0, 0, -2, -4, -6; two of eight are as extreme as 6, four as extreme as 4.
+    assert sign_flip_test([1, 2, 3], rng()) == 2 / 8
+    assert sign_flip_test([-1, 2, 3], rng()) == 4 / 8
+    assert sign_flip_test([0, 0, 0], rng()) == 1
+    assert sign_flip_test([], rng()) == 1
+    assert sign_flip_test([0.1, 0.2, 0.3], rng()) == 2 / 8  # rounding is no difference
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sign_flips_are_scipys(seed: int) -> None:
+    differences = rng(seed).normal(0.4, 1, size=11)
+    theirs = scipy.stats.permutation_test(
+        (differences,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+    )
+    assert sign_flip_test(differences, rng()) == pytest.approx(theirs.pvalue)
+    many = rng(seed).normal(0.3, 1, size=30)  # too many signs to enumerate
+    assert sign_flip_test(many, rng(1)) == pytest.approx(scipy.stats.ttest_1samp(many, 0).pvalue, abs=0.02)
+    assert sign_flip_test(many, rng(1)) == sign_flip_test(many, rng(1))
+
+
+def test_permutations_by_hand() -> None:
+    # Of the 6 ways to choose two of four, {1, 2} and {8, 9} have the largest difference.
+    assert permutation_test([[1, 2]], [[8, 9]], rng()) == 2 / 6
+    assert permutation_test([[]], [[1, 2]], rng()) == 1
+
+
+@pytest.mark.parametrize("sizes", [(7, 7), (12, 14)])
+def test_permutations_are_scipys(sizes: tuple[int, int]) -> None:
+    x, y = rng(1).normal(0.9, 1, size=sizes[0]), rng(2).normal(size=sizes[1])
+    theirs = scipy.stats.permutation_test(
+        (x, y), lambda a, b, axis: np.mean(a, axis) - np.mean(b, axis), vectorized=True, n_resamples=20_000, rng=rng(3)
+    )
+    assert permutation_test([x], [y], rng()) == pytest.approx(theirs.pvalue, abs=1e-12 if sizes == (7, 7) else 0.01)
+
+
+def test_permutations_stay_within_environments() -> None:
+    # Environments of different scale: exchanged across them, the second would drown the first.
+    x, y = [rng(1).normal(2, 1, 8), rng(2).normal(1000, 1, 8)], [rng(3).normal(0, 1, 8), rng(4).normal(1000, 1, 8)]
+    assert permutation_test(x, y, rng()) < 0.01
+
+
+def test_holm_by_hand() -> None:
+    adjusted, factors = holm(np.array([0.01, 0.04, 0.03, 0.005]))
+    np.testing.assert_allclose(adjusted, [0.03, 0.06, 0.06, 0.02])
+    assert factors.tolist() == [3, 1, 2, 4]
+    np.testing.assert_array_equal(holm(np.array([0.9, 0.8]))[0], [1, 1])
+    assert holm(np.zeros(0))[0].shape == (0,)
+
+
+def test_holm_rejects_what_the_step_down_procedure_rejects() -> None:
+    for seed in range(50):
+        p = rng(seed).uniform(0, 0.1, size=6)
+        rejected = set()
+        for i, k in enumerate(np.argsort(p)):
+            if p[k] > LEVEL / (6 - i):
+                break
+            rejected.add(int(k))
+        assert {int(k) for k in np.flatnonzero(holm(p)[0] <= LEVEL)} == rejected
+
+
+def test_a_clear_difference_has_a_verdict_in_both_directions() -> None:
+    low, high = np.arange(10.0), np.arange(10.0) + 100
+    better, worse = one(high, low), one(low, high)
+    assert (better.verdict, better.reason, better.more_trials) == ("better", "better", None)
+    assert (worse.verdict, worse.reason) == ("worse", "worse")
+    assert (better.difference, better.p, better.paired, better.num_trials) == (100, 2 / 1024, True, 10)
+    assert better.improvement[0] == 1 and better.improvement[1] > 0.75
+    assert one(high, low, second_seed=50).paired is False
+    assert one(high, low, second_seed=50).p < 1e-3
+
+
+def test_pairs_are_by_seed_whatever_their_order() -> None:
+    base = rng(1).normal(0, 100, size=8)
+    first = Sample("a", [[3, 1, 2, 0, 7, 6, 5, 4]], [base[[3, 1, 2, 0, 7, 6, 5, 4]] + 1])
+    (result,) = compare([first, sample("b", base)], rng())
+    assert (result.p, result.verdict) == (2 / 256, "better")  # each is one better than its partner
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("second_seed", [0, 100])
+def test_few_trials_decide_nothing(size: int, second_seed: int) -> None:
+    result = one(np.arange(size) + 1e6, np.arange(size), second_seed)
+    needed = 6 if second_seed == 0 else 5  # pairs: 2 / 2**6 < LEVEL < 2 / 2**5
+    trials = "1 trial" if size == 1 else f"{size} trials"
+    assert (result.verdict, result.more_trials) == ("undecided", needed - size)
+    assert result.reason == f"undecided: {trials} can decide nothing, at least {needed - size} more needed"
+
+
+def test_five_pairs_are_one_too_few_and_it_says_so() -> None:
+    result = one(np.arange(5) + 1e6, np.arange(5))
+    assert (result.p, result.reason) == (2 / 32, "undecided: about 1 more trial each needed")
+
+
+def test_equal_results_are_undecided_for_ever() -> None:
+    result = one([500.0] * 10, [500.0] * 10)
+    assert (result.p, result.more_trials) == (1, None)
+    assert result.reason == "undecided: the same result in all trials, more of them would not tell"
+
+
+def test_a_tiny_difference_asks_for_no_impossible_number() -> None:
+    noise = rng(3).normal(size=10)
+    result = one(noise - noise.mean() + 1e-4, np.zeros(10))
+    assert result.reason == "undecided: no difference that any affordable number of trials would show"
+    assert result.more_trials is None
+
+
+def test_missing_trials_leave_their_pair() -> None:
+    result = one([1.0, NAN, 3, 4, 5, 6, 7], [0.0, 1, NAN, 3, 4, 5, 6])
+    assert (result.num_trials, result.p, result.verdict) == (5, 2 / 32, "undecided")
+    assert one([NAN] * 3, [1.0, 2, 3]).reason == "undecided: 0 trials can decide nothing, at least 6 more needed"
+
+
+def test_environments_are_taken_together() -> None:
+    a = sample("a", [1.0, 2, 3], [11.0, 12, 13])
+    b = sample("b", [0.0, 1, 2], [10.0, 11, 12])
+    (result,) = compare([a, b], rng())
+    assert (result.p, result.difference, result.num_trials) == (2 / 64, 1, 3)
+    assert result.verdict == "undecided"  # three trials an environment are few
+
+
+def test_a_pair_does_not_depend_on_the_others() -> None:
+    samples = [sample(str(i), rng(i).normal(size=20)) for i in range(4)]
+    alone = compare(samples[:2], rng(5))[0]
+    among = compare(samples, rng(5))[0]
+    assert (alone.p, alone.improvement) == (among.p, among.improvement)
+    assert [(c.first, c.second) for c in compare(samples, rng())] == list(itertools.combinations("0123", 2))
+
+
+# Simulated studies.
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer arrangements are drawn; the sign flips of ten trials are still enumerated."""
+    monkeypatch.setattr(module, "EXACT", 2000)
+    module._places.cache_clear()
+
+
+def verdicts(draw: object, studies: int, algorithms: int, size: int, second_seed: int = 0) -> list[Counter[str]]:
+    """The verdicts of many studies of `algorithms` that draw their returns from `draw(generator, k, size)`."""
+    found = []
+    for study in range(studies):
+        g = rng(1000 + study)
+        samples = [
+            sample(str(k), draw(g, k, size), first_seed=0 if k == 0 else second_seed)  # type: ignore[operator]
+            for k in range(algorithms)
+        ]
+        found.append(Counter(c.verdict for c in compare(samples, rng())))  # the same arrangements: quick
+    return found
+
+
+def bimodal(generator: np.random.Generator, size: int) -> np.ndarray:
+    """Solved, or not at all: as returns on CartPole are."""
+    return np.where(generator.random(size) < 0.7, 500.0, generator.uniform(10, 300, size))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("second_seed", [0, 100])
+@pytest.mark.parametrize("kind", ["normal", "bimodal"])
+def test_equal_algorithms_are_told_apart_in_at_most_5_percent_of_1000_studies(kind: str, second_seed: int) -> None:
+    draws = {"normal": lambda g, k, size: g.normal(size=size), "bimodal": lambda g, k, size: bimodal(g, size)}
+    false = sum(v["better"] + v["worse"] > 0 for v in verdicts(draws[kind], 1000, 2, 10, second_seed))
+    assert false <= 50
+    assert false >= (25 if kind == "normal" else 5)  # a test that never claims anything would be useless
+
+
+def test_of_four_equal_algorithms_any_two_are_told_apart_in_at_most_5_percent_of_studies() -> None:
+    found = verdicts(lambda g, k, size: g.normal(size=size), 500, 4, 10)
+    assert sum(v["better"] + v["worse"] > 0 for v in found) <= 25
+
+
+def test_pairs_of_trials_that_share_their_luck_are_no_reason_for_false_claims() -> None:
+    def draw(g: np.random.Generator, k: int, size: int) -> np.ndarray:
+        return rng(size).normal(0, 3, size) + g.normal(size=size)  # the first is the same for both
+
+    found = verdicts(draw, 1000, 2, 10)
+    assert 25 <= sum(v["better"] + v["worse"] > 0 for v in found) <= 50
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_real_difference_is_found() -> None:
+    found = verdicts(lambda g, k, size: g.normal(1.5 * (k == 0), 1, size), 300, 2, 10)
+    assert sum(v["better"] for v in found) >= 240 and sum(v["worse"] for v in found) == 0
+    many = verdicts(lambda g, k, size: g.normal(1.5 * (k == 0), 1, size), 100, 2, 20)
+    assert sum(v["better"] for v in many) >= 97
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("second_seed", [0, 100])
+def test_as_many_more_trials_as_it_says_find_the_difference_in_four_of_five_studies(second_seed: int) -> None:
+    # A sample that is exactly as the truth: mean difference 0.9, standard deviation 1 of each (1.41 of a difference).
+    z = rng(1).normal(size=8)
+    z = (z - z.mean()) / z.std(ddof=1)
+    result = one(0.9 + z, z[::-1], second_seed) if second_seed else one(0.9 + z * 2**0.5, np.zeros(8))
+    assert result.verdict == "undecided" and result.more_trials is not None
+    size = 8 + result.more_trials
+    assert 20 <= size <= 25  # (2.05 + 0.84)^2 * 2 / 0.81 = 20.7, and a few for the t distribution
+    found = verdicts(lambda g, k, n: g.normal(0.9 * (k == 0), 1, n), 200, 2, size, second_seed)
+    assert 0.72 <= sum(v["better"] for v in found) / 200 <= 0.9

@@ -1,0 +1,46 @@
+"""Numbers and names as a reader wants them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rlexp.report import words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(500.0, "500"), (498.26, "498.3"), (-76.61, "-76.6"), (0.98765, "0.988"), (0.0, "0"), (math.nan, "-"), (None, "-"),
+     (math.inf, "-")],
+)  # fmt: skip
+def test_numbers(value: float | None, text: str) -> None:
+    assert words.number(value) == text
+
+
+def test_other_numbers() -> None:
+    assert [words.signed(v) for v in (1.5, -2.0, 0.0)] == ["+1.5", "-2", "0"]
+    assert words.interval(500, 498.26, 500) == "500 [498.3, 500]"
+    assert words.interval(5, math.nan, math.nan) == "5 [-]"
+    assert [words.p_value(p) for p in (0.0001, 0.0312, 0.5)] == ["< 0.001", "0.031", "0.50"]
+    assert [words.steps(s) for s in (12, 19_000, 1_234_567, math.inf)] == ["12", "19k", "1.23M", "-"]
+    assert [words.seconds(s) for s in (12.51, 150, 9000, math.nan)] == ["12.5 s", "2.5 min", "2.5 h", "-"]
+    assert (words.date(1_700_000_000.0), words.date(None)) == ("2023-11-14 22:13 UTC", "-")
+
+
+def test_names() -> None:
+    assert [words.names(list("abcdefgh"[:n])) for n in (0, 1, 2, 3, 8)] == [
+        "", "a", "a and b", "a, b and c", "a, b, c, d and 4 others",
+    ]  # fmt: skip
+    assert (words.plural(1, "trial"), words.plural(2, "trial")) == ("1 trial", "2 trials")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e-05, "1e-05"), (0.001, "0.001"), (64, "64"), (None, "null"), (True, "true"), ([1, 2], "[1, 2]"), ({}, "{}"),
+     ("mse", "mse"), ({"kind": "constant", "initial": 0.5}, "0.5"),
+     ({"kind": "exponential", "initial": 0.1, "final": 0.002, "duration": 300, "decay": 0.02, "unit": "step"},
+      "exponential 0.1 to 0.002 in 300 steps")],
+)  # fmt: skip
+def test_settings(value: object, text: str) -> None:
+    assert words.setting(value) == text

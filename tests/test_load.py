@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from rlexp.report.load import load_job
+from rlexp.report.load import load_config, load_job, load_study
+from tests.studies import make_job
 
 RECORDS = [
     {"step": 100, "time": 1.0, "metrics": {"train/return": [9.0, 8], "eval/return": [10.0, None]}},
@@ -89,3 +90,24 @@ def test_broken_json_files_are_named(job):
 def test_a_folder_without_job_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is not a job's folder: it has no job\.json"):
         load_job(tmp_path)
+
+
+def test_a_study_is_its_jobs_and_what_could_not_be_read(tmp_path):
+    make_job(tmp_path / "s", "dqn", [1.0, 2.0])
+    make_job(tmp_path / "s", "ddqn", None, status="")
+    (make_job(tmp_path / "s", "pg", [1.0]) / "config.yaml").write_text("a: [")
+    (tmp_path / "s" / "report").mkdir()
+    study = load_study(tmp_path / "s")
+    assert (study.name, [job.job["algo"] for job in study.jobs]) == ("s", ["ddqn", "dqn"])
+    assert study.jobs[1].config["algo"] == {"name": "dqn"} and study.jobs[0].summary is None
+    ((name, problem),) = study.problems.items()
+    assert name.startswith("pg-cartpole-") and "config.yaml is not a configuration: while parsing" in problem
+    assert [job.folder for job in load_study(study.jobs[0].folder).jobs] == [study.jobs[0].folder]
+    assert load_study(tmp_path).jobs == []
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "", "!!python/object/apply:os.system ['true']"])
+def test_a_configuration_is_a_mapping_and_plain_data(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.yaml is not a configuration"):
+        load_config(tmp_path)

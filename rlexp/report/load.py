@@ -1,7 +1,7 @@
 """Reads a job's folder back; nothing here knows how it was written, or needs more than NumPy."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,12 +24,14 @@ class JobData:
         job: `job.json`; `job["seeds"]` has one seed a trial.
         summary: `summary.json`, or `None` while the job has not ended.
         curves: metric name -> `Curve`. `T` is the number of records with this metric.
+        config: `config.yaml`, where the whole study was loaded.
     """
 
     folder: Path
     job: dict[str, Any]
     summary: dict[str, Any] | None
     curves: dict[str, Curve]
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 def load_job(folder: str | Path) -> JobData:
@@ -88,3 +90,55 @@ def _values(name: str, row: Any, num_trials: int) -> np.ndarray:
     if values.shape != (num_trials,):
         raise ValueError(f"{name} has shape {values.shape}, expected ({num_trials},)")
     return values
+
+
+@dataclass
+class StudyData:
+    """The jobs of one study.
+
+    Attributes:
+        name: of the study.
+        jobs: those that could be read, in the order of their names.
+        problems: folder name -> why it could not be read.
+    """
+
+    name: str
+    jobs: list[JobData]
+    problems: dict[str, str]
+
+
+def load_study(folder: str | Path) -> StudyData:
+    """Loads all jobs of a study's folder (or of one job's), whatever has become of them.
+
+    A job that cannot be read is a problem with a name, and no reason to lose the others.
+
+    Args:
+        folder: `outputs/<study>`.
+    """
+    folder = Path(folder).resolve()
+    found = [folder] if (folder / "job.json").is_file() else sorted(p.parent for p in folder.glob("*/job.json"))
+    jobs, problems = [], {}
+    for path in found:
+        try:
+            job = load_job(path)
+            job.config = load_config(path)
+            jobs.append(job)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            problems[path.name] = str(error)
+    name = next((str(job.job["study"]) for job in jobs if "study" in job.job), folder.name)
+    return StudyData(name, jobs, problems)
+
+
+def load_config(folder: str | Path) -> dict[str, Any]:
+    """Loads the `config.yaml` of a job as plain values; raises ValueError for a missing or broken one."""
+    import yaml
+
+    path = Path(folder) / "config.yaml"
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        config = yaml.load(path.read_bytes(), loader)
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is not a configuration: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not a configuration: expected a mapping")
+    return config

@@ -1,0 +1,102 @@
+"""Synthetic studies: job folders as the runner leaves them, with returns that a test chooses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlexp.report.stats import summarize
+
+STARTED = 1_700_000_000.0
+
+
+def make_job(
+    study: Path,
+    algo: str,
+    final: Sequence[float] | None,
+    *,
+    env: str = "cartpole",
+    env_id: str = "CartPole-v1",
+    config: dict[str, Any] | None = None,
+    first_seed: int = 0,
+    points: int = 20,
+    steps: int = 20_000,
+    status: str = "done",
+    error: str = "",
+    num_trials: int = 10,
+    env_config: dict[str, Any] | None = None,
+) -> Path:
+    """Write one job.
+
+    Args:
+        study: the study's folder.
+        algo: registry key.
+        final: final return of each trial, NaN for none; None for a job that did not get so far.
+        env, env_id: of the environment.
+        config: further keys under `algo`.
+        first_seed: of the trials.
+        points: evaluations.
+        steps: budget.
+        status: of the summary; "" for none.
+        error: of a failed job.
+        num_trials: where `final` is None.
+        env_config: further keys under `env`.
+
+    Returns:
+        The job's folder.
+    """
+    returns = np.full(num_trials, 100.0) if final is None else np.asarray(final, np.float64)
+    seeds = list(range(first_seed, first_seed + len(returns)))
+    settings = {
+        "algo": {"name": algo, **(config or {})},
+        "env": {"name": env, "id": env_id, "kwargs": {}, "max_episode_steps": None, "preprocessing": "none",
+                "default_steps": steps, **(env_config or {})},
+        "budget": {"steps": None, "episodes": None},
+        "trials": len(seeds), "seed": first_seed, "study": study.name, "tracking": {"name": "mlflow", "uri": None},
+    }  # fmt: skip
+    group = json.dumps([settings["algo"], settings["env"]], sort_keys=True)
+    group_id = hashlib.sha256(group.encode()).hexdigest()[:8]
+    folder = study / f"{algo}-{env}-{group_id[:6]}{first_seed:02d}"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(json.dumps(settings))  # JSON is YAML
+    job = {
+        "study": study.name, "name": folder.name, "algo": algo, "env": env, "config_id": f"{group_id[:6]}{first_seed:02d}",
+        "group_id": group_id, "seeds": seeds, "command": f"python -m rlexp algo={algo} env={env}", "started": STARTED,
+        "tags": {"git.commit": "0123abc", "git.dirty": "false", "device": "cpu", "version.numpy": "2.4.6"},
+    }  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(job))
+    ramp = np.linspace(1 / points, 1, points)[:, None]  # [T, 1]
+    low = min(0.0, float(np.nanmin(returns)))
+    curve = low + (np.where(np.isfinite(returns), returns, low) - low) * ramp**0.5
+    lines = [
+        {"step": int(steps * (i + 1) / points), "time": STARTED + i, "metrics": {"eval/return": list(row), "train/loss": [1.0] * len(row)}}
+        for i, row in enumerate(curve.tolist())
+    ]  # fmt: skip
+    if final is not None:
+        lines.append(
+            {
+                "step": steps,
+                "time": STARTED + points,
+                "metrics": {"final/return": [None if np.isnan(x) else x for x in returns.tolist()]},
+            }
+        )
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if not status:
+        return folder
+    summary: dict[str, Any] = {"algo": algo, "env": env, "seeds": seeds, "status": status, "wall_seconds": 12.5}
+    if final is None:
+        summary["error"] = error
+    else:
+        summary |= {
+            "final/return": summarize(returns, np.random.default_rng(0)), "steps": steps, "best_seed": seeds[0],
+            "total_steps": steps * len(seeds), "train_seconds": 10.0, "finished": STARTED + 13,
+            "trials": [{"seed": s, "status": "diverged" if np.isnan(x) else "done", "final_return": None if np.isnan(x) else x,
+                        "note": "loss at env step 900" if np.isnan(x) else ""} for s, x in zip(seeds, returns.tolist(), strict=True)],
+        }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder

@@ -44,6 +44,7 @@ examples:
 all keys with their values:      python -m rlexp --cfg job
 Hydra's own options:             python -m rlexp --hydra-help
 watch a trained trial:           python -m rlexp.play <job folder>
+which is better, and is it sure: python -m rlexp.report <study>
 deliver to MLflow what is left:  python -m rlexp.sync <folder>
 """
 

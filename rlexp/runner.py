@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -400,6 +401,7 @@ class _JobRun:
                     "device": self.device,
                     "engine": settings.engine,
                     "cpus": str(os.cpu_count()),
+                    "machine": platform.platform(),
                 },
             },
         )

@@ -33,7 +33,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from rlexp.report.stats import iqm
-from rlexp.settings import refusal
+from rlexp.settings import did_you_mean, refusal
 from rlexp.trackers.base import one_line, resolve_uri
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -520,3 +520,98 @@ def fetch_job(source: str, uri: str | None) -> Path:
     except (MlflowException, OSError, KeyError) as error:
         raise nothing from error
     return folder / "trials" / seed if seed is not None else folder
+
+
+def fetch_study(study: str, uri: str | None, folder: Path) -> None:
+    """Lay a study out as its job folders: what a report needs, from MLflow alone.
+
+    Of each job: `config.yaml`, `job.json`, `metrics.jsonl`, `summary.json`. What a job has not delivered as a file yet
+    (it runs, or died) is put together from its runs: params, tags, status, and the trials' curves.
+
+    Args:
+        study: name of the experiment.
+        uri: tracking URI; None: MLFLOW_TRACKING_URI, else the SQLite store of ./outputs.
+        folder: where the job folders go.
+
+    Raises:
+        Refusal: where there is no such study, or no such store.
+    """
+    uri = resolve_uri(uri, Path("outputs"))
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise refusal("--tracking-uri", "an MLflow store", f"{uri}, which does not exist")
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        experiment = client.get_experiment_by_name(study)
+        if experiment is None:
+            known = [e.name for e in client.search_experiments()]
+            raise refusal("study", f"an experiment in {uri}", repr(study), did_you_mean(study, known))
+        jobs, trials = (
+            client.search_runs([experiment.experiment_id], f"tags.`rlexp.kind` = '{kind}'", max_results=MAX_RUNS)
+            for kind in ("job", "trial")
+        )
+        newest: dict[str, Run] = {}  # a job that was started afresh has several runs
+        for run in sorted(jobs, key=lambda run: int(run.info.start_time)):
+            newest[str(run.info.run_name)] = run
+        for name, run in newest.items():
+            own = [t for t in trials if t.data.tags.get("mlflow.parentRunId") == run.info.run_id]
+            _fetch_job_files(client, study, run, own, folder / re.sub(r"[^\w.+-]", "_", name))
+    except MlflowException as error:
+        raise refusal("--tracking-uri", "an MLflow store that answers", f"{uri}: {one_line(error)}") from error
+
+
+def _fetch_job_files(client: MlflowClient, study: str, run: Run, trials: list[Run], folder: Path) -> None:
+    folder.mkdir(parents=True)
+    trials = sorted(trials, key=lambda trial: int(trial.data.tags["rlexp.seed"]))
+    tags = run.data.tags
+    job = {
+        "study": study,
+        "name": str(run.info.run_name),
+        "algo": tags["rlexp.algo"],
+        "env": tags["rlexp.env"],
+        "config_id": tags["rlexp.config_id"],
+        "group_id": tags["rlexp.group"],
+        "seeds": [int(trial.data.tags["rlexp.seed"]) for trial in trials],
+        "command": tags["rlexp.command"],
+        "started": int(run.info.start_time) / 1000,
+        "tags": {key: value for key, value in tags.items() if not key.startswith(("rlexp.", "mlflow."))},
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    delivered = {file.path for file in client.list_artifacts(run.info.run_id)}
+    for name in ("config.yaml", "metrics.jsonl", "summary.json"):
+        if name in delivered:
+            client.download_artifacts(run.info.run_id, name, str(folder))
+    if "config.yaml" not in delivered:
+        (folder / "config.yaml").write_text(json.dumps(config_of_params(run.data.params)))
+    if "metrics.jsonl" not in delivered:
+        _write_records(client, trials, folder / "metrics.jsonl")
+    ended = {mlflow: ours for ours, mlflow in STATUSES.items()}
+    if "summary.json" not in delivered and run.info.status in ended:
+        (folder / "summary.json").write_text(json.dumps({"status": ended[run.info.status]}))
+
+
+def _write_records(client: MlflowClient, trials: list[Run], path: Path) -> None:
+    """The returns of trials as lines of `metrics.jsonl`."""
+    rows: dict[int, dict[str, list[float | None]]] = defaultdict(dict)
+    for k, trial in enumerate(trials):
+        for name in set(trial.data.metrics) & {"train/return", "eval/return"}:
+            for point in client.get_metric_history(trial.info.run_id, name):
+                rows[point.step].setdefault(name, [None] * len(trials))[k] = point.value
+    records = [{"step": step, "time": 0, "metrics": metrics} for step, metrics in sorted(rows.items())]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def config_of_params(params: dict[str, str]) -> dict[str, Any]:
+    """The nested configuration that `flat_params` made params of; texts that look like values become values."""
+    config: dict[str, Any] = {}
+    for key, value in params.items():
+        *parents, leaf = (re.sub(r"_x([0-9a-f]+)_", lambda m: chr(int(m[1], 16)), part) for part in key.split("."))
+        node = config
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        try:
+            node[leaf] = {"None": None, "True": True, "False": False}.get(value, ...)
+            if node[leaf] is ...:
+                node[leaf] = json.loads(value)
+        except ValueError:
+            node[leaf] = value
+    return config

@@ -69,7 +69,8 @@ class DQN:
         with tf.GradientTape() as tape:
             tape.watch(online)
             q_tm1 = targets.batched_index(self.q_values(online, batch["o_tm1"]), batch["a_tm1"])  # [B]
-            loss = tf.reduce_mean(self.loss(y - q_tm1))
+            losses = self.loss(y - q_tm1)  # [B]
+            loss = tf.reduce_mean(losses)
         grad = tape.gradient(loss, online)  # [P]
         clip_norm = self.config.optimizer.clip_norm
         online, optimizer, norm = optimizers.step(
@@ -80,6 +81,8 @@ class DQN:
             new["target"] = targets.periodic_copy(online, state["target"], copy)
         elif self.config.target == "soft":
             new["target"] = targets.polyak(online, state["target"], scalars["tau"])
+        # XLA may fuse square and sum into one rounding, by the number of lanes: in float64 it comes to the same number.
+        loss = tf.cast(tf.reduce_mean(tf.cast(losses, tf.float64)), tf.float32)
         return new, {"loss": loss, "q_mean": tf.reduce_mean(q_tm1), "grad_norm": norm}
 
     def target(self, state: State, r_t: tf.Tensor, d_t: tf.Tensor, o_t: tf.Tensor) -> tf.Tensor:

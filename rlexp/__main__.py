@@ -9,16 +9,18 @@ import os
 import sys
 import textwrap
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from rlexp import registry
-from rlexp.settings import Refusal, build, conf_dir, explain
+from rlexp.settings import Refusal, Settings, build, conf_dir, explain
 
 HELP = """\
 rlexp: reinforcement-learning experiments, many seeds at once, tracked in MLflow.
 
 usage: python -m rlexp [key=value ...]            one job
        python -m rlexp -m key=value1,value2 ...   every combination
+                          hydra/launcher=fused    those that differ in learning rate, gamma, ... together
 
 {algo}
 {env}
@@ -39,6 +41,7 @@ examples:
   python -m rlexp algo=ddqn env=acrobot trials=10 budget.steps=100000
   python -m rlexp +experiment=book/dueling_ddqn
   python -m rlexp -m algo=dqn,fixed_dqn,ddqn,dueling_ddqn study=dqn_ladder
+  python -m rlexp -m hydra/launcher=fused algo=dqn algo.optimizer.lr=1e-4,3e-4,1e-3 algo.gamma=.95,.99
   python -m rlexp algo=ddqn algo.optimizer.lr=1e-3 algo.epsilon.final=0.02
 
 all keys with their values:      python -m rlexp --cfg job
@@ -80,22 +83,26 @@ def _status() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, instead of printing and exiting with 1
     import hydra
 
+    from rlexp import launcher
+
+    launcher.register()
     statuses: list[int] = []
 
-    def task(config: Any) -> float | None:
+    def task(config: Any, run_job: Callable[[Settings], Any] | None = None) -> float | None:
         """One job, as Hydra calls it. Its score, for sweepers; None where it was refused or has failed.
 
         A job's failure is told here and not by Hydra, so that the other jobs of a sweep run.
+        The fused launcher gives a `run_job` of its own.
         """
         statuses.append(0)
-        from rlexp.runner import Diverged, run_job
+        from rlexp import runner
 
         try:
-            score: float | None = run_job(build(config))["final/return"]["iqm"]
+            score: float | None = (run_job or runner.run_job)(build(config))["final/return"]["iqm"]
             return score
         except Refusal as refused:
             statuses[-1] = _refuse(str(refused))
-        except Diverged as error:
+        except runner.Diverged as error:
             print(f"failed: {error}", file=sys.stderr)
             statuses[-1] = 1
         except Exception:

@@ -6,11 +6,12 @@ the one before is used.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,25 @@ import numpy as np
 State = dict[str, Any]
 
 MAX_SHARE = 0.05  # of the wall time that checkpoints may cost
+
+
+class CheckpointPace:
+    """When the next checkpoint is due: after `every` seconds, or more where writing costs more than 5 % of that."""
+
+    def __init__(self, every: float) -> None:
+        self._every, self._last, self._cost = every, time.monotonic(), 0.0
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() - self._last >= max(self._every, self._cost / MAX_SHARE)
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Around the writing of one."""
+        began = time.monotonic()
+        yield
+        self._last = time.monotonic()
+        self._cost = self._last - began
 
 
 class Checkpoints:
@@ -32,25 +52,23 @@ class Checkpoints:
 
     def __init__(self, folder: Path, every: float, keep: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._every, self._keep = folder, every, keep
-        self._last, self._cost = time.monotonic(), 0.0
+        self._folder, self._keep = folder, keep
+        self._pace = CheckpointPace(every)
 
     def due(self) -> bool:
         """Whether it is time for the next one."""
-        return time.monotonic() - self._last >= max(self._every, self._cost / MAX_SHARE)
+        return self._pace.due()
 
     def save(self, step: int, state: State) -> Path:
         """Write a checkpoint: nested dicts and lists of arrays, numbers, texts and None."""
-        began = time.monotonic()
         arrays: dict[str, np.ndarray] = {}
         tree = _strip(state, arrays)
         arrays["tree"] = np.frombuffer(json.dumps(tree).encode(), np.uint8)
         path = self._folder / f"{step:012d}.npz"
-        write_npz(path, arrays)
-        for old in self.paths()[: -self._keep]:
-            old.unlink()
-        self._last = time.monotonic()
-        self._cost = self._last - began
+        with self._pace.saving():
+            write_npz(path, arrays)
+            for old in self.paths()[: -self._keep]:
+                old.unlink()
         return path
 
     def load(self, warn: Callable[[str], None]) -> State | None:

@@ -103,9 +103,11 @@ class JobConsole:
         interval = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
         spread = ", ".join(f"{name} {_cell(final[name])}" for name in ("mean", "std", "min", "max"))
         self.say(f"final return over {len(final['per_trial'])} trials: IQM {_cell(final['iqm'])}{interval}, {spread}")
-        self.say(
-            f"{summary['steps_per_second']:,.0f} env steps/s over all trials, {summary['wall_seconds']:.1f} s in all"
+        jobs = summary.get("grouped", 1)
+        seconds = f"{summary['wall_seconds']:.1f} s in all" + (
+            f", with the {jobs} jobs of its group" if jobs > 1 else ""
         )
+        self.say(f"{summary['steps_per_second']:,.0f} env steps/s over all trials, {seconds}")
 
 
 def _cell(value: float | None) -> str:

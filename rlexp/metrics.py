@@ -115,8 +115,10 @@ class Recorder:
         self._file.seek(position)
 
     def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """Write one record: name -> [N]; what is not finite becomes null."""
-        values = {name: [_number(v) for v in array] for name, array in metrics.items()}
+        """Write one record: name -> [N]; what is not finite becomes null. What has no number at all is left out."""
+        values = {name: [_number(v) for v in array] for name, array in metrics.items() if np.isfinite(array).any()}
+        if not values:
+            return
         line = json.dumps({"step": int(step), "time": round(time.time(), 3), "metrics": values})
         self._file.write(line.encode() + b"\n")
         self._file.flush()

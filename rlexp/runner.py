@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
@@ -37,7 +37,11 @@ from rlexp.settings import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from rlexp.checkpoint import Checkpoints
     from rlexp.console import JobConsole
+    from rlexp.engines.trials import Results
     from rlexp.envs.adapter import EnvInfo
     from rlexp.evaluation import Scores
     from rlexp.report.load import JobData
@@ -116,14 +120,53 @@ def run_job(settings: Settings, quiet: bool = False) -> Job:
     settings, info = resolve(settings)
     from rlexp.console import JobConsole
 
-    console = JobConsole(settings.trials, quiet)
     folder = settings.folder
-    if _status(folder) == "done" and not settings.rerun:
+    if finished(settings):
+        console = JobConsole(settings.trials, quiet)
         job = Job(folder)
         console.table(job)
         console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
         return job
-    return _JobRun(settings, info, console).execute()
+    outcome = run_together([settings], info, quiet)[folder]
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def finished(settings: Settings) -> bool:
+    """Whether a job, with its engine chosen, has nothing left to run."""
+    return _status(settings.folder) == "done" and not settings.rerun
+
+
+def run_together(jobs: Sequence[Settings], info: EnvInfo, quiet: bool = False) -> dict[Path, Job | Exception]:
+    """Run what is left of jobs that one loop can train (see `rlexp.engines.group`); how each ends is its own affair.
+
+    Args:
+        jobs: with their engines chosen, one of each folder.
+        info: of their environment.
+        quiet: print nothing.
+
+    Returns:
+        The job, or what went wrong with it, by its folder.
+
+    Raises:
+        Refusal: before anything is written.
+        Interrupted: after a signal, as `run_job`.
+    """
+    from rlexp.console import JobConsole
+
+    training = _Training(jobs, info, JobConsole(sum(job.trials for job in jobs), quiet))
+    busy: dict[Path, Job | Exception] = {}
+    with contextlib.ExitStack() as locks:
+        for job in jobs:
+            try:
+                locks.enter_context(_folder_lock(job.folder))
+            except Refusal as refused:
+                busy[job.folder] = refused
+        if not busy:
+            return training.execute()
+    free = [job for job in jobs if job.folder not in busy]
+    return {**busy, **(run_together(free, info, quiet) if free else {})}
 
 
 def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
@@ -250,74 +293,158 @@ def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> N
         )
 
 
-class _JobRun:
-    """One run of one job: the order of things, and what is left behind when it breaks."""
+class _Training:
+    """Jobs that are trained together, usually one: the order of things, and what is left behind when it breaks.
 
-    def __init__(self, settings: Settings, info: EnvInfo, console: JobConsole) -> None:
-        self.settings, self.info, self.console = settings, info, console
-        self.folder = settings.folder
+    What is refused is refused here; nothing is written before `execute`.
+    """
+
+    def __init__(self, jobs: Sequence[Settings], info: EnvInfo, console: JobConsole) -> None:
+        from rlexp.engines import group
+
+        self.info, self.console = info, console
+        self.runs = [_JobRun(job, self) for job in jobs]
+        self.settings = group.together(jobs)
         self.model: Any = None  # the FlatModel of one trial, for agents that have weights
         self.device = "cpu"
         self.began = time.monotonic()
         self.earlier = 0.0  # seconds that runs before this one have spent
-        self.train_seconds = 0.0
+        self._greet()
+        self.agent = self._build_agent(self.settings)
 
-    def execute(self) -> Job:
+    def execute(self) -> dict[Path, Job | Exception]:
+        """Train and finish all jobs, whose folders are locked; each job, or what went wrong with it."""
         from rlexp.trackers.base import open_tracker
 
-        settings, console = self.settings, self.console
-        algo = settings.algo
-        if (
-            isinstance(algo, DQNSettings)
-            and algo.learn_unit == "step"
-            and algo.learn_start >= (settings.max_steps or math.inf)
-        ):
-            console.warn(f"nothing will be learned: algo.learn_start={algo.learn_start} is not less than the budget")
-        trials = f"{settings.trials} trials (seeds {_span(settings.seeds)})"
-        console.say(f"{algo.name} on {settings.env.id}, {trials}, {self._budget()} each")
-        agent = self._build_agent()  # still refusals: nothing is written before it
-        with _folder_lock(self.folder):
-            self._prepare_folder()
-            tracker = open_tracker(
-                settings.tracking.name,
-                settings.tracking.uri,
-                self.folder,
-                Path(settings.output_dir).expanduser().resolve(),
+        for run in self.runs:
+            run.prepare_folder()
+        folders = [run.folder for run in self.runs]
+        tracking, output_dir = self.settings.tracking, Path(self.settings.output_dir).expanduser().resolve()
+        tracker = open_tracker(tracking.name, tracking.uri, folders, output_dir)
+        tracker.start()
+        errors: dict[Path, Exception | None] = {}  # of the jobs that have ended
+
+        def end(runs: Iterable[_JobRun], status: str, error: Exception | None = None) -> None:
+            for run in runs:
+                if run.folder not in errors:
+                    run.leave_word(status, error)
+                    tracker.end(run.folder, status)
+                    errors[run.folder] = error
+
+        try:
+            with _stop_signals() as stop:
+                for runs, states in self._at_one_step():
+                    try:
+                        self._train(runs, states, stop, end)
+                    except Exception as error:
+                        end(runs, "failed", error)
+        except KeyboardInterrupt:
+            self.console.stop()
+            where = f"checkpoint in {folders[0]}" if len(folders) == 1 else f"checkpoints of these {len(folders)} jobs"
+            self.console.say(f"stopped; the same command continues from the {where}")
+            end(self.runs, "killed")
+            raise
+        except Exception as error:
+            end(self.runs, "failed", error)
+        finally:
+            self.console.stop()
+            results = tracker.close(tracking.timeout * len(folders))
+        for wrong in filter(None, errors.values()):
+            traceback.clear_frames(wrong.__traceback__)  # they would hold the rings for as long as the error is known
+        ended = {folder: errors[folder] or Job(folder) for folder in folders}
+        done = [job for job in ended.values() if isinstance(job, Job)]
+        for job in done:
+            self.console.table(job)
+            self.console.say(f"folder: {job.folder}\n{results[job.folder].message}")
+        for command in dict.fromkeys(results[job.folder].ui_command for job in done):
+            if command:
+                self.console.say(f"look at it:  {command}")
+        return ended
+
+    def seconds(self) -> float:
+        """Wall time spent on the jobs that are trained now, earlier runs included."""
+        return self.earlier + time.monotonic() - self.began
+
+    def _greet(self) -> None:
+        settings, algo = self.settings, self.settings.algo
+        steps = settings.max_steps
+        if isinstance(algo, DQNSettings) and algo.learn_unit == "step" and algo.learn_start >= (steps or math.inf):
+            self.console.warn(
+                f"nothing will be learned: algo.learn_start={algo.learn_start} is not less than the budget"
             )
-            tracker.start()
-            status = "failed"
+        trials = f"{settings.trials} trials (seeds {_span(settings.seeds)})"
+        if len(self.runs) > 1:
+            trials = f"group of {len(self.runs)} jobs, {settings.trials} trials: one program"
+        budget = f"{steps:,} env steps" if steps is not None else f"{settings.budget.episodes:,} episodes"
+        self.console.say(f"{algo.name} on {settings.env.id}, {trials}, {budget} each")
+
+    def _at_one_step(self) -> list[tuple[list[_JobRun], list[Any]]]:
+        """The jobs in portions whose checkpoints are at the same step, all of them as a rule; and those checkpoints."""
+        portions: dict[int, tuple[list[_JobRun], list[Any]]] = {}
+        for run in self.runs:
+            state = run.checkpoints().load(self.console.warn)
+            runs, states = portions.setdefault(state["trials"]["t"] if state else -1, ([], []))
+            runs.append(run)
+            states.append(state)
+        return list(portions.values())
+
+    def _train(self, runs: list[_JobRun], states: list[Any], stop: Any, end: Callable[..., None]) -> None:
+        """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
+        from rlexp.engines import group
+        from rlexp.engines.trials import Services
+        from rlexp.evaluation import Scores
+        from rlexp.metrics import Recorder
+
+        jobs = [run.settings for run in runs]
+        settings, parts = group.together(jobs), group.rows(jobs)
+        agent = self.agent if len(runs) == len(self.runs) else self._build_agent(settings)
+        recorders = [
+            Recorder(run.folder / "metrics.jsonl", state["trials"]["position"] if state else 0)
+            for run, state in zip(runs, states, strict=True)
+        ]
+        recorder: Any = recorders[0]
+        checkpoints: Any = runs[0].checkpoints()
+        if len(runs) > 1:
+            recorder = group.GroupRecorder(recorders, parts)
+            every = settings.checkpoint.every
+            checkpoints = group.GroupCheckpoints([run.checkpoints() for run in runs], parts, every)
+        services = Services(settings, self.info, recorder, checkpoints, self.console, stop, self.seconds)
+        family = registry.family(settings.algo.name)
+        target = family.fused if settings.engine == "fused" and family.fused else family.loop
+        loop: Any = registry.load(target)(agent, services)
+        trials = loop.trials
+        if states[0]:
+            state = states[0] if len(states) == 1 else group.join(states, jobs)
+            states.clear()  # as large as the rings
+            trials.restore(state["trials"])
+            loop.set_state(state["loop"])
+            self.earlier = state["trials"]["seconds"]
+            del state
+            self.console.say(f"continuing from env step {trials.t:,}")
+        if len(runs) > 1:
+            recorder.counts = trials.counts
+        self.console.start()
+        loop.run()
+        train_seconds = self.seconds()
+        trials.save(loop.get_state)  # a job killed from here on does not train again
+        self.console.stop()
+        scores = loop.final()
+        recorder.sync()
+        recorder.close()
+        for run, part in zip(runs, parts, strict=True):
             try:
-                with _stop_signals() as stop:
-                    self._train(agent, stop)
-                status = "done"
-            except KeyboardInterrupt:
-                status = "killed"
-                console.stop()
-                console.say(f"stopped; the same command continues from the checkpoint in {self.folder}")
-                raise
-            except Exception:
-                (self.folder / "error.txt").write_text(traceback.format_exc())
-                raise
-            finally:
-                console.stop()
-                if status != "done":
-                    self._write_unfinished(status)
-                result = tracker.close(status, settings.tracking.timeout)
-        job = Job(self.folder)
-        console.table(job)
-        console.say(f"folder: {self.folder}")
-        console.say(result.message)
-        if result.ui_command:
-            console.say(f"look at it:  {result.ui_command}")
-        return job
+                own = Scores(scores.seeds, scores.returns[part], scores.lengths[part])
+                run.finish(trials.results(part), own, train_seconds, len(runs))
+            except Exception as error:
+                end([run], "failed", error)
+            else:
+                end([run], "done")
+        trials.close()
+        self.began, self.earlier = time.monotonic(), 0.0  # of the next portion
 
-    def _budget(self) -> str:
-        steps = self.settings.max_steps
-        return f"{steps:,} env steps" if steps is not None else f"{self.settings.budget.episodes:,} episodes"
-
-    def _build_agent(self) -> Any:
+    def _build_agent(self, settings: Settings) -> Any:
         """What the family's loop runs: compiled lanes for agents with a Keras model, the agent itself otherwise."""
-        settings, info = self.settings, self.info
+        info = self.info
         entry = registry.algo(settings.algo.name)
         keras = registry.family(settings.algo.name).keras
         if keras or settings.engine == "fused":
@@ -336,8 +463,8 @@ class _JobRun:
         if network.convolutional and self.device == "cpu":
             self.console.warn("no GPU was found and the network is convolutional: training will be very slow")
         factory, agent_class = registry.load(network.target), registry.load(entry.target)
-        params = []
-        for seed in settings.seeds:
+        params: dict[int, np.ndarray] = {}  # by seed: jobs of a group may have the same ones
+        for seed in dict.fromkeys(settings.seeds):
             try:
                 model = seeding.with_keras_seed(
                     seed,
@@ -352,16 +479,38 @@ class _JobRun:
                     raise
                 raise Refusal(f"network: {str(error).strip().splitlines()[0]}") from error
             self.model = FlatModel(model)
-            params.append(self.model.get_params())
+            params[seed] = self.model.get_params()
         try:
             agent = agent_class(settings.algo, self.model, info.num_actions)
         except ValueError as error:
             raise Refusal(f"algo.optimizer: {error}") from error
         made_of = [compiled_settings(settings.algo, agent.scalars), asdict(settings.network), asdict(info)]
         graph = (agent_class, factory, json.dumps(made_of, sort_keys=True))
-        return Lanes(agent, np.stack(params), settings.exact_trials, network.convolutional, graph)
+        return Lanes(
+            agent,
+            np.stack([params[seed] for seed in settings.seeds]),
+            settings.exact_trials,
+            network.convolutional,
+            graph,
+        )
 
-    def _prepare_folder(self) -> None:
+
+class _JobRun:
+    """One job of a training: its folder, from the first file to the summary."""
+
+    def __init__(self, settings: Settings, training: _Training) -> None:
+        self.settings, self.training = settings, training
+        self.folder = settings.folder
+
+    def checkpoints(self) -> Checkpoints:
+        """Those in the job's folder."""
+        from rlexp.checkpoint import Checkpoints
+
+        config = self.settings.checkpoint
+        return Checkpoints(self.folder / "checkpoint", config.every, config.keep)
+
+    def prepare_folder(self) -> None:
+        """Its first files; those of an earlier run where it starts afresh are removed."""
         from rlexp.checkpoint import write_atomically, write_json
 
         settings, folder = self.settings, self.folder
@@ -398,7 +547,7 @@ class _JobRun:
                 "tags": {
                     **_versions(),
                     **_git(),
-                    "device": self.device,
+                    "device": self.training.device,
                     "engine": settings.engine,
                     "cpus": str(os.cpu_count()),
                     "machine": platform.platform(),
@@ -406,42 +555,14 @@ class _JobRun:
             },
         )
 
-    def _train(self, agent: Any, stop: Any) -> None:
-        from rlexp.checkpoint import Checkpoints
-        from rlexp.engines.trials import Services
-        from rlexp.metrics import Recorder
+    def finish(self, results: Results, scores: Scores, train_seconds: float, grouped: int) -> None:
+        """Weights, tables, pictures and the summary; the summary last, since it says that the rest is there.
 
-        settings, folder = self.settings, self.folder
-        checkpoints = Checkpoints(folder / "checkpoint", settings.checkpoint.every, settings.checkpoint.keep)
-        state = checkpoints.load(self.console.warn)
-        position = state["trials"]["position"] if state else 0
-        recorder = Recorder(folder / "metrics.jsonl", position)
-        services = Services(settings, self.info, recorder, checkpoints, self.console, stop, self._seconds)
-        family = registry.family(settings.algo.name)
-        target = family.fused if settings.engine == "fused" and family.fused else family.loop
-        loop: Any = registry.load(target)(agent, services)
-        if state:
-            loop.trials.restore(state["trials"])
-            loop.set_state(state["loop"])
-            self.earlier = state["trials"]["seconds"]
-            self.console.say(f"continuing from env step {loop.trials.t:,}")
-        del state  # as large as the rings
-        self.console.start()
-        loop.run()
-        self.train_seconds = self._seconds()
-        loop.trials.save(loop.get_state)  # a job killed from here on does not train again
-        self.console.stop()
-        scores = loop.final()
-        recorder.sync()
-        recorder.close()
-        self._finish(loop.trials, scores)
-        loop.trials.close()
-
-    def _seconds(self) -> float:
-        return self.earlier + time.monotonic() - self.began
-
-    def _finish(self, trials: Any, scores: Scores) -> None:
-        """Weights, tables, pictures and the summary; the summary last, since it says that the rest is there."""
+        Args:
+            results, scores: of the job's trials.
+            train_seconds: how long the training took.
+            grouped: how many jobs shared it.
+        """
         import numpy as np
 
         from rlexp import seeding
@@ -450,27 +571,27 @@ class _JobRun:
         from rlexp.report.load import load_job
         from rlexp.report.plots import learning_curve
 
-        settings, folder = self.settings, self.folder
-        if self.model is not None:
+        settings, folder, info = self.settings, self.folder, self.training.info
+        model = self.training.model
+        if model is not None:
             for k, seed in enumerate(settings.seeds):
-                self.model.set_params(trials.best.params[k])
-                save_model(self.model.model, folder / "trials" / str(seed) / "best.keras")
-        elif self.info.tabular:
+                model.set_params(results.params[k])
+                save_model(model.model, folder / "trials" / str(seed) / "best.keras")
+        elif info.tabular:
             for k, seed in enumerate(settings.seeds):
                 (folder / "trials" / str(seed)).mkdir(parents=True, exist_ok=True)
-                table = trials.best.params[k].reshape(-1, self.info.num_actions)  # [S, A]
+                table = results.params[k].reshape(-1, info.num_actions)  # [S, A]
                 write_npz(folder / "trials" / str(seed) / "best.npz", {"q": table})
         self._write_evaluation(scores)
-        episodes = trials.episodes.table()
+        episodes = results.episodes
         columns = {name: episodes[:, i] for i, name in enumerate(("trial", "step", "return", "length"))}
         write_npz(folder / "episodes.npz", columns)
         finals = scores.returns.mean(axis=1)  # [N]
         best = int(np.argmax(np.where(np.isnan(finals), -np.inf, finals)))
         if settings.animation.enabled:
             self._animate(settings.seeds[best])
-        steps = [int(s) for s in trials.counts["step"]]
-        diverged = [k for k, status in enumerate(trials.status) if status == "diverged"]
-        seconds = self._seconds()
+        steps = [int(s) for s in results.counts["step"]]
+        diverged = [k for k, status in enumerate(results.status) if status == "diverged"]
         summary = {
             "algo": settings.algo.name,
             "env": settings.env.name,
@@ -482,29 +603,30 @@ class _JobRun:
             "status": "failed" if diverged else "done",
             "steps": max(steps),
             "total_steps": sum(steps),
-            "episodes": [int(e) for e in trials.counts["episode"]],
-            "updates": [int(u) for u in trials.counts["update"]],
-            "wall_seconds": round(seconds, 3),
-            "train_seconds": round(self.train_seconds, 3),
-            "steps_per_second": round(sum(steps) / self.train_seconds, 1),
+            "episodes": [int(e) for e in results.counts["episode"]],
+            "updates": [int(u) for u in results.counts["update"]],
+            "wall_seconds": round(self.training.seconds(), 3),
+            "train_seconds": round(train_seconds, 3),
+            "grouped": grouped,  # jobs that were trained together, in these seconds
+            "steps_per_second": round(sum(steps) / train_seconds, 1),
             "final/return": stats.summarize(finals, seeding.generator(0, "report")),
             "best_seed": settings.seeds[best],
             "trials": [
                 {
                     "seed": seed,
-                    "status": trials.status[k],
-                    "note": trials.notes[k],
+                    "status": results.status[k],
+                    "note": results.notes[k],
                     "steps": steps[k],
-                    "best_eval_return": _finite(trials.best.scores[k, 0]),
-                    "best_step": int(trials.best.steps[k, 0]),
+                    "best_eval_return": _finite(results.score[k]),
+                    "best_step": int(results.step[k]),
                     "final_return": _finite(finals[k]),
                 }
                 for k, seed in enumerate(settings.seeds)
             ],
-            "observation_shape": list(self.info.observation_shape),
-            "observation_dtype": self.info.observation_dtype,
-            "num_actions": self.info.num_actions,
-            "device": self.device,
+            "observation_shape": list(info.observation_shape),
+            "observation_dtype": info.observation_dtype,
+            "num_actions": info.num_actions,
+            "device": self.training.device,
             "engine": settings.engine,
             "finished": time.time(),
         }
@@ -533,8 +655,8 @@ class _JobRun:
         from rlexp.play import animate
         from rlexp.policy import load_policy
 
-        if not self.info.rgb_array:
-            self.console.say(f"no animation: {self.settings.env.id} cannot be rendered to pictures")
+        if not self.training.info.rgb_array:
+            self.training.console.say(f"no animation: {self.settings.env.id} cannot be rendered to pictures")
             return
         try:
             policy = load_policy(self.folder, seed=seed)
@@ -545,21 +667,22 @@ class _JobRun:
                 self.settings.animation.max_steps,
             )
         except Exception as error:  # a picture is no reason to lose a trained job
-            self.console.warn(f"no animation: {type(error).__name__}: {error}")
+            self.training.console.warn(f"no animation: {type(error).__name__}: {error}")
 
-    def _write_unfinished(self, status: str) -> None:
-        """A summary for a job that did not finish, unless there is a full one already."""
+    def leave_word(self, status: str, error: Exception | None) -> None:
+        """The files of a job that did not finish; a summary only where there is no full one already."""
         from rlexp.checkpoint import write_json
 
-        if (self.folder / "summary.json").exists():
+        if error is not None:
+            (self.folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+        if status == "done" or (self.folder / "summary.json").exists():
             return
         settings = self.settings
         names = {"algo": settings.algo.name, "env": settings.env.name, "config_id": settings.config_id}
-        error = traceback.format_exc() if status == "failed" else ""
         write_json(
             self.folder / "summary.json",
-            {**names, "seeds": settings.seeds, "status": status, "wall_seconds": round(self._seconds(), 3),
-             "error": error.strip().splitlines()[-1] if error else ""},
+            {**names, "seeds": settings.seeds, "status": status, "wall_seconds": round(self.training.seconds(), 3),
+             "error": "".join(traceback.format_exception_only(error)).strip().splitlines()[-1] if error else ""},
         )  # fmt: skip
 
 

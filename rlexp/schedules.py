@@ -92,7 +92,32 @@ class Schedule:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
-def parse(value: Any, where: str) -> Schedule:
+@dataclasses.dataclass(frozen=True)
+class Stacked:
+    """One schedule for each of several jobs whose trials stand side by side; to a loop it is like one `Schedule`.
+
+    Args:
+        schedules: of the jobs, in the order of their trials; all of one unit.
+        sizes: how many trials each job has.
+    """
+
+    schedules: tuple[Schedule | Stacked, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def unit(self) -> str:
+        """What all of them count."""
+        return self.schedules[0].unit
+
+    def __call__(self, counts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The value for each trial, as `Schedule` gives it: counts {unit: [N, ...]} -> float32 [N, ...]."""
+        parts = np.split(np.asarray(counts[self.unit]), np.cumsum(self.sizes)[:-1])
+        return np.concatenate(
+            [schedule({self.unit: part}) for schedule, part in zip(self.schedules, parts, strict=True)]
+        )
+
+
+def parse(value: Any, where: str) -> Schedule | Stacked:
     """Makes a schedule of what a configuration holds.
 
     A key that is present but None counts as absent, and a key that the kind does not read is accepted and
@@ -100,14 +125,14 @@ def parse(value: Any, where: str) -> Schedule:
     stay. Such a key must still hold a number.
 
     Args:
-        value: a number (a constant), a mapping with the fields of `Schedule`, or a `Schedule`.
+        value: a number (a constant), a mapping with the fields of `Schedule`, or what was made of such already.
         where: the configuration key, for errors ("algo.epsilon").
 
     Raises:
         ValueError: for unknown keys, kinds or units; missing fields that the kind needs; values that are no
             finite number (booleans, text, NaN) or out of range.
     """
-    if isinstance(value, Schedule):
+    if isinstance(value, Schedule | Stacked):
         return value
     if isinstance(value, Mapping):
         return Schedule(**_resolve(value, where))
@@ -251,6 +276,6 @@ def _hint(value: Any) -> str:
         return ""
 
 
-def parse_scalars(config: Any, names: Sequence[str]) -> dict[str, Schedule]:
+def parse_scalars(config: Any, names: Sequence[str]) -> dict[str, Schedule | Stacked]:
     """The schedules of an agent's scalars: fields of its settings, but for `lr`, which is the optimiser's."""
     return {name: parse(config.optimizer.lr if name == "lr" else getattr(config, name), name) for name in names}

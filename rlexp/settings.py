@@ -328,6 +328,10 @@ class Settings:
         """Absolute path of the job's folder."""
         return Path(self.output_dir).expanduser().resolve() / self.study / self.job_name
 
+    def trial_name(self, k: int) -> str:
+        """What a person calls trial `k`."""
+        return f"seed={self.seeds[k]}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested mapping, as written to the job's config.yaml."""
         return dataclasses.asdict(self)

@@ -1,12 +1,13 @@
-"""`python -m rlexp.sync PATH...`: deliver jobs to MLflow; with `--follow`, while one of them runs.
+"""`python -m rlexp.sync PATH...`: deliver jobs to MLflow; with `--follow`, while they run.
 
-The training process starts the second form (see `rlexp/trackers/follower.py`) and writes one line, the job's
-final status, to its standard input. A line that never comes means that the training process died.
+The training process starts the second form (see `rlexp/trackers/follower.py`) and writes one line for each job to its
+standard input, "<its place among the paths> <its final status>". A line that never comes means that it died.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -14,12 +15,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from rlexp.trackers.base import one_line, resolve_uri, ui_command
+from rlexp.trackers.base import DELIVERED, one_line, resolve_uri, ui_command
 
 INTERVAL = 2.0  # seconds between deliveries while a job runs
 LONGEST_PAUSE = 60.0  # seconds between attempts during an outage
@@ -77,14 +80,14 @@ def sync(folder: Path, uri: str | None = None) -> tuple[bool, str]:
     return not failures, line
 
 
-def follow(folder: Path, uri: str | None = None) -> bool:
-    """Deliver a running job until its process says how it ended, or dies.
+def follow(folders: Sequence[Path], uri: str | None = None) -> bool:
+    """Deliver running jobs until their process says how each ended, or dies.
 
-    Outages are waited out: with growing pauses while the job runs, for `GRACE` seconds once it has ended.
+    Outages are waited out: with growing pauses while a job runs, for `GRACE` seconds once it has ended.
 
     Args:
-        folder: the job's folder.
-        uri: tracking URI; `None` for the job's own.
+        folders: the jobs' folders.
+        uri: tracking URI; `None` for each job's own.
 
     Returns:
         Whether MLflow has everything.
@@ -94,43 +97,94 @@ def follow(folder: Path, uri: str | None = None) -> bool:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(3)  # training comes first; not far behind it, since the end of the job waits for this
-    status: str | None = None
     said: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=lambda: said.put(os.read(0, 64).decode().strip()), daemon=True).start()
+    threading.Thread(target=_listen, args=[said], daemon=True).start()
     parent = os.getppid()
-    delivery, pause, grace = None, INTERVAL, GRACE
-    with job_lock(folder):  # waits for the follower of a start that was killed
-        while status is None:
-            try:
-                from rlexp.trackers.mlflow import Delivery
-
-                delivery = delivery or Delivery(folder, job_uri(folder, uri), running=True)
-                delivery.send()
-                pause, grace = INTERVAL, GRACE
-            except Exception as error:
-                pause, grace = min(2 * pause, LONGEST_PAUSE), 0.0
-                print(f"Not delivered, next attempt within {pause:g} s: {one_line(error)}", flush=True)
-            status = _wait(said, pause, parent)
-        deadline = time.monotonic() + grace
-        while True:
-            try:
-                delivery = delivery or Delivery(folder, job_uri(folder, uri), running=True)
-                delivery.send()
-                failures = delivery.finish(status or final_status(folder))
-            except Exception as error:
-                failures = [one_line(error)]
-            if not failures or time.monotonic() > deadline:
-                print(f"Not delivered: {'; '.join(failures)}" if failures else "Delivered.", flush=True)
-                return not failures
-            time.sleep(1.0)
+    with contextlib.ExitStack() as locks:
+        for folder in folders:
+            locks.enter_context(job_lock(folder))  # waits for the follower of a start that was killed
+        jobs = [_Followed(folder, uri, INTERVAL * len(folders)) for folder in folders]
+        while any(job.delivered is None for job in jobs):
+            for job in jobs:
+                job.deliver()
+            _wait(said, jobs, parent)
+    return all(job.delivered for job in jobs)
 
 
-def _wait(said: queue.Queue[str], seconds: float, parent: int) -> str | None:
-    """What the training process said within `seconds`; "" if it died, `None` if it still runs."""
+class _Followed:
+    """One of the jobs that are followed.
+
+    Attributes:
+        status: how it ended; None while it runs.
+        delivered: whether MLflow has everything; None while that may change.
+        due: when to deliver next, in seconds of `time.monotonic`.
+    """
+
+    def __init__(self, folder: Path, uri: str | None, interval: float) -> None:
+        self.folder, self._uri, self._interval = folder, uri, interval
+        self.status: str | None = None
+        self.delivered: bool | None = None
+        self.due = 0.0
+        self._delivery: Any = None
+        self._pause, self._grace, self._deadline = interval, GRACE, 0.0
+
+    def end(self, status: str) -> None:
+        """The job has ended."""
+        if self.status is None:
+            self.status, self.due, self._deadline = status, 0.0, time.monotonic() + self._grace
+
+    def deliver(self) -> None:
+        """Send what is new, where that is due; the rest as well once the job has ended."""
+        if self.delivered is not None or time.monotonic() < self.due:
+            return
+        failures: list[str] = []
+        try:
+            from rlexp.trackers.mlflow import Delivery
+
+            self._delivery = self._delivery or Delivery(self.folder, job_uri(self.folder, self._uri), running=True)
+            self._delivery.send()
+            if self.status is not None:
+                failures = self._delivery.finish(self.status)
+            self._pause, self._grace = self._interval, GRACE
+        except Exception as error:
+            failures = [one_line(error)]
+            self._pause, self._grace = min(2 * self._pause, LONGEST_PAUSE), 0.0
+        if self.status is None:
+            self.due = time.monotonic() + self._pause
+            if failures:
+                self._say(f"Not delivered, next attempt within {self._pause:g} s: {failures[0]}")
+        elif not failures or time.monotonic() > self._deadline:
+            self.delivered = not failures
+            self._say(f"Not delivered: {'; '.join(failures)}" if failures else DELIVERED)
+        else:
+            self.due = time.monotonic() + 1.0
+
+    def _say(self, line: str) -> None:
+        with (self.folder / "tracking.log").open("a") as log:
+            log.write(f"{line}\n")
+
+
+def _listen(said: queue.Queue[str]) -> None:
+    """Pass on what the training process says, a line at a time; "" once it is dead."""
+    for line in sys.stdin:
+        said.put(line)
+    said.put("")
+
+
+def _wait(said: queue.Queue[str], jobs: Sequence[_Followed], parent: int) -> None:
+    """Wait until a job has something to deliver; note which have ended, all of them where the process died."""
+    due = min((job.due for job in jobs if job.delivered is None), default=0.0)
+    line: str | None
     try:
-        return said.get(timeout=seconds)
+        line = said.get(timeout=max(due - time.monotonic(), 0.0)) if due > time.monotonic() else said.get_nowait()
     except queue.Empty:  # a forked worker of a dead parent can hold our standard input open
-        return None if os.getppid() == parent else ""
+        line = None if os.getppid() == parent else ""
+    if line:
+        index, _, status = line.strip().partition(" ")
+        jobs[int(index)].end(status)
+    elif line == "":
+        for job in jobs:
+            job.end(final_status(job.folder))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -148,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
         help="sqlite:///<file> or http(s)://<server>; default: tracking.uri of the job's config.yaml, "
         "else MLFLOW_TRACKING_URI, else mlflow.db in the output folder",
     )
-    parser.add_argument("--follow", action="store_true", help="deliver one running job; used by the training process")
+    parser.add_argument("--follow", action="store_true", help="deliver running jobs; used by the training process")
     args = parser.parse_args(argv)
     jobs = {path: find_jobs(path) for path in args.paths}
     for path, folders in jobs.items():
@@ -156,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{path}: no job.json here, in its folders or in theirs", file=sys.stderr)
             return 2
     if args.follow:
-        return 0 if follow(args.paths[0], args.tracking_uri) else 1
+        return 0 if follow(args.paths, args.tracking_uri) else 1
     all_delivered = True
     uris: dict[str, None] = {}
     for folder in dict.fromkeys(folder for folders in jobs.values() for folder in folders):

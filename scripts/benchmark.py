@@ -54,18 +54,21 @@ class Run:
         return (step1 - step0) * len(self.summary["seeds"]) / (time1 - time0)
 
 
-def run(output: Path, *overrides: str) -> Run:
-    """Run one job in a fresh process and read its folder."""
+def command(*args: str) -> float:
+    """Seconds of `python -m rlexp ...`, from command to exit."""
     began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rlexp", f"output_dir={output}", *overrides],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    _, errors = process.communicate()
+    process = subprocess.run([sys.executable, "-m", "rlexp", *args], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     seconds = time.monotonic() - began
     if process.returncode != 0:
-        raise SystemExit(f"python -m rlexp {' '.join(overrides)} ended with {process.returncode}:\n{errors.decode()}")
+        raise SystemExit(
+            f"python -m rlexp {' '.join(args)} ended with {process.returncode}:\n{process.stderr.decode()}"
+        )
+    return seconds
+
+
+def run(output: Path, *overrides: str) -> Run:
+    """Run one job in a fresh process and read its folder."""
+    seconds = command(f"output_dir={output}", *overrides)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     folder = max(output.glob("*/*/summary.json"), key=lambda p: p.stat().st_mtime).parent
     lines = (folder / "metrics.jsonl").read_text().splitlines()
@@ -136,6 +139,31 @@ def fused(output: Path) -> list[Row]:
         what = f"steps/s of the fused engine against the host's, CleanRL's DQN settings, {trials} trial(s)"
         rows.append(Row(what, ">= 4", text, ratios[1] >= 4))
     return rows
+
+
+def sweep(output: Path) -> list[Row]:
+    """Six learning rates of ten trials at CleanRL's settings, from command to exit: six commands, one, one program."""
+    rates = ("1e-4", "2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3")
+    options = [*(o for o in CLEANRL if not o.startswith("budget")), "budget.steps=50000", "engine=fused", "trials=10"]
+    lr = "algo.optimizer.lr"
+    ratios: dict[str, list[float]] = {"commands": [], "basic": []}
+    seconds = []
+    for repeat in range(3):
+        folder = f"output_dir={output}/sweep-{repeat}"
+        taken = {"commands": sum(command(f"{folder}-commands", *options, f"{lr}={rate}") for rate in rates)}
+        for name in ("basic", "fused"):
+            launcher = f"hydra/launcher={name}"
+            taken[name] = command("-m", launcher, f"{folder}-{name}", *options, f"{lr}={','.join(rates)}")
+        for name, values in ratios.items():
+            values.append(taken[name] / taken["fused"])
+        seconds.append(", ".join(f"{value:.0f}" for value in taken.values()))
+    low, middle, high = sorted(ratios["commands"])
+    text = (
+        f"{middle:.1f} ({low:.1f} to {high:.1f}); {statistics.median(ratios['basic']):.1f} against one command without "
+    )
+    text += f"the launcher; {seconds[ratios['commands'].index(middle)]} s"
+    what = "a sweep of 6 learning rates x 10 trials with hydra/launcher=fused, against six commands"
+    return [Row(what, ">= 2 times faster", text, middle >= 2)]
 
 
 def tabular(output: Path) -> list[Row]:
@@ -268,6 +296,7 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "exact": exact,
     "scaling": scaling,
     "fused": fused,
+    "sweep": sweep,
     "tabular": tabular,
     "tracking": tracking,
     "learning": learning,

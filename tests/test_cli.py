@@ -18,7 +18,7 @@ def rlexp(*args: str, cwd: Path, module: str = "rlexp") -> subprocess.CompletedP
     return subprocess.run([sys.executable, "-m", module, *args], cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
-def test_help_lists_algorithms_environments_and_five_examples(tmp_path: Path) -> None:
+def test_help_lists_algorithms_environments_and_examples(tmp_path: Path) -> None:
     result = rlexp("--help", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "") and result.stdout == help_text()
     words = " ".join(result.stdout.split())
@@ -27,7 +27,7 @@ def test_help_lists_algorithms_environments_and_five_examples(tmp_path: Path) ->
         assert f"{label} {', '.join(registry.configured(group))} " in words
     assert max(map(len, result.stdout.splitlines())) <= 110
     examples = result.stdout.split("examples:\n")[1].split("\n\n")[0].splitlines()
-    assert len(examples) == 5 and all(line.startswith("  python -m rlexp ") for line in examples)
+    assert len(examples) == 6 and all(line.startswith("  python -m rlexp ") for line in examples)
 
 
 def test_help_and_refusals_import_nothing_heavy(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp.schedules import KINDS, UNITS, Schedule, parse
+from rlexp.schedules import KINDS, UNITS, Schedule, Stacked, parse
 
 
-def at(schedule: Schedule, n: Any) -> np.ndarray:
+def at(schedule: Schedule | Stacked, n: Any) -> np.ndarray:
     """The values where the schedule's own unit stands at n and the others far away."""
     n = np.asarray(n)
     return schedule({unit: n if unit == schedule.unit else n + 12345 for unit in UNITS})
@@ -250,3 +250,13 @@ def test_a_schedule_made_by_hand_is_checked_too() -> None:
 def test_tensorflow_is_not_imported() -> None:
     code = "import sys, rlexp.schedules; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_stacked_schedules_are_those_of_the_jobs_side_by_side() -> None:
+    linear = parse({"kind": "linear", "initial": 1, "final": 0, "duration": 4, "unit": "update"}, "x")
+    inverse = parse({"kind": "inverse_time", "initial": 1, "decay": 1, "unit": "update"}, "x")
+    stacked = Stacked((linear, inverse), (2, 1))
+    assert stacked.unit == "update" and parse(stacked, "x") is stacked
+    assert at(stacked, [1, 2, 3]).tolist() == [0.75, 0.5, 0.25] and at(stacked, [1, 2, 3]).dtype == np.float32
+    table = np.array([[0, 1], [2, 3], [3, 4]])  # [N, M], as the fused engine asks
+    np.testing.assert_array_equal(at(stacked, table), np.array([[1, 0.75], [0.5, 0.25], [1 / 4, 1 / 5]], np.float32))

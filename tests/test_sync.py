@@ -39,17 +39,18 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
-    """Three jobs of one output folder: one ends as it should, one is killed, one has no server."""
+    """Jobs of one output folder: two that run together, one that is killed, one that has no server."""
     output_dir = tmp_path_factory.mktemp("outputs")
     server = f"http://127.0.0.1:{free_port()}"
     ended = make_job(output_dir, "ended", num_records=8, status=None)
     killed = make_job(output_dir, "killed", num_records=8, status=None)
     alone = make_job(output_dir, "alone", uri=server)
-    trackers = [open_tracker("mlflow", None, folder, output_dir) for folder in (ended, killed)]
-    trackers.append(open_tracker("mlflow", server, alone, output_dir))
+    beside = make_job(output_dir, "beside", num_records=8, status=None)
+    trackers = [open_tracker("mlflow", None, folders, output_dir) for folders in ([ended, beside], [killed])]
+    trackers.append(open_tracker("mlflow", server, [alone], output_dir))
     for tracker in trackers:
         tracker.start()
-    for folder in (ended, killed):
+    for folder in (ended, beside, killed):
         wait_until(lambda folder=folder: (folder / "tracking.json").exists() and state_of(folder)["lines"] == 8)
     from mlflow import MlflowClient
 
@@ -58,11 +59,17 @@ def jobs(tmp_path_factory):
     busy = sync.sync(ended)
 
     trackers[1].process.stdin.close()  # as when the training process gets SIGKILL
+    end_job(beside, "failed")
+    trackers[0].end(beside, "failed")
+    wait_until(lambda: (beside / "tracking.log").exists())  # before the other one has ended
     write_records(ended, [make_record(index) for index in range(20)])
     end_job(ended, "done")
-    result = trackers[0].close("done", timeout=240.0)
+    trackers[0].end(ended, "done")
+    results = trackers[0].close(timeout=240.0)
+    result, beside_result = results[ended], results[beside]
     started = time.monotonic()
-    alone_result = trackers[2].close("done", timeout=8.0)
+    trackers[2].end(alone, "done")
+    alone_result = trackers[2].close(timeout=8.0)[alone]
     alone_seconds = time.monotonic() - started
     killed_code = trackers[1].process.wait(timeout=240)
     return SimpleNamespace(**locals())
@@ -76,6 +83,15 @@ def test_follower_delivers_while_the_job_runs_and_at_its_end(jobs):
     assert jobs.client.get_run(jobs.result.run_id).info.status == "FINISHED"
     assert_delivered_once(jobs.client, jobs.ended, [make_record(index) for index in range(20)])
     assert (jobs.ended / "tracking.log").read_text() == "Delivered.\n"
+
+
+def test_one_follower_delivers_jobs_that_run_together(jobs):
+    assert jobs.beside_result.delivered and jobs.trackers[0].process.returncode == 0
+    state = state_of(jobs.beside)
+    assert jobs.beside_result.run_id == state["run_id"] != jobs.result.run_id
+    assert jobs.client.get_run(state["run_id"]).info.status == "FAILED"
+    assert_delivered_once(jobs.client, jobs.beside, [make_record(index) for index in range(8)])
+    assert (jobs.beside / "tracking.log").read_text() == "Delivered.\n"
 
 
 def test_dead_training_process_leaves_a_killed_run(jobs):
@@ -107,10 +123,11 @@ def test_absent_server_costs_seconds_and_no_data(jobs, capsys):
 
 def test_close_keeps_to_its_time(jobs):
     folder = make_job(jobs.output_dir, "slow", num_records=1)
-    tracker = open_tracker("mlflow", None, folder, jobs.output_dir)
+    tracker = open_tracker("mlflow", None, [folder], jobs.output_dir)
     tracker.start()
     started = time.monotonic()
-    result = tracker.close("done", timeout=0.25)
+    tracker.end(folder, "done")
+    result = tracker.close(timeout=0.25)[folder]
     assert time.monotonic() - started < 2.0
     assert tracker.process.returncode == -signal.SIGKILL
     assert not result.delivered

@@ -132,13 +132,13 @@ def test_uris_and_commands(monkeypatch, tmp_path):
 
 def test_unknown_tracker():
     with pytest.raises(ValueError, match=r"tracking.name='wandb' is not a tracker; choose one of files, mlflow\."):
-        open_tracker("wandb", None, Path("folder"), Path("outputs"))
+        open_tracker("wandb", None, [Path("folder")], Path("outputs"))
 
 
 def test_training_process_imports_no_mlflow(tmp_path):
     code = (
         "import sys, pathlib; from rlexp.trackers.base import open_tracker, TRACKERS\n"
-        "for name in TRACKERS: open_tracker(name, None, pathlib.Path('f'), pathlib.Path('o'))\n"
+        "for name in TRACKERS: open_tracker(name, None, [pathlib.Path('f')], pathlib.Path('o'))\n"
         "print([name for name in ('mlflow', 'tensorflow', 'pandas') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
@@ -148,9 +148,10 @@ def test_training_process_imports_no_mlflow(tmp_path):
 def test_contract(name, client, output_dir):
     folder = make_job(output_dir, f"contract-{name}", resolve_uri(None, output_dir))
     before = {path.name for path in folder.iterdir()}
-    tracker = open_tracker(name, resolve_uri(None, output_dir), folder, output_dir)
+    tracker = open_tracker(name, resolve_uri(None, output_dir), [folder], output_dir)
     tracker.start()
-    result = tracker.close("done", timeout=60.0)
+    tracker.end(folder, "done")
+    result = tracker.close(timeout=60.0)[folder]
     assert result.delivered
     created = {path.name for path in folder.iterdir()} - before
     if name == "files":
@@ -168,9 +169,10 @@ def test_contract(name, client, output_dir):
 def test_follower_that_cannot_start(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: (_ for _ in ()).throw(OSError("no memory")))
     folder = make_job(tmp_path)
-    tracker = open_tracker("mlflow", "http://nowhere", folder, tmp_path)
+    tracker = open_tracker("mlflow", "http://nowhere", [folder], tmp_path)
     tracker.start()
-    result = tracker.close("done", timeout=1.0)
+    tracker.end(folder, "done")
+    result = tracker.close(timeout=1.0)[folder]
     assert not result.delivered
     assert result.message.splitlines() == [
         "Warning: MLflow has not received all of this job (The tracking process did not start: no memory).",

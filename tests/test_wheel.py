@@ -25,6 +25,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("rlexp-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "rlexp/conf/config.yaml" in names and "rlexp/conf/experiment/book/dueling_ddqn.yaml" in names
+    assert "rlexp/plugins/hydra_plugins/fused_launcher.py" in names
     assert not [name for name in names if name.startswith(("tests/", "scripts/", "conf/"))]
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
@@ -60,3 +61,10 @@ def test_a_job_runs_from_the_wheel(command: list[str], installed: Path, tmp_path
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "outputs" / "default").iterdir()
     assert (folder / "summary.json").is_file()
+
+
+def test_the_launcher_is_found_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    sweep = ["-m", "hydra/launcher=fused", "algo=random,angle_policy", "trials=1", "budget.steps=60"]
+    result = run(installed / "rlexp", *sweep, "tracking=files", "animation.enabled=false", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "outputs" / "default").glob("*/summary.json"))) == 2

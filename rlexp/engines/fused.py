@@ -108,7 +108,7 @@ class Tables:
         sizes: how far each unit may count within one call.
     """
 
-    def __init__(self, parsed: dict[str, schedules.Schedule], sizes: dict[str, int]) -> None:
+    def __init__(self, parsed: Mapping[str, schedules.Schedule | schedules.Stacked], sizes: dict[str, int]) -> None:
         self.schedules = parsed
         self.units = {name: schedule.unit for name, schedule in parsed.items()}
         self._counts = {unit: np.arange(size + 1) for unit, size in sizes.items()}
@@ -154,7 +154,8 @@ class TensorEnvs:
         max_episodes: int = MAX_EPISODES,
         block: int = seeding.BLOCK,
     ) -> None:
-        self._num_lanes, self._max_steps, self._max_episodes = num_lanes, max_steps, max_episodes
+        self._num_trials, self._num_lanes = len(seeds), num_lanes
+        self._max_steps, self._max_episodes = max_steps, max_episodes
         self._resets = seeding.Uniforms(seeds, "reset", env.reset_width, block)
         self._steps = seeding.Uniforms(seeds, "dynamics", env.step_width, block) if env.step_width else None
         first = pad_lanes(self._resets.rows(np.zeros(len(seeds), np.int64)), num_lanes)
@@ -178,12 +179,12 @@ class TensorEnvs:
         return {name: pad_lanes(u, self._num_lanes) for name, u in (("reset", reset), ("dynamics", dynamics))}
 
     def get_state(self) -> dict[str, Any]:
-        """Where every environment stands."""
-        return {name: value.numpy() for name, value in self.state.items()}
+        """Where every trial's environment stands.  # [N, ...] each"""
+        return {name: value.numpy()[: self._num_trials] for name, value in self.state.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
-        self.state = {name: tf.constant(value) for name, value in state.items()}
+        self.state = {name: tf.constant(pad_lanes(value, self._num_lanes)) for name, value in state.items()}
 
     def close(self) -> None:
         """Nothing is open."""

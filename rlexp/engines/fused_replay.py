@@ -140,16 +140,16 @@ class FusedReplayLoop:
         return lambda _: lambda observation: self.lanes.greedy(params, observation)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that the trials do not hold: agent, counters, and the ring as far as it is filled."""
-        held = min(self.trials.t, self.config.replay_size)
-        carry = tf.nest.map_structure(np.asarray, self.carry)
-        return {"lanes": self.lanes.get_state(), "carry": carry, "ring": self.ring[:, :held].numpy()}
+        """Everything that the trials do not hold: agent, counters, and the ring as far as it is filled.  # [N, ...]"""
+        n, held = self.lanes.num_trials, min(self.trials.t, self.config.replay_size)
+        carry = tf.nest.map_structure(lambda value: np.asarray(value)[:n], self.carry)
+        return {"lanes": self.lanes.get_state(), "carry": carry, "ring": self.ring[:n, :held].numpy()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
         self.lanes.set_state(state["lanes"])
-        self.carry = tf.nest.map_structure(tf.constant, state["carry"])
-        self.ring[:, : state["ring"].shape[1]].assign(state["ring"])
+        self.carry = tf.nest.map_structure(self.lanes.restored, state["carry"])
+        self.ring[:, : state["ring"].shape[1]].assign(self.lanes.restored(state["ring"]))
 
 
 def updates_of_a_trial(config: DQNSettings, steps: int) -> int:

@@ -160,12 +160,14 @@ class FusedTabularLoop:
         return self.trials.final(self._tensor)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that the trials do not hold: tables, visits, and the actions that are chosen already."""
-        return {"carry": tf.nest.map_structure(np.asarray, self.carry)}
+        """Everything that the trials do not hold: tables, visits, and actions that are chosen already.  # [N, ...]"""
+        return {"carry": tf.nest.map_structure(lambda value: np.asarray(value)[: self.n], self.carry)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
-        self.carry = tf.nest.map_structure(tf.constant, state["carry"])
+        self.carry = tf.nest.map_structure(
+            lambda value: tf.constant(pad_lanes(value, self.num_lanes)), state["carry"]
+        )
 
     def _first_actions(self, env: TensorEnv) -> np.ndarray:
         """The actions [L] with which agents begin that choose an action before it is taken."""

@@ -118,6 +118,10 @@ class Lanes:
         """[N, ...] -> [L, ...]"""
         return pad_lanes(values, self.num_lanes)
 
+    def restored(self, values: np.ndarray) -> tf.Tensor:
+        """What a checkpoint holds of the trials, for all lanes: [N, ...] -> [L, ...]"""
+        return tf.constant(self.pad(values[: self.num_trials]))
+
     def tensor(self, params: np.ndarray) -> tf.Tensor:
         """Parameters [N, P] as `greedy` takes them, [L, P]."""
         return tf.constant(self.pad(params))
@@ -127,12 +131,12 @@ class Lanes:
         return self.state["online"].numpy()[: self.num_trials]
 
     def get_state(self) -> list[np.ndarray]:
-        """Every tensor of the state, padded lanes included."""
-        return [leaf.numpy() for leaf in tf.nest.flatten(self.state)]
+        """Every tensor of the trials' state.  # [N, ...] each"""
+        return [leaf.numpy()[: self.num_trials] for leaf in tf.nest.flatten(self.state)]
 
     def set_state(self, leaves: list[np.ndarray]) -> None:
         """Put back what `get_state` returned."""
-        self.state = tf.nest.pack_sequence_as(self.state, [tf.constant(leaf) for leaf in leaves])
+        self.state = tf.nest.pack_sequence_as(self.state, [self.restored(leaf) for leaf in leaves])
 
     def _parts(self, trials: np.ndarray, batch: dict[str, np.ndarray]) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
         """Portions of some trials that one call takes together, and their batches."""

@@ -13,10 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlexp.checkpoint import Checkpoints
 from rlexp.envs.adapter import EnvInfo, Step, TrialEnvs
 from rlexp.evaluation import BestWeights, Evaluator, Scores
-from rlexp.metrics import Recorder, Window
+from rlexp.metrics import Window
 from rlexp.settings import Settings
 
 
@@ -26,6 +25,26 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum
+
+
+class Records(Protocol):
+    """Where records go: a `metrics.Recorder`, or those of a group of jobs."""
+
+    def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
+        """One record: name -> [N]."""
+
+    def sync(self) -> Any:
+        """Bring them to the disk; the position that a checkpoint keeps."""
+
+
+class Saves(Protocol):
+    """Where checkpoints go: a `checkpoint.Checkpoints`, or those of a group of jobs."""
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+
+    def save(self, step: int, state: dict[str, Any]) -> Any:
+        """Write one."""
 
 
 class Progress(Protocol):
@@ -44,8 +63,8 @@ class Services:
 
     settings: Settings
     info: EnvInfo
-    recorder: Recorder
-    checkpoints: Checkpoints
+    recorder: Records
+    checkpoints: Saves
     progress: Progress
     stop: Callable[[], int | None]  # the signal that asked to stop, if any
     seconds: Callable[[], float]  # wall time spent on this job so far, earlier runs of it included
@@ -78,6 +97,25 @@ class Episodes:
     def _take_rows(self) -> np.ndarray:
         rows, self._rows = np.array(self._rows, np.float64).reshape(-1, 4), []
         return rows
+
+
+@dataclass
+class Results:
+    """What trials have come to: all of a loop, or those of one job of a group.
+
+    Attributes:
+        params, score, step: the best weights [N, P], their score [N], env steps of the trial when they had it [N].
+        counts, status, notes: as in `Trials`.
+        episodes: as `Episodes.table` has them, trials counted from the first of these.  # [M, 4]
+    """
+
+    params: np.ndarray
+    score: np.ndarray
+    step: np.ndarray
+    counts: dict[str, np.ndarray]
+    status: list[str]
+    notes: list[str]
+    episodes: np.ndarray
 
 
 class Trials:
@@ -166,7 +204,9 @@ class Trials:
         for k in np.flatnonzero(trials & self.active):
             self.status[k] = "diverged"
             self.notes[k] = f"{what} at env step {self.t}"
-            self.services.progress.say(f"trial seed={self.settings.seeds[k]} diverged: {self.notes[k]}; it is masked")
+            self.services.progress.say(
+                f"trial {self.settings.trial_name(int(k))} diverged: {self.notes[k]}; it is masked"
+            )
         self._diverged_now |= trials & self.active
         self.active &= ~trials
 
@@ -231,6 +271,21 @@ class Trials:
             self.t, {"final/return": scores.returns.mean(axis=1), "final/length": scores.lengths.mean(axis=1)}
         )
         return scores
+
+    def results(self, part: slice) -> Results:
+        """What some of the trials have come to, numbered from 0."""
+        first, end, _ = part.indices(len(self.active))
+        episodes = self.episodes.table()
+        mine = (episodes[:, 0] >= first) & (episodes[:, 0] < end)
+        return Results(
+            self.best.params[part],
+            self.best.scores[part, 0],
+            self.best.steps[part, 0],
+            {unit: count[part] for unit, count in self.counts.items()},
+            self.status[part],
+            self.notes[part],
+            episodes[mine] - [first, 0, 0, 0],
+        )
 
     def close(self) -> None:
         """Close the environments."""

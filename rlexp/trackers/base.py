@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,9 @@ TRACKERS = {
     "files": "rlexp.trackers.files:FilesTracker",
     "mlflow": "rlexp.trackers.follower:MLflowTracker",
 }
+
+
+DELIVERED = "Delivered."  # the last line of a job's tracking.log, once its tracker has everything
 
 
 @dataclass(frozen=True)
@@ -36,31 +40,33 @@ class TrackingResult:
 
 
 class Tracker(Protocol):
-    """An observer of one job's folder. Neither method raises or waits for a server."""
+    """An observer of the folders of jobs that run together, usually one. No method raises or waits for a server."""
 
     def start(self) -> None:
-        """Begin to follow the folder; `job.json` and `config.yaml` are there already."""
+        """Begin to follow the folders; `job.json` and `config.yaml` are there already."""
 
-    def close(self, status: str, timeout: float) -> TrackingResult:
-        """Deliver what is missing and stop.
+    def end(self, folder: Path, status: str) -> None:
+        """Say how a job has ended: "done", "failed" or "killed"; everything is in its folder."""
+
+    def close(self, timeout: float) -> dict[Path, TrackingResult]:
+        """Deliver what is missing of the jobs, which have all ended, and stop.
 
         Args:
-            status: how the job ended: "done", "failed" or "killed".
             timeout: longest wait, in seconds.
 
         Returns:
-            What was delivered, and what to do about what was not.
+            Of each folder: what was delivered, and what to do about what was not.
         """
         ...
 
 
-def open_tracker(name: str, uri: str | None, folder: Path, output_dir: Path) -> Tracker:
-    """Make the tracker `name` for one job.
+def open_tracker(name: str, uri: str | None, folders: Sequence[Path], output_dir: Path) -> Tracker:
+    """Make the tracker `name` for jobs that run together.
 
     Args:
         name: a key of `TRACKERS`.
-        uri: where results go, `tracking.uri` of the job's `config.yaml`; `None` for the default.
-        folder: the job's folder.
+        uri: where results go, `tracking.uri` of the jobs' `config.yaml`; `None` for the default.
+        folders: the jobs' folders.
         output_dir: the folder of the studies.
 
     Raises:
@@ -68,7 +74,7 @@ def open_tracker(name: str, uri: str | None, folder: Path, output_dir: Path) -> 
     """
     if name not in TRACKERS:
         raise ValueError(f"tracking.name={name!r} is not a tracker; choose one of {', '.join(TRACKERS)}.")
-    tracker: Tracker = pkgutil.resolve_name(TRACKERS[name])(uri, folder, output_dir)
+    tracker: Tracker = pkgutil.resolve_name(TRACKERS[name])(uri, folders, output_dir)
     return tracker
 
 

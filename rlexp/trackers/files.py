@@ -1,7 +1,8 @@
-"""The tracker that has nothing to do: the job's folder is all there is."""
+"""The tracker that has nothing to do: the jobs' folders are all there is."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rlexp.trackers.base import TrackingResult
@@ -10,12 +11,15 @@ from rlexp.trackers.base import TrackingResult
 class FilesTracker:
     """Says where the files are."""
 
-    def __init__(self, uri: str | None, folder: Path, output_dir: Path) -> None:
-        self.folder = folder
+    def __init__(self, uri: str | None, folders: Sequence[Path], output_dir: Path) -> None:
+        self.folders = folders
 
     def start(self) -> None:
         """Nothing to start."""
 
-    def close(self, status: str, timeout: float) -> TrackingResult:
-        """The files are in place already, whatever `status` and `timeout` are."""
-        return TrackingResult(delivered=True, message=f"Results: {self.folder}")
+    def end(self, folder: Path, status: str) -> None:
+        """Nobody to tell."""
+
+    def close(self, timeout: float) -> dict[Path, TrackingResult]:
+        """The files are in place already, whatever `timeout` is."""
+        return {folder: TrackingResult(delivered=True, message=f"Results: {folder}") for folder in self.folders}

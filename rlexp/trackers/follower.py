@@ -1,38 +1,43 @@
-"""The MLflow tracker as the training process sees it: a child process that follows the job's folder.
+"""The MLflow tracker as the training process sees it: a child process that follows the jobs' folders.
 
 Importing MLflow (3 s), creating its schema (2.7 s) and waiting for a server (up to minutes) all happen in the
-child, `python -m rlexp.sync --follow <folder>`. Its output goes to `<folder>/tracking.log`.
+child, `python -m rlexp.sync --follow <folder> ...`, one for all jobs that run together. What it has to say of a job
+goes to `<folder>/tracking.log`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import rlexp
-from rlexp.trackers.base import TrackingResult, resolve_uri, ui_command
+from rlexp.trackers.base import DELIVERED, TrackingResult, resolve_uri, ui_command
 
 
 class MLflowTracker:
-    """Starts the child, tells it how the job ended, and waits for it within limits."""
+    """Starts the child, tells it how each job ended, and waits for it within limits."""
 
-    def __init__(self, uri: str | None, folder: Path, output_dir: Path) -> None:
-        self.folder = folder
+    def __init__(self, uri: str | None, folders: Sequence[Path], output_dir: Path) -> None:
+        self.folders = folders
         self.uri = resolve_uri(uri, output_dir)
         self.process: subprocess.Popen[bytes] | None = None
+        self._old_log: dict[Path, int] = {}  # bytes of each log before this start
 
     def start(self) -> None:
         """Start the child in a session of its own, so that Ctrl-C does not reach it."""
         package_dir = str(Path(rlexp.__file__).parents[1])
         search_path = [package_dir, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._old_log = {folder: len(_read(folder)) for folder in self.folders}
         try:
-            with (self.folder / "tracking.log").open("ab") as log:
+            with (self.folders[0] / "tracking.log").open("ab") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "rlexp.sync", "--follow", str(self.folder)],
+                    [sys.executable, "-m", "rlexp.sync", "--follow", *map(str, self.folders)],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
@@ -40,37 +45,61 @@ class MLflowTracker:
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path)},
                 )
         except OSError as error:  # no memory or no file handle left: training goes on
-            self._log(f"The tracking process did not start: {error}")
+            for folder in self.folders:
+                _log(folder, f"The tracking process did not start: {error}")
 
-    def close(self, status: str, timeout: float = 60.0) -> TrackingResult:
-        """Tell the child how the job ended and wait at most `timeout` seconds; then the child is stopped."""
-        if self.process is None or not self._finish(self.process, status, timeout):
-            return TrackingResult(delivered=False, message=self._warning(), ui_command=ui_command(self.uri))
-        run_id = json.loads((self.folder / "tracking.json").read_text())["run_id"]
-        message = f"MLflow: run {run_id} is in {self.uri}"
-        return TrackingResult(True, message, ui_command(self.uri), run_id)
+    def end(self, folder: Path, status: str) -> None:
+        """Tell the child how a job ended."""
+        if self.process is not None and self.process.stdin is not None:
+            with contextlib.suppress(OSError):  # the child is gone: `close` tells
+                self.process.stdin.write(f"{self.folders.index(folder)} {status}\n".encode())
+                self.process.stdin.flush()
 
-    def _finish(self, process: subprocess.Popen[bytes], status: str, timeout: float) -> bool:
+    def close(self, timeout: float = 60.0) -> dict[Path, TrackingResult]:
+        """Wait at most `timeout` seconds for the child; then it is stopped."""
+        if self.process is not None:
+            self._wait(self.process, timeout)
+        return {folder: self._result(folder) for folder in self.folders}
+
+    def _wait(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         try:
-            process.communicate(f"{status}\n".encode(), timeout=timeout)
+            process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()  # safe at any moment: what it has delivered is in tracking.json
             process.wait()
-            self._log(f"Stopped: not finished {timeout:g} s after the end of the job.")
+            for folder in self.folders:
+                if not self._delivered(folder):
+                    _log(folder, f"Stopped: not finished {timeout:g} s after the end of the job.")
         except OSError as error:
-            self._log(f"The tracking process is gone: {error}")
-        return process.wait() == 0
+            process.wait()
+            for folder in self.folders:
+                if not self._delivered(folder):
+                    _log(folder, f"The tracking process is gone: {error}")
 
-    def _warning(self) -> str:
-        log = self.folder / "tracking.log"
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        reason = lines[-1] if lines else f"no {log.name}"
+    def _result(self, folder: Path) -> TrackingResult:
+        if not self._delivered(folder):
+            return TrackingResult(delivered=False, message=self._warning(folder), ui_command=ui_command(self.uri))
+        run_id = json.loads((folder / "tracking.json").read_text())["run_id"]
+        return TrackingResult(True, f"MLflow: run {run_id} is in {self.uri}", ui_command(self.uri), run_id)
+
+    def _delivered(self, folder: Path) -> bool:
+        return _read(folder)[self._old_log[folder] :].splitlines()[-1:] == [DELIVERED.encode()]
+
+    def _warning(self, folder: Path) -> str:
+        lines = _read(folder).decode(errors="replace").splitlines()
+        reason = lines[-1] if lines else "no tracking.log"
         return (
             f"Warning: MLflow has not received all of this job ({reason}).\n"
             "Nothing is lost; this delivers the rest:\n"
-            f"  python -m rlexp.sync {shlex.quote(str(self.folder))}"
+            f"  python -m rlexp.sync {shlex.quote(str(folder))}"
         )
 
-    def _log(self, line: str) -> None:
-        with (self.folder / "tracking.log").open("a") as log:
-            log.write(f"{line}\n")
+
+def _read(folder: Path) -> bytes:
+    log = folder / "tracking.log"
+    return log.read_bytes() if log.exists() else b""
+
+
+def _log(folder: Path, line: str) -> None:
+    with (folder / "tracking.log").open("a") as log:
+        log.write(f"{line}\n")

@@ -315,6 +315,7 @@ class Delivery:
         final = summary.get("final/return", {})
         values = {f"final/return/{name}": final.get(name) for name in ("mean", "std", "iqm", "min", "max")}
         values["time/wall_seconds"] = summary.get("wall_seconds")
+        values["time/grouped"] = summary.get("grouped")
         step, seconds = self._end()
         metrics = [
             Metric(name, float(value), int(seconds * 1000), step) for name, value in values.items() if value is not None

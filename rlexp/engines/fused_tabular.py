@@ -165,9 +165,7 @@ class FusedTabularLoop:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
-        self.carry = tf.nest.map_structure(
-            lambda value: tf.constant(pad_lanes(value, self.num_lanes)), state["carry"]
-        )
+        self.carry = tf.nest.map_structure(lambda value: tf.constant(pad_lanes(value, self.num_lanes)), state["carry"])
 
     def _first_actions(self, env: TensorEnv) -> np.ndarray:
         """The actions [L] with which agents begin that choose an action before it is taken."""

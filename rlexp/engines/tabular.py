@@ -132,7 +132,7 @@ def initial_values(
     return np.full((num_states, num_actions), config.initial_value)
 
 
-def parse_schedules(config: TabularSettings) -> dict[str, schedules.Schedule]:
+def parse_schedules(config: TabularSettings) -> dict[str, schedules.Schedule | schedules.Stacked]:
     """What is scheduled, by the names under which it is recorded."""
     return {
         "epsilon": schedules.parse(config.epsilon, "algo.epsilon"),

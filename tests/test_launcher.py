@@ -123,6 +123,25 @@ def test_episode_budgets_end_each_job_at_its_own_step(settings: Callable[..., Se
     assert len({one[1]["steps"] for one in kept[0]}) == 2
 
 
+def test_tables_together_are_the_tables_alone(tmp_path: Path) -> None:
+    """On-policy, with visit counts, two tables: whatever a checkpoint of tables holds."""
+
+    def jobs(study: str, algo: str) -> list[Settings]:
+        options = (f"algo={algo}", "env=frozen_lake", "engine=fused", "trials=2", "budget.steps=300", "tracking=files",
+                   "algo.visit_power=0.5", "evaluation.period=100", "evaluation.num_episodes=2", "animation.enabled=false",
+                   "evaluation.final_episodes=2", "evaluation.candidate_episodes=2", f"output_dir={tmp_path}")  # fmt: skip
+        return [
+            runner.resolve(compose(*options, f"algo.alpha={alpha}", f"study={study}"))[0] for alpha in ("0.1", "0.9")
+        ]
+
+    for algo in ("sarsa", "double_q_learning"):
+        group = jobs("group", algo)
+        assert [job["grouped"] for job in together(group).values()] == [2, 2]  # type: ignore[index]
+        for one, same in zip(group, jobs("alone", algo), strict=True):
+            together([same])
+            assert everything(one.folder) == everything(same.folder)
+
+
 def test_a_job_that_diverges_leaves_the_others_as_they_were(
     settings: Callable[..., Settings], alone: list[list[Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:

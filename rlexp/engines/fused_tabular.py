@@ -160,12 +160,20 @@ class FusedTabularLoop:
         return self.trials.final(self._tensor)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that the trials do not hold: tables, visits, and actions that are chosen already.  # [N, ...]"""
-        return {"carry": tf.nest.map_structure(lambda value: np.asarray(value)[: self.n], self.carry)}
+        """Everything that the trials do not hold: tables, visits, and actions that are chosen already.  # [N, -1]"""
+
+        def of_trials(values: Any) -> np.ndarray:
+            return np.asarray(values).reshape(self.num_lanes, -1)[: self.n]
+
+        return {"carry": tf.nest.map_structure(of_trials, self.carry)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
-        self.carry = tf.nest.map_structure(lambda value: tf.constant(pad_lanes(value, self.num_lanes)), state["carry"])
+
+        def of_lanes(values: np.ndarray) -> tf.Tensor:
+            return tf.constant(pad_lanes(values, self.num_lanes).reshape(-1))
+
+        self.carry = tf.nest.map_structure(of_lanes, state["carry"])
 
     def _first_actions(self, env: TensorEnv) -> np.ndarray:
         """The actions [L] with which agents begin that choose an action before it is taken."""

@@ -39,6 +39,7 @@ from rlexp.envs import adapter, tables, tensor
 from rlexp.envs.states import States, masked
 from rlexp.envs.tensor.base import TensorEnv, limited_step
 from rlexp.evaluation import Policy, Scores
+from rlexp.schedules import Stacked
 from rlexp.settings import TabularSettings
 
 MIN_STEPS, MAX_STEPS = 1024, 16_384  # lock-steps of one call at most, by how often the host has something to do
@@ -120,7 +121,10 @@ class FusedTabularLoop:
         active[:n] = trials.active
         episodes = pad_lanes(counts["episode"], self.num_lanes)
         # Trials that still train have taken as many steps, and made as many updates, as there were lock-steps.
-        rows = self.tables.rows({"step": np.array([t]), "update": np.array([t]), "episode": episodes})
+        # One row serves them all, unless they are of several jobs.
+        several = any(isinstance(schedule, Stacked) for schedule in self.tables.schedules.values())
+        now = np.full(self.num_lanes if several else 1, t)
+        rows = self.tables.rows({"step": now, "update": now, "episode": episodes})
         u_act = self.u_act.span(np.full(n, t), steps + 1, self.max_steps + 1)
         given = {
             "t": np.int32(t),
@@ -422,10 +426,10 @@ class TabularProgram:
         return self.rules.act(q, u[:, :2], epsilon)
 
     def scalars(self, i: tf.Tensor, episode: tf.Tensor, given: Tree) -> dict[str, tf.Tensor]:
-        """What is scheduled, after `i` lock-steps of this call and `episode` [L] ends of episodes.  # [] or [L] each"""
+        """What is scheduled after `i` lock-steps of this call and `episode` [L] ends of episodes.  # [1] or [L] each"""
         rows, lane = given["scalars"], tf.range(self.shape[0])
         return {
-            name: tf.gather_nd(rows[name], tf.stack([lane, episode], axis=1)) if unit == "episode" else rows[name][0, i]
+            name: tf.gather_nd(rows[name], tf.stack([lane, episode], axis=1)) if unit == "episode" else rows[name][:, i]
             for name, unit in self.units.items()
         }
 

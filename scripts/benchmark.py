@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import platform
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 SEEDS = (0, 1_000, 2_000)
+SPEED = Path("outputs/speed")  # .json and .png of the part `speed`
 
 
 @dataclass
@@ -44,7 +45,8 @@ class Run:
     summary: dict[str, Any]
     records: list[dict[str, Any]]
     seconds: float  # from command to exit
-    peak_mb: float  # resident memory of the largest process
+    peak_mb: float  # most resident memory of its process
+    compile_seconds: float  # that it has told
 
     def steps_per_second(self, first: int) -> float:
         """Env steps over all trials per second between the first record from step `first` on and the last."""
@@ -54,25 +56,30 @@ class Run:
         return (step1 - step0) * len(self.summary["seeds"]) / (time1 - time0)
 
 
-def command(*args: str) -> float:
-    """Seconds of `python -m rlexp ...`, from command to exit."""
+def command(*args: str) -> tuple[float, float, str]:
+    """`python -m rlexp ...`: seconds from command to exit, most resident memory in MB, what it said."""
     began = time.monotonic()
-    process = subprocess.run([sys.executable, "-m", "rlexp", *args], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    seconds = time.monotonic() - began
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen([sys.executable, "-m", "rlexp", *args], stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - began
+        said.seek(0)
+        text = said.read().decode()
     if process.returncode != 0:
-        raise SystemExit(
-            f"python -m rlexp {' '.join(args)} ended with {process.returncode}:\n{process.stderr.decode()}"
-        )
-    return seconds
+        raise SystemExit(f"python -m rlexp {' '.join(args)} ended with {process.returncode}:\n{text}")
+    return seconds, usage.ru_maxrss / 1024, text
 
 
 def run(output: Path, *overrides: str) -> Run:
     """Run one job in a fresh process and read its folder."""
-    seconds = command(f"output_dir={output}", *overrides)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    seconds, peak, text = command(f"output_dir={output}", *overrides)
+    compiling = sum(float(found) for found in re.findall(r"compiled in ([0-9.]+) s", text))
     folder = max(output.glob("*/*/summary.json"), key=lambda p: p.stat().st_mtime).parent
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return Run(json.loads((folder / "summary.json").read_text()), [json.loads(line) for line in lines], seconds, peak)
+    records = [json.loads(line) for line in lines]
+    summary = json.loads((folder / "summary.json").read_text())
+    return Run(summary, records, seconds, peak, compiling)
 
 
 def learning(output: Path) -> list[Row]:
@@ -150,10 +157,10 @@ def sweep(output: Path) -> list[Row]:
     seconds = []
     for repeat in range(3):
         folder = f"output_dir={output}/sweep-{repeat}"
-        taken = {"commands": sum(command(f"{folder}-commands", *options, f"{lr}={rate}") for rate in rates)}
+        taken = {"commands": sum(command(f"{folder}-commands", *options, f"{lr}={rate}")[0] for rate in rates)}
         for name in ("basic", "fused"):
             launcher = f"hydra/launcher={name}"
-            taken[name] = command("-m", launcher, f"{folder}-{name}", *options, f"{lr}={','.join(rates)}")
+            taken[name] = command("-m", launcher, f"{folder}-{name}", *options, f"{lr}={','.join(rates)}")[0]
         for name, values in ratios.items():
             values.append(taken[name] / taken["fused"])
         seconds.append(", ".join(f"{value:.0f}" for value in taken.values()))
@@ -195,6 +202,18 @@ def tabular(output: Path) -> list[Row]:
         what = f"steps/s of q_learning on CartPole, 32 trials, engine={engine}, against bare environments"
         rows.append(Row(what, f">= {least:g}", text, ratios[1] >= least))
     return rows
+
+
+def speed(output: Path) -> list[Row]:
+    """rlexp beside Stable-Baselines3 and the chapter's own loops: see scripts/speed.py."""
+    import speed
+
+    entries = speed.measure(run, output)
+    SPEED.with_suffix(".json").parent.mkdir(parents=True, exist_ok=True)
+    SPEED.with_suffix(".json").write_text(json.dumps(entries, indent=2) + "\n")
+    speed.draw(entries, SPEED.with_suffix(".png"))
+    print(f"every number: {SPEED.with_suffix('.json')}, picture: {SPEED.with_suffix('.png')}", file=sys.stderr)
+    return [Row(*row) for row in speed.rows(entries)]
 
 
 def tracking(output: Path) -> list[Row]:
@@ -298,6 +317,7 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "fused": fused,
     "sweep": sweep,
     "tabular": tabular,
+    "speed": speed,
     "tracking": tracking,
     "learning": learning,
 }

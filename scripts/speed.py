@@ -1,0 +1,258 @@
+"""The part `speed` of benchmark.py: rlexp beside Stable-Baselines3 and the chapter's own loops, in one run.
+
+Every number is of a process of its own, after compilation and after the first updates; what is compared is measured in
+turn, and ratios are medians of the rounds: what a figure is asked of in three, the rest in one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROUNDS = 3
+TRIALS = (1, 10, 32, 100)
+QUIET = (
+    "animation.enabled=false",
+    "tracking=files",
+    "evaluation.period=100000000",
+    "evaluation.candidates=1",
+    "evaluation.final_episodes=1",
+    "evaluation.num_episodes=1",
+)  # fmt: skip  (no scoring)
+CLEANRL = ("+experiment=cleanrl_dqn", *QUIET)
+EVERY_STEP = (
+    *("algo=fixed_dqn", "env=cartpole", "network.hidden_units=[32,32]", "algo.batch_size=32", "algo.learn_period=1"),
+    *("algo.learn_start=1000", "algo.replay_size=10000", "algo.target_period=500", *QUIET),
+)
+TABLE = ("algo=q_learning", "env=cartpole", "+discretizer=cartpole", *QUIET)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained, and for how many env steps a trial on which engine.
+
+    Attributes:
+        name: in the tables.
+        overrides: of `python -m rlexp`.
+        first: env steps before the timing starts.
+        steps: per trial and engine, from N on.
+        peer: of peers.py: (peer, workload, steps).
+        notebook: the chapter's own loop on the nearest workload that it has.
+    """
+
+    name: str
+    overrides: Sequence[str]
+    first: int
+    steps: dict[str, Callable[[int], int]]
+    peer: tuple[str, str, int]
+    notebook: tuple[str, str, int]
+
+
+WORKLOADS = (
+    Workload(
+        "CleanRL's DQN settings",
+        CLEANRL,
+        11_000,
+        {"host": lambda n: 24_000 if n < 100 else 16_000, "fused": lambda n: 150_000 if n < 32 else 60_000},
+        ("sb3", "cleanrl", 15_000),
+        ("notebook", "dqn", 1_000),
+    ),
+    Workload(
+        "update every step, 32-32, batch 32",
+        EVERY_STEP,
+        2_000,
+        {"host": lambda n: 6_000 if n < 100 else 3_000, "fused": lambda n: 40_000 if n < 32 else 20_000},
+        ("sb3", "every_step", 5_000),
+        ("notebook", "dqn", 1_000),
+    ),
+    Workload(
+        "tabular Q-learning, 6 x 12 bins",
+        TABLE,
+        1,
+        {"host": lambda n: 20_000, "fused": lambda n: 40_000_000 // n},
+        ("bare", "cartpole", 200_000),
+        ("notebook", "table", 500),
+    ),
+)
+ASKED = {  # (workload, engine, N) -> at least so many times the peer
+    (WORKLOADS[0].name, "fused", 10): 18.0,
+    (WORKLOADS[0].name, "fused", 1): 9.0,
+    (WORKLOADS[1].name, "fused", 32): 60.0,
+    (WORKLOADS[2].name, "fused", 32): 50.0,
+}
+REPEATED = {
+    *ASKED,
+    (WORKLOADS[0].name, "host", 1),  # against which the fused engine is compared too
+    (WORKLOADS[0].name, "fused", 100),
+}
+
+
+def peer(which: tuple[str, str, int]) -> float | None:
+    """Env steps per second of a peer; None where it is not installed."""
+    name, workload, steps = which
+    command = [sys.executable, str(Path(__file__).with_name("peers.py")), name, workload, "--steps", str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        print(f"{name} {workload}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        return None
+    return float(json.loads(done.stdout.splitlines()[-1])["steps_per_second"])
+
+
+def measure(run: Callable[..., Any], output: Path) -> list[dict[str, Any]]:
+    """Everything, in rounds: one dict a workload, engine (or peer) and N, with a number a round."""
+    found: dict[tuple[str, str, int], dict[str, Any]] = {}
+
+    def note(workload: str, engine: str, trials: int, speed: float | None, **more: Any) -> None:
+        entry = found.setdefault(
+            (workload, engine, trials),
+            {"workload": workload, "engine": engine, "trials": trials, "steps_per_second": [], **more},
+        )
+        entry["steps_per_second"].append(speed)
+
+    for round_ in range(ROUNDS):
+        for workload in WORKLOADS:
+            for name, which in (("peer", workload.peer), ("notebook", workload.notebook)):
+                if round_ == 0 or name == "peer":
+                    note(workload.name, name, 1, peer(which), what=f"{which[0]} {which[1]}")
+            for engine in ("host", "fused"):
+                for trials in TRIALS:
+                    if round_ > 0 and (workload.name, engine, trials) not in REPEATED:
+                        continue
+                    steps = workload.steps[engine](trials)
+                    options = [*workload.overrides, f"engine={engine}", f"trials={trials}", f"budget.steps={steps}"]
+                    folder = output / f"speed-{workload.peer[1]}-{engine}-{trials}-{round_}"
+                    result = run(folder, *options)
+                    note(
+                        workload.name,
+                        engine,
+                        trials,
+                        result.steps_per_second(first=workload.first),
+                        peak_mb=round(result.peak_mb),
+                        compile_seconds=result.compile_seconds,
+                    )
+                    print(
+                        f"{workload.name} {engine} {trials}: {result.steps_per_second(workload.first):,.0f}",
+                        file=sys.stderr,
+                    )
+    return list(found.values())
+
+
+def ratio(entries: Sequence[dict[str, Any]], above: tuple[str, str, int], below: tuple[str, str, int]) -> list[float]:
+    """Ratios of two entries' speeds, round by round, sorted; empty where one was not measured."""
+    by_key = {(e["workload"], e["engine"], e["trials"]): e["steps_per_second"] for e in entries}
+    pairs = zip(by_key[above], by_key[below], strict=True)
+    return sorted(a / b for a, b in pairs if a is not None and b is not None)
+
+
+def rows(entries: Sequence[dict[str, Any]]) -> list[tuple[str, str, str, bool]]:
+    """What was asked beside what was measured: (what, asked, measured, met)."""
+    cleanrl = WORKLOADS[0].name
+
+    def row(what: str, asked: float, above: tuple[str, str, int], below: tuple[str, str, int], unit: str) -> None:
+        ratios = ratio(entries, above, below)
+        if not ratios:
+            table.append((what, f">= {asked:g}", "not measured: pip install -c constraints.txt -e '.[bench]'", False))
+            return
+        text = f"{median(ratios):.3g} ({ratios[0]:.3g} to {ratios[-1]:.3g}){unit}"
+        table.append((what, f">= {asked:g}", text, median(ratios) >= asked))
+
+    table: list[tuple[str, str, str, bool]] = []
+    for (name, engine, trials), asked in ASKED.items():
+        other = "bare Gymnasium" if name == WORKLOADS[2].name else "Stable-Baselines3"
+        row(f"{name}, {engine}, N = {trials}, against {other}", asked, (name, engine, trials), (name, "peer", 1), "")
+    row(f"{cleanrl}, fused against host, N = 1", 4, (cleanrl, "fused", 1), (cleanrl, "host", 1), "")
+    row(f"{cleanrl}, fused, N = 100 against N = 10", 0.85, (cleanrl, "fused", 100), (cleanrl, "fused", 10), "")
+    by_trials = {e["trials"]: e for e in entries if e["workload"] == cleanrl and e["engine"] == "fused"}
+    memory = {n: by_trials[n]["peak_mb"] for n in TRIALS}
+    each = [(memory[b] - memory[a]) / (b - a) for a, b in pairwise(TRIALS)]
+    linear = max(each) <= 3 * max(each[-1], 1.0)
+    text = ", ".join(f"{n}: {mb:,} MB" for n, mb in memory.items())
+    table.append((f"peak memory of the process, {cleanrl}, fused", "linear in N", text, linear))
+    text = ", ".join(f"{n}: {e['compile_seconds']} s" for n, e in by_trials.items())
+    table.append((f"compilation, {cleanrl}, fused", "told", text, True))
+    update, limit = matmul_share(entries)
+    text = f"{update:.0f} of {limit:.0f} GFLOP/s, {100 * update / limit:.0f} %"
+    table.append((f"{cleanrl}, fused, N = 10, against matrix multiplication alone", "told", text, True))
+    return table
+
+
+def matmul_share(entries: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """How near the compiled update is to this machine's matrix multiplication, for CleanRL's network and ten trials.
+
+    Returns:
+        GFLOP/s of the products that an update and the ten steps before it need, at the measured speed; and GFLOP/s of
+        ten products [128, 120] x [120, 84] side by side, compiled by XLA, alone.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    trials, batch, sizes = 10, 128, (4, 120, 84, 2)
+    forward = sum(2 * a * b for a, b in pairwise(sizes))  # FLOP a row
+    first = 2 * sizes[0] * sizes[1]  # no gradient is needed of the input
+    per_update = batch * (2 * forward + 2 * forward - first) + 10 * forward  # online, target, backward; ten actions
+    speed = median(
+        next(e for e in entries if (e["workload"], e["engine"], e["trials"]) == (WORKLOADS[0].name, "fused", 10))[
+            "steps_per_second"
+        ]
+    )
+    a = tf.constant(np.random.default_rng(0).random((trials, batch, 120), np.float32))
+    b = tf.constant(np.random.default_rng(1).random((trials, 120, 84), np.float32))
+    repeats = 200
+
+    @tf.function(jit_compile=True, autograph=False)
+    def products(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        def body(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return i + 1, x * 0.5 + tf.reduce_mean(tf.matmul(a + x[:, :1, :1], b)) * 1e-9  # nothing to hoist
+
+        return tf.while_loop(lambda i, _: i < repeats, body, (0, a))[1]
+
+    products(a, b)
+    rates = []
+    for _ in range(5):
+        began = time.perf_counter()
+        products(a, b).numpy()
+        rates.append(repeats * trials * 2 * batch * 120 * 84 / (time.perf_counter() - began))
+    return speed / 10 * per_update / 1e9, max(rates) / 1e9
+
+
+def draw(entries: Sequence[dict[str, Any]], path: Path) -> None:
+    """Steps per second of all trials against N, a panel a workload, with the line of perfect scaling."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    axes = figure.subplots(1, len(WORKLOADS))
+    for axis, workload in zip(axes, WORKLOADS, strict=True):
+        for engine, color in (("fused", "#0072b2"), ("host", "#d55e00")):
+            own = [e for e in entries if e["workload"] == workload.name and e["engine"] == engine]
+            speeds = [median(e["steps_per_second"]) for e in own]
+            axis.plot([e["trials"] for e in own], speeds, "o-", color=color, label=f"rlexp, {engine} engine")
+            axis.plot(TRIALS, [speeds[0] * n for n in TRIALS], ":", color=color, lw=0.8)
+        for engine, style in (("peer", "--"), ("notebook", "-.")):
+            entry = next(e for e in entries if e["workload"] == workload.name and e["engine"] == engine)
+            speeds = [s for s in entry["steps_per_second"] if s is not None]
+            if speeds:
+                axis.axhline(
+                    median(speeds), ls=style, color="black", lw=1, label=LABELS.get(entry["what"], entry["what"])
+                )
+        axis.set(xscale="log", yscale="log", xlabel="trials N", title=workload.name)
+        axis.set_xticks(TRIALS, [str(n) for n in TRIALS])
+        axis.legend(fontsize=7)
+    axes[0].set_ylabel("env steps/s over all trials\n(dotted: perfect scaling)")
+    figure.savefig(path, dpi=120)
+
+
+LABELS = {
+    "sb3 cleanrl": "Stable-Baselines3, one seed",
+    "sb3 every_step": "Stable-Baselines3, one seed",
+    "bare cartpole": "bare Gymnasium environment",
+    "notebook dqn": "the chapter's own loop (DQN, an update an episode)",
+    "notebook table": "the chapter's own loop",
+}

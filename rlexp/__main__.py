@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from rlexp import registry
-from rlexp.settings import Refusal, Settings, build, conf_dir, explain
+from rlexp.settings import Refusal, conf_dir, explain
 
 HELP = """\
 rlexp: reinforcement-learning experiments, many seeds at once, tracked in MLflow.
@@ -29,6 +28,7 @@ usage: python -m rlexp [key=value ...]            one job
 {tracking}
 {experiment}
 {discretizer}
+{sweep}
 
 trials=5 seed=0            seeds run together: seed, seed + 1, ...
 budget.steps=50000         env steps per trial (or budget.episodes=600)
@@ -40,7 +40,7 @@ examples:
   python -m rlexp algo=dueling_ddqn
   python -m rlexp algo=ddqn env=acrobot trials=10 budget.steps=100000
   python -m rlexp +experiment=book/dueling_ddqn
-  python -m rlexp -m algo=dqn,fixed_dqn,ddqn,dueling_ddqn study=dqn_ladder
+  python -m rlexp +sweep=dqn_ladder env=cartpole,acrobot
   python -m rlexp -m hydra/launcher=fused algo=dqn algo.optimizer.lr=1e-4,3e-4,1e-3 algo.gamma=.95,.99
   python -m rlexp algo=ddqn algo.optimizer.lr=1e-3 algo.epsilon.final=0.02
 
@@ -48,6 +48,7 @@ all keys with their values:      python -m rlexp --cfg job
 Hydra's own options:             python -m rlexp --hydra-help
 watch a trained trial:           python -m rlexp.play <job folder>
 which is better, and is it sure: python -m rlexp.report <study>
+studies and jobs, MLflow's pages: python -m rlexp.ls   python -m rlexp.ui
 deliver to MLflow what is left:  python -m rlexp.sync <folder>
 """
 
@@ -55,7 +56,7 @@ deliver to MLflow what is left:  python -m rlexp.sync <folder>
 def help_text() -> str:
     """What `--help` prints: everything that can be chosen, found in conf/."""
     groups = {group: f"{group}=" for group in ("algo", "env", "network", "tracking")}
-    groups |= {group: f"+{group}=" for group in ("experiment", "discretizer")}
+    groups |= {group: f"+{group}=" for group in ("experiment", "discretizer", "sweep")}
     return HELP.format(**{group: _choices(label, group) for group, label in groups.items()})
 
 
@@ -83,42 +84,34 @@ def _status() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, instead of printing and exiting with 1
     import hydra
 
-    from rlexp import launcher
+    from rlexp import plugins
+    from rlexp.outcome import EXIT_STATUS, Outcome, attempt
+    from rlexp.sweeps import Ended
 
-    launcher.register()
-    statuses: list[int] = []
+    plugins.register()
+    outcomes: list[Outcome] = []  # of the jobs that run in this process
 
-    def task(config: Any, run_job: Callable[[Settings], Any] | None = None) -> float | None:
-        """One job, as Hydra calls it. Its score, for sweepers; None where it was refused or has failed.
+    def task(config: Any, run_job: Callable[..., Any] | None = None) -> float | None:
+        """One job, as Hydra calls it, perhaps in a process far away. Its score, for sweepers.
 
-        A job's failure is told here and not by Hydra, so that the other jobs of a sweep run.
         The fused launcher gives a `run_job` of its own.
         """
-        statuses.append(0)
-        from rlexp import runner
-
-        try:
-            score: float | None = (run_job or runner.run_job)(build(config))["final/return"]["iqm"]
-            return score
-        except Refusal as refused:
-            statuses[-1] = _refuse(str(refused))
-        except runner.Diverged as error:
-            print(f"failed: {error}", file=sys.stderr)
-            statuses[-1] = 1
-        except Exception:
-            traceback.print_exc()
-            statuses[-1] = 1
-        return None
+        outcomes.append(attempt(config, run_job))
+        return outcomes[-1].score
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
     except KeyboardInterrupt as interrupt:
         return 128 + getattr(interrupt, "signum", 2)
+    except Ended as ended:
+        return ended.status
+    except Refusal as refused:
+        return _refuse(str(refused))
     except Exception as error:
-        if statuses:  # something of Hydra's own, between or after jobs
+        if outcomes:  # something of Hydra's own, after a job
             raise
         return _refuse(explain(error))
-    return 1 if 1 in statuses else max(statuses, default=0)
+    return max((EXIT_STATUS[outcome.status] for outcome in outcomes), default=0)
 
 
 def _refuse(text: str) -> int:

@@ -6,29 +6,14 @@ all others run one after another, as with Hydra's own launcher.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rlexp.settings import Refusal, Settings, build
 
-PLUGINS = Path(__file__).parent / "plugins"
 
-
-def register() -> None:
-    """Make the launcher known to Hydra: in a checkout, a wheel, an editable installation alike."""
-    from hydra.core.plugins import Plugins
-
-    if str(PLUGINS) not in sys.path:
-        sys.path.append(str(PLUGINS))
-    plugins = Plugins.instance()  # finds it, unless it had looked for plugins before
-    from hydra_plugins.fused_launcher import FusedLauncher
-
-    plugins.register(FusedLauncher)
-
-
-class Sweep:
+class Groups:
     """The groups of a sweep's jobs, each trained when the first of its jobs is asked for.
 
     Args:
@@ -52,17 +37,17 @@ class Sweep:
         self._groups = {job.folder: group for group in groups if len(group) > 1 for job in group}
         self._ended: dict[Path, Any] = {}
 
-    def run_job(self, settings: Settings) -> Any:
+    def run_job(self, settings: Settings, sweep: Path | None = None) -> Any:
         """`runner.run_job`, but that the job's group is run with it, or was."""
         from rlexp import runner
 
         settings, info = runner.resolve(settings)
         group = self._groups.pop(settings.folder, None)
         if group is None:
-            return runner.run_job(settings)
+            return runner.run_job(settings, sweep=sweep)
         if settings.folder not in self._ended:
             try:
-                self._ended |= runner.run_together(group, info)
+                self._ended |= runner.run_together(group, info, sweep=sweep)
             except Refusal as refused:
                 self._ended |= {job.folder: refused for job in group}
         outcome = self._ended.pop(settings.folder)

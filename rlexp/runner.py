@@ -107,10 +107,15 @@ def compose(*overrides: str) -> Settings:
         instance.hydra = before
 
 
-def run_job(settings: Settings, quiet: bool = False) -> Job:
+def run_job(settings: Settings, quiet: bool = False, sweep: Path | None = None) -> Job:
     """Run the job that `settings` describe, or what is left of it.
 
     A finished job is not run again (`rerun=true` starts afresh); one with a checkpoint continues from it.
+
+    Args:
+        settings: the job.
+        quiet: print nothing.
+        sweep: folder of the sweep that it belongs to, whose run in MLflow its own is nested in.
 
     Raises:
         Refusal: before anything is written.
@@ -127,7 +132,7 @@ def run_job(settings: Settings, quiet: bool = False) -> Job:
         console.table(job)
         console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
         return job
-    outcome = run_together([settings], info, quiet)[folder]
+    outcome = run_together([settings], info, quiet, sweep)[folder]
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -138,13 +143,15 @@ def finished(settings: Settings) -> bool:
     return _status(settings.folder) == "done" and not settings.rerun
 
 
-def run_together(jobs: Sequence[Settings], info: EnvInfo, quiet: bool = False) -> dict[Path, Job | Exception]:
+def run_together(
+    jobs: Sequence[Settings], info: EnvInfo, quiet: bool = False, sweep: Path | None = None
+) -> dict[Path, Job | Exception]:
     """Run what is left of jobs that one loop can train (see `rlexp.engines.group`); how each ends is its own affair.
 
     Args:
         jobs: with their engines chosen, one of each folder.
         info: of their environment.
-        quiet: print nothing.
+        quiet, sweep: as of `run_job`.
 
     Returns:
         The job, or what went wrong with it, by its folder.
@@ -155,7 +162,7 @@ def run_together(jobs: Sequence[Settings], info: EnvInfo, quiet: bool = False) -
     """
     from rlexp.console import JobConsole
 
-    training = _Training(jobs, info, JobConsole(sum(job.trials for job in jobs), quiet))
+    training = _Training(jobs, info, JobConsole(sum(job.trials for job in jobs), quiet), sweep)
     busy: dict[Path, Job | Exception] = {}
     with contextlib.ExitStack() as locks:
         for job in jobs:
@@ -166,7 +173,7 @@ def run_together(jobs: Sequence[Settings], info: EnvInfo, quiet: bool = False) -
         if not busy:
             return training.execute()
     free = [job for job in jobs if job.folder not in busy]
-    return {**busy, **(run_together(free, info, quiet) if free else {})}
+    return {**busy, **(run_together(free, info, quiet, sweep) if free else {})}
 
 
 def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
@@ -299,10 +306,12 @@ class _Training:
     What is refused is refused here; nothing is written before `execute`.
     """
 
-    def __init__(self, jobs: Sequence[Settings], info: EnvInfo, console: JobConsole) -> None:
+    def __init__(self, jobs: Sequence[Settings], info: EnvInfo, console: JobConsole, sweep: Path | None) -> None:
         from rlexp.engines import group
+        from rlexp.sweeps import identity
 
         self.info, self.console = info, console
+        self.sweep = identity(sweep) if sweep else None
         self.runs = [_JobRun(job, self) for job in jobs]
         self.settings = group.together(jobs)
         self.model: Any = None  # the FlatModel of one trial, for agents that have weights
@@ -338,6 +347,8 @@ class _Training:
                         self._train(runs, states, stop, end)
                     except Exception as error:
                         end(runs, "failed", error)
+                    except SystemExit as left:  # of an environment: no reason for other jobs not to run
+                        end(runs, "failed", RuntimeError(f"sys.exit({left.code!r}) was called"))
         except KeyboardInterrupt:
             self.console.stop()
             where = f"checkpoint in {folders[0]}" if len(folders) == 1 else f"checkpoints of these {len(folders)} jobs"
@@ -542,7 +553,8 @@ class _JobRun:
                 "config_id": settings.config_id,
                 "group_id": settings.group_id,
                 "seeds": settings.seeds,
-                "command": _command(),
+                "command": command_line(),
+                "sweep": self.training.sweep,
                 "started": time.time(),
                 "tags": {
                     **_versions(),
@@ -755,7 +767,8 @@ def _span(seeds: list[int]) -> str:
     return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
 
 
-def _command() -> str:
+def command_line() -> str:
+    """What started this process."""
     if Path(sys.argv[0]).parent.name == "rlexp":
         return " ".join(["python -m rlexp", *sys.argv[1:]])
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,13 +1,13 @@
 """`python -m rlexp.sync PATH...`: deliver jobs to MLflow; with `--follow`, while they run.
 
-The training process starts the second form (see `rlexp/trackers/follower.py`) and writes one line for each job to its
-standard input, "<its place among the paths> <its final status>". A line that never comes means that it died.
+The training process starts the second form (see `rlexp/trackers/follower.py`) and writes lines to its standard input:
+"<final status> <folder>" when a job has ended, "follow <folder>" for a further one. An end without them means that it
+died.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import queue
@@ -34,16 +34,27 @@ def find_jobs(path: Path) -> list[Path]:
     return sorted(file.parent for depth in ("", "*/", "*/*/") for file in path.glob(f"{depth}job.json"))
 
 
+def find_sweeps(path: Path) -> list[Path]:
+    """The sweep folders at `path`, sorted: itself, those of a study, or those of an output folder's studies."""
+    return sorted(file.parent for depth in ("", "sweeps/*/", "*/sweeps/*/") for file in path.glob(f"{depth}sweep.json"))
+
+
 def job_uri(folder: Path, uri: str | None) -> str:
-    """The tracking URI of a job: `uri`, else `tracking.uri` of its `config.yaml`, else the default."""
-    config = OmegaConf.load(folder / "config.yaml")
-    output_dir = folder.absolute().parent.parent
-    return resolve_uri(uri or OmegaConf.select(config, "tracking.uri"), output_dir)
+    """The tracking URI of a job or a sweep: `uri`, else its own `tracking.uri`, else the default."""
+    if (folder / "sweep.json").is_file():
+        own, output_dir = json.loads((folder / "sweep.json").read_text())["tracking_uri"], folder.absolute().parents[2]
+    else:
+        own = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "tracking.uri")
+        output_dir = folder.absolute().parents[1]
+    return resolve_uri(uri or own, output_dir)
 
 
 def final_status(folder: Path) -> str:
-    """How a job ended by its `summary.json`; "killed" if it did not live to write one."""
-    summary = folder / "summary.json"
+    """How a job or a sweep ended by what it left; "killed" if it did not live to say so."""
+    sweep, summary = folder / "sweep.json", folder / "summary.json"
+    if sweep.is_file():
+        status: str = json.loads(sweep.read_text())["status"]
+        return "killed" if status == "running" else status
     return json.loads(summary.read_text())["status"] if summary.exists() else "killed"
 
 
@@ -64,8 +75,11 @@ def sync(folder: Path, uri: str | None = None) -> tuple[bool, str]:
     """
     try:
         with job_lock(folder).acquire(timeout=0):
-            from rlexp.trackers.mlflow import Delivery
+            from rlexp.trackers.mlflow import Delivery, deliver_sweep
 
+            if (folder / "sweep.json").is_file():
+                failures = deliver_sweep(folder, job_uri(folder, uri))
+                return not failures, f"failed: {'; '.join(failures)}" if failures else "delivered the sweep"
             delivery = Delivery(folder, job_uri(folder, uri))
             num_records = delivery.send()
             failures = delivery.finish(final_status(folder))
@@ -99,16 +113,22 @@ def follow(folders: Sequence[Path], uri: str | None = None) -> bool:
         os.nice(3)  # training comes first; not far behind it, since the end of the job waits for this
     said: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=[said], daemon=True).start()
-    parent = os.getppid()
-    with contextlib.ExitStack() as locks:
-        for folder in folders:
-            locks.enter_context(job_lock(folder))  # waits for the follower of a start that was killed
-        jobs = [_Followed(folder, uri, INTERVAL * len(folders)) for folder in folders]
-        while any(job.delivered is None for job in jobs):
-            for job in jobs:
-                job.deliver()
-            _wait(said, jobs, parent)
-    return all(job.delivered for job in jobs)
+    parent, open_ = os.getppid(), True
+    jobs = {str(folder): _Followed(folder, uri, INTERVAL * len(folders)) for folder in folders}
+    while open_ or any(job.delivered is None for job in jobs.values()):
+        for job in jobs.values():
+            job.deliver()
+        line = _wait(said, [job.due for job in jobs.values() if job.delivered is None], parent)
+        what, _, name = line.strip().partition(" ") if line else ("", "", "")
+        if what == "follow":
+            jobs[name] = _Followed(Path(name), uri, INTERVAL)
+        elif what:
+            jobs[name].end(what)
+        elif line == "":
+            open_ = False
+            for job in jobs.values():
+                job.end(final_status(job.folder))
+    return all(job.delivered for job in jobs.values())
 
 
 class _Followed:
@@ -122,6 +142,8 @@ class _Followed:
 
     def __init__(self, folder: Path, uri: str | None, interval: float) -> None:
         self.folder, self._uri, self._interval = folder, uri, interval
+        self._lock = job_lock(folder)
+        self._lock.acquire()  # waits for the follower of a start that was killed
         self.status: str | None = None
         self.delivered: bool | None = None
         self.due = 0.0
@@ -139,12 +161,7 @@ class _Followed:
             return
         failures: list[str] = []
         try:
-            from rlexp.trackers.mlflow import Delivery
-
-            self._delivery = self._delivery or Delivery(self.folder, job_uri(self.folder, self._uri), running=True)
-            self._delivery.send()
-            if self.status is not None:
-                failures = self._delivery.finish(self.status)
+            failures = self._send()
             self._pause, self._grace = self._interval, GRACE
         except Exception as error:
             failures = [one_line(error)]
@@ -154,10 +171,22 @@ class _Followed:
             if failures:
                 self._say(f"Not delivered, next attempt within {self._pause:g} s: {failures[0]}")
         elif not failures or time.monotonic() > self._deadline:
-            self.delivered = not failures
+            self.delivered, self._delivery = not failures, None
+            self._lock.release()
             self._say(f"Not delivered: {'; '.join(failures)}" if failures else DELIVERED)
         else:
             self.due = time.monotonic() + 1.0
+
+    def _send(self) -> list[str]:
+        """What could not be sent; a sweep's folder has something to send once it has ended only."""
+        from rlexp.trackers.mlflow import Delivery, deliver_sweep
+
+        uri = job_uri(self.folder, self._uri)
+        if (self.folder / "sweep.json").is_file():
+            return deliver_sweep(self.folder, uri) if self.status is not None else []
+        self._delivery = self._delivery or Delivery(self.folder, uri, running=True)
+        self._delivery.send()
+        return self._delivery.finish(self.status) if self.status is not None else []
 
     def _say(self, line: str) -> None:
         with (self.folder / "tracking.log").open("a") as log:
@@ -171,20 +200,13 @@ def _listen(said: queue.Queue[str]) -> None:
     said.put("")
 
 
-def _wait(said: queue.Queue[str], jobs: Sequence[_Followed], parent: int) -> None:
-    """Wait until a job has something to deliver; note which have ended, all of them where the process died."""
-    due = min((job.due for job in jobs if job.delivered is None), default=0.0)
-    line: str | None
+def _wait(said: queue.Queue[str], due: Sequence[float], parent: int) -> str | None:
+    """What the training process says before something is due; "" once it is dead, None where it says nothing."""
+    seconds = min(due) - time.monotonic() if due else INTERVAL
     try:
-        line = said.get(timeout=max(due - time.monotonic(), 0.0)) if due > time.monotonic() else said.get_nowait()
+        return said.get(timeout=seconds) if seconds > 0 else said.get_nowait()
     except queue.Empty:  # a forked worker of a dead parent can hold our standard input open
-        line = None if os.getppid() == parent else ""
-    if line:
-        index, _, status = line.strip().partition(" ")
-        jobs[int(index)].end(status)
-    elif line == "":
-        for job in jobs:
-            job.end(final_status(job.folder))
+        return None if os.getppid() == parent else ""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -204,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--follow", action="store_true", help="deliver running jobs; used by the training process")
     args = parser.parse_args(argv)
-    jobs = {path: find_jobs(path) for path in args.paths}
+    jobs = {path: [*find_jobs(path), *find_sweeps(path)] for path in args.paths}
     for path, folders in jobs.items():
         if not folders:
             print(f"{path}: no job.json here, in its folders or in theirs", file=sys.stderr)

@@ -13,24 +13,40 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import rlexp
 from rlexp.trackers.base import DELIVERED, TrackingResult, resolve_uri, ui_command
+
+_of_sweep: list[MLflowTracker] = []  # the tracker of the sweep whose jobs run in this process, if any
+
+
+@contextlib.contextmanager
+def shared(tracker: MLflowTracker) -> Iterator[None]:
+    """Within it, jobs that run in this process have no child of their own, and do not wait for their delivery."""
+    _of_sweep.append(tracker)
+    try:
+        yield
+    finally:
+        _of_sweep.remove(tracker)
 
 
 class MLflowTracker:
     """Starts the child, tells it how each job ended, and waits for it within limits."""
 
     def __init__(self, uri: str | None, folders: Sequence[Path], output_dir: Path) -> None:
-        self.folders = folders
+        self.folders = list(folders)
+        self._shared = _of_sweep[-1] if _of_sweep else None
         self.uri = resolve_uri(uri, output_dir)
         self.process: subprocess.Popen[bytes] | None = None
         self._old_log: dict[Path, int] = {}  # bytes of each log before this start
 
     def start(self) -> None:
         """Start the child in a session of its own, so that Ctrl-C does not reach it."""
+        if self._shared is not None:
+            self._shared.follow(self.folders)
+            return
         package_dir = str(Path(rlexp.__file__).parents[1])
         search_path = [package_dir, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._old_log = {folder: len(_read(folder)) for folder in self.folders}
@@ -48,15 +64,28 @@ class MLflowTracker:
             for folder in self.folders:
                 _log(folder, f"The tracking process did not start: {error}")
 
+    def follow(self, folders: Sequence[Path]) -> None:
+        """Follow further jobs."""
+        for folder in folders:
+            if folder not in self.folders:
+                self.folders.append(folder)
+                self._old_log[folder] = len(_read(folder))
+                self._tell("follow", folder)
+
     def end(self, folder: Path, status: str) -> None:
         """Tell the child how a job ended."""
+        (self._shared or self)._tell(status, folder)
+
+    def _tell(self, what: str, folder: Path) -> None:
         if self.process is not None and self.process.stdin is not None:
             with contextlib.suppress(OSError):  # the child is gone: `close` tells
-                self.process.stdin.write(f"{self.folders.index(folder)} {status}\n".encode())
+                self.process.stdin.write(f"{what} {folder}\n".encode())
                 self.process.stdin.flush()
 
     def close(self, timeout: float = 60.0) -> dict[Path, TrackingResult]:
         """Wait at most `timeout` seconds for the child; then it is stopped."""
+        if self._shared is not None:
+            return {folder: TrackingResult(False, "MLflow receives it beside the next jobs") for folder in self.folders}
         if self.process is not None:
             self._wait(self.process, timeout)
         return {folder: self._result(folder) for folder in self.folders}
@@ -79,6 +108,8 @@ class MLflowTracker:
     def _result(self, folder: Path) -> TrackingResult:
         if not self._delivered(folder):
             return TrackingResult(delivered=False, message=self._warning(folder), ui_command=ui_command(self.uri))
+        if not (folder / "tracking.json").is_file():  # a sweep's folder: everything is in its jobs' folders
+            return TrackingResult(True, f"MLflow: the sweep is in {self.uri}", ui_command(self.uri))
         run_id = json.loads((folder / "tracking.json").read_text())["run_id"]
         return TrackingResult(True, f"MLflow: run {run_id} is in {self.uri}", ui_command(self.uri), run_id)
 

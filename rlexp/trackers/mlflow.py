@@ -1,6 +1,7 @@
 """Delivery of a job's folder to MLflow: the only module that imports mlflow; a training process never does.
 
     study -> experiment
+    sweep -> run: its table, its report; the runs of its jobs are nested in it
     job   -> run: configuration as params, tags, aggregates over trials, artifacts, best weights as a model
     trial -> nested run `trial <seed>`: the same params and its seed, raw curves, its best weights
 
@@ -23,7 +24,7 @@ import tempfile
 import uuid
 import warnings
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ class Delivery:
         self.sent_files: list[str] = []
         with _store_lock(uri):
             self.client = MlflowClient(tracking_uri=uri)
-            self.experiment_id = self._find_or_create_experiment()
+            self.experiment_id = _find_or_create_experiment(self.client, uri, self.job["study"], folder.parent.parent)
         self.state = self._load_state()
         self._find_or_create_runs()
         if running and self.state["status"] is not None:
@@ -132,23 +133,7 @@ class Delivery:
             os.fsync(file.fileno())
         beside.replace(path)
 
-    # Experiment and runs.
-
-    def _find_or_create_experiment(self) -> str:
-        name = self.job["study"]
-        if self.client.get_experiment_by_name(name) is None:
-            # MLflow's own default for a store without a server depends on the current directory.
-            artifacts = self.folder.parent.parent / "mlartifacts" / name
-            location = None if self.uri.startswith("http") else artifacts.as_uri()
-            try:
-                self.client.create_experiment(name, artifact_location=location)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another job was faster
-                    raise
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment is None or experiment.lifecycle_stage == "deleted":
-            raise RuntimeError(f"experiment {name!r} was deleted in MLflow: restore it or choose another study")
-        return str(experiment.experiment_id)
+    # Runs.
 
     def _find_or_create_runs(self) -> None:
         local_id = self.state["local_id"]
@@ -172,6 +157,10 @@ class Delivery:
             "rlexp.group": job["group_id"],
         }
         job_tags = {**tags, "rlexp.kind": "job", "rlexp.local_id": local_id}
+        if job.get("sweep"):
+            with FileLock(self.folder.parent / ".sweep.lock"):  # its jobs may all be first
+                sweep_run = _find_or_create_sweep_run(self.client, self.experiment_id, job["sweep"])
+            job_tags["mlflow.parentRunId"] = sweep_run
         run_id = self._find_or_create_run(runs.get(local_id), job["name"], job_tags, params)
         tags |= {"rlexp.kind": "trial", "mlflow.parentRunId": run_id}
         trial_runs = {}
@@ -336,6 +325,8 @@ class Delivery:
         end = int(self._end()[1] * 1000)
         for seed, run_id in self.state["trial_runs"].items():
             self.client.set_terminated(run_id, "FAILED" if seed in diverged else STATUSES[status], end)
+        if summary.get("error"):
+            self.client.set_tag(self.state["run_id"], "rlexp.error", str(summary["error"])[:MAX_TAG])
         self.client.set_terminated(self.state["run_id"], STATUSES[status], end)
         self.state["status"] = status
         self._save_state()
@@ -364,6 +355,74 @@ class Delivery:
         if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
             self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=self._end()[0])])
         self.client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+
+
+def deliver_sweep(folder: Path, uri: str) -> list[str]:
+    """Deliver what a sweep has left, but for its jobs, which are delivered each for itself; may be called again.
+
+    Args:
+        folder: the sweep's folder, `<output_dir>/<study>/sweeps/<id>`.
+        uri: tracking URI.
+
+    Returns:
+        What could not be delivered, `<what>: <why>`; empty if MLflow has everything.
+
+    Raises:
+        mlflow.exceptions.MlflowException: if the store cannot be reached.
+    """
+    sweep = json.loads((folder / "sweep.json").read_text())
+    with _store_lock(uri):
+        client = MlflowClient(tracking_uri=uri)
+        experiment_id = _find_or_create_experiment(client, uri, sweep["study"], folder.absolute().parents[2])
+    with FileLock(folder.absolute().parents[1] / ".sweep.lock"):
+        run_id = _find_or_create_sweep_run(client, experiment_id, sweep)
+    failures = []
+    report = folder.parents[1] / "report"  # of the study
+    send: dict[str, Callable[[], None]] = {"sweep.json": lambda: client.log_artifact(run_id, folder / "sweep.json")}
+    if report.is_dir():
+        send["report"] = lambda: client.log_artifacts(run_id, str(report), "report")
+    for name, deliver in send.items():
+        try:
+            deliver()
+        except Exception as error:  # whatever it is, the rest is still to be delivered
+            failures.append(f"{name}: {one_line(error)}")
+    count = Counter(job["status"] for job in sweep.get("jobs", []))
+    now = int(sweep["started"] * 1000)
+    client.log_batch(run_id, [Metric(f"jobs/{mlflow_key(name)}", number, now, 0) for name, number in count.items()])
+    client.set_terminated(run_id, STATUSES.get(sweep["status"], "KILLED"))
+    return failures
+
+
+def _find_or_create_experiment(client: MlflowClient, uri: str, name: str, output_dir: Path) -> str:
+    if client.get_experiment_by_name(name) is None:
+        # MLflow's own default for a store without a server depends on the current directory.
+        location = None if uri.startswith("http") else (output_dir.absolute() / "mlartifacts" / name).as_uri()
+        try:
+            client.create_experiment(name, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another job was faster
+                raise
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.lifecycle_stage == "deleted":
+        raise RuntimeError(f"experiment {name!r} was deleted in MLflow: restore it or choose another study")
+    return str(experiment.experiment_id)
+
+
+def _find_or_create_sweep_run(client: MlflowClient, experiment_id: str, sweep: dict[str, Any]) -> str:
+    """The run of a sweep in one study."""
+    found = client.search_runs(
+        [experiment_id], f"tags.`rlexp.local_id` = '{sweep['local_id']}'", ViewType.ACTIVE_ONLY, 1
+    )
+    if found:
+        return str(found[0].info.run_id)
+    tags = {
+        "rlexp.kind": "sweep",
+        "rlexp.local_id": sweep["local_id"],
+        "rlexp.sweep": sweep["id"],
+        "rlexp.command": sweep["command"][:MAX_TAG],
+    }
+    name = f"{sweep['name']} {sweep['id']}"
+    return str(client.create_run(experiment_id, int(sweep["started"] * 1000), tags, name).info.run_id)
 
 
 def save_keras_model(weights: Path, path: Path, model: Model, signature: ModelSignature) -> None:

@@ -26,11 +26,11 @@ class FusedLauncher(BasicLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
         """Run the jobs; their results in the same order."""
-        from rlexp.launcher import Sweep
+        from rlexp.launcher import Groups
 
-        sweep = Sweep(map(self._compose, job_overrides), self.max_trials)
+        groups = Groups(map(self._compose, job_overrides), self.max_trials)
         task: Any = self.task_function
-        self.task_function = partial(task, run_job=sweep.run_job)
+        self.task_function = partial(task, run_job=groups.run_job)
         try:
             return super().launch(job_overrides, initial_job_idx)
         finally:

@@ -1,0 +1,121 @@
+"""`python -m rlexp.ls [STUDY]`: the studies of an output folder, or the jobs of one study, with status and score."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlexp.settings import did_you_mean
+from rlexp.sync import find_jobs
+
+STATUSES = ("done", "running", "failed", "killed")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What is shown of a job.
+
+    Attributes:
+        study, name: of the job.
+        status: one of STATUSES; "killed" also where it did not live to say so.
+        score: IQM of the final returns, where there are any.
+        trials: how many.
+        started: seconds since 1970.
+    """
+
+    study: str
+    name: str
+    status: str
+    score: float | None
+    trials: int
+    started: float
+
+
+def jobs(path: Path) -> list[Listed]:
+    """The jobs in a job's, a study's or an output folder, the oldest first."""
+    return sorted((_listed(folder) for folder in find_jobs(path)), key=lambda job: job.started)
+
+
+def _listed(folder: Path) -> Listed:
+    job = json.loads((folder / "job.json").read_text())
+    path = folder / "summary.json"
+    summary: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    status = summary.get("status") or ("running" if _in_use(folder) else "killed")
+    score = summary.get("final/return", {}).get("iqm")
+    return Listed(job["study"], job["name"], status, score, len(job["seeds"]), job["started"])
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether a process works on this job."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 where there is nothing of that name."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rlexp.ls",
+        description="List the studies of an output folder, or the jobs of one study, with status and score (the "
+        "interquartile mean over the trials of the final returns).",
+    )
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="name of a study; without it, all studies")
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
+    args = parser.parse_args(argv)
+    found = jobs(args.output_dir)
+    if not found:
+        print(f"refused: no jobs in {args.output_dir}; --output-dir names another folder", file=sys.stderr)
+        return 2
+    studies = list(dict.fromkeys(job.study for job in found))
+    if args.study is None:
+        _show(
+            ["study", "jobs", *STATUSES, "last started"],
+            [_study_row(name, [job for job in found if job.study == name]) for name in studies],
+        )
+        return 0
+    chosen = [job for job in found if job.study == args.study]
+    if not chosen:
+        hint = did_you_mean(args.study, studies) or f"There are {', '.join(studies)}."
+        print(
+            f"refused: STUDY: expected a study in {args.output_dir}, received {args.study!r}. {hint}", file=sys.stderr
+        )
+        return 2
+    rows = [
+        [job.name, job.status, "-" if job.score is None else f"{job.score:.1f}", str(job.trials), _when(job.started)]
+        for job in chosen
+    ]
+    _show(["job", "status", "final return (IQM)", "trials", "started"], rows)
+    return 0
+
+
+def _study_row(name: str, jobs_of_it: Sequence[Listed]) -> list[str]:
+    count = Counter(job.status for job in jobs_of_it)
+    last = max(job.started for job in jobs_of_it)
+    return [name, str(len(jobs_of_it)), *(str(count[status] or "-") for status in STATUSES), _when(last)]
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table, which other programs can read too: columns two spaces apart."""
+    table = [columns, *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

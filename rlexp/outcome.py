@@ -1,0 +1,135 @@
+"""What became of one job: its status and score, kept where the sweep that it belongs to looks for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlexp.settings import Refusal, Settings, build
+
+FILE = "outcome.json"
+IN_PROCESS = ("basic", "fused")  # launchers that run one job after another in the process of the sweep
+EXIT_STATUS = {"done": 0, "failed": 1, "lost": 1, "refused": 2, "killed": 130}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        status: "done", "failed", "refused", "killed" (a signal), or "lost" (its process died and left nothing).
+        score: IQM over the trials of the final returns, where there are any.
+        folder: the job's folder, where it has one.
+        error: one line on what went wrong.
+        seconds: wall time of this attempt; a job that had been done before takes next to none.
+    """
+
+    status: str
+    score: float | None = None
+    folder: str | None = None
+    error: str = ""
+    seconds: float = 0.0
+
+    def write(self, folder: Path) -> None:
+        """Leave it in a folder, whole or not at all."""
+        from rlexp.checkpoint import write_json
+
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / FILE, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Outcome | None:
+        """The one that lies in a folder; None where there is none."""
+        path = folder / FILE
+        return cls(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
+    """Run the job that Hydra has composed; what goes wrong is told on stderr and returned, not raised.
+
+    A sweep's job leaves its outcome in its place in the sweep's folder.
+
+    Args:
+        config: the composed configuration.
+        run_job: runs the checked settings as `runner.run_job` does, which is the default.
+
+    Raises:
+        KeyboardInterrupt: after a signal, once the outcome is written.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from rlexp import runner
+
+    began = time.monotonic()
+    hydra = HydraConfig.get()
+    leave_in = Path(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
+    sweep = leave_in.parents[1] if leave_in else None
+    if hydra.runtime.choices["hydra/launcher"] not in IN_PROCESS:
+        _share_the_machine(hydra.job.num)
+    settings: Settings | None = None
+
+    def outcome(status: str, error: str = "", job: Any = None) -> Outcome:
+        score = job["final/return"]["iqm"] if job else None
+        place = job.folder if job else _folder(settings)
+        line = (error.strip().splitlines() or [""])[0]
+        found = Outcome(status, score, str(place) if place else None, line, round(time.monotonic() - began, 3))
+        if leave_in is not None:
+            found.write(leave_in)
+        return found
+
+    try:
+        settings = build(config)
+        return outcome("done", job=(run_job or runner.run_job)(settings, sweep=sweep))
+    except Refusal as refused:
+        print(f"refused: {refused}", file=sys.stderr)
+        return outcome("refused", str(refused))
+    except KeyboardInterrupt as interrupt:
+        outcome("killed", str(interrupt))
+        raise
+    except SystemExit as left:
+        print(f"failed: the job called sys.exit({left.code!r})", file=sys.stderr)
+        return outcome("failed", f"the job called sys.exit({left.code!r})")
+    except Exception as error:
+        if isinstance(error, runner.Diverged):
+            print(f"failed: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        return outcome("failed", f"{type(error).__name__}: {error}")
+
+
+def _folder(settings: Settings | None) -> Path | None:
+    """The folder of a job that did not end well, where it got so far as to have one."""
+    from rlexp.runner import resolve
+
+    try:
+        return resolve(settings)[0].folder if settings is not None else None
+    except Refusal:
+        return None
+
+
+def _share_the_machine(number: int) -> None:
+    """For a job that runs beside others: one thread for each operation, one of the GPUs, dealt out by job number.
+
+    Has no effect on a process that has loaded TensorFlow for an earlier job, which did the same.
+    """
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
+    gpus = visible_gpus()
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them; found without TensorFlow."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name and not name.startswith("-")]
+    return [str(i) for i, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]

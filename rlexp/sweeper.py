@@ -1,0 +1,186 @@
+"""Hydra's sweeper for `python -m rlexp -m`: every combination, whatever happens to single jobs, under every launcher.
+
+Launchers differ in what they do when a job's process dies: some never start those that wait (joblib), some say nothing.
+Here it counts what a job has left in the sweep's folder: those that have left nothing are started again, and at last
+one at a time, so that a job which kills its process takes no other with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf, read_write
+
+from rlexp.outcome import IN_PROCESS
+from rlexp.runner import command_line
+from rlexp.settings import Refusal, build
+from rlexp.sweeps import Ended, Planned, Sweep
+from rlexp.trackers.base import Tracker, one_line, open_tracker
+from rlexp.trackers.follower import MLflowTracker, shared
+
+
+class Sweeper(BasicSweeper):
+    """Hydra's basic sweeper, but that a sweep finishes.
+
+    Args:
+        max_batch_size, params: as of Hydra's.
+        restarts: how often jobs are started again whose process died without a word.
+    """
+
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None, restarts: int) -> None:
+        super().__init__(max_batch_size, params)
+        self.restarts = restarts
+
+    def sweep(self, arguments: list[str]) -> list[Any]:
+        """Run all jobs; raises `Ended` unless all are done, `Refusal` where nothing can run."""
+        assert self.config is not None
+        jobs = [self._plan(overrides) for overrides in self._combinations(arguments)]
+        if all(job.settings is None for job in jobs):
+            raise Refusal(jobs[0].refused if len(jobs) == 1 else f"all {len(jobs)} jobs: {jobs[0].refused}")
+        sweep = Sweep(jobs, self._name(), command_line())
+        with sweep.lock():
+            sweep.begin()
+            with read_write(self.config):  # launchers keep files of their own there
+                self.config.hydra.sweep.dir = str(sweep.folder)
+            print(f"sweep {sweep.id} of study {sweep.study}: {len(jobs)} jobs in {sweep.folder}", flush=True)
+            for job, label in zip(jobs, sweep.labels, strict=True):
+                if job.settings is None:
+                    print(f"refused: {label}: {job.refused}", file=sys.stderr)
+            tracker = open_tracker(sweep.tracking.name, sweep.tracking.uri, [sweep.folder], sweep.output_dir)
+            tracker.start()
+            killed = True
+            try:
+                with _termination(), self._sharing(tracker):
+                    self._run(sweep)
+                killed = False
+            finally:
+                close(sweep, tracker, killed)
+        if status := sweep.exit_status():
+            raise Ended(status)
+        return []
+
+    def _combinations(self, arguments: list[str]) -> list[list[str]]:
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        return [job for batch in self.split_arguments(overrides, None) for job in batch]
+
+    def _plan(self, overrides: list[str]) -> Planned:
+        assert self.hydra_context is not None and self.config is not None
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        try:
+            return Planned(overrides, build(config))
+        except Refusal as refused:
+            return Planned(overrides, None, str(refused))
+
+    def _run(self, sweep: Sweep) -> None:
+        for attempt in range(self.restarts + 1):
+            pending = sweep.pending()
+            size = 1 if attempt > 0 and attempt == self.restarts else self.max_batch_size or len(pending)
+            for start in range(0, len(pending), max(size, 1)):
+                self._launch(sweep, pending[start : start + size])
+            lost = sweep.pending()
+            if not lost:
+                return
+            again = "they are started again" if attempt < self.restarts else "they are given up"
+            print(f"{len(lost)} jobs have ended without a word (killed? no memory?): {again}", file=sys.stderr)
+        for index in sweep.pending():
+            sweep.lose(index, f"its process died {self.restarts + 1} times")
+
+    def _launch(self, sweep: Sweep, indices: Sequence[int]) -> None:
+        """Run some jobs by the chosen launcher; what it raises is told, since it may have run some of them."""
+        assert self.launcher is not None
+        here = [f"hydra.sweep.dir='{sweep.folder}'"]
+        batch = [[*sweep.jobs[i].overrides, *here, f"hydra.sweep.subdir=jobs/{i}"] for i in indices]
+        try:
+            self.launcher.launch(batch, initial_job_idx=indices[0])
+        except Exception as error:
+            print(f"launcher: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+
+    def _sharing(self, tracker: Tracker) -> contextlib.AbstractContextManager[None]:
+        """Jobs that run in this process leave their delivery to the sweep's tracker, and do not wait for it."""
+        here = self._choice("hydra/launcher") in IN_PROCESS
+        return shared(tracker) if here and isinstance(tracker, MLflowTracker) else contextlib.nullcontext()
+
+    def _name(self) -> str:
+        return self._choice("sweep") or "sweep"
+
+    def _choice(self, group: str) -> str | None:
+        assert self.config is not None
+        choices: Any = OmegaConf.select(self.config, "hydra.runtime.choices", default={})
+        return choices.get(group)
+
+
+def close(sweep: Sweep, tracker: Tracker, killed: bool) -> None:
+    """What a sweep leaves: its outcomes, a table, its study's report, its own run in MLflow."""
+    status = sweep.end(killed)
+    table(sweep, status)
+    if not killed:
+        report(sweep)
+    tracker.end(sweep.folder, status)
+    results = tracker.close(sweep.tracking.timeout).values()
+    missing = [result for result in results if not result.delivered]
+    if missing:
+        study = shlex.quote(str(sweep.output_dir / sweep.study))
+        print(f"Warning: MLflow has not received everything of {len(missing)} jobs.", file=sys.stderr)
+        print(f"Nothing is lost; this delivers the rest:\n  python -m rlexp.sync {study}", file=sys.stderr)
+    for command in dict.fromkeys(result.ui_command for result in results if result.ui_command):
+        print(f"look at it:  {command}")
+
+
+def report(sweep: Sweep) -> None:
+    """Write the report of the study, which a sweep with no finished job does not have."""
+    from rlexp.report import study
+
+    if not any(outcome is not None and outcome.status == "done" for outcome in sweep.outcomes()):
+        return
+    try:
+        print(f"report: {study.write(sweep.output_dir / sweep.study, command=command_line())}")
+    except Exception as error:  # a page is no reason to lose a sweep
+        print(f"warning: no report: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+
+
+def table(sweep: Sweep, status: str) -> None:
+    """Print what became of each job."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title=f"sweep {sweep.id}: {status}", title_justify="left")
+    shown.add_column("job", overflow="fold")
+    shown.add_column("status")
+    shown.add_column("final return (IQM)", justify="right")
+    shown.add_column("seconds", justify="right")
+    shown.add_column("what went wrong", overflow="ellipsis", no_wrap=True, max_width=80)
+    for label, outcome in zip(sweep.labels, sweep.outcomes(), strict=True):
+        if outcome is None:
+            shown.add_row(label, "not run", "-", "-", "")
+            continue
+        score = "-" if outcome.score is None else f"{outcome.score:.1f}"
+        shown.add_row(label, outcome.status, score, f"{outcome.seconds:.1f}", outcome.error)
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(shown)
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """SIGTERM between two jobs stops a sweep as Ctrl-C does; during a job that runs here it is the job's own."""
+
+    def handler(signum: int, frame: Any) -> None:
+        from rlexp.engines.trials import Interrupted
+
+        raise Interrupted(signum)
+
+    previous: Any = None
+    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
+        previous = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,166 @@
+"""A sweep: the jobs of one `-m` command, kept in a folder of its own until the last of them has an outcome.
+
+    <output_dir>/<study>/sweeps/<id>/
+        sweep.json               what is planned and, at the end, what became of it
+        jobs/<index>/            Hydra's folder of a job, with its outcome.json
+        tracking.json            what MLflow has received of the sweep's own run
+
+The id is a hash of the jobs: the same sweep, started again, finds its folder and its MLflow run, and its jobs find
+theirs; another sweep never meets it, started in the same second or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlexp.outcome import EXIT_STATUS, Outcome
+from rlexp.settings import Settings, refusal
+
+
+class Ended(Exception):
+    """A sweep is over and not every job is done; `status` is the process' exit status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"exit status {status}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job of a sweep before it has run.
+
+    Attributes:
+        overrides: what its configuration is composed from.
+        settings: the checked configuration; None where it is refused.
+        refused: why, if it is.
+    """
+
+    overrides: list[str]
+    settings: Settings | None
+    refused: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is, whatever its place in the sweep."""
+        if self.settings is None:
+            return " ".join(sorted(self.overrides))
+        return f"{self.settings.study}/{self.settings.config_id}"
+
+
+class Sweep:
+    """Plan and outcomes of one sweep.
+
+    Args:
+        jobs: what is planned; at least one of them is not refused.
+        name: what the sweep is called, besides its id.
+        command: that started it.
+
+    Attributes:
+        folder: absolute path of its folder.
+    """
+
+    def __init__(self, jobs: Sequence[Planned], name: str, command: str) -> None:
+        self.jobs, self.name, self._command = jobs, name, command
+        first = next(job.settings for job in jobs if job.settings is not None)
+        self.tracking, self.study = first.tracking, first.study
+        self.output_dir = Path(first.output_dir).expanduser().resolve()
+        text = json.dumps(sorted(job.key for job in jobs))
+        self.id = hashlib.sha256(text.encode()).hexdigest()[:8]
+        self.folder = self.output_dir / self.study / "sweeps" / self.id
+        self.labels = labels([job.overrides for job in jobs])
+        self._began = time.monotonic()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """One process per sweep; raises `Refusal` where another is at work."""
+        from filelock import FileLock, Timeout
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise refusal(
+                "-m", "a sweep that no other process runs", f"{self.folder}, where one is at work", "Wait for it."
+            ) from error
+
+    def begin(self) -> None:
+        """Write the plan; forget the outcomes of an earlier start, whose jobs find their own folders."""
+        from rlexp.checkpoint import write_json
+
+        path, local_id = self.folder / "sweep.json", uuid.uuid4().hex
+        if path.is_file():
+            local_id = json.loads(path.read_text())["local_id"]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder / "jobs", ignore_errors=True)
+        self._plan: dict[str, Any] = {
+            "id": self.id,
+            "local_id": local_id,
+            "name": self.name,
+            "study": self.study,
+            "command": self._command,
+            "started": time.time(),
+            "tracking_uri": self.tracking.uri,
+            "status": "running",
+        }
+        write_json(path, self._plan)
+        for index, job in enumerate(self.jobs):
+            if job.settings is None:
+                Outcome("refused", error=job.refused.splitlines()[0]).write(self.job_folder(index))
+
+    def job_folder(self, index: int) -> Path:
+        """Hydra's folder of a job, where its outcome lies."""
+        return self.folder / "jobs" / str(index)
+
+    def outcomes(self) -> list[Outcome | None]:
+        """What became of each job; None of those that have not ended."""
+        return [Outcome.read(self.job_folder(index)) for index in range(len(self.jobs))]
+
+    def pending(self) -> list[int]:
+        """Indices of the jobs that have no outcome."""
+        return [index for index, outcome in enumerate(self.outcomes()) if outcome is None]
+
+    def lose(self, index: int, why: str) -> None:
+        """Give up a job whose process died each time."""
+        Outcome("lost", error=why).write(self.job_folder(index))
+
+    def end(self, killed: bool = False) -> str:
+        """Write how the sweep ended: "done" when every job is, else "failed"; "killed" after a signal."""
+        from rlexp.checkpoint import write_json
+
+        outcomes = self.outcomes()
+        good = all(outcome is not None and outcome.status == "done" for outcome in outcomes)
+        status = "killed" if killed else "done" if good else "failed"
+        jobs = [
+            {"overrides": job.overrides, "label": label, **(vars(outcome) if outcome else {"status": "not run"})}
+            for job, label, outcome in zip(self.jobs, self.labels, outcomes, strict=True)
+        ]
+        seconds = round(time.monotonic() - self._began, 3)
+        write_json(self.folder / "sweep.json", {**self._plan, "status": status, "wall_seconds": seconds, "jobs": jobs})
+        return status
+
+    def exit_status(self) -> int:
+        """Of the process: 1 where a job failed, 2 where none did but one was refused, else 0."""
+        statuses = {EXIT_STATUS[outcome.status] for outcome in self.outcomes() if outcome is not None}
+        return 1 if 1 in statuses else max(statuses, default=0)
+
+
+def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """What tells each job from the others of its sweep: the overrides that they do not all share."""
+    shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    return [" ".join(o for o in job if o not in shared) or "(as it is)" for job in overrides]
+
+
+def identity(folder: Path) -> dict[str, Any]:
+    """What a sweep's job keeps of it, so that either can make the sweep's run in MLflow."""
+    plan = json.loads((folder / "sweep.json").read_text())
+    return {name: plan[name] for name in ("id", "local_id", "name", "command", "started")}

@@ -1,0 +1,114 @@
+"""`python -m rlexp.ui`: MLflow's pages on the project's store, on this machine only unless told otherwise."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlexp.trackers.base import resolve_uri
+
+LOOPBACK = "127.0.0.1"
+FIRST_PORT = 5000  # MLflow's own
+PORTS = 100  # tried one after another
+PATIENCE = 120.0  # seconds for the server to answer
+
+
+def command(uri: str, host: str, port: int) -> list[str]:
+    """What starts MLflow's server."""
+    return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
+
+
+def environment() -> dict[str, str]:
+    """The server's environment: no telemetry, and without the workers that take 2 GB and eight processes."""
+    return {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def free_port(host: str, first: int = FIRST_PORT) -> int | None:
+    """The first port from `first` on that nobody listens on; None where there is none of the next hundred."""
+    for port in range(first, min(first + PORTS, 65_536)):
+        with socket.socket() as candidate:
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                candidate.bind((host, port))
+            except OSError:
+                continue
+            return port
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command until it is interrupted; its exit code: 0, 1 where the server fails, 2 without a store."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rlexp.ui",
+        description="Show studies, jobs and trials in MLflow's pages, in a browser on this machine.",
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
+    parser.add_argument("--tracking-uri", metavar="URI", help="default: MLFLOW_TRACKING_URI, else DIR/mlflow.db")
+    parser.add_argument("--host", default=LOOPBACK, help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT} on")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    args = parser.parse_args(argv)
+    uri = resolve_uri(args.tracking_uri, args.output_dir)
+    if uri.startswith("http"):
+        print(f"the results are on a server: {uri}")
+        _open(uri, args.no_browser)
+        return 0
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        print(
+            f"refused: expected results in {uri}, received no such file. Run a job first, or give --output-dir.",
+            file=sys.stderr,
+        )
+        return 2
+    port = args.port or free_port(args.host)
+    if port is None:
+        print(f"refused: no free port from {FIRST_PORT} on; give --port", file=sys.stderr)
+        return 2
+    server = subprocess.Popen(command(uri, args.host, port), env=environment(), stdout=subprocess.DEVNULL)
+    try:
+        address = f"http://{args.host}:{port}"
+        print(f"starting MLflow's server on {uri} ...", flush=True)
+        if not _answers(address, server):
+            print(f"failed: MLflow's server did not answer at {address}", file=sys.stderr)
+            return 1
+        print(f"{address}  (a study, then Training runs; Ctrl-C ends it)", flush=True)
+        _open(address, args.no_browser)
+        return 0 if server.wait() == 0 else 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(address: str, server: subprocess.Popen[bytes]) -> bool:
+    """Whether the server answers before it dies or patience ends."""
+    deadline = time.monotonic() + PATIENCE
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    return False
+
+
+def _open(address: str, never: bool) -> None:
+    """Show it in a browser, where there is a screen."""
+    if never or not (
+        sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return
+    webbrowser.open(address)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

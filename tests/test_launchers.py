@@ -1,0 +1,48 @@
+"""Sweeps under launchers with real worker processes: see test_sweeps.py for Hydra's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.test_sweeps import BAD_ENV, QUICK, rlexp, swept
+
+BAD = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", "+env.kwargs.way=good,kill,raise", *QUICK)
+
+
+def check_that_only_the_killer_is_lost(folder: Path) -> None:
+    jobs = {label.split("=")[1]: job for label, job in swept(folder)["by_label"].items()}
+    assert {way: job["status"] for way, job in jobs.items()} == {"good": "done", "kill": "lost", "raise": "failed"}
+    assert jobs["good"]["score"] == 10.0 and jobs["kill"]["error"] == "its process died 3 times"
+    summary = json.loads((Path(jobs["good"]["folder"]) / "summary.json").read_text())
+    assert summary["status"] == "done" and summary["steps"] == 50
+
+
+def test_joblib_workers_that_are_killed_take_no_other_job_with_them(tmp_path: Path) -> None:
+    (tmp_path / "bad_env.py").write_text(BAD_ENV)
+    result = rlexp(*BAD, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    check_that_only_the_killer_is_lost(tmp_path)
+
+
+@pytest.mark.slow
+def test_submitit_jobs_that_are_killed_take_no_other_job_with_them(tmp_path: Path) -> None:
+    """submitit's local executor: what it does differently from Slurm's is start the processes."""
+    (tmp_path / "bad_env.py").write_text(BAD_ENV)
+    result = rlexp(*BAD, "hydra/launcher=submitit_local", cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    check_that_only_the_killer_is_lost(tmp_path)
+
+
+def test_jobs_beside_others_take_one_thread_for_each_operation(tmp_path: Path) -> None:
+    (tmp_path / "threads_env.py").write_text(
+        BAD_ENV.replace("self.way = way", "self.way = way; Path(f'threads-{way}').write_text("
+                        "os.environ.get('TF_NUM_INTRAOP_THREADS', 'all'))")
+    )  # fmt: skip
+    options = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[threads_env]", *QUICK)
+    beside = rlexp(*options, "+env.kwargs.way=a", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1", cwd=tmp_path)
+    alone = rlexp(*options, "+env.kwargs.way=b", cwd=tmp_path)
+    assert (beside.returncode, alone.returncode) == (0, 0), beside.stderr + alone.stderr
+    assert [(tmp_path / f"threads-{way}").read_text() for way in "ab"] == ["1", "all"]

@@ -75,3 +75,28 @@ class RolloutBuffer:
         """Put back what `get_state` returned."""
         self.num_steps, self.num_episodes = state["num_steps"], state["num_episodes"]
         self._data = state["data"]
+
+
+def minibatches(
+    num_steps: int, num_rows: int, num_epochs: int, num_minibatches: int, shuffle: np.random.Generator | None
+) -> np.ndarray:
+    """Returns which rows of a padded batch each update takes: in every epoch each row once.
+
+    The rows that count are shuffled and dealt to the minibatches like cards, then the padding: no minibatch has more of
+    them than another by more than one.
+
+    Args:
+        num_steps: rows that count; they stand first. At least `num_minibatches`.
+        num_rows: R, all rows, a multiple of `num_minibatches`.
+        num_epochs: passes over the batch.
+        num_minibatches: K, updates in a pass.
+        shuffle: where the permutations come from; None: the rows stay in order.
+
+    Returns:
+        Row numbers.  # [num_epochs * K, R / K]
+    """
+    rows = np.tile(np.arange(num_rows), (num_epochs, 1))
+    if shuffle is not None:
+        rows[:, :num_steps] = shuffle.permuted(rows[:, :num_steps], axis=1)
+    dealt = rows.reshape(num_epochs, num_rows // num_minibatches, num_minibatches)
+    return dealt.swapaxes(1, 2).reshape(-1, num_rows // num_minibatches)

@@ -14,7 +14,17 @@ from typing import Any
 
 import numpy as np
 
-STREAMS = {"weights": 0, "episode": 1, "act": 2, "replay": 3, "evaluate": 4, "report": 5, "reset": 6, "dynamics": 7}
+STREAMS = {
+    "weights": 0,
+    "episode": 1,
+    "act": 2,
+    "replay": 3,
+    "evaluate": 4,
+    "report": 5,
+    "reset": 6,
+    "dynamics": 7,
+    "minibatch": 8,
+}
 BLOCK = 256  # rows made together: making a generator costs about as much as 10,000 numbers
 LONG_BLOCK = (
     4096  # of agents with tables, which take millions of steps: there the generators would cost more than the rest

@@ -123,7 +123,8 @@ class PGSettings:
     optimizer: OptimizerSettings = opt(OptimizerSettings, "optimiser")
     batch_unit: str = opt("episode", "what batch_size counts", choices=("episode", "step"))
     batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
-    num_updates: int = opt(1, "gradient steps per batch", low=1)
+    num_updates: int = opt(1, "passes over a batch, each of num_minibatches gradient steps", low=1)
+    num_minibatches: int = opt(1, "parts that a batch is shuffled into, one gradient step each", low=1)
     clip_ratio: float | None = opt(
         None, "how far a batch's updates may move a probability, as a ratio; null: no limit", above=0, high=1
     )
@@ -558,6 +559,16 @@ def _check_contradictions(settings: Settings) -> None:
             "'step'",
             "A batch cut within an episode needs a value to go on from: algo=pg_baseline.",
         )
+    if isinstance(algo, PGSettings):
+        parts = algo.num_minibatches
+        if parts & (parts - 1):
+            raise refusal("algo.num_minibatches", "a power of two, as padded batches are", str(parts))
+        if parts > algo.batch_size:
+            raise refusal(
+                "algo.num_minibatches",
+                f"at most algo.batch_size ({algo.batch_size}), so that none is empty",
+                str(parts),
+            )
     if settings.evaluation.policy == "sampled" and not isinstance(algo, PGSettings):
         raise refusal(
             "evaluation.policy",

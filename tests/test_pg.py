@@ -12,12 +12,13 @@ import pytest
 import tensorflow as tf
 
 import tests.probes  # noqa: F401  (registers the probe environments)
+from rlexp import seeding
 from rlexp.algos.pg import PG
 from rlexp.algos.pg_baseline import PGBaseline
 from rlexp.engines.lanes import Lanes
 from rlexp.networks import mlp
 from rlexp.networks.flat import FlatModel
-from rlexp.rollout import RolloutBuffer
+from rlexp.rollout import RolloutBuffer, minibatches
 from rlexp.settings import NetworkSettings, OptimizerSettings, PGBaselineSettings, PGSettings
 from tests.test_returns import discount_rewards
 
@@ -53,9 +54,19 @@ def scalars(gamma: float = 0.9, entropy_coef: float = 0.0) -> dict[str, tf.Tenso
     return {"gamma": tf.constant(gamma), "entropy_coef": tf.constant(entropy_coef), "lr": tf.constant(1.0)}
 
 
-def gradient(learner: PG, params: np.ndarray, batch: dict[str, tf.Tensor], **options: float) -> np.ndarray:
-    state = learner.init(tf.constant(params))
-    return params - learner.learn(state, batch, scalars(**options))[0]["online"].numpy()
+def learn(learner: PG, params: np.ndarray, batch: dict[str, tf.Tensor], order: Any = None, **options: float) -> Any:
+    """New parameters, and the metrics of each update, from the rows of `order` (default: one update from all)."""
+    state, metrics = learner.init(tf.constant(params)), []
+    prepared = learner.prepare(state["online"], batch, scalars(**options))
+    for rows in order or [range(len(batch["mask"]))]:
+        some = {name: tf.gather(field, list(rows)) for name, field in prepared.items()}
+        state, each = learner.learn(state, some, scalars(**options))
+        metrics.append(each)
+    return state["online"].numpy(), metrics
+
+
+def gradient(learner: PG, params: np.ndarray, batch: dict[str, tf.Tensor], **options: float) -> Any:
+    return params - learn(learner, params, batch, **options)[0]
 
 
 def notebooks_gradient(
@@ -149,9 +160,7 @@ def test_actions_are_drawn_with_their_probabilities() -> None:
 def test_the_entropy_bonus_moves_towards_even_probabilities() -> None:
     learner, model = agent(PG, 3, PGSettings(optimizer=SGD))
     batch = {**rollout(3, (8,), 8), "r_t": tf.zeros(8)}  # nothing else to learn
-    state = learner.init(tf.constant(model.get_params()))
-    new, before = learner.learn(state, batch, scalars(entropy_coef=0.3))
-    _, after = learner.learn(new, batch, scalars(entropy_coef=0.3))
+    _, (before, after) = learn(learner, model.get_params(), batch, [range(8)] * 2, entropy_coef=0.3)
     assert after["entropy"] > before["entropy"]
     assert float(before["loss"]) == pytest.approx(-0.3 * float(before["entropy"]))
 
@@ -167,9 +176,10 @@ def test_the_baseline_learns_values_and_truncation_bootstraps() -> None:
         params = tf.constant(model.get_params())
         v_tm1, v_t = learner.value(params, row["o_tm1"]).numpy(), learner.value(params, row["o_t"]).numpy()
         expected = 1 + d_t * v_t - v_tm1
-        advantage = learner.advantage(params, row, scalars())
-        np.testing.assert_allclose(advantage, expected, rtol=1e-5)
-        loss, metrics = learner.loss(params, row, advantage, scalars())
+        prepared = learner.prepare(params, row, scalars())
+        np.testing.assert_allclose(prepared["advantage"], expected, rtol=1e-5)
+        np.testing.assert_allclose(prepared["target"], 1 + d_t * v_t, rtol=1e-5)
+        loss, metrics = learner.loss(params, prepared, scalars())
         assert float(metrics["value_loss"]) == pytest.approx(float(expected[0] ** 2), rel=1e-5)
         log_pi = tf.nn.log_softmax(learner.logits(params, row["o_tm1"]))[0, int(row["a_tm1"][0])]
         assert float(loss) == pytest.approx(float(-expected[0] * log_pi + 0.25 * expected[0] ** 2), rel=1e-4)
@@ -181,18 +191,54 @@ def test_the_clipped_surrogate_by_hand() -> None:
     plain, _ = agent(PG, 2, PGSettings(optimizer=SGD, normalize=False))
     params = model.get_params()
     batch = {**rollout(2, (1, 1, 1, 1), 4), "r_t": tf.constant([2.0, 2.0, -1.0, -1.0])}
-    log_prob = learner.log_prob(tf.constant(params), batch)
+    prepared = learner.prepare(tf.constant(params), batch, scalars())
     np.testing.assert_allclose(
-        log_prob, np.log(tf.nn.softmax(learner.logits(tf.constant(params), batch["o_tm1"])))[range(4), batch["a_tm1"]],
+        prepared["log_prob"], np.log(tf.nn.softmax(learner.logits(tf.constant(params), batch["o_tm1"])))[range(4), batch["a_tm1"]],
         rtol=1e-5,
     )  # fmt: skip
-    moved = {**batch, "log_prob": log_prob - tf.math.log([1.5, 0.5, 1.5, 0.5])}
-    _, metrics = learner.learn(learner.init(tf.constant(params)), moved, scalars())
+    moved = {**prepared, "log_prob": prepared["log_prob"] - tf.math.log([1.5, 0.5, 1.5, 0.5])}
+    state, metrics = learner.learn(learner.init(tf.constant(params)), moved, scalars())
     assert float(metrics["loss"]) == pytest.approx(-(2.4 + 1.0 - 1.5 - 0.8) / 4, rel=1e-5)
     pulls = {**batch, "r_t": tf.constant([0.0, 1.0, -1.5, 0.0])}  # d rho G = rho G d log pi
-    np.testing.assert_allclose(gradient(learner, params, moved), gradient(plain, params, pulls), rtol=1e-4, atol=1e-6)
-    first = {**batch, "log_prob": log_prob}
-    np.testing.assert_allclose(gradient(learner, params, first), gradient(plain, params, batch), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(params - state["online"], gradient(plain, params, pulls), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradient(learner, params, batch), gradient(plain, params, batch), rtol=1e-4, atol=1e-6)
+
+
+def ppo() -> tuple[PGBaseline, FlatModel]:
+    config = PGBaselineSettings(optimizer=SGD, gae_lambda=0.9, clip_ratio=0.2)
+    learner, model = agent(PGBaseline, 3, config)
+    assert isinstance(learner, PGBaseline)
+    return learner, model
+
+
+@pytest.mark.parametrize("convolutional", [False, True])
+def test_all_updates_of_a_batch_in_one_call_aim_at_what_the_policy_that_acted_made_of_it(convolutional: bool) -> None:
+    """Compiled for five trials against one by one: advantages, targets and log-probabilities stay; metrics are means."""
+    learner, model = ppo()
+    params = model.get_params() * np.linspace(0.5, 1.5, 5, dtype=np.float32)[:, None]  # [N, P]
+    lanes = Lanes(learner, params, exact=True, convolutional=convolutional, graph="test_all_updates")
+    batch, order = rollout(3, (3, 5), 8), [[6, 1, 4, 3], [0, 7, 2, 5], [5, 5, 1, 0]]
+    orders = np.array([np.roll(order, k, axis=0) for k in range(5)])  # [N, U, M]
+    batches = {name: np.repeat(field.numpy()[None], 5, axis=0) for name, field in batch.items()}
+    metrics = lanes.learn_some(np.arange(5), batches, orders, np.tile(list(scalars().values()), (5, 1)))
+    for k in range(5):
+        new, each = learn(learner, params[k], batch, orders[k].tolist())
+        np.testing.assert_allclose(lanes.online()[k], new, rtol=1e-4, atol=1e-6)
+        for name, values in metrics.items():
+            assert values[k] == pytest.approx(np.mean([m[name] for m in each]), rel=1e-4, abs=1e-6), name
+    assert set(metrics) == set(PGBaseline.metrics)
+
+
+def test_padding_leaves_minibatches_unchanged() -> None:
+    learner, model = ppo()
+    short, order = rollout(3, (4, 4), 8), [[6, 1, 4, 3], [0, 7, 2, 5]]
+    longer = {name: tf.concat([x, tf.zeros_like(x)], axis=0) for name, x in short.items()}
+    padded = [[6, 8, 1, 4, 3, 9, 10, 11], [*order[1], 12, 13, 14, 15]]
+    params = model.get_params()
+    np.testing.assert_allclose(
+        learn(learner, params, longer, padded, entropy_coef=0.1)[0],
+        learn(learner, params, short, order, entropy_coef=0.1)[0], rtol=1e-5, atol=1e-6,
+    )  # fmt: skip
 
 
 def test_the_buffer_pads_by_the_trials_own_batch_and_grows() -> None:
@@ -213,11 +259,23 @@ def test_the_buffer_pads_by_the_trials_own_batch_and_grows() -> None:
     assert buffer.num_rows(both[1:]).tolist() == [128]
 
 
+def test_a_batch_is_dealt_to_its_minibatches_anew_in_each_epoch() -> None:
+    """11 rows of 16, four minibatches: 3, 3, 3 and 2 rows that count, each row once an epoch."""
+    order = minibatches(11, 16, num_epochs=3, num_minibatches=4, shuffle=np.random.default_rng(0))
+    assert order.shape == (12, 4)
+    epochs = order.reshape(3, 16)
+    assert np.sort(epochs, axis=1).tolist() == [list(range(16))] * 3
+    assert (order < 11).sum(axis=1).tolist() == [3, 3, 3, 2] * 3
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+    assert minibatches(11, 16, 2, 1, None).tolist() == [list(range(16))] * 2
+
+
 PG_BATCHES = [
     ("pg", ["algo.batch_size=3"]),
     ("pg", ["algo.batch_size=2", "algo.head=sigmoid", "evaluation.policy=sampled", "evaluation.selection=last"]),
     ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2", "algo.clip_ratio=null"]),
     ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2"]),
+    ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=1", "algo.num_minibatches=2"]),
 ]
 
 
@@ -231,22 +289,25 @@ def test_updates_come_when_a_batch_is_complete(algo: str, options: list[str], ti
     assert job["updates"] == expected
 
 
-def test_ratios_are_against_the_policy_that_acted(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """All updates of a batch see the log-probabilities from before the first one."""
+def test_each_trial_shuffles_its_batches_by_its_own_stream(
+    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[np.ndarray] = []
     real = Lanes.learn_some
 
-    def learn_some(self: Lanes, trials: np.ndarray, batch: dict[str, np.ndarray], scalars: np.ndarray) -> Any:
-        same = np.allclose(self.log_prob(trials, batch)[batch["mask"]], batch["log_prob"][batch["mask"]], atol=1e-6)
-        seen.append(batch["log_prob"])
-        assert same == (len(seen) % 3 == 1)
-        return real(self, trials, batch, scalars)
+    def learn_some(self: Lanes, trials: np.ndarray, batch: Any, order: np.ndarray, scalars: np.ndarray) -> Any:
+        seen.append(order)
+        return real(self, trials, batch, order, scalars)
 
     monkeypatch.setattr(Lanes, "learn_some", learn_some)
-    tiny("pg_baseline", "trials=2", "budget.steps=100", "algo.batch_unit=step", "algo.batch_size=50",
-         "algo.num_updates=3")  # fmt: skip
-    assert len(seen) == 6 and seen[0].shape == (2, 128)
-    assert all((seen[i] == seen[i - 1]).all() for i in (1, 2, 4, 5)) and not (seen[2] == seen[3]).all()
+    tiny("pg_baseline", "trials=2", "seed=5", "budget.steps=100", "algo.batch_unit=step", "algo.batch_size=50",
+         "algo.num_updates=2", "algo.num_minibatches=4")  # fmt: skip
+    assert [order.shape for order in seen] == [(2, 8, 32)] * 2
+    for updates, order in zip((0, 8), seen, strict=True):
+        for k in range(2):
+            shuffle = seeding.generator(5 + k, "minibatch", updates)
+            assert (order[k] == minibatches(50, 128, 2, 4, shuffle)).all()
+    assert len({order[k].tobytes() for order in seen for k in range(2)}) == 4
 
 
 def test_the_last_weights_are_those_of_the_end(tiny: Callable[..., Any]) -> None:

@@ -60,6 +60,8 @@ REFUSALS = [
      "needs a value to go on from: algo=pg_baseline."),
     ("algo=pg algo.gae_lambda=0.9", "algo.gae_lambda: expected a key of the configuration, received an unknown one.\n"),
     ("algo=pg_baseline algo.gae_lambda=1.5", "algo.gae_lambda: expected a number >= 0 and <= 1, received 1.5."),
+    ("algo=pg_baseline algo.num_minibatches=6", "algo.num_minibatches: expected a power of two, as padded batches are, received 6."),
+    ("algo=pg algo.num_minibatches=16", "algo.num_minibatches: expected at most algo.batch_size (10), so that none is empty, received 16."),
     ("algo=pg algo.batch_size=0", "algo.batch_size: expected a number >= 1, received 0."),
     ("algo=dqn evaluation.policy=sampled", "evaluation.policy: expected greedy for dqn, received 'sampled'.\nOnly policies with "
      "probabilities (pg, pg_baseline) can be sampled."),

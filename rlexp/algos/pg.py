@@ -4,10 +4,11 @@
     learn:   G_t = r_t + gamma G_(t+1) to the end of the episode, then normalised over the rows of the batch
              w <- w - optimiser step of d/dw mean(-G_t log pi(a_tm1 | o_tm1; w)) - entropy_coef mean(H(pi))
 
-With `clip_ratio` = c a batch can be learned from several times (`num_updates`), as PPO does (Schulman et al. 2017,
-equation 7): G_t log pi becomes min(rho G_t, clip(rho, 1 - c, 1 + c) G_t), rho = pi / pi_that_acted. Its gradient is the
-same in the first update, and zero for a row once rho has moved by c in favour of G_t. (Advantages are computed anew at
-each update, where PPO fixes them before the first.)
+With `clip_ratio` = c a batch can be learned from several times, as PPO does (Schulman et al. 2017, equation 7 and
+algorithm 1): G_t log pi becomes min(rho G_t, clip(rho, 1 - c, 1 + c) G_t), rho = pi / pi_that_acted. Its gradient is
+the same in the first update, and zero for a row once rho has moved by c in favour of G_t. Each of `num_updates` passes
+over the batch is one update from all of its rows, or one from each of `num_minibatches` parts of them, shuffled; then
+G_t is normalised over the part.
 
 A batch is some whole episodes. -log pi is the cross-entropy with the sampled action as target, so that the gradient
 is the mean of the notebook's per-step gradients, each times its normalised return. No factor gamma^t, as is usual.
@@ -38,6 +39,7 @@ class PG:
     """The agent of one trial, as pure functions on explicit state."""
 
     scalars = ("gamma", "entropy_coef", "lr")  # what may be scheduled; given to each call, [] per trial
+    metrics: tuple[str, ...] = ("loss", "grad_norm", "entropy")  # what `learn` tells of an update
 
     def __init__(self, config: PGSettings, network: FlatModel, num_actions: int) -> None:
         self.config, self.network, self.num_actions = config, network, num_actions
@@ -79,17 +81,29 @@ class PG:
         """log pi(a_tm1 | o_tm1) [R]."""
         return targets.batched_index(tf.nn.log_softmax(self.logits(params, batch["o_tm1"])), batch["a_tm1"])
 
-    def learn(self, state: State, batch: Batch, scalars: Scalars) -> tuple[State, Scalars]:
-        """One update from a batch of padded rows; `mask` says which count.
+    def prepare(self, params: tf.Tensor, batch: Batch, scalars: Scalars) -> Batch:
+        """What all updates from a batch have in common: what the policy that acted makes of it.
 
-        With `clip_ratio`, its `log_prob` [R] holds the log-probabilities of the actions under the policy that acted.
+        Args:
+            params: of the policy that acted.  # [P]
+            batch: padded rows in the order of time; `mask` says which count.  # field: [R, ...]
+            scalars: what is scheduled.  # name: []
+
+        Returns:
+            `o_tm1`, `a_tm1`, `mask`; `advantage` [R], how good each action turned out to be (here the discounted
+            return); `log_prob` [R], of the actions.
         """
+        mask = tf.cast(batch["mask"], tf.float32)  # [R]
+        advantage = returns.discounted_sum(batch["r_t"], scalars["gamma"] * goes_on(batch))
+        rows = {"o_tm1": batch["o_tm1"], "a_tm1": batch["a_tm1"], "mask": mask, "advantage": advantage}
+        return {**rows, "log_prob": self.log_prob(params, batch)}
+
+    def learn(self, state: State, rows: Batch, scalars: Scalars) -> tuple[State, Scalars]:
+        """One update from rows that `prepare` returned, all of them or some, in any order."""
         online = state["online"]
-        batch = {**batch, "mask": tf.cast(batch["mask"], tf.float32)}
-        advantage = tf.stop_gradient(self.advantage(online, batch, scalars))  # [R]
         with tf.GradientTape() as tape:
             tape.watch(online)
-            loss, metrics = self.loss(online, batch, advantage, scalars)
+            loss, metrics = self.loss(online, rows, scalars)
         grad = tape.gradient(loss, online)  # [P]
         clip_norm = self.config.optimizer.clip_norm
         online, optimizer, norm = optimizers.step(
@@ -97,28 +111,22 @@ class PG:
         )
         return {"online": online, "optimizer": optimizer}, {"loss": loss, "grad_norm": norm, **metrics}
 
-    def advantage(self, params: tf.Tensor, batch: Batch, scalars: Scalars) -> tf.Tensor:
-        """How good each action turned out to be [R]: here the discounted return."""
-        return returns.discounted_sum(batch["r_t"], scalars["gamma"] * goes_on(batch))
-
-    def loss(
-        self, params: tf.Tensor, batch: Batch, advantage: tf.Tensor, scalars: Scalars
-    ) -> tuple[tf.Tensor, Scalars]:
+    def loss(self, params: tf.Tensor, rows: Batch, scalars: Scalars) -> tuple[tf.Tensor, Scalars]:
         """The weighted cross-entropy of the sampled actions, and metrics."""
-        mask = batch["mask"]
+        mask, advantage = rows["mask"], rows["advantage"]  # [R], [R]
         weight = returns.normalize(advantage, mask) if self.config.normalize else advantage  # [R]
-        log_pi = tf.nn.log_softmax(self.logits(params, batch["o_tm1"]))  # [R, A]
-        chosen = targets.batched_index(log_pi, batch["a_tm1"])  # [R]
+        log_pi = tf.nn.log_softmax(self.logits(params, rows["o_tm1"]))  # [R, A]
+        chosen = targets.batched_index(log_pi, rows["a_tm1"])  # [R]
         entropy = returns.masked_mean(-tf.reduce_sum(tf.exp(log_pi) * log_pi, axis=-1), mask)
         clip_ratio = self.config.clip_ratio
-        gain = weight * chosen if clip_ratio is None else clipped(weight, chosen - batch["log_prob"], clip_ratio)
+        gain = weight * chosen if clip_ratio is None else clipped(weight, chosen - rows["log_prob"], clip_ratio)
         loss = returns.masked_mean(-gain, mask) - scalars["entropy_coef"] * entropy
         return loss, {"entropy": entropy}
 
 
 def goes_on(batch: Batch) -> tf.Tensor:
     """1 for rows [R] whose next row is the next step of the same episode, else 0."""
-    mask = batch["mask"]
+    mask = tf.cast(batch["mask"], tf.float32)
     ended = tf.cast(batch["terminated"] | batch["truncated"], tf.float32)
     return (1.0 - ended) * tf.concat([mask[1:], tf.zeros_like(mask[:1])], axis=0)
 

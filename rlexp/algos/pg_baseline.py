@@ -4,6 +4,9 @@ lambda < 1 the advantage actor-critic of Schulman et al. 2016.
     A_t = sum_k (gamma lambda)^k delta_(t+k);   delta_t = r_t + d_t V(o_t; w) - V(o_tm1; w)
     loss = policy loss with A_t in the place of G_t + value_coef mean (A_t + V_old(o_tm1) - V(o_tm1; w))^2
 
+A_t and V_old are of the weights that acted: with `clip_ratio`, several `num_updates` and `num_minibatches` this is PPO
+(Schulman et al. 2017, algorithm 1).
+
 The difference to REINFORCE: the advantage, and a value network of its own (shaped like the policy's, one output) in the
 same parameter vector. With lambda = 1, A_t is the discounted return minus V. Only termination ends the future: an
 episode cut by a time limit, or by the end of a batch, bootstraps from V (`truncation: terminate` counts a time limit as
@@ -26,6 +29,7 @@ class PGBaseline(PG):
     """REINFORCE with a baseline: its Keras model has two outputs, logits [B, A] and values [B, 1]."""
 
     config: PGBaselineSettings
+    metrics = (*PG.metrics, "value_loss")
 
     @staticmethod
     def build(network: Callable[[int], keras.Model], num_actions: int, config: PGSettings) -> keras.Model:
@@ -41,20 +45,18 @@ class PGBaseline(PG):
         """Values [E] for observations [E, ...]."""
         return self.network(params, o_t)[1][:, 0]
 
-    def advantage(self, params: tf.Tensor, batch: Batch, scalars: Scalars) -> tf.Tensor:
-        """Generalised advantage estimates [R]."""
+    def prepare(self, params: tf.Tensor, batch: Batch, scalars: Scalars) -> Batch:
+        """As in `PG`, with generalised advantage estimates, and `target` [R] for the values: the lambda-returns."""
         cut_ends = self.config.truncation == "terminate"
         over = batch["terminated"] | batch["truncated"] if cut_ends else batch["terminated"]
         d_t = targets.discount(scalars["gamma"], over)  # [R]
         v_tm1, v_t = self.value(params, batch["o_tm1"]), self.value(params, batch["o_t"])  # [R], [R]
-        return returns.gae(batch["r_t"], d_t, goes_on(batch), v_tm1, v_t, self.config.gae_lambda)
+        advantage = returns.gae(batch["r_t"], d_t, goes_on(batch), v_tm1, v_t, self.config.gae_lambda)
+        return {**super().prepare(params, batch, scalars), "advantage": advantage, "target": advantage + v_tm1}
 
-    def loss(
-        self, params: tf.Tensor, batch: Batch, advantage: tf.Tensor, scalars: Scalars
-    ) -> tuple[tf.Tensor, Scalars]:
+    def loss(self, params: tf.Tensor, rows: Batch, scalars: Scalars) -> tuple[tf.Tensor, Scalars]:
         """The policy's loss and the value's, and metrics."""
-        loss, metrics = super().loss(params, batch, advantage, scalars)
-        v_tm1 = self.value(params, batch["o_tm1"])  # [R]
-        target = advantage + tf.stop_gradient(v_tm1)  # the lambda-return: params are still those of the advantage
-        value_loss = returns.masked_mean(tf.square(target - v_tm1), batch["mask"])
+        loss, metrics = super().loss(params, rows, scalars)
+        error = rows["target"] - self.value(params, rows["o_tm1"])  # [R]
+        value_loss = returns.masked_mean(tf.square(error), rows["mask"])
         return loss + self.config.value_coef * value_loss, {**metrics, "value_loss": value_loss}

@@ -82,37 +82,28 @@ class Lanes:
         return {name: value.numpy()[: self.num_trials] for name, value in metrics.items()}
 
     def learn_some(
-        self, trials: np.ndarray, batch: dict[str, np.ndarray], scalars: np.ndarray
+        self, trials: np.ndarray, batch: dict[str, np.ndarray], order: np.ndarray, scalars: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """One update of some trials, whose batches have a shape of their own; the others are not touched.
+        """All updates of some trials from batches that have a shape of their own; the others are not touched.
 
         They go through one program of four lanes, four at a time (convolutions: one), whatever their number: a program
         for each number would have to be compiled for each shape.
 
         Args:
             trials: which.  # [n]
-            batch: their batches.  # field: [n, B, ...]
+            batch: their batches.  # field: [n, R, ...]
+            order: the rows that each of the U updates learns from.  # [n, U, M]
             scalars: the agent's scheduled scalars of theirs.  # [n, H]
 
         Returns:
-            The agent's metrics.  # name: [n]
+            The agent's metrics, means over the updates.  # name: [n]
         """
-        metrics = [self._learn_part(trials[part], values, scalars[part]) for part, values in self._parts(trials, batch)]
+        metrics = []
+        for start in range(0, len(trials), self._num_together):
+            part = slice(start, start + self._num_together)
+            values = {name: field[part] for name, field in batch.items()}
+            metrics.append(self._learn_part(trials[part], values, order[part], scalars[part]))
         return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
-
-    def log_prob(self, trials: np.ndarray, batch: dict[str, np.ndarray]) -> np.ndarray:
-        """Log-probabilities [n, R] of the actions in some trials' batches under their present policies.
-
-        Args:
-            trials: which.  # [n]
-            batch: their batches.  # field: [n, R, ...]
-        """
-        size, results = self._num_together, []
-        for part, values in self._parts(trials, batch):
-            params = tf.gather(self.state["online"], pad_lanes(trials[part], size))
-            result = self._call("log_prob", self._log_prob, params, values, num_lanes=size)
-            results.append(result.numpy()[: len(trials[part])])
-        return np.concatenate(results)
 
     def pad(self, values: np.ndarray) -> np.ndarray:
         """[N, ...] -> [L, ...]"""
@@ -138,12 +129,6 @@ class Lanes:
         """Put back what `get_state` returned."""
         self.state = tf.nest.pack_sequence_as(self.state, [self.restored(leaf) for leaf in leaves])
 
-    def _parts(self, trials: np.ndarray, batch: dict[str, np.ndarray]) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
-        """Portions of some trials that one call takes together, and their batches."""
-        for start in range(0, len(trials), self._num_together):
-            part = slice(start, start + self._num_together)
-            yield part, {name: field[part] for name, field in batch.items()}
-
     def _scalars(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
         return dict(zip(self.agent.scalars, tf.unstack(row), strict=True))
 
@@ -163,27 +148,45 @@ class Lanes:
         return tf.nest.map_structure(lambda a, b: tf.where(flags[0], a, b), new, state), metrics
 
     def _learn_part(
-        self, trials: np.ndarray, batch: dict[str, np.ndarray], scalars: np.ndarray
+        self, trials: np.ndarray, batch: dict[str, np.ndarray], order: np.ndarray, scalars: np.ndarray
     ) -> dict[str, np.ndarray]:
         """`learn_some` for no more trials than one call takes."""
         num_lanes = self._num_together
         lanes = pad_lanes(trials, num_lanes)
         state = tf.nest.map_structure(lambda leaf: tf.gather(leaf, lanes), self.state)
-        new, metrics = self._call("learn_some", self._learn_some, state, batch, scalars, num_lanes=num_lanes)
+        new, metrics = self._call(
+            "learn_some", self._learn_some, state, batch, order, scalars, num_lanes=num_lanes, whole=True
+        )
         self.state = tf.nest.map_structure(
             lambda old, lane: tf.tensor_scatter_nd_update(old, trials[:, None], lane[: len(trials)]), self.state, new
         )
         return {name: value.numpy()[: len(trials)] for name, value in metrics.items()}
 
-    def _learn_some(self, state: Tree, batch: dict[str, tf.Tensor], scalars: tf.Tensor) -> tuple[Tree, Tree]:
-        return self.agent.learn(state, _observed(batch), self._scalars(scalars))
+    def _learn_some(self, state: Tree, batch: dict[str, tf.Tensor], order: tf.Tensor, scalars: tf.Tensor) -> Tree:
+        """All updates of all lanes, every tensor [L, ...]: a loop of mapped updates (a mapped loop compiles slowly)."""
 
-    def _log_prob(self, params: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        return self.agent.log_prob(params, _observed(batch))
+        def prepare(params: tf.Tensor, batch: dict[str, tf.Tensor], scalars: tf.Tensor) -> Tree:
+            return self.agent.prepare(params, _observed(batch), self._scalars(scalars))
 
-    def _call(self, name: str, function: Callable[..., Tree], *args: Tree, num_lanes: int | None = None) -> Tree:
-        """Call the compiled `function` of one trial for all lanes; arguments are tensors [L, ...] or arrays [N, ...],
-        which are padded to `num_lanes` (default: L).
+        def learn(state: Tree, batch: dict[str, tf.Tensor], rows: tf.Tensor, scalars: tf.Tensor) -> Tree:
+            some = {name: tf.gather(field, rows) for name, field in batch.items()}
+            return self.agent.learn(state, some, self._scalars(scalars))
+
+        def body(i: tf.Tensor, state: Tree, sums: dict[str, tf.Tensor]) -> Tree:
+            state, metrics = self._map(learn)(state, batch, order[:, i], scalars)
+            return i + 1, state, {name: sums[name] + value for name, value in metrics.items()}
+
+        batch = self._map(prepare)(state["online"], batch, scalars)
+        num_lanes, num_updates, _ = order.shape
+        sums = {name: tf.zeros(num_lanes) for name in self.agent.metrics}
+        _, state, sums = tf.while_loop(lambda i, *_: i < num_updates, body, (tf.constant(0), state, sums))
+        return state, {name: value / num_updates for name, value in sums.items()}
+
+    def _call(
+        self, name: str, function: Callable[..., Tree], *args: Tree, num_lanes: int | None = None, whole: bool = False
+    ) -> Tree:
+        """Call the compiled `function` of one trial for all lanes, or with `whole` the compiled function of all lanes;
+        arguments are tensors [L, ...] or arrays [N, ...], which are padded to `num_lanes` (default: L).
 
         Small inputs and dispatch would cost more than the arithmetic: so all arrays go over as one float32 array
         [L, K], taken apart inside the program (bytes of images go as they are), and the inference function of a
@@ -201,12 +204,12 @@ class Lanes:
             flat.append(tf.constant(pad_lanes(packed, num_lanes)))
         key = (name, *flat[-1].shape)  # the last argument is what varies in shape
         if key not in self._compiled:
-            self._compiled[key] = self._compile(function, args, flat)
+            self._compiled[key] = self._compile(function, args, flat, whole)
         compiled, structure = self._compiled[key]
         return tf.nest.pack_sequence_as(structure, compiled(*flat))
 
     def _compile(
-        self, function: Callable[..., Tree], args: tuple[Tree, ...], flat: list[tf.Tensor]
+        self, function: Callable[..., Tree], args: tuple[Tree, ...], flat: list[tf.Tensor], whole: bool
     ) -> tuple[Callable[..., Any], Tree]:
         leaves = tf.nest.flatten(list(args))
         arrays = [_packed(leaf) for leaf in leaves]
@@ -214,7 +217,7 @@ class Lanes:
         kinds = [leaf.dtype for leaf, array in zip(leaves, arrays, strict=True) if array]
         structure, results = tf.nest.map_structure(lambda _: 0, list(args)), []
 
-        def one_trial(*lane: tf.Tensor) -> Tree:
+        def unpack(*lane: tf.Tensor) -> Tree:
             unpacked: Iterator[tf.Tensor] = iter(())
             if shapes:
                 *lane, packed = lane  # type: ignore[assignment]
@@ -225,10 +228,13 @@ class Lanes:
                 )
             tensors = iter(lane)
             inputs = [next(unpacked if array else tensors) for array in arrays]
-            return function(*tf.nest.pack_sequence_as(structure, inputs))
+            return tf.nest.pack_sequence_as(structure, inputs)
 
         def program(*inputs: tf.Tensor) -> list[tf.Tensor]:
-            result = self._map(one_trial)(*inputs)
+            if whole:
+                result = function(*self._map(unpack)(*inputs))
+            else:
+                result = self._map(lambda *lane: function(*unpack(*lane)))(*inputs)
             results.append(tf.nest.map_structure(lambda _: 0, result))
             return tf.nest.flatten(result)
 
@@ -262,9 +268,10 @@ def mapped(function: Callable[..., Tree]) -> Callable[..., Tree]:
 
 
 def _side_by_side(function: Callable[..., Tree]) -> Callable[..., Tree]:
-    def copies(*args: tf.Tensor) -> Tree:
-        lanes = zip(*[tf.unstack(tensor) for tensor in args], strict=True)
-        return tf.nest.map_structure(lambda *values: tf.stack(values), *[function(*lane) for lane in lanes])
+    def copies(*args: Tree) -> Tree:
+        lanes = zip(*[tf.unstack(tensor) for tensor in tf.nest.flatten(args)], strict=True)
+        results = [function(*tf.nest.pack_sequence_as(args, lane)) for lane in lanes]
+        return tf.nest.map_structure(lambda *values: tf.stack(values), *results)
 
     return copies
 

@@ -11,7 +11,7 @@ import numpy as np
 from rlexp import schedules, seeding
 from rlexp.engines.trials import Services, Trials
 from rlexp.evaluation import Policy, Scores, sampling
-from rlexp.rollout import RolloutBuffer
+from rlexp.rollout import RolloutBuffer, minibatches
 from rlexp.settings import PGSettings
 
 
@@ -77,22 +77,28 @@ class RolloutLoop:
 
     def _update(self, due: np.ndarray, num_rows: int) -> None:
         """Update some trials [n] from their batches."""
-        trials, batch = self.trials, self.buffer.batch(due, num_rows)
-        if self.config.clip_ratio is not None:
-            batch["log_prob"] = self.lanes.log_prob(due, batch)  # of the policy that acted
-        for _ in range(self.config.num_updates):
-            scalars = np.stack(list(self._scalars().values()), axis=1)  # [N, H]
-            metrics = self.lanes.learn_some(due, batch, scalars[due])
-            trials.counts["update"][due] += 1
-            good, broken = np.zeros((2, len(trials.active)), bool)
-            finite = np.isfinite(metrics["loss"])
-            good[due], broken[due] = finite, ~finite
-            if broken.any():
-                trials.diverge(broken, "the loss is not finite")
-            for name, values in metrics.items():
-                everyone = np.full(len(good), np.nan)
-                everyone[due] = values
-                trials.window.add(f"train/{name}", everyone, good)
+        trials, num_updates = self.trials, self.config.num_updates * self.config.num_minibatches
+        order = np.stack([self._order(k, num_rows) for k in due.tolist()])  # [n, U, M]
+        scalars = np.stack(list(self._scalars().values()), axis=1)  # [N, H]
+        metrics = self.lanes.learn_some(due, self.buffer.batch(due, num_rows), order, scalars[due])
+        trials.counts["update"][due] += num_updates
+        good, broken = np.zeros((2, len(trials.active)), bool)
+        finite = np.isfinite(metrics["loss"])
+        good[due], broken[due] = finite, ~finite
+        if broken.any():
+            trials.diverge(broken, "the loss is not finite")
+        for name, values in metrics.items():
+            everyone = np.full(len(good), np.nan)
+            everyone[due] = values
+            trials.window.add(f"train/{name}", everyone, good)
+
+    def _order(self, k: int, num_rows: int) -> np.ndarray:
+        """The rows that each of the updates from trial k's batch learns from.  # [U, M]"""
+        config, shuffle = self.config, None
+        if config.num_minibatches > 1:
+            shuffle = seeding.generator(self.seeds[k], "minibatch", int(self.trials.counts["update"][k]))
+        num_steps = int(self.buffer.num_steps[k])
+        return minibatches(num_steps, num_rows, config.num_updates, config.num_minibatches, shuffle)
 
     def _scalars(self) -> dict[str, np.ndarray]:
         """What is scheduled, now.  # name: [N]"""

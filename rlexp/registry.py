@@ -58,7 +58,9 @@ class Dynamics:
 FAMILIES: dict[str, Family] = {
     "fixed": Family("rlexp.engines.fixed:FixedLoop", keras=False),
     "replay": Family("rlexp.engines.replay:ReplayLoop", keras=True, fused="rlexp.engines.fused_replay:FusedReplayLoop"),
-    "rollout": Family("rlexp.engines.rollout:RolloutLoop", keras=True),
+    "rollout": Family(
+        "rlexp.engines.rollout:RolloutLoop", keras=True, fused="rlexp.engines.fused_rollout:FusedRolloutLoop"
+    ),
     "planning": Family("rlexp.engines.planning:PlanningLoop", keras=False, tabular=True),
     "tabular": Family(
         "rlexp.engines.tabular:TabularLoop",

@@ -43,6 +43,18 @@ class RolloutBuffer:
         self.num_steps[trials] += 1
         self.num_episodes[trials] += (transition["terminated"] | transition["truncated"])[trials]
 
+    def add_many(self, active: np.ndarray, transitions: dict[str, np.ndarray]) -> None:
+        """Add T transitions, one after the other, for each active trial: field -> [T, N, ...]."""
+        trials, count = np.flatnonzero(active), len(transitions["r_t"])
+        last = int(self.num_steps[trials].max(initial=0)) + count
+        while self._data["r_t"].shape[1] < last:
+            self._data = {name: np.concatenate([x, np.zeros_like(x)], axis=1) for name, x in self._data.items()}
+        for name in FIELDS:
+            for k in trials:
+                self._data[name][k, self.num_steps[k] : self.num_steps[k] + count] = transitions[name][:, k]
+        self.num_steps[trials] += count
+        self.num_episodes += (transitions["terminated"] | transitions["truncated"]).sum(axis=0) * active
+
     def num_rows(self, trials: np.ndarray) -> np.ndarray:
         """Rows that the trials' batches are padded to: a power of two that depends on the own batch alone."""
         return 2 ** np.ceil(np.log2(np.maximum(self.num_steps[trials], MIN_ROWS))).astype(np.int64)

@@ -211,7 +211,12 @@ def _join(nodes: Sequence[Any]) -> Any:
     """Trees of several jobs as one, their rows one after the other; numbers that are no arrays agree."""
 
     def leaf(values: list[Any]) -> Any:
-        return np.concatenate(values) if isinstance(values[0], np.ndarray) else list(itertools.chain(*values))
+        if not isinstance(values[0], np.ndarray):
+            return list(itertools.chain(*values))
+        if values[0].ndim > 1:  # rollout buffers grow: one may have more rows than another
+            rows = max(value.shape[1] for value in values)
+            values = [np.pad(v, [(0, 0), (0, rows - v.shape[1]), *[(0, 0)] * (v.ndim - 2)]) for v in values]
+        return np.concatenate(values)
 
     return _walk(nodes, leaf)
 

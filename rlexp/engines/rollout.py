@@ -16,13 +16,19 @@ from rlexp.settings import PGSettings
 
 
 class RolloutLoop:
-    """Acts with the agent's own policy, and learns from each batch when it is complete: policy gradients."""
+    """Acts with the agent's own policy, and learns from each batch when it is complete: policy gradients.
 
-    def __init__(self, lanes: Any, services: Services) -> None:
+    Args:
+        lanes: the trials' agents.
+        services: the job around them.
+        envs, evaluator: the fused engine's own, as `Trials` takes them.
+    """
+
+    def __init__(self, lanes: Any, services: Services, envs: Any = None, evaluator: Any = None) -> None:
         settings, info = services.settings, services.info
         config: PGSettings = settings.algo
         self.lanes, self.config, self.seeds = lanes, config, settings.seeds
-        self.trials = Trials(services, lanes.online())
+        self.trials = Trials(services, lanes.online(), envs, evaluator)
         self.buffer = RolloutBuffer(settings.trials, info.observation_shape, info.observation_dtype)
         self.u_act = seeding.Uniforms(settings.seeds, "act", 1)
         self.schedules = schedules.parse_scalars(config, lanes.agent.scalars)
@@ -36,7 +42,7 @@ class RolloutLoop:
             u = self.u_act.rows(trials.counts["step"])
             a_tm1 = self.lanes.act(o_tm1, u, np.stack(list(scalars.values()), axis=1))
             step = envs.step(a_tm1, trials.active)
-            r_t = self.config.reward_scale * (step.r_t - self.config.truncation_penalty * step.truncated)
+            r_t = self.learned_reward(step.r_t, step.truncated)
             flags = {"terminated": step.terminated, "truncated": step.truncated}
             self.buffer.add(trials.active, o_tm1=o_tm1, a_tm1=a_tm1, r_t=r_t, o_t=step.o_t, **flags)
             ended = trials.advance(step)
@@ -49,6 +55,10 @@ class RolloutLoop:
                 {"lr": scalars["lr"]},
                 self.get_state,
             )
+
+    def learned_reward(self, r_t: np.ndarray, truncated: np.ndarray) -> np.ndarray:
+        """What is learned from, of rewards [...]."""
+        return self.config.reward_scale * (r_t - self.config.truncation_penalty * truncated)
 
     def learn(self) -> None:
         """Update the trials whose batch is complete; trials with equally many rows, padded, go together."""

@@ -23,7 +23,12 @@ def test_help_lists_algorithms_environments_and_examples(tmp_path: Path) -> None
     assert (result.returncode, result.stderr) == (0, "") and result.stdout == help_text()
     words = " ".join(result.stdout.split())
     assert f"algo= {', '.join(sorted(registry.ALGOS))} env= " in words
-    for label, group in (("env=", "env"), ("network=", "network"), ("+experiment=", "experiment"), ("+sweep=", "sweep")):
+    for label, group in (
+        ("env=", "env"),
+        ("network=", "network"),
+        ("+experiment=", "experiment"),
+        ("+sweep=", "sweep"),
+    ):
         assert f"{label} {', '.join(registry.configured(group))} " in words
     assert max(map(len, result.stdout.splitlines())) <= 110
     examples = result.stdout.split("examples:\n")[1].split("\n\n")[0].splitlines()

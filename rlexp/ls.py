@@ -15,7 +15,7 @@ from typing import Any
 from rlexp.settings import did_you_mean
 from rlexp.sync import find_jobs
 
-STATUSES = ("done", "running", "failed", "killed")
+STATUSES = ("done", "running", "failed", "killed", "pruned")
 
 
 @dataclass(frozen=True)

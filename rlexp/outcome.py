@@ -16,7 +16,7 @@ from rlexp.settings import Refusal, Settings, build
 
 FILE = "outcome.json"
 IN_PROCESS = ("basic", "fused")  # launchers that run one job after another in the process of the sweep
-EXIT_STATUS = {"done": 0, "failed": 1, "lost": 1, "refused": 2, "killed": 130}
+EXIT_STATUS = {"done": 0, "failed": 1, "lost": 1, "refused": 2, "killed": 130, "pruned": 0}
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,11 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        status: "done", "failed", "refused", "killed" (a signal), or "lost" (its process died and left nothing).
+        status: "done", "failed", "refused", "killed" (a signal), "pruned" (a search's candidate that ended early), or
+            "lost" (its process died and left nothing).
         score: IQM over the trials of the final returns, where there are any.
         folder: the job's folder, where it has one.
-        error: one line on what went wrong.
+        error: one line on what went wrong, or on when it was pruned.
         seconds: wall time of this attempt; a job that had been done before takes next to none.
     """
 
@@ -87,7 +88,8 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
 
     try:
         settings = build(config)
-        return outcome("done", job=(run_job or runner.run_job)(settings, sweep=sweep))
+        run, overrides = run_job or runner.run_job, list(hydra.overrides.task)
+        return outcome("done", job=run(settings, sweep=sweep, overrides=overrides, prune=_pruner(leave_in)))
     except Refusal as refused:
         print(f"refused: {refused}", file=sys.stderr)
         return outcome("refused", str(refused))
@@ -98,11 +100,24 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
         print(f"failed: the job called sys.exit({left.code!r})", file=sys.stderr)
         return outcome("failed", f"the job called sys.exit({left.code!r})")
     except Exception as error:
+        from rlexp.engines.trials import Pruned
+
+        if isinstance(error, Pruned):
+            return outcome("pruned", str(error))
         if isinstance(error, runner.Diverged):
             print(f"failed: {error}", file=sys.stderr)
         else:
             traceback.print_exc()
         return outcome("failed", f"{type(error).__name__}: {error}")
+
+
+def _pruner(leave_in: Path | None) -> Callable[..., bool] | None:
+    """What tells a search's candidate to end early; None for all other jobs."""
+    if leave_in is None:
+        return None
+    from rlexp.candidates import pruner
+
+    return pruner(leave_in)
 
 
 def _folder(settings: Settings | None) -> Path | None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from rlexp.envs.adapter import EnvInfo
     from rlexp.evaluation import Scores
     from rlexp.report.load import JobData
+
+    Prune = Callable[[int, float, np.ndarray], bool]  # env step, share of the budget, eval/return [N] -> to end
 
 
 FUSED_TABULAR_STEPS = 2_000_000  # env steps of all trials from which `engine=auto` fuses tables
@@ -81,7 +83,7 @@ def run(*overrides: str, quiet: bool = False) -> Job:
     Raises:
         Refusal: for a configuration that cannot run.
     """
-    return run_job(compose(*overrides), quiet=quiet)
+    return run_job(compose(*overrides), quiet=quiet, overrides=overrides)
 
 
 def compose(*overrides: str) -> Settings:
@@ -107,7 +109,13 @@ def compose(*overrides: str) -> Settings:
         instance.hydra = before
 
 
-def run_job(settings: Settings, quiet: bool = False, sweep: Path | None = None) -> Job:
+def run_job(
+    settings: Settings,
+    quiet: bool = False,
+    sweep: Path | None = None,
+    overrides: Sequence[str] | None = None,
+    prune: Prune | None = None,
+) -> Job:
     """Run the job that `settings` describe, or what is left of it.
 
     A finished job is not run again (`rerun=true` starts afresh); one with a checkpoint continues from it.
@@ -116,10 +124,13 @@ def run_job(settings: Settings, quiet: bool = False, sweep: Path | None = None) 
         settings: the job.
         quiet: print nothing.
         sweep: folder of the sweep that it belongs to, whose run in MLflow its own is nested in.
+        overrides: that it was composed from, where they are known: `rlexp.best` prints them.
+        prune: says at each evaluation whether to end (see `rlexp.candidates.pruner`).
 
     Raises:
         Refusal: before anything is written.
         Interrupted: after a signal; the checkpoint is written and the runs are closed as killed.
+        Pruned: when `prune` said so; the checkpoint is written and the runs are closed as killed.
         Exception: what went wrong while running; error.txt holds the traceback.
     """
     settings, info = resolve(settings)
@@ -132,7 +143,8 @@ def run_job(settings: Settings, quiet: bool = False, sweep: Path | None = None) 
         console.table(job)
         console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
         return job
-    outcome = run_together([settings], info, quiet, sweep)[folder]
+    known = {} if overrides is None else {folder: overrides}
+    outcome = run_together([settings], info, quiet, sweep, known, prune)[folder]
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -144,14 +156,20 @@ def finished(settings: Settings) -> bool:
 
 
 def run_together(
-    jobs: Sequence[Settings], info: EnvInfo, quiet: bool = False, sweep: Path | None = None
+    jobs: Sequence[Settings],
+    info: EnvInfo,
+    quiet: bool = False,
+    sweep: Path | None = None,
+    overrides: Mapping[Path, Sequence[str]] | None = None,
+    prune: Prune | None = None,
 ) -> dict[Path, Job | Exception]:
     """Run what is left of jobs that one loop can train (see `rlexp.engines.group`); how each ends is its own affair.
 
     Args:
         jobs: with their engines chosen, one of each folder.
         info: of their environment.
-        quiet, sweep: as of `run_job`.
+        quiet, sweep, prune: as of `run_job`; several jobs are pruned all at once.
+        overrides: of each folder's job, where they are known.
 
     Returns:
         The job, or what went wrong with it, by its folder.
@@ -162,7 +180,7 @@ def run_together(
     """
     from rlexp.console import JobConsole
 
-    training = _Training(jobs, info, JobConsole(sum(job.trials for job in jobs), quiet), sweep)
+    training = _Training(jobs, info, JobConsole(sum(job.trials for job in jobs), quiet), sweep, overrides or {}, prune)
     busy: dict[Path, Job | Exception] = {}
     with contextlib.ExitStack() as locks:
         for job in jobs:
@@ -173,7 +191,7 @@ def run_together(
         if not busy:
             return training.execute()
     free = [job for job in jobs if job.folder not in busy]
-    return {**busy, **(run_together(free, info, quiet, sweep) if free else {})}
+    return {**busy, **(run_together(free, info, quiet, sweep, overrides, prune) if free else {})}
 
 
 def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
@@ -306,12 +324,21 @@ class _Training:
     What is refused is refused here; nothing is written before `execute`.
     """
 
-    def __init__(self, jobs: Sequence[Settings], info: EnvInfo, console: JobConsole, sweep: Path | None) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Settings],
+        info: EnvInfo,
+        console: JobConsole,
+        sweep: Path | None,
+        overrides: Mapping[Path, Sequence[str]],
+        prune: Prune | None,
+    ) -> None:
         from rlexp.engines import group
         from rlexp.sweeps import identity
 
         self.info, self.console = info, console
         self.sweep = identity(sweep) if sweep else None
+        self.overrides, self.prune = overrides, prune
         self.runs = [_JobRun(job, self) for job in jobs]
         self.settings = group.together(jobs)
         self.model: Any = None  # the FlatModel of one trial, for agents that have weights
@@ -323,6 +350,7 @@ class _Training:
 
     def execute(self) -> dict[Path, Job | Exception]:
         """Train and finish all jobs, whose folders are locked; each job, or what went wrong with it."""
+        from rlexp.engines.trials import Pruned
         from rlexp.trackers.base import open_tracker
 
         for run in self.runs:
@@ -345,6 +373,9 @@ class _Training:
                 for runs, states in self._at_one_step():
                     try:
                         self._train(runs, states, stop, end)
+                    except Pruned as reason:
+                        end(runs, "pruned", reason)
+                        self.console.say(f"{reason}: {folders[0]}")
                     except Exception as error:
                         end(runs, "failed", error)
                     except SystemExit as left:  # of an environment: no reason for other jobs not to run
@@ -419,7 +450,7 @@ class _Training:
             recorder = group.GroupRecorder(recorders, parts)
             every = settings.checkpoint.every
             checkpoints = group.GroupCheckpoints([run.checkpoints() for run in runs], parts, every)
-        services = Services(settings, self.info, recorder, checkpoints, self.console, stop, self.seconds)
+        services = Services(settings, self.info, recorder, checkpoints, self.console, stop, self.seconds, self.prune)
         family = registry.family(settings.algo.name)
         target = family.fused if settings.engine == "fused" and family.fused else family.loop
         loop: Any = registry.load(target)(agent, services)
@@ -541,6 +572,7 @@ class _JobRun:
             (folder / name).unlink(missing_ok=True)
         from omegaconf import OmegaConf
 
+        overrides = self.training.overrides.get(folder)
         text = OmegaConf.to_yaml(OmegaConf.create(replace(settings, rerun=False).to_dict()))
         write_atomically(folder / "config.yaml", lambda file: file.write(text.encode()))
         write_json(
@@ -555,6 +587,7 @@ class _JobRun:
                 "seeds": settings.seeds,
                 "command": command_line(),
                 "sweep": self.training.sweep,
+                "overrides": list(overrides) if overrides is not None else None,
                 "started": time.time(),
                 "tags": {
                     **_versions(),
@@ -684,7 +717,11 @@ class _JobRun:
     def leave_word(self, status: str, error: Exception | None) -> None:
         """The files of a job that did not finish; a summary only where there is no full one already."""
         from rlexp.checkpoint import write_json
+        from rlexp.engines.trials import Pruned
 
+        pruned = {"pruned_at": error.step} if isinstance(error, Pruned) else {}
+        if pruned:
+            error = None
         if error is not None:
             (self.folder / "error.txt").write_text("".join(traceback.format_exception(error)))
         if status == "done" or (self.folder / "summary.json").exists():
@@ -694,7 +731,8 @@ class _JobRun:
         write_json(
             self.folder / "summary.json",
             {**names, "seeds": settings.seeds, "status": status, "wall_seconds": round(self.training.seconds(), 3),
-             "error": "".join(traceback.format_exception_only(error)).strip().splitlines()[-1] if error else ""},
+             "error": "".join(traceback.format_exception_only(error)).strip().splitlines()[-1] if error else "",
+             **pruned},
         )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ STREAMS = {
     "reset": 6,
     "dynamics": 7,
     "minibatch": 8,
+    "search": 9,
 }
 BLOCK = 256  # rows made together: making a generator costs about as much as 10,000 numbers
 LONG_BLOCK = (

@@ -11,11 +11,12 @@ import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf, read_write
 
 from rlexp.outcome import IN_PROCESS
@@ -44,13 +45,18 @@ class Sweeper(BasicSweeper):
         jobs = [self._plan(overrides) for overrides in self._combinations(arguments)]
         if all(job.settings is None for job in jobs):
             raise Refusal(jobs[0].refused if len(jobs) == 1 else f"all {len(jobs)} jobs: {jobs[0].refused}")
-        sweep = Sweep(jobs, self._name(), command_line())
+        self._complete(Sweep(jobs, self._name(), command_line()), f"{len(jobs)} jobs")
+        return []
+
+    def _complete(self, sweep: Sweep, what: str) -> None:
+        """Run a sweep and close it, whatever happens; raises `Ended` unless all is well."""
+        assert self.config is not None
         with sweep.lock():
             sweep.begin()
             with read_write(self.config):  # launchers keep files of their own there
                 self.config.hydra.sweep.dir = str(sweep.folder)
-            print(f"sweep {sweep.id} of study {sweep.study}: {len(jobs)} jobs in {sweep.folder}", flush=True)
-            for job, label in zip(jobs, sweep.labels, strict=True):
+            print(f"sweep {sweep.id} of study {sweep.study}: {what} in {sweep.folder}", flush=True)
+            for job, label in zip(sweep.jobs, sweep.labels, strict=True):
                 if job.settings is None:
                     print(f"refused: {label}: {job.refused}", file=sys.stderr)
             tracker = open_tracker(sweep.tracking.name, sweep.tracking.uri, [sweep.folder], sweep.output_dir)
@@ -64,13 +70,16 @@ class Sweeper(BasicSweeper):
                 close(sweep, tracker, killed)
         if status := sweep.exit_status():
             raise Ended(status)
-        return []
 
-    def _combinations(self, arguments: list[str]) -> list[list[str]]:
+    def _parse(self, arguments: list[str]) -> list[Override]:
+        """A named sweep's overrides, then those of the command line."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        return [job for batch in self.split_arguments(overrides, None) for job in batch]
+        return parser.parse_overrides([*self._parse_config(), *arguments])
+
+    def _combinations(self, arguments: list[str]) -> list[list[str]]:
+        batches = self.split_arguments(self._parse(arguments), None)
+        return [job for batch in batches for job in batch]
 
     def _plan(self, overrides: list[str]) -> Planned:
         assert self.hydra_context is not None and self.config is not None
@@ -81,17 +90,21 @@ class Sweeper(BasicSweeper):
             return Planned(overrides, None, str(refused))
 
     def _run(self, sweep: Sweep) -> None:
+        self._run_jobs(sweep, range(len(sweep.jobs)))
+
+    def _run_jobs(self, sweep: Sweep, indices: Collection[int]) -> None:
+        """Run those of some jobs that have no outcome, until all have one."""
         for attempt in range(self.restarts + 1):
-            pending = sweep.pending()
+            pending = [index for index in sweep.pending() if index in indices]
             size = 1 if attempt > 0 and attempt == self.restarts else self.max_batch_size or len(pending)
             for start in range(0, len(pending), max(size, 1)):
                 self._launch(sweep, pending[start : start + size])
-            lost = sweep.pending()
+            lost = [index for index in sweep.pending() if index in indices]
             if not lost:
                 return
             again = "they are started again" if attempt < self.restarts else "they are given up"
             print(f"{len(lost)} jobs have ended without a word (killed? no memory?): {again}", file=sys.stderr)
-        for index in sweep.pending():
+        for index in lost:
             sweep.lose(index, f"its process died {self.restarts + 1} times")
 
     def _launch(self, sweep: Sweep, indices: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,21 +63,34 @@ class Sweep:
         jobs: what is planned; at least one of them is not refused.
         name: what the sweep is called, besides its id.
         command: that started it.
+        identity: what it is, whatever its jobs; by default it is its jobs.
+        about: what else `sweep.json` holds.
 
     Attributes:
         folder: absolute path of its folder.
     """
 
-    def __init__(self, jobs: Sequence[Planned], name: str, command: str) -> None:
-        self.jobs, self.name, self._command = jobs, name, command
+    def __init__(
+        self,
+        jobs: Sequence[Planned],
+        name: str,
+        command: str,
+        identity: str | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.jobs, self.name, self._command, self._about = list(jobs), name, command, about or {}
         first = next(job.settings for job in jobs if job.settings is not None)
         self.tracking, self.study = first.tracking, first.study
         self.output_dir = Path(first.output_dir).expanduser().resolve()
-        text = json.dumps(sorted(job.key for job in jobs))
+        text = identity or json.dumps(sorted(job.key for job in jobs))
         self.id = hashlib.sha256(text.encode()).hexdigest()[:8]
         self.folder = self.output_dir / self.study / "sweeps" / self.id
-        self.labels = labels([job.overrides for job in jobs])
         self._began = time.monotonic()
+
+    @property
+    def labels(self) -> list[str]:
+        """What tells each job from the others."""
+        return labels([job.overrides for job in self.jobs])
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -101,7 +114,7 @@ class Sweep:
         if path.is_file():
             local_id = json.loads(path.read_text())["local_id"]
         self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.folder / "jobs", ignore_errors=True)
+        self._forget()
         self._plan: dict[str, Any] = {
             "id": self.id,
             "local_id": local_id,
@@ -111,11 +124,15 @@ class Sweep:
             "started": time.time(),
             "tracking_uri": self.tracking.uri,
             "status": "running",
+            **self._about,
         }
         write_json(path, self._plan)
         for index, job in enumerate(self.jobs):
             if job.settings is None:
                 Outcome("refused", error=job.refused.splitlines()[0]).write(self.job_folder(index))
+
+    def _forget(self) -> None:
+        shutil.rmtree(self.folder / "jobs", ignore_errors=True)
 
     def job_folder(self, index: int) -> Path:
         """Hydra's folder of a job, where its outcome lies."""
@@ -124,6 +141,10 @@ class Sweep:
     def outcomes(self) -> list[Outcome | None]:
         """What became of each job; None of those that have not ended."""
         return [Outcome.read(self.job_folder(index)) for index in range(len(self.jobs))]
+
+    def note(self, key: str, value: Any) -> None:
+        """Something more for `sweep.json`, which is written at the end."""
+        self._plan[key] = value
 
     def pending(self) -> list[int]:
         """Indices of the jobs that have no outcome."""
@@ -134,11 +155,11 @@ class Sweep:
         Outcome("lost", error=why).write(self.job_folder(index))
 
     def end(self, killed: bool = False) -> str:
-        """Write how the sweep ended: "done" when every job is, else "failed"; "killed" after a signal."""
+        """Write how the sweep ended: "done" if every job is, or was pruned; else "failed", or "killed" by a signal."""
         from rlexp.checkpoint import write_json
 
         outcomes = self.outcomes()
-        good = all(outcome is not None and outcome.status == "done" for outcome in outcomes)
+        good = all(outcome is not None and outcome.status in ("done", "pruned") for outcome in outcomes)
         status = "killed" if killed else "done" if good else "failed"
         jobs = [
             {"overrides": job.overrides, "label": label, **(vars(outcome) if outcome else {"status": "not run"})}

@@ -47,6 +47,14 @@ class Saves(Protocol):
         """Write one."""
 
 
+class Pruned(Exception):
+    """A search has no use for the rest of the job: other candidates were better at this step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"pruned at env step {step:,}")
+        self.step = step
+
+
 class Progress(Protocol):
     """What is shown to a person while a job runs."""
 
@@ -68,6 +76,7 @@ class Services:
     progress: Progress
     stop: Callable[[], int | None]  # the signal that asked to stop, if any
     seconds: Callable[[], float]  # wall time spent on this job so far, earlier runs of it included
+    prune: Callable[[int, float, np.ndarray], bool] | None = None  # asked at evaluations: step, share done, returns [N]
 
 
 class Episodes:
@@ -250,11 +259,16 @@ class Trials:
         if together or over.any():
             self._record(scalars, trained | over if together else over)
         self._show()
+        prune, pruned = self.services.prune, False
+        if prune is not None and self.t % period == 0:  # also where nothing is left to prune: others compare with it
+            pruned = prune(self.t, self._share(), self.eval_return) and bool(self.active.any())
         signum = self.services.stop()
-        if signum is not None or self.services.checkpoints.due():
+        if signum is not None or pruned or self.services.checkpoints.due():
             self.save(get_state)
         if signum is not None:
             raise Interrupted(signum)
+        if pruned:
+            raise Pruned(self.t)
 
     def final(self, policy: Callable[[np.ndarray], Any]) -> Scores:
         """Choose the best weights among their candidates, and score them on fresh episodes; the last record.
@@ -341,12 +355,14 @@ class Trials:
             self.services.recorder.write(self.t, metrics)
 
     def _show(self) -> None:
+        self.services.progress.update(self._share(), self.t, self.eval_return)
+
+    def _share(self) -> float:
+        """How much of the budget is done."""
         budget = self.settings.budget
         if budget.episodes is not None:
-            done = float(self.counts["episode"].mean()) / budget.episodes
-        else:
-            done = self.t / (self.settings.max_steps or 1)
-        self.services.progress.update(done, self.t, self.eval_return)
+            return float(self.counts["episode"].mean()) / budget.episodes
+        return self.t / (self.settings.max_steps or 1)
 
 
 def log_period(settings: Settings, info: EnvInfo) -> int:

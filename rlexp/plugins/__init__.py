@@ -15,7 +15,7 @@ def register() -> None:
         sys.path.append(folder)
     known = Plugins.instance()  # finds them, unless it had looked for plugins before
     from hydra_plugins.fused_launcher import FusedLauncher
-    from hydra_plugins.rlexp_sweepers import Sweeper
+    from hydra_plugins.rlexp_sweepers import Search, Sweeper
 
-    for plugin in (FusedLauncher, Sweeper):
+    for plugin in (FusedLauncher, Search, Sweeper):
         known.register(plugin)

@@ -46,7 +46,7 @@ class Tracker(Protocol):
         """Begin to follow the folders; `job.json` and `config.yaml` are there already."""
 
     def end(self, folder: Path, status: str) -> None:
-        """Say how a job has ended: "done", "failed" or "killed"; everything is in its folder."""
+        """Say how a job has ended: "done", "failed", "killed" or "pruned"; everything is in its folder."""
 
     def close(self, timeout: float) -> dict[Path, TrackingResult]:
         """Deliver what is missing of the jobs, which have all ended, and stop.

@@ -50,7 +50,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 
-STATUSES = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+STATUSES = {"done": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "killed": "KILLED"}
 JOB_ARTIFACTS = (
     "config.yaml",
     "learning_curve.png",
@@ -96,6 +96,8 @@ class Delivery:
         self.state = self._load_state()
         self._find_or_create_runs()
         if running and self.state["status"] is not None:
+            if self.state["status"] == "pruned":
+                self.client.delete_tag(self.state["run_id"], "rlexp.pruned")
             self.state["status"] = None
             self._save_state()
             for run_id in self._run_ids():
@@ -258,7 +260,7 @@ class Delivery:
         """Deliver everything but the curves and close the runs; may be called again.
 
         Args:
-            status: "done", "failed" or "killed".
+            status: "done", "failed", "killed" or "pruned".
 
         Returns:
             What could not be delivered, `<what>: <why>`; empty if MLflow has everything.
@@ -327,6 +329,8 @@ class Delivery:
             self.client.set_terminated(run_id, "FAILED" if seed in diverged else STATUSES[status], end)
         if summary.get("error"):
             self.client.set_tag(self.state["run_id"], "rlexp.error", str(summary["error"])[:MAX_TAG])
+        if status == "pruned":
+            self.client.set_tag(self.state["run_id"], "rlexp.pruned", str(summary["pruned_at"]))
         self.client.set_terminated(self.state["run_id"], STATUSES[status], end)
         self.state["status"] = status
         self._save_state()

@@ -28,7 +28,8 @@ class FusedLauncher(BasicLauncher):
         """Run the jobs; their results in the same order."""
         from rlexp.launcher import Groups
 
-        groups = Groups(map(self._compose, job_overrides), self.max_trials)
+        own = [[o for o in job if not o.startswith(("hydra.", "hydra/"))] for job in job_overrides]
+        groups = Groups(map(self._compose, job_overrides), self.max_trials, own)
         task: Any = self.task_function
         self.task_function = partial(task, run_job=groups.run_job)
         try:

@@ -169,7 +169,10 @@ def test_what_has_no_sense_is_refused_before_anything_runs(
 
 
 def test_the_ready_spaces_compose(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, algo, more in (("search_dqn", "dueling_ddqn", "algo=ddqn"), ("search_policy_gradients", "pg_baseline", "algo=pg")):
+    for name, algo, more in (
+        ("search_dqn", "dueling_ddqn", "algo=ddqn"),
+        ("search_policy_gradients", "pg_baseline", "algo=pg"),
+    ):
         for extra in ((), (more,)):
             with pytest.MonkeyPatch.context() as patch:  # one key more than there may be: all else is checked before
                 patch.setattr(sys, "argv", ["rlexp", f"+sweep={name}", *extra, "seed=-1"])

@@ -261,6 +261,21 @@ def test_status(client, output_dir, status, expected):
     ]
 
 
+def test_a_pruned_job_is_killed_with_a_tag_that_goes_when_it_runs_again(client, output_dir):
+    from rlexp.trackers.mlflow import Delivery
+
+    folder = make_job(output_dir, "pruned", num_records=1, status=None)
+    (folder / "summary.json").write_text(json.dumps({"status": "pruned", "pruned_at": 100, "error": ""}))
+    assert deliver(folder, "pruned") == []
+    state = state_of(folder)
+    run = client.get_run(state["run_id"])
+    assert run.info.status == "KILLED" and run.data.tags["rlexp.pruned"] == "100"
+    assert {client.get_run(trial).info.status for trial in state["trial_runs"].values()} == {"KILLED"}
+    Delivery(folder, state["uri"], running=True)
+    run = client.get_run(state["run_id"])
+    assert run.info.status == "RUNNING" and "rlexp.pruned" not in run.data.tags
+
+
 def test_crash_between_sending_and_remembering(client, output_dir):
     """Job and follower are killed in the middle of a delivery; the job resumes from its checkpoint."""
     from rlexp.trackers.mlflow import Delivery

@@ -1,0 +1,112 @@
+"""`python -m rlexp.best`: ranks what is finished, and prints what reproduces it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlexp import best
+from rlexp.objective import Objective
+from rlexp.runner import compose
+
+
+def job(folder: Path, name: str, final: list[float | None], status: str = "done", **more: Any) -> None:
+    """A job's folder with final returns, and evaluations that are twice them at step 100."""
+    (folder / name).mkdir(parents=True)
+    about = {
+        "env": "cartpole",
+        "seeds": list(range(len(final))),
+        "started": 1.0,
+        "overrides": ["algo=dqn", f"study={name}"],
+    }
+    (folder / name / "job.json").write_text(json.dumps({**about, **more}))
+    (folder / name / "summary.json").write_text(json.dumps({"status": status, "final/return": {"per_trial": final}}))
+    values = [None if value is None else 2 * value for value in final]
+    line = {"step": 100, "time": 0, "metrics": {"eval/return": values}}
+    (folder / name / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+
+
+def test_the_best_its_score_and_the_second(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "s"
+    job(study, "good", [3.0, 5.0, 7.0])
+    job(study, "better", [4.0, 5.0, 9.0], overrides=["algo=dqn", "network.hidden_units=[8,8]"])
+    job(study, "ended_early", [99.0, 99.0, 99.0], status="pruned")
+    job(study, "failed", [99.0, 99.0, None], status="failed")
+    assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "python -m rlexp algo=dqn 'network.hidden_units=[8,8]'",
+        f"  final return (IQM over 3 trials): 6   {study / 'better'}",
+        f"  second of 2: 5, 1 worse (better in 2 of 3 seeds, worse in 0)   {study / 'good'}",
+        "  the best of several is partly luck: add seed=3 to see it on fresh seeds",
+    ]
+
+
+def test_each_environment_has_its_best_and_a_last_search_its_objective(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "s"
+    job(study, "one", [3.0], env="acrobot")
+    job(study, "two", [4.0])
+    (study / "sweeps" / "x").mkdir(parents=True)
+    search = {"started": 1.0, "search": {"objective": "steps_to_threshold", "threshold": 7.0}}
+    (study / "sweeps" / "x" / "sweep.json").write_text(json.dumps(search))
+    assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "acrobot:\n" in said and "cartpole:\n" in said
+    assert "env steps to eval/return 7 (IQM over 1 trials): 200 " in said  # 6 is not 7: twice the last step
+    assert "env steps to eval/return 7 (IQM over 1 trials): 100 " in said
+    assert best.main(["s", "--output-dir", str(tmp_path), "--objective", "area"]) == 0
+    assert "area under eval/return, a step (IQM over 1 trials): 8 " in capsys.readouterr().out
+
+
+def test_fewer_steps_are_better_and_of_equals_the_first_one(tmp_path: Path) -> None:
+    for name, final, started in (("slow", [1.0], 0.0), ("late", [4.0], 2.0), ("first", [4.0], 1.0)):
+        job(tmp_path, name, list(final), started=started)
+    found = best.ranking(tmp_path, Objective("steps_to_threshold", 8.0))["cartpole"]
+    assert [(ranked.job.folder.name, ranked.score) for ranked in found] == [
+        ("first", 100.0),
+        ("late", 100.0),
+        ("slow", 200.0),
+    ]
+
+
+def test_a_job_of_a_named_sweep_does_not_start_the_sweep_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["+sweep=search_dqn", "algo=ddqn", "algo.gamma=0.98"]
+    job(tmp_path / "s", "x", [1.0], overrides=overrides)
+    assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line == "python -m rlexp +sweep=search_dqn algo=ddqn algo.gamma=0.98 hydra.mode=RUN"
+    assert compose(*line.split()[3:]).config_id == compose(*overrides).config_id
+    shown = subprocess.run(
+        [sys.executable, "-m", "rlexp", *line.split()[3:], "--cfg", "hydra"], capture_output=True, text=True
+    )
+    assert "mode: RUN\n" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["serch"], "STUDY: expected a study in OUT, received 'serch'.\nDid you mean search?"),
+        (["search", "--objective", "steps_to_threshold"], "threshold: expected a return to be reached"),
+        (["empty"], "STUDY: expected a finished job with a score (final return), received 'empty' without one."),
+        (["unknown"], "STUDY: expected a best job that was composed from overrides, received"),
+    ],
+)
+def test_refusals(args: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job(tmp_path / "search", "x", [1.0])
+    job(tmp_path / "empty", "x", [1.0], status="killed")
+    job(tmp_path / "unknown", "x", [1.0], overrides=None)
+    assert best.main([*args, "--output-dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("refused: " + words.replace("OUT", str(tmp_path)))
+
+
+def test_it_needs_neither_tensorflow_nor_optuna_nor_mlflow() -> None:
+    code = "import sys; import rlexp.best; print(sorted({'tensorflow', 'optuna', 'mlflow'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

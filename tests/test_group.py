@@ -150,6 +150,15 @@ def test_checkpoints_are_cut_and_joined() -> None:
         assert repr(own) == repr({**alone, "trials": {k: alone["trials"][k] for k in own["trials"]}})
 
 
+def test_buffers_that_have_grown_join_with_those_that_have_not() -> None:
+    jobs, states = [job(trials=2), job(trials=1)], [state(0, 2, 7, ()), state(2, 1, 7, ())]
+    for rows, alone in zip((3, 5), states, strict=True):
+        alone["loop"]["buffer"] = np.ones((len(alone["trials"]["active"]), rows, 2), np.float32)
+    buffer = group.join(states, jobs)["loop"]["buffer"]
+    assert buffer.shape == (3, 5, 2) and buffer.dtype == np.float32
+    assert buffer[:, :, 0].sum(axis=1).tolist() == [3, 3, 5] and not buffer[:2, 3:].any()
+
+
 def test_a_metric_that_only_one_job_has_met_joins_as_nothing_for_the_other() -> None:
     joined = group.join([state(1, 1, 7, ("x", "y")), state(2, 1, 7, ("x",))], [job(trials=1), job(trials=1)])
     window = joined["trials"]["window"]

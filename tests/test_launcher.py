@@ -141,6 +141,27 @@ def test_tables_together_are_the_tables_alone(tmp_path: Path) -> None:
         assert everything(one.folder) == everything(same.folder)
 
 
+def test_policy_gradients_together_are_the_policy_gradients_alone(tmp_path: Path) -> None:
+    """Batches that trials complete at different steps; learning rates, discounts and entropy bonuses of each job."""
+
+    def jobs(study: str) -> list[Settings]:
+        options = ("algo=pg_baseline", "engine=fused", "trials=2", "budget.steps=200", "tracking=files", "algo.batch_size=2",
+                   "algo.batch_unit=episode", "evaluation.period=100", "evaluation.num_episodes=2", "animation.enabled=false",
+                   "evaluation.final_episodes=2", "evaluation.candidate_episodes=2", "network.hidden_units=[8]",
+                   f"output_dir={tmp_path}", f"study={study}")  # fmt: skip
+        scalars = (
+            ("algo.optimizer.lr=1e-2", "algo.gamma=0.9"),
+            ("algo.optimizer.lr=1e-3", "algo.entropy_coef=0.1"),
+        )
+        return [runner.resolve(compose(*options, *own))[0] for own in scalars]
+
+    group = jobs("group")
+    assert [job["grouped"] for job in together(group).values()] == [2, 2]  # type: ignore[index]
+    for one, same in zip(group, jobs("alone"), strict=True):
+        together([same])
+        assert everything(one.folder) == everything(same.folder)
+
+
 def test_a_job_that_diverges_leaves_the_others_as_they_were(
     settings: Callable[..., Settings], alone: list[list[Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:

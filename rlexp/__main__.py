@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlexp import registry
-from rlexp.settings import Refusal, conf_dir, explain
+from rlexp.settings import Refusal, check_arguments, conf_dir, explain
 
 HELP = """\
 rlexp: reinforcement-learning experiments, many seeds at once, tracked in MLflow.
@@ -102,6 +102,7 @@ def _status() -> int:
         return outcomes[-1].score
 
     try:
+        check_arguments(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
     except KeyboardInterrupt as interrupt:
         return 128 + getattr(interrupt, "signum", 2)

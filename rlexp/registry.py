@@ -8,6 +8,7 @@ same `Algo`, `Network` and `Dynamics` records.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -45,6 +46,9 @@ class Network:
     target: str  # "module:function"
     convolutional: bool = False  # compiled without XLA: see engines/lanes.py
     dense: bool = False  # not meant for images
+    options: Mapping[str, tuple[Any, ...]] | None = (
+        None  # keys of network.options and their values; None: its own affair
+    )
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,10 @@ ALGOS: dict[str, Algo] = {
 }
 
 NETWORKS: dict[str, Network] = {
-    "mlp": Network("rlexp.networks.mlp:build", dense=True),
-    "dueling": Network("rlexp.networks.dueling:build", dense=True),
-    "cnn": Network("rlexp.networks.cnn:build", convolutional=True),
-    "dueling_cnn": Network("rlexp.networks.cnn:build", convolutional=True),
+    "mlp": Network("rlexp.networks.mlp:build", dense=True, options={}),
+    "dueling": Network("rlexp.networks.dueling:build", dense=True, options={"aggregation": ("mean", "max")}),
+    "cnn": Network("rlexp.networks.cnn:build", convolutional=True, options={"dueling": (True, False)}),
+    "dueling_cnn": Network("rlexp.networks.cnn:build", convolutional=True, options={"dueling": (True, False)}),
 }
 
 DYNAMICS: dict[str, Dynamics] = {
@@ -139,6 +143,14 @@ def load(target: str) -> Callable[..., Any]:
             target, "an importable 'module:attribute'", str(error), "Is its package installed here?"
         ) from error
     return found
+
+
+def can_import(module: str) -> bool:
+    """Whether there is a module of this name, without importing it (only the packages that it is in)."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def configured(group: str) -> list[str]:

@@ -28,6 +28,7 @@ from rlexp import registry
 from rlexp.settings import (
     AnglePolicySettings,
     DQNSettings,
+    NetworkSettings,
     PGSettings,
     Refusal,
     Settings,
@@ -94,8 +95,9 @@ def compose(*overrides: str) -> Settings:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from rlexp.settings import conf_dir, explain
+    from rlexp.settings import check_arguments, conf_dir, explain
 
+    check_arguments(overrides)
     instance = GlobalHydra.instance()
     before = instance.hydra  # the caller may be a Hydra application itself
     instance.clear()
@@ -236,6 +238,7 @@ def preflight(settings: Settings) -> EnvInfo:
         )
     if family.keras:
         network = registry.network(settings.network.name)
+        _check_network(settings.network, network, info)
         if network.dense and len(info.observation_shape) == 3 and min(sorted(info.observation_shape)[1:]) >= 36:
             raise refusal(
                 "network",
@@ -252,15 +255,19 @@ def preflight(settings: Settings) -> EnvInfo:
     if isinstance(algo, DQNSettings):
         ring = ring_type(settings.env.frame_stack)
         needed = settings.trials * ring.num_bytes(algo.replay_size, info.observation_shape, info.observation_dtype)
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
-        if needed > memory:
-            raise refusal(
-                "algo.replay_size",
-                f"rings that fit in this machine's memory ({memory / 2**30:.0f} GiB)",
-                f"{settings.trials} rings of {algo.replay_size} transitions, {needed / 2**30:.0f} GiB",
-                "Lower algo.replay_size or trials.",
-            )
+        _check_memory("algo.replay_size", f"rings of {algo.replay_size} transitions", needed, settings.trials)
     return info
+
+
+def _check_memory(where: str, what: str, needed: int, trials: int) -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    if needed > memory:
+        raise refusal(
+            where,
+            f"{what.split()[0]} that fit in this machine's memory ({memory / 2**30:.0f} GiB)",
+            f"{trials} {what}, {needed / 2**30:.0f} GiB",
+            f"Lower {where} or trials.",
+        )
 
 
 def choose_engine(settings: Settings, info: EnvInfo) -> str:
@@ -292,6 +299,31 @@ def choose_engine(settings: Settings, info: EnvInfo) -> str:
     return "host"
 
 
+def _check_network(config: NetworkSettings, network: registry.Network, info: EnvInfo) -> None:
+    """What can be said of a network without Keras."""
+    if ":" in config.name:
+        module, _, function = config.name.partition(":")
+        if not registry.can_import(module) or not function.isidentifier():
+            raise refusal("network.name", "an importable module:function", repr(config.name))
+    for key, value in config.options.items():
+        if network.options is None:
+            break
+        if key not in network.options:
+            reads = f"It reads {', '.join(network.options)}." if network.options else "It reads none."
+            raise refusal(f"network.options.{key}", f"an option of network {config.name}", "an unknown one", reads)
+        if value not in network.options[key]:
+            choices = ", ".join(str(choice).lower() for choice in network.options[key])
+            raise refusal(f"network.options.{key}", f"one of {choices}", repr(value))
+    shape = info.observation_shape
+    if network.convolutional and (len(shape) != 3 or min(sorted(shape)[1:]) < 36):
+        raise refusal(
+            "network",
+            f"image observations of at least 36 x 36 pixels for {config.name}",
+            f"shape {shape}",
+            "Use network=mlp.",
+        )
+
+
 def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> None:
     """A table needs numbered states: the environment's own, or bins of a vector of numbers."""
     bins = algo.discretizer
@@ -316,6 +348,8 @@ def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> N
             if size
             else "A table cannot hold such observations; use a network, for example algo=ddqn.",
         )
+    needed = 24 * settings.trials * info.num_actions * math.prod(bins.num_bins)  # values, visits, best values
+    _check_memory("algo.discretizer.num_bins", f"tables of {math.prod(bins.num_bins)} states", needed, settings.trials)
 
 
 class _Training:

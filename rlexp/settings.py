@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -79,11 +80,26 @@ class AnglePolicySettings:
     threshold: float = opt(0.0, "action 0 below it, action 1 otherwise (radians on CartPole)")
 
 
+OPTIMIZER_OPTIONS = {  # by their Keras names
+    "sgd": ("momentum", "nesterov"),
+    "rmsprop": ("rho", "momentum", "epsilon", "centered"),
+    "adam": ("beta_1", "beta_2", "epsilon"),
+    "nadam": ("beta_1", "beta_2", "epsilon"),
+}
+
+ACTIVATIONS = (  # of Keras
+    "celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
+    "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu",
+    "soft_shrink", "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "swish", "tanh",
+    "tanh_shrink", "threshold",
+)  # fmt: skip
+
+
 @dataclass
 class OptimizerSettings:
     """Optimiser; hyper-parameter names are Keras'."""
 
-    name: str = opt("adam", "optimiser", choices=("sgd", "rmsprop", "adam", "nadam"))
+    name: str = opt("adam", "optimiser", choices=tuple(OPTIMIZER_OPTIONS))
     lr: Any = opt(1e-3, "learning rate, a number or a schedule", above=0, scalar=True)
     clip_norm: float | None = opt(10.0, "largest global gradient norm of a trial; null: no clipping", above=0)
     options: dict[str, Any] = opt({}, "further hyper-parameters by their Keras names")
@@ -226,13 +242,13 @@ class EvaluationSettings:
     """Evaluation on fixed seeds, and the choice of the best weights."""
 
     policy: str = opt("greedy", "how actions are chosen", choices=("greedy", "sampled"))
-    num_episodes: int = opt(50, "episodes per evaluation and trial", low=1)
+    num_episodes: int = opt(50, "episodes per evaluation and trial", low=1, high=10_000)
     period: int = opt(2_000, "env steps of a trial between evaluations", low=1)
     seed: int = opt(100_000, "evaluation episode i is reset with seed + i", low=0, high=2**31)
-    final_episodes: int = opt(100, "fresh episodes that re-score the best weights", low=1)
+    final_episodes: int = opt(100, "fresh episodes that re-score the best weights", low=1, high=10**6)
     final_seed: int = opt(200_000, "final episode i is reset with final_seed + i", low=0, high=2**31)
     candidates: int = opt(3, "best weights kept per trial, scored again at the end; 1: none is", low=1, high=100)
-    candidate_episodes: int = opt(200, "episodes that score a candidate again", low=1)
+    candidate_episodes: int = opt(200, "episodes that score a candidate again", low=1, high=10**6)
     candidate_seed: int = opt(300_000, "candidate episode i is reset with candidate_seed + i", low=0, high=2**31)
     selection: str = opt("eval", "what chooses the best weights", choices=("eval", "train_episode", "last"))
     max_steps: int = opt(10_000, "an evaluation episode without a limit of its own is cut here", low=1)
@@ -377,12 +393,61 @@ def build(config: DictConfig | Mapping[str, Any]) -> Settings:
     return settings
 
 
+def check_arguments(args: Iterable[str]) -> None:
+    """Refuse what Hydra would take on a command line, or answer with its whole usage, but nobody can have meant.
+
+    Raises:
+        Refusal: for options that are Hydra's neither, for a list or nothing where one name is expected, and for
+            keys that are taken out.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    options = get_args_parser()._option_string_actions
+    for arg in args:
+        key, sign, value = arg.partition("=")
+        if arg.startswith("-") and key not in options:
+            bare, known = key.lstrip("-").replace("-", "_"), [*_known_keys(Settings, ""), *_GROUPS]
+            near = f"Did you mean {bare}{sign or '='}{value or '...'}?" if bare in known else did_you_mean(key, options)
+            raise refusal(key, "key=value, or an option of Hydra's", repr(arg), near or "See: python -m rlexp --help")
+        group = key.lstrip("+")
+        if sign and group in _GROUPS and not arg.startswith("~"):
+            if value in ("", "null"):
+                raise refusal(group, "a name", value or "nothing", f"For example: {arg[: len(key)]}={_GROUPS[group]}")
+            if value.startswith("[") and group not in ("experiment", "debug"):
+                several = value.strip("[]").replace(" ", "")
+                raise refusal(group, "one name", value, f"Several jobs: python -m rlexp -m {group}={several}")
+        if sign and not key.strip("+~"):
+            raise refusal("command line", "key=value", repr(arg), "See: python -m rlexp --help")
+        if arg.startswith("~") and not re.search(r"\.(kwargs|options)\.", arg):
+            raise refusal(arg[1:], "a value", "a deletion", "Every key has a value; give another one, or null.")
+
+
+_GROUPS = {  # what a command line may choose, and an example
+    "algo": "dueling_ddqn",
+    "env": "cartpole",
+    "network": "mlp",
+    "tracking": "files",
+    "experiment": "book/dqn",
+    "discretizer": "cartpole",
+}
+
+
 def explain(error: Exception) -> str:
     """The one or two lines that a user can act on, from a Hydra or OmegaConf error about an override."""
     text = str(error).strip()
+    if hasattr(error, "override"):  # Hydra could not even read it
+        received = error.override or text.splitlines()[0].partition(": ")[2]
+        quote = "Quote what has blanks or special characters: 'key=\"a b\"'"
+        return str(refusal("command line", "key=value", repr(received) if received else text.splitlines()[0], quote))
     unknown = re.search(r"Could not override '(?P<key>[^']+)'", text)
     if unknown and ("To append to your" in text or "No match in the defaults list" in text):
         return unknown_key(unknown["key"].split("@")[0])
+    missing = re.search(r"Could not (?:find|load) '(?P<group>[\w/]+)/(?P<name>[^/']*)'", text)
+    if missing and missing["group"].startswith("hydra/"):
+        known = [line.strip() for line in text.partition("Available options in")[2].splitlines()[1:]]
+        known = [name for name in known if re.fullmatch(r"\w+", name)]
+        near = did_you_mean(missing["name"], known) or "Others come with plugins: pip install hydra-<name>-..."
+        return str(refusal(missing["group"], f"one of {', '.join(known)}", repr(missing["name"]), near))
     missing = re.search(r"Could not (?:find|load) '(?P<group>\w+)/(?P<name>[^']+)'", text)
     if missing:
         return str(unknown_choice(missing["group"], missing["name"]))
@@ -391,25 +456,32 @@ def explain(error: Exception) -> str:
         key, values = sweep["key"], sweep["value"]
         several = f"Several jobs: python -m rlexp -m {key}={values}   A list: '{key}=[{values}]'"
         return str(refusal(key, "one value", values, several))
-    wrong = re.search(r"Value '(?P<value>.*)' of type '.*' could not be converted to (?P<type>\w+)", text)
-    if wrong:
+    sweep = re.search(r"Sweep parameters '(?P<key>[^=]+)=(?P<value>.+)' requires --multirun", text)
+    if sweep:
+        several = f"Several jobs: python -m rlexp -m '{sweep['key']}={sweep['value']}'"
+        return str(refusal(sweep["key"], "one value", sweep["value"], several))
+    place = re.search(r"Additional config directory '(?P<path>[^']+)' not found", text)
+    if place:
+        return str(refusal("--config-dir", "a folder", repr(place["path"])))
+    place = re.search(r"Cannot find primary config '(?P<name>[^']+)'", text)
+    if place:
         return str(
-            refusal(
-                str(getattr(error, "full_key", "")),
-                _TYPE_WORDS.get(wrong["type"], wrong["type"]),
-                repr(wrong["value"]),
-            )
+            refusal("--config-name", "config", repr(place["name"]), "It is a preset, perhaps: +experiment=<name>")
+        )
+    there = re.search(r"An item is already at '(?P<key>[^']+)'", text)
+    there = there or re.search(r"(?:Multiple values for )?(?P<key>\w+)(?:\. To override| appears more than once)", text)
+    if there:
+        return str(refusal(there["key"], "no + before it", "one", f"It has a value already: write {there['key']}=..."))
+    shape = re.search(r"Error merging override \+*(?P<key>[^=]+)=(?P<value>.*)", text)
+    if shape:
+        return str(refusal(shape["key"], "a mapping of keys", shape["value"], f"For example: {shape['key']}.<key>=..."))
+    interpolated = re.search(r"Interpolation key '(?P<key>[^']+)' not found", text)
+    if interpolated:
+        return str(
+            refusal(str(getattr(error, "full_key", "")), "a value", f"${{{interpolated['key']}}}, which no key has")
         )
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("object_type")]
     return "\n".join(lines[:2])
-
-
-_TYPE_WORDS = {
-    "Integer": "a whole number",
-    "Float": "a number",
-    "Boolean": "true or false",
-    "String": "a text",
-}
 
 
 def unknown_choice(group: str, name: str) -> Refusal:
@@ -421,12 +493,21 @@ def unknown_choice(group: str, name: str) -> Refusal:
 
 
 def unknown_key(key: str) -> str:
-    """The line for a key that no schema knows, with near matches."""
-    known = sorted(set(_known_keys(Settings, "")))
-    leaf = {k.rsplit(".", 1)[-1]: k for k in known}
-    near = did_you_mean(key, known) or did_you_mean(key.rsplit(".", 1)[-1], leaf)
-    near = near or "See them all: python -m rlexp --cfg job"
-    return f"{key}: expected a key of the configuration, received an unknown one.\n{near}"
+    """The two lines for a key that no schema knows, or not the one of this algorithm, with near matches."""
+    from rlexp.registry import ALGOS, configured
+
+    known = set(_known_keys(Settings, ""))
+    known.update(*(_known_keys(schema, "algo.") for schema in {entry.schema for entry in ALGOS.values()}))
+    leaf = {k.rsplit(".", 1)[-1]: k for k in sorted(known, reverse=True)}
+    said = f"{key}: expected a key of the configuration, received an unknown one.\n"
+    if key in known:
+        return f"{said}It belongs to other algorithms; this one's keys: python -m rlexp algo=<name> --cfg job"
+    if key in ("experiment", "discretizer") and configured(key):
+        return f"{said}It is added, with a plus: +{key}=<name>"
+    group, _, last = key.rpartition(".")
+    near = f"Did you mean {leaf[last]}?" if last in leaf and leaf[last].startswith(group) else ""
+    near = near or did_you_mean(key, sorted(known)) or did_you_mean(last, leaf)
+    return said + (near or "See them all: python -m rlexp --cfg job")
 
 
 def _known_keys(schema: type, prefix: str) -> Iterable[str]:
@@ -439,17 +520,73 @@ def _known_keys(schema: type, prefix: str) -> Iterable[str]:
 
 def _typed(schema: type, values: Mapping[str, Any], where: str) -> Any:
     """Merge values into a dataclass schema; a wrong type or an unknown key is a Refusal."""
+    _check_switches(schema, values, where)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
         return OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         raise Refusal(unknown_key(".".join(filter(None, [where, str(error.full_key)])))) from error
     except OmegaConfBaseException as error:
-        error.full_key = ".".join(filter(None, [where, str(error.full_key or "")]))
-        text = explain(error)
-        if not error.full_key or error.full_key in text:
-            raise Refusal(text) from error
-        raise refusal(error.full_key, "a value that its schema allows", text.splitlines()[0]) from error
+        _find_wrong_type(schema, values, where)
+        raise Refusal(explain(error)) from error
+
+
+def _check_switches(schema: type, values: Mapping[str, Any], where: str) -> None:
+    """OmegaConf takes any whole number for true."""
+    for f in dataclasses.fields(schema):
+        value = values.get(f.name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and f.type == "bool" and value not in (0, 1):
+            raise _wrong_type(".".join(filter(None, [where, f.name])), f.type, value)
+        if isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
+            _check_switches(f.default_factory, value if isinstance(value, Mapping) else {}, f"{where}{f.name}.")
+
+
+def _find_wrong_type(schema: type, values: Mapping[str, Any], where: str) -> None:
+    """Refuse the first value that its field cannot hold; a list's wrong element is named by its index."""
+    for f in dataclasses.fields(schema):
+        name = ".".join(filter(None, [where, f.name]))
+        if f.name not in values:
+            continue
+        value, inner = values[f.name], f.default_factory
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            if not isinstance(value, Mapping):
+                raise refusal(name, "a mapping of keys", _shown(value), f"For example: {name}.<key>=...")
+            _find_wrong_type(inner, value, name)
+            continue
+        try:
+            OmegaConf.merge(OmegaConf.structured(schema), {f.name: value})
+        except OmegaConfBaseException as error:
+            kind = str(f.type)
+            index = re.search(r"\[(\d+)\]", str(error.full_key or ""))
+            if index and isinstance(value, list):
+                item = kind.removeprefix("list[").removesuffix("]")
+                raise _wrong_type(f"{name}[{index[1]}]", item, value[int(index[1])]) from error
+            raise _wrong_type(name, kind, value) from error
+
+
+_TYPE_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "list[int]": "a list of whole numbers",
+    "list[float]": "a list of numbers",
+    "list[str]": "a list of texts",
+    "dict[str, Any]": "a mapping",
+}
+
+
+def _wrong_type(where: str, kind: str, value: Any) -> Refusal:
+    bare = kind.removesuffix(" | None")
+    words = _TYPE_WORDS.get(bare, bare) + (" or null" if bare != kind else "")
+    return refusal(where, words, _shown(value))
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written in YAML, in quotes where it is a text or a number in a wrong place."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if isinstance(value, list | Mapping) else repr(str(value))
 
 
 def _check_ranges(node: Any, prefix: str) -> None:
@@ -458,7 +595,7 @@ def _check_ranges(node: Any, prefix: str) -> None:
         if dataclasses.is_dataclass(value):
             _check_ranges(value, f"{where}.")
             continue
-        if not rule or value is None:
+        if not rule or (value is None and not rule["scalar"]):
             continue
         if rule["choices"] and value not in rule["choices"]:
             raise refusal(
@@ -531,9 +668,22 @@ def _check_names(settings: Settings) -> None:
 def _check_contradictions(settings: Settings) -> None:
     if settings.budget.steps is not None and settings.budget.episodes is not None:
         raise refusal("budget", "steps or episodes", "both", "Give one: budget.steps=50000 or budget.episodes=600")
+    for where, budget in (("budget.steps", settings.budget.steps), ("budget.episodes", settings.budget.episodes)):
+        if budget is not None and budget > 10**12:
+            raise refusal(where, "at most 10**12, which would take years", str(budget))
     if settings.seed + settings.trials > 2**32:
         raise refusal("seed", "seed + trials <= 2**32", f"{settings.seed} + {settings.trials}")
-    env = settings.env
+    if not settings.output_dir.strip():
+        raise refusal("output_dir", "a folder", "nothing", "The current one is output_dir=.")
+    _check_episode_seeds(settings.evaluation)
+    env, network = settings.env, settings.network
+    ours = {"render_mode", "max_episode_steps", "id", "disable_env_checker"} & env.kwargs.keys()
+    if ours:
+        raise refusal("env.kwargs", "arguments of the environment itself", f"{min(ours)}, which is rlexp's to give",
+                      "The limit of an episode is env.max_episode_steps.")  # fmt: skip
+    if ":" not in network.name and network.activation not in ACTIVATIONS:
+        raise refusal("network.activation", "a Keras activation", repr(network.activation),
+                      did_you_mean(network.activation, ACTIVATIONS))  # fmt: skip
     if env.preprocessing == "atari" and not env.id.rsplit(":", 1)[-1].startswith("ALE/"):
         raise refusal("env.preprocessing", f"none for {env.id}", "'atari'", "It is for ids that begin with ALE/.")
     if env.preprocessing == "atari" and "frameskip" in env.kwargs:
@@ -541,6 +691,13 @@ def _check_contradictions(settings: Settings) -> None:
             "env.kwargs", "no frameskip with env.preprocessing=atari, which skips frames itself", str(env.kwargs)
         )
     algo = settings.algo
+    optimizer = getattr(algo, "optimizer", None)
+    if optimizer is not None:
+        for key in optimizer.options:
+            known = OPTIMIZER_OPTIONS[optimizer.name]
+            if key not in known:
+                raise refusal(f"algo.optimizer.options.{key}", f"one of {', '.join(known)} for {optimizer.name}",
+                              "an unknown one", did_you_mean(key, known))  # fmt: skip
     if isinstance(algo, DQNSettings):
         if algo.batch_size > algo.replay_size:
             raise refusal("algo.batch_size", f"at most algo.replay_size ({algo.replay_size})", str(algo.batch_size))
@@ -583,12 +740,30 @@ def _check_contradictions(settings: Settings) -> None:
             raise refusal(
                 "algo.discretizer", "as many low, high and num_bins as dimensions", ", ".join(map(str, lengths))
             )
+        if len(set(bins.dimensions)) < len(bins.dimensions):
+            raise refusal("algo.discretizer.dimensions", "each dimension once", str(bins.dimensions))
         for low, high in zip(bins.low, bins.high, strict=True):
             if not low < high:
                 raise refusal("algo.discretizer", "low < high in every dimension", f"low {low} and high {high}")
     uri = settings.tracking.uri
     if uri is not None and not re.match(r"(sqlite|postgresql|mysql|mssql|https?|file)(\+\w+)?:", uri):
         raise refusal("tracking.uri", "sqlite:///<file>, postgresql://..., or http(s)://<server>", repr(uri))
+
+
+def _check_episode_seeds(config: EvaluationSettings) -> None:
+    """What scores the best weights must be fresh: no episode may serve two of the three kinds of evaluation."""
+    ranges = sorted(
+        (getattr(config, seed), getattr(config, seed) + getattr(config, count), f"evaluation.{seed}", count)
+        for seed, count in (
+            ("seed", "num_episodes"),
+            ("final_seed", "final_episodes"),
+            ("candidate_seed", "candidate_episodes"),
+        )
+    )
+    for (_, end, first, count), (start, _, second, _) in itertools.pairwise(ranges):
+        if start < end:
+            raise refusal(second, f"at least {end}, the end of {first} + {count}", str(start),
+                          "Episodes that score the best weights must be fresh.")  # fmt: skip
 
 
 def _digest(value: Any) -> str:

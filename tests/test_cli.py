@@ -70,7 +70,7 @@ def test_importing_rlexp_is_light() -> None:
             ["engine=fused", "algo=random"],
             "refused: engine: expected auto or host, received 'fused', but algo random has no fused loop.\n",
         ),
-        (["nonsense"], "refused: Error parsing override 'nonsense'\n"),
+        (["nonsense"], "refused: command line: expected key=value, received 'nonsense'.\n"),
         (["algo=null"], "refused: "),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,11 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
     for module in settings.imports:
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise refusal("env.imports", "modules that can be imported", f"{module!r} ({error})") from error
+        except Exception as error:  # the module's own errors included
+            raise refusal(
+                "env.imports", "modules that can be imported", f"{module!r} ({_first_line(error)})"
+            ) from error
+    _check_version(settings.id)
     if settings.id.startswith("ALE/"):
         try:
             atari.register()
@@ -94,10 +98,11 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
             "a Gymnasium id, as in gymnasium.envs.registry, or module:Id",
             f"{settings.id!r} ({_first_line(error)})",
         ) from error
-    except TypeError as error:
-        raise refusal(
-            "env.kwargs", f"arguments that {settings.id} takes", f"{settings.kwargs} ({_first_line(error)})"
-        ) from error
+    except Exception as error:  # the environment's own
+        said = _first_line(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {_first_line(error)}"
+        if settings.kwargs:
+            raise refusal("env.kwargs", f"arguments that {settings.id} takes", f"{settings.kwargs} ({said})") from error
+        raise refusal("env.id", "an environment that can be made", f"{settings.id!r} ({said})") from error
     if not isinstance(env.action_space, gym.spaces.Discrete):
         space = env.action_space
         env.close()
@@ -383,6 +388,17 @@ class EpisodePlayer:
 
 def _not_installed(env_id: str, install_line: str) -> Refusal:
     return refusal("env.id", "an environment whose packages are installed", repr(env_id), install_line)
+
+
+def _check_version(env_id: str) -> None:
+    """Gymnasium takes an id without a version for the newest: another environment, some day."""
+    name = env_id.rsplit(":", 1)[-1]
+    if name in gym.registry or re.search(r"-v\d+$", name):
+        return
+    versions = [i for i in gym.registry if re.fullmatch(rf"{re.escape(name)}-v\d+", i)]
+    if versions:
+        newest = max(versions, key=lambda i: int(i.rsplit("-v", 1)[1]))
+        raise refusal("env.id", "an id with its version", repr(env_id), f"Did you mean {newest}?")
 
 
 def _unknown(env_id: str) -> Refusal:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from rlexp import seeding
-from rlexp.envs.adapter import EnvInfo, EpisodePlayer
+from rlexp.envs.adapter import EnvInfo, EpisodePlayer, Fault
 from rlexp.settings import EvaluationSettings, Settings
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations [N, E, *shape] -> actions [N, E]
@@ -43,6 +43,7 @@ class Scores:
     seeds: list[int]
     returns: np.ndarray  # [N, E]
     lengths: np.ndarray  # [N, E]
+    faults: list[Fault] = field(default_factory=list)  # of trials whose environments have misbehaved
 
 
 class Evaluator:
@@ -54,7 +55,7 @@ class Evaluator:
     def __init__(self, settings: Settings, info: EnvInfo) -> None:
         config: EvaluationSettings = settings.evaluation
         self._config, self._width = config, config.num_episodes  # more episodes are played in such portions
-        self._player = EpisodePlayer(settings.env, info, settings.trials, self._width, config.max_steps)
+        self._player = EpisodePlayer(settings.env, info, settings.seeds, self._width, config.max_steps)
         self._seeds = settings.seeds
 
     def periodic(self, policy: Policy, trials: np.ndarray) -> Scores:
@@ -75,13 +76,14 @@ class Evaluator:
 
     def _play(self, policy: Policy, first_seed: int, num_episodes: int, trials: np.ndarray) -> Scores:
         seeds = [first_seed + i for i in range(num_episodes)]
-        returns, lengths = [], []
+        returns, lengths, faults = [], [], []
         for start in range(0, num_episodes, self._width):
             part = seeds[start : start + self._width]
             played = self._player.play(policy(part[0]), part, trials)
             returns.append(played[0])
             lengths.append(played[1])
-        return Scores(seeds, np.concatenate(returns, axis=1), np.concatenate(lengths, axis=1))
+            faults += self._player.faults
+        return Scores(seeds, np.concatenate(returns, axis=1), np.concatenate(lengths, axis=1), faults)
 
 
 class BestWeights:

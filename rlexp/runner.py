@@ -385,6 +385,7 @@ class _Training:
     def execute(self) -> dict[Path, Job | Exception]:
         """Train and finish all jobs, whose folders are locked; each job, or what went wrong with it."""
         from rlexp.engines.trials import Pruned
+        from rlexp.envs import watchdog
         from rlexp.trackers.base import open_tracker
 
         for run in self.runs:
@@ -403,7 +404,7 @@ class _Training:
                     errors[run.folder] = error
 
         try:
-            with _stop_signals() as stop:
+            with _stop_signals() as stop, watchdog.armed(self.settings.env.step_timeout):
                 for runs, states in self._at_one_step():
                     try:
                         self._train(runs, states, stop, end)
@@ -667,10 +668,11 @@ class _JobRun:
         write_npz(folder / "episodes.npz", columns)
         finals = scores.returns.mean(axis=1)  # [N]
         best = int(np.argmax(np.where(np.isnan(finals), -np.inf, finals)))
-        if settings.animation.enabled:
+        if settings.animation.enabled and np.isfinite(finals[best]):
             self._animate(settings.seeds[best])
         steps = [int(s) for s in results.counts["step"]]
         diverged = [k for k, status in enumerate(results.status) if status == "diverged"]
+        failed = [k for k, status in enumerate(results.status) if status == "failed"]
         summary = {
             "algo": settings.algo.name,
             "env": settings.env.name,
@@ -679,7 +681,7 @@ class _JobRun:
             "config_id": settings.config_id,
             "group_id": settings.group_id,
             "seeds": settings.seeds,
-            "status": "failed" if diverged else "done",
+            "status": "failed" if diverged or failed else "done",
             "steps": max(steps),
             "total_steps": sum(steps),
             "episodes": [int(e) for e in results.counts["episode"]],
@@ -713,11 +715,8 @@ class _JobRun:
         data.summary = summary
         learning_curve(data, folder / "learning_curve.png", seeding.generator(0, "report"))
         write_json(folder / "summary.json", summary)
-        if diverged:
-            seeds = ", ".join(str(settings.seeds[k]) for k in diverged)
-            raise Diverged(
-                f"{len(diverged)} of {settings.trials} trials diverged (seeds {seeds}); the others finished: {folder}"
-            )
+        if diverged or failed:
+            raise _unwell(settings, diverged, failed, results.notes, results.traces, folder)
 
     def _write_evaluation(self, scores: Scores) -> None:
         from rlexp.checkpoint import write_atomically
@@ -731,6 +730,7 @@ class _JobRun:
         write_atomically(self.folder / "evaluation.csv", lambda file: file.write(table.getvalue().encode()))
 
     def _animate(self, seed: int) -> None:
+        from rlexp.envs import watchdog
         from rlexp.play import animate
         from rlexp.policy import load_policy
 
@@ -739,12 +739,13 @@ class _JobRun:
             return
         try:
             policy = load_policy(self.folder, seed=seed)
-            animate(
-                policy,
-                self.settings.evaluation.final_seed,
-                self.folder / "animation.gif",
-                self.settings.animation.max_steps,
-            )
+            with watchdog.calling():
+                animate(
+                    policy,
+                    self.settings.evaluation.final_seed,
+                    self.folder / "animation.gif",
+                    self.settings.animation.max_steps,
+                )
         except Exception as error:  # a picture is no reason to lose a trained job
             self.training.console.warn(f"no animation: {type(error).__name__}: {error}")
 
@@ -771,7 +772,24 @@ class _JobRun:
 
 
 class Diverged(RuntimeError):
-    """Some trials of a job diverged; everything of the others is there."""
+    """Some trials of a job diverged, or failed for their environment's sake; everything of the others is there."""
+
+
+def _unwell(
+    settings: Settings, diverged: list[int], failed: list[int], notes: list[str], traces: list[str], folder: Path
+) -> Diverged:
+    parts = []
+    for word, which in (("diverged", diverged), ("failed", failed)):
+        seeds = ", ".join(str(settings.seeds[k]) for k in which)
+        of = "" if parts else f" of {settings.trials} trials"
+        if which:
+            parts.append(f"{len(which)}{of} {word} (seeds {seeds})")
+    why = f": {notes[failed[0]]}" if failed else ""
+    others = "the others finished" if len(diverged) + len(failed) < settings.trials else "none finished"
+    error = Diverged(f"{', '.join(parts)}{why}; {others}: {folder}")
+    for trace in dict.fromkeys(filter(None, traces)):
+        error.add_note(trace)  # error.txt shows them
+    return error
 
 
 def save_model(model: Any, path: Path) -> None:

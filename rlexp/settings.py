@@ -90,8 +90,8 @@ OPTIMIZER_OPTIONS = {  # by their Keras names
 ACTIVATIONS = (  # of Keras
     "celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
     "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu",
-    "soft_shrink", "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "swish", "tanh",
-    "tanh_shrink", "threshold",
+    "soft_shrink", "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus",
+    "swish", "tanh", "tanh_shrink", "threshold",
 )  # fmt: skip
 
 
@@ -207,6 +207,7 @@ class EnvSettings:
     imports: list[str] = opt([], "modules to import first")
     preprocessing: str = opt("none", "what stands between the environment and the agent", choices=("none", "atari"))
     frame_stack: int = opt(1, "an observation is the last so many of the environment's", low=1, high=64)
+    step_timeout: float | None = opt(600.0, "seconds that a step or reset may take; null: for ever", above=0)
     default_steps: int = opt(50_000, "env steps per trial where no budget is given", low=1)
 
 
@@ -327,7 +328,7 @@ class Settings:
         ):
             del curve[elsewhere]
         curve["budget"] = {"steps": self.max_steps, "episodes": self.budget.episodes}
-        del curve["env"]["default_steps"]
+        del curve["env"]["default_steps"], curve["env"]["step_timeout"]
         return _digest({"version": __version__, **curve})
 
     @property

@@ -172,11 +172,15 @@ def test_a_failure_keeps_its_traceback_and_exits_with_1(tmp_path: Path) -> None:
         "tracking=files",
         cwd=tmp_path,
     )
-    assert result.returncode == 1 and "ValueError: the sensor fell off" in result.stderr
     (folder,) = (tmp_path / "outputs" / "default").iterdir()
-    assert (folder / "error.txt").read_text().endswith("ValueError: the sensor fell off\n")
     summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["status"], summary["error"]) == ("failed", "ValueError: the sensor fell off")
+    (note,) = (trial["note"] for trial in summary["trials"])
+    assert note.startswith("Broken-v0, trial seed 0, episode seed ")
+    assert note.endswith(", step 7: step raised ValueError: the sensor fell off (broken_env.py, line 10)")
+    assert summary["status"] == summary["trials"][0]["status"] == "failed"
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr == f"failed: 1 of 1 trials failed (seeds 0): {note}; none finished: {folder}\n"
+    assert (folder / "error.txt").read_text().endswith("ValueError: the sensor fell off\n")
 
 
 def test_one_job_of_a_multirun_may_be_refused_and_the_others_run(tmp_path: Path) -> None:

@@ -7,16 +7,18 @@ budget is spent, or that has diverged, is masked, and never removed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from rlexp.envs.adapter import EnvInfo, Step, TrialEnvs
+from rlexp.envs.adapter import EnvInfo, Fault, Step, TrialEnvs
 from rlexp.evaluation import BestWeights, Evaluator, Scores
 from rlexp.metrics import Window
 from rlexp.settings import Settings
+
+LONGEST_EPISODE = 1_000_000  # env steps, where the budget counts episodes and the environment has no limit
 
 
 class Interrupted(KeyboardInterrupt):
@@ -114,7 +116,7 @@ class Results:
 
     Attributes:
         params, score, step: the best weights [N, P], their score [N], env steps of the trial when they had it [N].
-        counts, status, notes: as in `Trials`.
+        counts, status, notes, traces: as in `Trials`.
         episodes: as `Episodes.table` has them, trials counted from the first of these.  # [M, 4]
     """
 
@@ -124,6 +126,7 @@ class Results:
     counts: dict[str, np.ndarray]
     status: list[str]
     notes: list[str]
+    traces: list[str]
     episodes: np.ndarray
 
 
@@ -136,7 +139,8 @@ class Trials:
         counts: env steps, finished episodes and updates of each trial.  # {"step" | "episode" | "update": [N]}
         best: the chosen weights.
         episodes: every training episode that has ended.
-        status: of each trial: "training", "done" or "diverged".
+        status: of each trial: "training", "done", "diverged" or "failed" (its environment has misbehaved).
+        traces: of each trial: the traceback of what its environment raised in this process, if it did.
         optimum: the expected return of the best policy, where it is known: evaluations then log `eval/regret`.
 
     Args:
@@ -155,6 +159,7 @@ class Trials:
         self.counts = {unit: np.zeros(n, np.int64) for unit in ("step", "episode", "update")}
         self.status = ["training"] * n
         self.notes: list[str] = [""] * n
+        self.traces = [""] * n
         several = settings.evaluation.selection == "eval" and initial_params.shape[1] > 0
         self.best = BestWeights(initial_params, settings.evaluation.candidates if several else 1)
         self.window = Window(n)
@@ -164,6 +169,8 @@ class Trials:
         self._diverged_now = np.zeros(n, bool)
         self._finished_now = np.zeros(n, bool)
         self._log_period = log_period(settings, services.info)
+        limited = settings.budget.episodes is None or services.info.max_episode_steps is not None
+        self._may_be_endless = envs is None and not limited
 
     def advance(self, step: Step) -> np.ndarray:
         """Count one lock-step of the active trials; the returns of episodes that ended, NaN elsewhere.  # [N]"""
@@ -180,6 +187,11 @@ class Trials:
             lengths[[k for k, _, _ in step.finished]] = [length for _, _, length in step.finished]
             self.window.add("train/return", ended, done)
             self.window.add("train/length", lengths, done)
+        if step.faults:
+            self.fail(step.faults)
+        if self._may_be_endless and self.envs.episode_length.max() >= LONGEST_EPISODE:
+            long = self.active & (self.envs.episode_length >= LONGEST_EPISODE)
+            self.fail([self.envs.endless(int(k)) for k in np.flatnonzero(long)])
         return ended
 
     def advance_many(self, returns: np.ndarray, lengths: np.ndarray) -> None:
@@ -219,6 +231,17 @@ class Trials:
         self._diverged_now |= trials & self.active
         self.active &= ~trials
 
+    def fail(self, faults: Sequence[Fault]) -> None:
+        """Mask trials whose environment has misbehaved."""
+        for fault in faults:
+            k = fault.trial
+            if self.status[k] in ("training", "done"):
+                self.status[k], self.notes[k] = "failed", fault.text
+                self.services.progress.say(f"trial {self.settings.trial_name(k)} failed: {fault.text}; it is masked")
+                self.traces[k] = fault.trace
+            self._diverged_now[k] |= self.active[k]
+            self.active[k] = False
+
     def finish(self, trials: np.ndarray) -> None:
         """Trials [N] bool that have nothing more to do, with budget left."""
         self._finished_now |= trials
@@ -248,10 +271,11 @@ class Trials:
         period = self.settings.evaluation.period
         trained = self.active.copy()
         due = trained if self.t % period == 0 else spent
-        over = spent | self._diverged_now  # their windows close now, not when the next record is due
-        self._diverged_now = np.zeros_like(spent)
         if due.any():
             self._evaluate(policy, params, due)
+        over = spent | self._diverged_now  # their windows close now, not when the next record is due
+        self._diverged_now = np.zeros_like(spent)
+        spent &= self.active
         for k in np.flatnonzero(spent):
             self.status[k] = "done"
         self.active &= ~spent
@@ -278,9 +302,11 @@ class Trials:
         """
         if self.best.scores.shape[1] > 1:
             self.best.choose(
-                lambda params, trials: self.evaluator.candidates(policy(params), trials).returns.mean(axis=1)
+                lambda params, trials: self._without_failed(
+                    self.evaluator.candidates(policy(params), trials)
+                ).returns.mean(axis=1)
             )
-        scores = self.evaluator.final(policy(self.best.params))
+        scores: Scores = self._without_failed(self.evaluator.final(policy(self.best.params)))
         self.services.recorder.write(
             self.t, {"final/return": scores.returns.mean(axis=1), "final/length": scores.lengths.mean(axis=1)}
         )
@@ -298,6 +324,7 @@ class Trials:
             {unit: count[part] for unit, count in self.counts.items()},
             self.status[part],
             self.notes[part],
+            self.traces[part],
             episodes[mine] - [first, 0, 0, 0],
         )
 
@@ -334,8 +361,14 @@ class Trials:
         self.episodes = Episodes(state["episodes"])
         self.envs.set_state(state["envs"])
 
+    def _without_failed(self, scores: Scores) -> Scores:
+        """Scores, once the trials whose environments have misbehaved in them are masked."""
+        self.fail(scores.faults)
+        return scores
+
     def _evaluate(self, policy: Any, params: Callable[[], np.ndarray], trials: np.ndarray) -> None:
-        scores = self.evaluator.periodic(policy, trials)
+        scores = self._without_failed(self.evaluator.periodic(policy, trials))
+        trials = trials & [status != "failed" for status in self.status]
         returns = scores.returns.mean(axis=1)
         self.eval_return = np.where(trials, returns, self.eval_return)
         self.window.add("eval/return", returns, trials)

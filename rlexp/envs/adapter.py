@@ -7,12 +7,17 @@ There is no autoreset here: an episode that ends is reset by hand, and its last 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import math
+import operator
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -21,7 +26,10 @@ import numpy as np
 import rlexp.envs.chapter  # noqa: F401  (registers the chapter's environments)
 from rlexp import seeding
 from rlexp.envs import atari
+from rlexp.envs.watchdog import Hangs, calling, watch
 from rlexp.settings import EnvSettings, Refusal, refusal
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 EXTRAS = {
     "box2d": "box2d",
@@ -229,6 +237,107 @@ def uniforms(seed: int, count: int) -> np.ndarray:
     return gym.utils.seeding.np_random(seed)[0].random(count)
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What an environment has done that it must not do."""
+
+    trial: int  # which, from 0
+    text: str  # one sentence that names environment, trial seed, episode seed and step
+    trace: str = ""  # the traceback, where it raised something
+
+
+class Unfit(ValueError):
+    """What an environment has returned is not what it declares."""
+
+
+class Check:
+    """What every observation is held to; made for speed, since each one passes here.
+
+    Attributes:
+        expected: what `sound` looks for, in words.
+    """
+
+    def __init__(self, info: EnvInfo) -> None:
+        self._shape, self._num_states = info.observation_shape, info.num_states or 0
+        self._no_shape = None if self._shape else ()  # a plain number has no attribute `shape`
+        numbered = info.observation_dtype == "int64"
+        self._floats, self._masked_state = info.observation_dtype == "float32", numbered and bool(self._shape)
+        self._zeros = np.zeros(0, np.float32)
+        self.read: Callable[[Any], Any] = self._state if numbered and not self._shape else self._array
+        self.expected = f"an observation in [0, {self._num_states})" if numbered else "an observation of finite numbers"
+
+    def _state(self, observation: Any) -> int:
+        """A numbered state, if it is one."""
+        state = operator.index(observation)
+        if not 0 <= state < self._num_states:
+            raise Unfit(f"expected {self.expected}, received {state}")
+        return state
+
+    def _array(self, observation: Any) -> Any:
+        """The observation, if it has the declared shape."""
+        if getattr(observation, "shape", self._no_shape) != self._shape and np.shape(observation) != self._shape:
+            raise Unfit(f"expected an observation of shape {self._shape}, received shape {np.shape(observation)}")
+        return observation
+
+    def sound(self, observations: np.ndarray) -> bool:
+        """Whether floats are finite, and states in front of an action mask are states.  # [N, *shape]"""
+        if self._floats:
+            if self._zeros.size != observations.size:
+                self._zeros = np.zeros(observations.size, np.float32)
+            return math.isfinite(observations.ravel().dot(self._zeros))  # 0 * NaN and 0 * inf are NaN
+        if self._masked_state:
+            return bool(observations[:, 0].astype(np.uint64).max() < self._num_states)  # a negative one becomes huge
+        return True
+
+    def first(self, observation: Any) -> Any:
+        """The first observation of an episode, looked at closely."""
+        array = self.read(observation)
+        if self._floats or self._masked_state:
+            array = np.asarray(array)
+            if array.dtype.kind not in "biuf":
+                raise Unfit(f"expected an observation of numbers, received {shown(observation)}")
+            if not (np.isfinite(array).all() if self._floats else self.sound(array[None])):
+                raise Unfit(f"expected {self.expected}, received {shown(array)}")
+        return array
+
+
+def raised(error: Exception, call: str) -> str:
+    """What a call did, in a few words."""
+    if isinstance(error, Hangs | Unfit):
+        return f"{call} {error}" if isinstance(error, Hangs) else f"{call}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{call} raised {type(error).__name__}: {_first_line(error)}{where}"
+
+
+def wrong(error: Exception, result: Any) -> str:
+    """What was expected of a result that could not be read."""
+    if isinstance(error, Unfit):
+        return str(error)
+    if not isinstance(result, tuple) or len(result) != 5:
+        return f"expected (observation, reward, terminated, truncated, info) of step, received {shown(result)}"
+    what = "numbers of the declared shapes and true or false"
+    return f"expected {what}, received {shown(result[:4])} ({_first_line(error)})"
+
+
+def shown(value: Any) -> str:
+    """A value on one short line."""
+    text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray | np.generic) else value).split())
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def trace(error: Exception | None) -> str:
+    """The traceback of what an environment raised."""
+    return "".join(traceback.format_exception(error)) if error else ""
+
+
+def close_all(envs: Sequence[gym.Env]) -> None:
+    """Close environments; one that cannot even do that is left alone, since all of its results are in."""
+    for env in envs:
+        with contextlib.suppress(Exception), calling():
+            env.close()
+
+
 class TrialEnvs:
     """N environments, one per trial, advanced in lock-step.
 
@@ -242,11 +351,14 @@ class TrialEnvs:
         self.seeds, n = list(seeds), len(seeds)
         self._envs = [make(settings, tabular=info.tabular) for _ in self.seeds]
         self._start = int(self._envs[0].action_space.start)  # type: ignore[attr-defined]
+        self._id, self._check = settings.id, Check(info)
         self.observation = np.zeros((n, *info.observation_shape), info.observation_dtype)
         self.episode = np.zeros(n, np.int64)
         self.episode_return = np.zeros(n)
         self.episode_length = np.zeros(n, np.int64)
         self._actions: list[list[int]] = [[] for _ in self.seeds]  # since reset: with the seed, the state
+        self._broken = np.zeros(n, bool)  # trials whose environment has misbehaved
+        self._faults: list[Fault] = []  # not told yet
         for k in range(n):
             self._reset(k)
 
@@ -261,13 +373,39 @@ class TrialEnvs:
         rewards: list[Any] = [0.0] * len(self.seeds)
         ended = []
         raw, plain = list(actions + self._start), actions.tolist()
-        playing = np.flatnonzero(active).tolist()
+        playing = np.flatnonzero(active & ~self._broken if self._faults else active).tolist()
+        read, o_t, envs = self._check.read, out.o_t, self._envs
+        watch.inside = True
         for k in playing:  # the hot loop: nothing here that can be done for all trials at once
-            out.o_t[k], rewards[k], terminated, truncated, _ = self._envs[k].step(raw[k])
+            watch.calls += 1
+            try:
+                result = envs[k].step(raw[k])
+            except Exception as error:
+                self._fault(k, raised(error, "step"), error)
+                continue
+            try:
+                observation, reward, terminated, truncated, _ = result
+                o_t[k] = read(observation)
+                if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:
+                    raise Unfit(f"expected a finite reward, received {reward}")
+                rewards[k] = float(reward)
+                if terminated or truncated:
+                    out.terminated[k], out.truncated[k] = terminated, truncated
+                    ended.append(k)
+            except (TypeError, ValueError) as error:
+                self._fault(k, wrong(error, result))
+                continue
             self._actions[k].append(plain[k])
-            if terminated or truncated:
-                out.terminated[k], out.truncated[k] = terminated, truncated
-                ended.append(k)
+        watch.inside = False
+        if not self._check.sound(o_t):
+            for k in playing:
+                if not self._broken[k] and not self._check.sound(o_t[k : k + 1]):
+                    self._fault(k, f"expected {self._check.expected}, received {shown(o_t[k])}")
+        if self._faults:
+            for fault in self._faults:  # what comes of their last step is nothing
+                k = fault.trial
+                out.o_t[k], rewards[k], out.terminated[k], out.truncated[k] = self.observation[k], 0.0, False, False
+            ended = [k for k in ended if not self._broken[k]]
         self.episode_return += rewards
         self.episode_length += active
         out.r_t[:] = rewards
@@ -276,6 +414,7 @@ class TrialEnvs:
             out.finished.append((k, float(self.episode_return[k]), int(self.episode_length[k])))
             self.episode[k] += 1
             self._reset(k)
+        out.faults, self._faults = self._faults, []
         return out
 
     def get_state(self) -> dict[str, Any]:
@@ -284,31 +423,61 @@ class TrialEnvs:
         return {
             "episode": self.episode.copy(),
             "lengths": np.array(lengths),
+            "broken": self._broken.copy(),
             "actions": np.array([a for trial in self._actions for a in trial], np.int64),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Bring every environment to where `get_state` was taken, by playing the actions again."""
         ends = np.cumsum(state["lengths"])
-        for k in range(len(self.seeds)):
-            self.episode[k] = state["episode"][k]
+        self._broken[:], self.episode[:], self._faults = state["broken"], state["episode"], []
+        for k in np.flatnonzero(~self._broken).tolist():
             self._reset(k)
             for action in state["actions"][ends[k] - state["lengths"][k] : ends[k]]:
-                obs, reward, _, _, _ = self._envs[k].step(action + self._start)
+                if self._broken[k]:
+                    break
+                try:
+                    with calling():
+                        obs, reward, _, _, _ = self._envs[k].step(action + self._start)
+                    self.observation[k] = self._check.read(obs)
+                except Exception as error:
+                    self._fault(k, f"played again for a resumed job, {raised(error, 'step')}", error)
+                    break
                 self._actions[k].append(int(action))
                 self.episode_return[k] += reward
                 self.episode_length[k] += 1
-                self.observation[k] = obs
+
+    def endless(self, k: int) -> Fault:
+        """Trial k's episode has taken too long."""
+        self._fault(
+            k, "its episode has not ended by now, and the budget counts episodes; set env.max_episode_steps", at=0
+        )
+        return self._faults.pop()
 
     def close(self) -> None:
         """Close all environments."""
-        for env in self._envs:
-            env.close()
+        close_all(self._envs)
 
     def _reset(self, k: int) -> None:
-        obs, _ = self._envs[k].reset(seed=seeding.episode_seed(self.seeds[k], int(self.episode[k])))
-        self.observation[k] = obs
         self.episode_return[k] = self.episode_length[k] = 0
+        self._actions[k] = []
+        watch.calls += 1
+        watch.inside = True
+        try:
+            obs, _ = self._envs[k].reset(seed=self._episode_seed(k))
+            self.observation[k] = self._check.first(obs)
+        except Exception as error:
+            self._fault(k, raised(error, "reset"), error, at=0)
+        watch.inside = False
+
+    def _episode_seed(self, k: int) -> int:
+        return seeding.episode_seed(self.seeds[k], int(self.episode[k]))
+
+    def _fault(self, k: int, what: str, error: Exception | None = None, at: int = 1) -> None:
+        where = f"{self._id}, trial seed {self.seeds[k]}, episode seed {self._episode_seed(k)}"
+        step = int(self.episode_length[k]) + at
+        self._faults.append(Fault(k, f"{where}, step {step}: {what}", trace(error)))
+        self._broken[k] = True
         self._actions[k] = []
 
 
@@ -321,6 +490,7 @@ class Step:
     truncated: np.ndarray  # [N]
     o_t: np.ndarray  # [N, *shape], the last observation of an episode that ended, not the first of the next
     finished: list[tuple[int, float, int]]  # (trial, return, length)
+    faults: list[Fault] = field(default_factory=list)  # of trials whose environment has misbehaved
 
     @classmethod
     def empty(cls, n: int, observation: np.ndarray) -> Step:
@@ -334,16 +504,20 @@ class EpisodePlayer:
     Args:
         settings: the environment.
         info: its description.
-        trials: N.
+        seeds: of the N trials, to name them.
         width: E, how many episodes of one trial are played side by side.
         max_steps: an episode is cut here.
     """
 
-    def __init__(self, settings: EnvSettings, info: EnvInfo, trials: int, width: int, max_steps: int) -> None:
+    def __init__(self, settings: EnvSettings, info: EnvInfo, seeds: Sequence[int], width: int, max_steps: int) -> None:
+        trials = len(seeds)
         # Trial k's stand at k * width ...
         self._envs = [make(settings, tabular=info.tabular) for _ in range(trials * width)]
         self._shape = (trials, width)
         self._start = int(self._envs[0].action_space.start)  # type: ignore[attr-defined]
+        self._id, self._check, self._trial_seeds = settings.id, Check(info), list(seeds)
+        self._broken = np.zeros(trials, bool)  # trials whose environments have misbehaved: they play no more
+        self.faults: list[Fault] = []  # of the last `play`
         self._observation = np.zeros((trials * width, *info.observation_shape), info.observation_dtype)
         self._max_steps = max_steps
 
@@ -358,32 +532,71 @@ class EpisodePlayer:
             trials: which trials play.  # [N] bool
 
         Returns:
-            Returns and lengths; NaN and 0 for trials that do not play.  # [N, len(seeds)], [N, len(seeds)]
+            Returns and lengths; NaN and 0 for trials that do not play, or whose environment has misbehaved, in
+            this call (see `faults`) or before.  # [N, len(seeds)], [N, len(seeds)]
         """
         width, observation = self._shape[1], self._observation
         returns, lengths = np.full(len(self._envs), np.nan), np.zeros(len(self._envs), np.int64)
-        running = [int(k) * width + i for k in np.flatnonzero(trials) for i in range(len(seeds))]
+        self.faults = []
+        running = [int(k) * width + i for k in np.flatnonzero(trials & ~self._broken) for i in range(len(seeds))]
+
+        def fault(j: int, what: str, error: Exception | None = None) -> None:
+            k = j // width
+            if not self._broken[k]:
+                where = f"{self._id}, evaluation of trial seed {self._trial_seeds[k]}, episode seed {seeds[j % width]}"
+                self.faults.append(Fault(k, f"{where}, step {lengths[j]}: {what}", trace(error)))
+            self._broken[k] = True
+
         for j in running:
-            observation[j], _ = self._envs[j].reset(seed=seeds[j % width])
+            if self._broken[j // width]:
+                continue
+            try:
+                with calling():
+                    first, _ = self._envs[j].reset(seed=seeds[j % width])
+                observation[j] = self._check.first(first)
+            except Exception as error:
+                fault(j, raised(error, "reset"), error)
             returns[j] = 0.0
         for _ in range(self._max_steps):
+            if self.faults:
+                running = [j for j in running if not self._broken[j // width]]
             if not running:
                 break
             actions = act(observation.reshape(*self._shape, *observation.shape[1:])).ravel() + self._start
             alive = []
+            watch.inside = True
             for j in running:
-                observation[j], reward, terminated, truncated, _ = self._envs[j].step(actions[j])
-                returns[j] += reward
+                watch.calls += 1
                 lengths[j] += 1
-                if not (terminated or truncated):
-                    alive.append(j)
+                try:
+                    result = self._envs[j].step(actions[j])
+                except Exception as error:
+                    fault(j, raised(error, "step"), error)
+                    continue
+                try:
+                    received, reward, terminated, truncated, _ = result
+                    observation[j] = self._check.read(received)
+                    if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:
+                        raise Unfit(f"expected a finite reward, received {reward}")
+                    returns[j] += reward
+                    if not (terminated or truncated):
+                        alive.append(j)
+                except (TypeError, ValueError) as error:
+                    fault(j, wrong(error, result))
+            watch.inside = False
+            if not self._check.sound(observation):
+                for j in running:
+                    if not self._check.sound(observation[j : j + 1]):
+                        fault(j, f"expected {self._check.expected}, received {shown(observation[j])}")
+                        observation[j] = 0
             running = alive
+        for k in np.flatnonzero(self._broken):
+            returns[k * width : (k + 1) * width], lengths[k * width : (k + 1) * width] = np.nan, 0
         return returns.reshape(self._shape)[:, : len(seeds)], lengths.reshape(self._shape)[:, : len(seeds)]
 
     def close(self) -> None:
         """Close all environments."""
-        for env in self._envs:
-            env.close()
+        close_all(self._envs)
 
 
 def _not_installed(env_id: str, install_line: str) -> Refusal:

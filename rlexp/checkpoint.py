@@ -1,16 +1,16 @@
 """Checkpoints: everything a job needs to continue bit for bit, as data that cannot run code (npz and JSON).
 
-Written beside, fsynced, renamed; the last few are kept. One that cannot be read (zip's own checksums tell) is named and
-the one before is used.
+Written beside, fsynced, renamed; the last few are kept. Each ends with a digest of itself; one that does not match it,
+or cannot be read, is named and the one before is used.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 State = dict[str, Any]
 
+DIGEST_SIZE = 16  # bytes
 MAX_SHARE = 0.05  # of the wall time that checkpoints may cost
 
 
@@ -66,7 +67,7 @@ class Checkpoints:
         arrays["tree"] = np.frombuffer(json.dumps(tree).encode(), np.uint8)
         path = self._folder / f"{step:012d}.npz"
         with self._pace.saving():
-            write_npz(path, arrays)
+            write_atomically(path, lambda file: _sealed(file, arrays))
             for old in self.paths()[: -self._keep]:
                 old.unlink()
         return path
@@ -75,12 +76,16 @@ class Checkpoints:
         """The newest readable checkpoint, or None; `warn` is told of each that cannot be read."""
         for path in reversed(self.paths()):
             try:
+                _check_seal(path)
                 with np.load(path, allow_pickle=False) as file:
                     tree = json.loads(file["tree"].tobytes())
                     state: State = _fill(tree, file)
-                    return state
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-                warn(f"checkpoint {path} cannot be read ({error}); the one before it is used")
+                if not {"trials", "loop"} <= state.keys():
+                    raise ValueError("it is no job's")
+                return state
+            except Exception as error:  # whatever is in the file, it is only a file
+                said = (str(error).strip() or type(error).__name__).splitlines()[0]
+                warn(f"checkpoint {path} cannot be read ({said}); the one before it is used")
         return None
 
     def paths(self) -> list[Path]:
@@ -93,17 +98,46 @@ class Checkpoints:
             path.unlink()
 
 
+def _sealed(file: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as npz, and a digest of all that as the comment at the end that the zip format allows."""
+    np.savez(file, allow_pickle=False, **arrays)
+    file.seek(-2, os.SEEK_END)
+    file.write(DIGEST_SIZE.to_bytes(2, "little"))  # length of the comment
+    file.seek(0)
+    digest = hashlib.file_digest(file, _digest).digest()
+    file.seek(0, os.SEEK_END)
+    file.write(digest)
+
+
+def _check_seal(path: Path) -> None:
+    with path.open("rb") as file:
+        left, digest = path.stat().st_size - DIGEST_SIZE, _digest()
+        while left > 0:
+            part = file.read(min(left, 2**20))
+            if not part:
+                break
+            digest.update(part)
+            left -= len(part)
+        if left != 0 or file.read() != digest.digest():
+            raise ValueError("its checksum does not match: it is cut short or damaged")
+
+
+def _digest() -> Any:
+    return hashlib.blake2b(digest_size=DIGEST_SIZE)
+
+
 def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
     """Let `write` fill a binary file beside `path`, bring it to the disk, and rename it: all of it or nothing."""
     beside = path.with_name(f".{path.name}.part")
     try:
-        with beside.open("wb") as file:
+        with beside.open("w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the reason why nothing can be written is the one to hear of
+            beside.unlink(missing_ok=True)
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

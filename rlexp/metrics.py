@@ -110,7 +110,7 @@ class Recorder:
     """
 
     def __init__(self, path: Path, position: int = 0) -> None:
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)  # what a full disk did not take is not tried again at the end
         self._file.truncate(position)
         self._file.seek(position)
 
@@ -120,12 +120,12 @@ class Recorder:
         if not values:
             return
         line = json.dumps({"step": int(step), "time": round(time.time(), 3), "metrics": values})
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        left = memoryview(line.encode() + b"\n")
+        while left:
+            left = left[self._file.write(left) :]
 
     def sync(self) -> int:
         """Bring everything to the disk; the number of bytes written."""
-        self._file.flush()
         os.fsync(self._file.fileno())
         return self._file.tell()
 

@@ -104,7 +104,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
 
         if isinstance(error, Pruned):
             return outcome("pruned", str(error))
-        if isinstance(error, runner.Diverged):
+        if isinstance(error, runner.Failure):
             print(f"failed: {error}", file=sys.stderr)
         else:
             traceback.print_exc()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import math
 import os
 import platform
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -64,7 +66,11 @@ class Job(dict[str, Any]):
     def __init__(self, folder: Path) -> None:
         from rlexp.report.load import load_job
 
-        data = load_job(folder)
+        try:
+            data = load_job(folder)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            said = str(error).splitlines()[0]
+            raise Failure(f"{folder}: expected a job's files, received: {said}; rerun=true starts afresh") from error
         super().__init__(data.summary or {})
         self.folder = folder
         self.curves = data.curves
@@ -191,7 +197,8 @@ def run_together(
             except Refusal as refused:
                 busy[job.folder] = refused
         if not busy:
-            return training.execute()
+            with _disk_sentences(jobs[0].folder):
+                return training.execute()
     free = [job for job in jobs if job.folder not in busy]
     return {**busy, **(run_together(free, info, quiet, sweep, overrides, prune) if free else {})}
 
@@ -399,9 +406,10 @@ class _Training:
         def end(runs: Iterable[_JobRun], status: str, error: Exception | None = None) -> None:
             for run in runs:
                 if run.folder not in errors:
-                    run.leave_word(status, error)
-                    tracker.end(run.folder, status)
-                    errors[run.folder] = error
+                    with contextlib.suppress(OSError):  # a full disk, which `error` says
+                        run.leave_word(status, error)
+                        tracker.end(run.folder, status)
+                    errors[run.folder] = _in_a_sentence(error, run.folder)
 
         try:
             with _stop_signals() as stop, watchdog.armed(self.settings.env.step_timeout):
@@ -493,8 +501,14 @@ class _Training:
         if states[0]:
             state = states[0] if len(states) == 1 else group.join(states, jobs)
             states.clear()  # as large as the rings
-            trials.restore(state["trials"])
-            loop.set_state(state["loop"])
+            try:
+                trials.restore(state["trials"])
+                loop.set_state(state["loop"])
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+                raise Failure(
+                    f"{runs[0].folder / 'checkpoint'}: expected a checkpoint of this job, received another's "
+                    f"({type(error).__name__}: {error}); rerun=true starts afresh"
+                ) from error
             self.earlier = state["trials"]["seconds"]
             del state
             self.console.say(f"continuing from env step {trials.t:,}")
@@ -771,14 +785,44 @@ class _JobRun:
         )  # fmt: skip
 
 
-class Diverged(RuntimeError):
+class Failure(RuntimeError):
+    """What ends a job in one sentence."""
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+
+
+def _disk_failure(error: OSError, folder: Path) -> Failure:
+    """A full or read-only disk: what is there is whole, and the same command goes on from it."""
+    where = error.filename or folder
+    return Failure(
+        f"{where}: cannot be written ({error.strerror}); what was written before is whole, and the same command "
+        "continues once there is room"
+    )
+
+
+def _in_a_sentence(error: Exception | None, folder: Path) -> Exception | None:
+    return _disk_failure(error, folder) if isinstance(error, OSError) and error.errno in DISK_ERRORS else error
+
+
+@contextlib.contextmanager
+def _disk_sentences(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise _disk_failure(error, folder) from error
+
+
+class Diverged(Failure):
     """Some trials of a job diverged, or failed for their environment's sake; everything of the others is there."""
 
 
 def _unwell(
     settings: Settings, diverged: list[int], failed: list[int], notes: list[str], traces: list[str], folder: Path
 ) -> Diverged:
-    parts = []
+    parts: list[str] = []
     for word, which in (("diverged", diverged), ("failed", failed)):
         seeds = ", ".join(str(settings.seeds[k]) for k in which)
         of = "" if parts else f" of {settings.trials} trials"
@@ -800,8 +844,14 @@ def save_model(model: Any, path: Path) -> None:
         model = keras.Model(model.inputs, model.outputs[0], name=model.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".part-{path.name}")  # Keras insists on the ending
-    model.save(beside)
-    beside.replace(path)
+    try:
+        model.save(beside)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -809,15 +859,30 @@ def _folder_lock(folder: Path) -> Iterator[None]:
     """One process per job folder."""
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / "owner.json"
+    with _disk_sentences(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            try:
+                first = json.loads(owner.read_text())
+                who = f"process {first['pid']} on {first['host']} is at work"
+            except (OSError, ValueError, KeyError, TypeError):  # it is just starting
+                who = "one is at work"
+            raise refusal(
+                "output_dir", "a job folder that no other process uses", f"{folder}, where {who}",
+                "Wait for it, or run another configuration, seed or output_dir.",
+            ) from error  # fmt: skip
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise refusal(
-            "output_dir", "a job folder that no other process uses", f"{folder}, where one is at work",
-            "Wait for it, or run another configuration, seed or output_dir.",
-        ) from error  # fmt: skip
+        with _disk_sentences(folder):
+            owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            owner.unlink(missing_ok=True)
+        lock.release()
 
 
 @contextlib.contextmanager

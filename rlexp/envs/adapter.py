@@ -379,7 +379,7 @@ class TrialEnvs:
         for k in playing:  # the hot loop: nothing here that can be done for all trials at once
             watch.calls += 1
             try:
-                result = envs[k].step(raw[k])
+                result: Any = envs[k].step(raw[k])
             except Exception as error:
                 self._fault(k, raised(error, "step"), error)
                 continue
@@ -569,7 +569,7 @@ class EpisodePlayer:
                 watch.calls += 1
                 lengths[j] += 1
                 try:
-                    result = self._envs[j].step(actions[j])
+                    result: Any = self._envs[j].step(actions[j])
                 except Exception as error:
                     fault(j, raised(error, "step"), error)
                     continue

@@ -4,13 +4,15 @@
     env = policy.make_env()
     action = policy(observation)
 
-Loading cannot run code: `.keras` files are opened in safe mode, tables are plain arrays, configurations plain YAML.
+Loading cannot run code that a folder brings: `.keras` files are opened in safe mode, tables are plain arrays,
+configurations plain YAML, and the modules that a configuration names (`env.imports`, `module:Id`) are never taken from
+the output folder.
 """
 
 from __future__ import annotations
 
 import json
-import zipfile
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,13 @@ class Policy:
         self._shape = env.observation_space.shape or ()
         self._raw_space = env.unwrapped.observation_space
         self._start = int(env.action_space.start)  # type: ignore[attr-defined]
+        num_actions = int(env.action_space.n)  # type: ignore[attr-defined]
         env.close()
+        if model is not None:
+            shapes = model.shape[1:] if self._tabular else (model.input_shape[1:], model.output_shape[1:])
+            if shapes != ((num_actions,) if self._tabular else (self._shape, (num_actions,))):
+                expected = f"weights for observations of shape {self._shape} and {num_actions} actions"
+                raise refusal("source", expected, f"weights of shapes {shapes} in trial {seed}")
         if self._tabular:
             self._choose = self._with_table(model)
         else:
@@ -84,6 +92,8 @@ class Policy:
 
         info = adapter.inspect(self.settings.env, tabular=True)
         states = States(info, getattr(self.settings.algo, "discretizer", None))
+        if len(q) != states.num_states:
+            raise refusal("source", f"a table of {states.num_states} states", f"{len(q)} in trial {self.seed}")
 
         def best(observation: np.ndarray) -> np.ndarray:
             state, mask = states(observation)
@@ -117,7 +127,8 @@ def load_policy(source: Any, *, seed: int | None = None, tracking_uri: str | Non
         Refusal: where there is no such policy.
     """
     path = Path(str(source)).expanduser()
-    if not path.exists():
+    fetched = not path.exists()
+    if fetched:
         from rlexp.trackers.mlflow import fetch_job
 
         path = fetch_job(str(source), tracking_uri)
@@ -133,6 +144,8 @@ def load_policy(source: Any, *, seed: int | None = None, tracking_uri: str | Non
             "List them: ls outputs/*/",
         )
     settings = load_settings(path)
+    if not fetched:
+        _check_modules(path, settings)
     if seed is None:
         seed = _best_seed(path, settings)
     if seed not in settings.seeds:
@@ -142,20 +155,50 @@ def load_policy(source: Any, *, seed: int | None = None, tracking_uri: str | Non
 
 def load_settings(folder: Path) -> Settings:
     """The settings of a job folder, from its config.yaml."""
-    from omegaconf import OmegaConf
+    import yaml
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
+    path = folder / "config.yaml"
     try:
-        return build(OmegaConf.load(folder / "config.yaml"))  # type: ignore[arg-type]
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise refusal(str(folder / "config.yaml"), "a job's configuration", str(error).splitlines()[0]) from error
+        text = path.read_text()
+        if any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
+            raise ValueError("YAML with tags or aliases, which no job writes")
+        config = yaml.safe_load(text)
+        if not isinstance(config, dict):
+            raise ValueError(f"no mapping but {type(config).__name__}")
+        return build(config)
+    except Refusal as error:
+        raise Refusal(f"{path}: {error}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise refusal(str(path), "a job's configuration", said) from error
+
+
+def _check_modules(folder: Path, settings: Settings) -> None:
+    """A folder that somebody sent may name modules, and bring them: what is in its output folder is not imported."""
+    from importlib.machinery import PathFinder
+
+    output_dir = [folder.resolve(), *folder.resolve().parents][:3][-1]
+    if Path(sys.prefix).resolve().is_relative_to(output_dir):  # it stands somewhere else
+        output_dir = folder.resolve()
+    names = [*settings.env.imports, *(n for n in (settings.env.id, settings.network.name) if ":" in n)]
+    for name in names:
+        spec = PathFinder.find_spec(name.partition(":")[0].partition(".")[0])
+        places = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []
+        for place in filter(None, places):
+            if Path(place).resolve().is_relative_to(output_dir):
+                raise refusal(
+                    str(folder / "config.yaml"),
+                    f"modules from outside {output_dir}",
+                    f"{name!r}, which would be {place}",
+                    "Start from another working directory.",
+                )
 
 
 def _best_seed(folder: Path, settings: Settings) -> int:
     try:
         return int(json.loads((folder / "summary.json").read_text())["best_seed"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return settings.seed  # no trial has been scored yet
 
 
@@ -177,9 +220,11 @@ def load_table(path: Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as file:
             table: np.ndarray = file["q"]
-            return table
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise Refusal(f"{path}: expected an npz file with a table q, received: {error}") from error
+        if table.ndim != 2 or table.dtype.kind != "f":
+            raise ValueError(f"an array of {table.dtype} with {table.ndim} axes")
+        return table
+    except Exception as error:  # whatever is in the file, it is only a file
+        raise Refusal(f"{path}: expected an npz file with a table q, received: {_said(error)}") from error
 
 
 def _load_model(path: Path) -> Any:
@@ -189,6 +234,13 @@ def _load_model(path: Path) -> Any:
     import keras
 
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"a {type(model).__name__}")
+        return model
     except Exception as error:
-        raise Refusal(f"{path}: expected a Keras model that loads in safe mode, received: {error}") from error
+        raise Refusal(f"{path}: expected a Keras model that loads in safe mode, received: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -910,7 +910,7 @@ def _status(folder: Path) -> str | None:
     try:
         status: str = json.loads((folder / "summary.json").read_text())["status"]
         return status
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -408,6 +408,7 @@ class _Training:
                 if run.folder not in errors:
                     with contextlib.suppress(OSError):  # a full disk, which `error` says
                         run.leave_word(status, error)
+                    with contextlib.suppress(OSError):
                         tracker.end(run.folder, status)
                     errors[run.folder] = _in_a_sentence(error, run.folder)
 
@@ -832,7 +833,7 @@ def _unwell(
     others = "the others finished" if len(diverged) + len(failed) < settings.trials else "none finished"
     error = Diverged(f"{', '.join(parts)}{why}; {others}: {folder}")
     for trace in dict.fromkeys(filter(None, traces)):
-        error.add_note(trace)  # error.txt shows them
+        error.add_note(trace.rstrip())  # error.txt shows them
     return error
 
 

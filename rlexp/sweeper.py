@@ -43,6 +43,8 @@ class Sweeper(BasicSweeper):
         """Run all jobs; raises `Ended` unless all are done, `Refusal` where nothing can run."""
         assert self.config is not None
         jobs = [self._plan(overrides) for overrides in self._combinations(arguments)]
+        if not jobs:
+            raise Refusal("sweep: expected at least one job, received none.\nA range or a choice in it is empty.")
         if all(job.settings is None for job in jobs):
             raise Refusal(jobs[0].refused if len(jobs) == 1 else f"all {len(jobs)} jobs: {jobs[0].refused}")
         self._complete(Sweep(jobs, self._name(), command_line()), f"{len(jobs)} jobs")

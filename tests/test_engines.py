@@ -34,7 +34,14 @@ def trial(job: Any, seed: int) -> tuple[list[Any], list[bytes]]:
     return [point for point in curve if point[1]], weights
 
 
-@pytest.mark.parametrize("algo", sorted(registry.ALGOS))
+# fixed_dqn and the dueling variants are classes of dqn and ddqn with other settings or another network.
+ALONE = [
+    pytest.param(algo, marks=[pytest.mark.slow] * (algo in ("fixed_dqn", "ddqn", "dueling_dqn", "pg")))
+    for algo in sorted(registry.ALGOS)
+]
+
+
+@pytest.mark.parametrize("algo", ALONE)
 def test_a_trial_alone_equals_the_trial_in_a_batch(algo: str, tiny: Callable[..., Any]) -> None:
     """DESIGN: bit for bit, whatever the other trials are."""
     ten = tiny(algo, "seed=0", "trials=10")
@@ -54,6 +61,7 @@ def test_the_same_with_episode_units_where_trials_are_at_different_points(tiny: 
     assert five["updates"] == [9] * 5  # one after each of the episodes 3 to 11
 
 
+@pytest.mark.slow
 def test_the_same_with_batches_of_steps_and_of_unlike_sizes(tiny: Callable[..., Any]) -> None:
     """Batches cut within episodes, several updates each from minibatches; and batches that grow beyond one size while others do not."""
     steps = ["algo.batch_unit=step", "algo.batch_size=70", "algo.num_updates=2", "algo.gae_lambda=0.9",

@@ -28,9 +28,9 @@ FUSED = ("engine=fused", "network.hidden_units=[8]")
         ("pg", ("budget.episodes=14", "algo.batch_size=3", "evaluation.policy=sampled", "algo.head=softmax",
                 "evaluation.selection=train_episode", "algo.truncation_penalty=2", "algo.reward_scale=0.5",
                 "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 10, unit: episode}")),
-        ("pg_baseline", ("algo.batch_unit=step", "algo.batch_size=70", "algo.num_updates=2", "budget.steps=260",
+        pytest.param("pg_baseline", ("algo.batch_unit=step", "algo.batch_size=70", "algo.num_updates=2", "budget.steps=260",
                          "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 5, unit: update}",
-                         "algo.entropy_coef={kind: linear, initial: 0.1, final: 0, duration: 200}")),
+                         "algo.entropy_coef={kind: linear, initial: 0.1, final: 0, duration: 200}"), marks=pytest.mark.slow),
     ],
     ids=["episodes", "steps"],
 )  # fmt: skip
@@ -55,6 +55,7 @@ def test_it_does_what_the_host_engine_does(algo: str, options: tuple[str, ...], 
     assert [t["best_step"] for t in host["trials"]] == [t["best_step"] for t in ours["trials"]]
 
 
+@pytest.mark.slow
 def test_a_trial_alone_equals_the_trial_in_a_batch(tiny: Callable[..., Any]) -> None:
     """Batches of episodes, which trials complete at different steps."""
     options = (*FUSED, "budget.episodes=13", "evaluation.policy=sampled")
@@ -86,6 +87,7 @@ def test_a_job_resumes_to_the_same_bits(tiny: Callable[..., Any], monkeypatch: p
 
 
 @pytest.mark.usefixtures("third_party")
+@pytest.mark.slow
 def test_a_diverging_trial_is_masked_and_leaves_the_others_untouched(tiny: Callable[..., Any]) -> None:
     options = [*FUSED, "env.id=probes/NaNReward-v0", "env.imports=[tests.probes]", "trials=6", "budget.steps=200",
                "evaluation.max_steps=50", "algo.batch_unit=step", "algo.batch_size=30"]  # fmt: skip

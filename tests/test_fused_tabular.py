@@ -121,7 +121,7 @@ def test_it_is_the_host_engine_to_the_bit_on_gymnasiums_own_numbers(
 @pytest.mark.parametrize(
     ("algo", "trials", "options"),
     [
-        ("double_q_learning", 3, ("algo.visit_power=0.7", "algo.alpha=1")),
+        pytest.param("double_q_learning", 3, ("algo.visit_power=0.7", "algo.alpha=1"), marks=pytest.mark.slow),
         ("sarsa", 10, ("budget.episodes=12", "evaluation.selection=train_episode", "algo.epsilon=0.4")),
     ],
 )
@@ -163,6 +163,7 @@ def test_a_job_resumes_to_the_same_bits_and_a_sweep_compiles_once(
 
 
 @pytest.mark.usefixtures("third_party")
+@pytest.mark.slow
 def test_a_diverging_trial_is_masked_and_leaves_the_others_untouched(tiny: Callable[..., Any]) -> None:
     options = ["engine=fused", "env.id=probes/NaNReward-v0", "env.imports=[tests.probes]", "trials=6", "budget.steps=200",
                "evaluation.max_steps=50", "+discretizer=cartpole", "algo.discretizer.dimensions=[0]",

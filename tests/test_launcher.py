@@ -123,6 +123,7 @@ def test_episode_budgets_end_each_job_at_its_own_step(settings: Callable[..., Se
     assert len({one[1]["steps"] for one in kept[0]}) == 2
 
 
+@pytest.mark.slow
 def test_tables_together_are_the_tables_alone(tmp_path: Path) -> None:
     """On-policy, with visit counts: all that a checkpoint of tables may hold."""
 
@@ -141,6 +142,7 @@ def test_tables_together_are_the_tables_alone(tmp_path: Path) -> None:
         assert everything(one.folder) == everything(same.folder)
 
 
+@pytest.mark.slow
 def test_policy_gradients_together_are_the_policy_gradients_alone(tmp_path: Path) -> None:
     """Batches that trials complete at different steps; learning rates, discounts and entropy bonuses of each job."""
 

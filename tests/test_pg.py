@@ -271,10 +271,16 @@ def test_a_batch_is_dealt_to_its_minibatches_anew_in_each_epoch() -> None:
 
 
 PG_BATCHES = [
-    ("pg", ["algo.batch_size=3"]),
+    pytest.param("pg", ["algo.batch_size=3"], marks=pytest.mark.slow),
     ("pg", ["algo.batch_size=2", "algo.head=sigmoid", "evaluation.policy=sampled", "evaluation.selection=last"]),
-    ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2", "algo.clip_ratio=null"]),
-    ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2"]),
+    pytest.param(
+        "pg_baseline",
+        ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2", "algo.clip_ratio=null"],
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        "pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2"], marks=pytest.mark.slow
+    ),
     ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=1", "algo.num_minibatches=2"]),
 ]
 

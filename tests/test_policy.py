@@ -54,7 +54,10 @@ def test_policies_score_what_the_summary_says(tracked: Any) -> None:
     assert best(batch).tolist() == [best(observation) for observation in batch]
 
 
-@pytest.mark.parametrize("options", [["pg", "algo.head=sigmoid"], ["pg", "algo.head=softmax"], ["pg_baseline"]])
+@pytest.mark.parametrize(
+    "options",
+    [["pg", "algo.head=sigmoid"], pytest.param(["pg", "algo.head=softmax"], marks=pytest.mark.slow), ["pg_baseline"]],
+)
 def test_policies_with_probabilities_play_the_more_probable_action(
     options: list[str], tiny: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_search_finds_prunes_and_goes_further_and_its_best_is_reproduced(capsy
     assert "already done, nothing was run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been() -> None:
     """The third candidate or so kills its process, once; with `killed` there already it does not."""
     space = (HEIGHT, "+env.kwargs.way=kill", "hydra.sweeper.num_candidates=7")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rlexp.job import Job
     from rlexp.policy import Policy
-    from rlexp.runner import Job
 
 __all__ = ["__version__", "load_policy", "run"]
 

@@ -24,7 +24,8 @@ class Groups:
 
     def __init__(self, configs: Iterable[Any], max_trials: int, overrides: Sequence[Sequence[str]] = ()) -> None:
         from rlexp.engines import group
-        from rlexp.runner import finished, resolve
+        from rlexp.preflight import resolve
+        from rlexp.runner import finished
 
         jobs: dict[Path, Settings] = {}
         self._overrides: dict[Path, Sequence[str]] = {}

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rlexp.job import Failure
 from rlexp.settings import Refusal, Settings, build
 
 FILE = "outcome.json"
@@ -104,7 +105,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
 
         if isinstance(error, Pruned):
             return outcome("pruned", str(error))
-        if isinstance(error, runner.Failure):
+        if isinstance(error, Failure):
             print(f"failed: {error}", file=sys.stderr)
         else:
             traceback.print_exc()
@@ -122,7 +123,7 @@ def _pruner(leave_in: Path | None) -> Callable[..., bool] | None:
 
 def _folder(settings: Settings | None) -> Path | None:
     """The folder of a job that did not end well, where it got so far as to have one."""
-    from rlexp.runner import resolve
+    from rlexp.preflight import resolve
 
     try:
         return resolve(settings)[0].folder if settings is not None else None

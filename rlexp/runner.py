@@ -6,75 +6,33 @@ preflight -> agent -> folder -> loop.run() -> loop.final() -> pictures, weights,
 from __future__ import annotations
 
 import contextlib
-import csv
-import errno
 import json
 import math
-import os
-import platform
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
-from io import StringIO
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp import registry
+from rlexp.job import Failure, Job, JobRun, disk_sentences, folder_lock, in_a_sentence, status_of
+from rlexp.preflight import resolve
 from rlexp.settings import (
-    AnglePolicySettings,
     DQNSettings,
-    NetworkSettings,
-    PGSettings,
     Refusal,
     Settings,
-    TabularSettings,
     build,
-    refusal,
 )
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from rlexp.checkpoint import Checkpoints
     from rlexp.console import JobConsole
-    from rlexp.engines.trials import Results
     from rlexp.envs.adapter import EnvInfo
-    from rlexp.evaluation import Scores
-    from rlexp.report.load import JobData
 
     Prune = Callable[[int, float, np.ndarray], bool]  # env step, share of the budget, eval/return [N] -> to end
-
-
-FUSED_TABULAR_STEPS = 2_000_000  # env steps of all trials from which `engine=auto` fuses tables
-
-
-class Job(dict[str, Any]):
-    """The summary of a job (the content of summary.json) with its folder and curves.
-
-    Attributes:
-        folder: the job's folder.
-        curves: name -> `Curve(steps [T], values [T, N])`; also `job["curves"]`.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        from rlexp.report.load import load_job
-
-        try:
-            data = load_job(folder)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            said = str(error).splitlines()[0]
-            raise Failure(f"{folder}: expected a job's files, received: {said}; rerun=true starts afresh") from error
-        super().__init__(data.summary or {})
-        self.folder = folder
-        self.curves = data.curves
-        self["curves"] = self.curves
 
 
 def run(*overrides: str, quiet: bool = False) -> Job:
@@ -160,7 +118,7 @@ def run_job(
 
 def finished(settings: Settings) -> bool:
     """Whether a job, with its engine chosen, has nothing left to run."""
-    return _status(settings.folder) == "done" and not settings.rerun
+    return status_of(settings.folder) == "done" and not settings.rerun
 
 
 def run_together(
@@ -193,170 +151,14 @@ def run_together(
     with contextlib.ExitStack() as locks:
         for job in jobs:
             try:
-                locks.enter_context(_folder_lock(job.folder))
+                locks.enter_context(folder_lock(job.folder))
             except Refusal as refused:
                 busy[job.folder] = refused
         if not busy:
-            with _disk_sentences(jobs[0].folder):
+            with disk_sentences(jobs[0].folder):
                 return training.execute()
     free = [job for job in jobs if job.folder not in busy]
     return {**busy, **(run_together(free, info, quiet, sweep, overrides, prune) if free else {})}
-
-
-def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
-    """The settings with the engine that will run them, and so with the job's real folder; refusals as `preflight`."""
-    info = preflight(settings)
-    return replace(settings, engine=choose_engine(settings, info)), info
-
-
-def preflight(settings: Settings) -> EnvInfo:
-    """Everything that can be refused without TensorFlow; returns the environment's description."""
-    from rlexp.envs import adapter
-    from rlexp.replay import ring_type
-
-    algo = settings.algo
-    entry = registry.algo(algo.name)
-    family = registry.family(algo.name)
-    info = adapter.inspect(settings.env, tabular=family.tabular)
-    if info.restricted and not family.tabular:
-        raise refusal(
-            "algo",
-            f"one that heeds action masks, since {settings.env.id} has states in which some actions are impossible",
-            repr(algo.name),
-            "Such are the tabular ones, for example algo=q_learning.",
-        )
-    if entry.family == "planning" and not info.table:
-        raise refusal(
-            "env.id",
-            f"an environment with a transition table P for {algo.name}",
-            f"{settings.env.id!r}, which has none",
-            "Toy-text environments have one, for example env=frozen_lake; or learn: algo=q_learning.",
-        )
-    if isinstance(algo, TabularSettings):
-        _check_states(settings, algo, info)
-    if isinstance(algo, AnglePolicySettings) and (
-        len(info.observation_shape) != 1 or info.observation_shape[0] <= algo.observation_index or info.num_actions != 2
-    ):
-        raise refusal(
-            "algo",
-            f"an environment with two actions and more than {algo.observation_index} observed numbers for angle_policy",
-            f"{settings.env.id!r} with {info.num_actions} actions and observations of shape {info.observation_shape}",
-            "It was made for env=cartpole.",
-        )
-    if family.keras:
-        network = registry.network(settings.network.name)
-        _check_network(settings.network, network, info)
-        if network.dense and len(info.observation_shape) == 3 and min(sorted(info.observation_shape)[1:]) >= 36:
-            raise refusal(
-                "network",
-                f"a convolutional network for images of shape {info.observation_shape}",
-                f"{settings.network.name!r}, which has dense layers only",
-                "Use network=dueling_cnn or network=cnn.",
-            )
-    if isinstance(algo, PGSettings) and algo.head == "sigmoid" and info.num_actions != 2:
-        raise refusal(
-            "algo.head",
-            f"softmax for {info.num_actions} actions",
-            "'sigmoid', which is for two",
-        )
-    if isinstance(algo, DQNSettings):
-        ring = ring_type(settings.env.frame_stack)
-        needed = settings.trials * ring.num_bytes(algo.replay_size, info.observation_shape, info.observation_dtype)
-        _check_memory("algo.replay_size", f"rings of {algo.replay_size} transitions", needed, settings.trials)
-    return info
-
-
-def _check_memory(where: str, what: str, needed: int, trials: int) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
-    if needed > memory:
-        raise refusal(
-            where,
-            f"{what.split()[0]} that fit in this machine's memory ({memory / 2**30:.0f} GiB)",
-            f"{trials} {what}, {needed / 2**30:.0f} GiB",
-            f"Lower {where} or trials.",
-        )
-
-
-def choose_engine(settings: Settings, info: EnvInfo) -> str:
-    """The engine that runs a job: "host" or "fused"; `auto` takes fused wherever it can.
-
-    But agents with tables start without TensorFlow on the host, in a second; there `auto` takes fused for jobs that
-    are long enough to earn its start back.
-
-    Raises:
-        Refusal: for engine=fused where it cannot run the job.
-    """
-    from rlexp.engines.trials import most_steps
-    from rlexp.envs import tensor
-
-    algo = settings.algo.name
-    family = registry.family(algo)
-    if family.fused is None:
-        reason: str | None = f"algo {algo} has no fused loop"
-    elif family.keras and registry.network(settings.network.name).convolutional:
-        reason = f"network {settings.network.name} is convolutional, which XLA maps over trials too slowly"
-    else:
-        reason = tensor.why_not(settings.env, info)
-    if reason is None:
-        short = family.tabular and settings.trials * most_steps(settings, info) < FUSED_TABULAR_STEPS
-        return "host" if settings.engine == "host" or (settings.engine == "auto" and short) else "fused"
-    if settings.engine == "fused":
-        raise refusal("engine", "auto or host", f"'fused', but {reason}",
-                      "engine=host runs it: the same algorithm, configuration and metrics.")  # fmt: skip
-    return "host"
-
-
-def _check_network(config: NetworkSettings, network: registry.Network, info: EnvInfo) -> None:
-    """What can be said of a network without Keras."""
-    if ":" in config.name:
-        module, _, function = config.name.partition(":")
-        if not registry.can_import(module) or not function.isidentifier():
-            raise refusal("network.name", "an importable module:function", repr(config.name))
-    for key, value in config.options.items():
-        if network.options is None:
-            break
-        if key not in network.options:
-            reads = f"It reads {', '.join(network.options)}." if network.options else "It reads none."
-            raise refusal(f"network.options.{key}", f"an option of network {config.name}", "an unknown one", reads)
-        if value not in network.options[key]:
-            choices = ", ".join(str(choice).lower() for choice in network.options[key])
-            raise refusal(f"network.options.{key}", f"one of {choices}", repr(value))
-    shape = info.observation_shape
-    if network.convolutional and (len(shape) != 3 or min(sorted(shape)[1:]) < 36):
-        raise refusal(
-            "network",
-            f"image observations of at least 36 x 36 pixels for {config.name}",
-            f"shape {shape}",
-            "Use network=mlp.",
-        )
-
-
-def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> None:
-    """A table needs numbered states: the environment's own, or bins of a vector of numbers."""
-    bins = algo.discretizer
-    if settings.env.frame_stack > 1:
-        raise refusal("env.frame_stack", f"1 for {algo.name}", str(settings.env.frame_stack))
-    if info.num_states is not None:
-        if bins.dimensions:
-            raise refusal(
-                "algo.discretizer",
-                f"no bins, since {settings.env.id} has numbered states",
-                f"dimensions {bins.dimensions}",
-            )
-        return
-    size = info.observation_shape[0] - info.masked * info.num_actions if len(info.observation_shape) == 1 else 0
-    if not bins.dimensions or max(bins.dimensions) >= size:
-        shape = f"observations of shape {info.observation_shape}"
-        raise refusal(
-            "algo.discretizer",
-            f"bins of some of the {size} observed numbers for {algo.name}" if size else "an environment with states",
-            f"dimensions {bins.dimensions} and {settings.env.id!r} with {shape}",
-            "Add +discretizer=cartpole, or give algo.discretizer.dimensions, .low, .high and .num_bins."
-            if size
-            else "A table cannot hold such observations; use a network, for example algo=ddqn.",
-        )
-    needed = 24 * settings.trials * info.num_actions * math.prod(bins.num_bins)  # values, visits, best values
-    _check_memory("algo.discretizer.num_bins", f"tables of {math.prod(bins.num_bins)} states", needed, settings.trials)
 
 
 class _Training:
@@ -380,7 +182,7 @@ class _Training:
         self.info, self.console = info, console
         self.sweep = identity(sweep) if sweep else None
         self.overrides, self.prune = overrides, prune
-        self.runs = [_JobRun(job, self) for job in jobs]
+        self.runs = [JobRun(job, self) for job in jobs]
         self.settings = group.together(jobs)
         self.model: Any = None  # the FlatModel of one trial, for agents that have weights
         self.device = "cpu"
@@ -403,14 +205,14 @@ class _Training:
         tracker.start()
         errors: dict[Path, Exception | None] = {}  # of the jobs that have ended
 
-        def end(runs: Iterable[_JobRun], status: str, error: Exception | None = None) -> None:
+        def end(runs: Iterable[JobRun], status: str, error: Exception | None = None) -> None:
             for run in runs:
                 if run.folder not in errors:
                     with contextlib.suppress(OSError):  # a full disk, which `error` says
                         run.leave_word(status, error)
                     with contextlib.suppress(OSError):
                         tracker.end(run.folder, status)
-                    errors[run.folder] = _in_a_sentence(error, run.folder)
+                    errors[run.folder] = in_a_sentence(error, run.folder)
 
         try:
             with _stop_signals() as stop, watchdog.armed(self.settings.env.step_timeout):
@@ -464,9 +266,9 @@ class _Training:
         budget = f"{steps:,} env steps" if steps is not None else f"{settings.budget.episodes:,} episodes"
         self.console.say(f"{algo.name} on {settings.env.id}, {trials}, {budget} each")
 
-    def _at_one_step(self) -> list[tuple[list[_JobRun], list[Any]]]:
+    def _at_one_step(self) -> list[tuple[list[JobRun], list[Any]]]:
         """The jobs in portions whose checkpoints are at the same step, all of them as a rule; and those checkpoints."""
-        portions: dict[int, tuple[list[_JobRun], list[Any]]] = {}
+        portions: dict[int, tuple[list[JobRun], list[Any]]] = {}
         for run in self.runs:
             state = run.checkpoints().load(self.console.warn)
             runs, states = portions.setdefault(state["trials"]["t"] if state else -1, ([], []))
@@ -474,7 +276,7 @@ class _Training:
             states.append(state)
         return list(portions.values())
 
-    def _train(self, runs: list[_JobRun], states: list[Any], stop: Any, end: Callable[..., None]) -> None:
+    def _train(self, runs: list[JobRun], states: list[Any], stop: Any, end: Callable[..., None]) -> None:
         """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
         from rlexp.engines import group
         from rlexp.engines.trials import Services
@@ -587,305 +389,6 @@ class _Training:
         )
 
 
-class _JobRun:
-    """One job of a training: its folder, from the first file to the summary."""
-
-    def __init__(self, settings: Settings, training: _Training) -> None:
-        self.settings, self.training = settings, training
-        self.folder = settings.folder
-
-    def checkpoints(self) -> Checkpoints:
-        """Those in the job's folder."""
-        from rlexp.checkpoint import Checkpoints
-
-        config = self.settings.checkpoint
-        return Checkpoints(self.folder / "checkpoint", config.every, config.keep)
-
-    def prepare_folder(self) -> None:
-        """Its first files; those of an earlier run where it starts afresh are removed."""
-        from rlexp.checkpoint import write_atomically, write_json
-
-        settings, folder = self.settings, self.folder
-        if settings.rerun:
-            for name in ("checkpoint", "trials"):
-                shutil.rmtree(folder / name, ignore_errors=True)
-            for name in (
-                "metrics.jsonl",
-                "tracking.json",
-                "animation.gif",
-                "evaluation.csv",
-                "episodes.npz",
-                "history.npz",
-            ):
-                (folder / name).unlink(missing_ok=True)
-        for name in ("summary.json", "error.txt"):
-            (folder / name).unlink(missing_ok=True)
-        from omegaconf import OmegaConf
-
-        overrides = self.training.overrides.get(folder)
-        text = OmegaConf.to_yaml(OmegaConf.create(replace(settings, rerun=False).to_dict()))
-        write_atomically(folder / "config.yaml", lambda file: file.write(text.encode()))
-        write_json(
-            folder / "job.json",
-            {
-                "study": settings.study,
-                "name": settings.job_name,
-                "algo": settings.algo.name,
-                "env": settings.env.name,
-                "config_id": settings.config_id,
-                "group_id": settings.group_id,
-                "seeds": settings.seeds,
-                "command": command_line(),
-                "sweep": self.training.sweep,
-                "overrides": list(overrides) if overrides is not None else None,
-                "started": time.time(),
-                "tags": {
-                    **_versions(),
-                    **_git(),
-                    "device": self.training.device,
-                    "engine": settings.engine,
-                    "cpus": str(os.cpu_count()),
-                    "machine": platform.platform(),
-                },
-            },
-        )
-
-    def finish(self, results: Results, scores: Scores, train_seconds: float, grouped: int) -> None:
-        """Weights, tables, pictures and the summary; the summary last, since it says that the rest is there.
-
-        Args:
-            results, scores: of the job's trials.
-            train_seconds: how long the training took.
-            grouped: how many jobs shared it.
-        """
-        import numpy as np
-
-        from rlexp import seeding
-        from rlexp.checkpoint import write_json, write_npz
-        from rlexp.report import stats
-        from rlexp.report.load import load_job
-        from rlexp.report.plots import learning_curve
-
-        settings, folder, info = self.settings, self.folder, self.training.info
-        model = self.training.model
-        if model is not None:
-            for k, seed in enumerate(settings.seeds):
-                model.set_params(results.params[k])
-                save_model(model.model, folder / "trials" / str(seed) / "best.keras")
-        elif info.tabular:
-            for k, seed in enumerate(settings.seeds):
-                (folder / "trials" / str(seed)).mkdir(parents=True, exist_ok=True)
-                table = results.params[k].reshape(-1, info.num_actions)  # [S, A]
-                write_npz(folder / "trials" / str(seed) / "best.npz", {"q": table})
-        self._write_evaluation(scores)
-        episodes = results.episodes
-        columns = {name: episodes[:, i] for i, name in enumerate(("trial", "step", "return", "length"))}
-        write_npz(folder / "episodes.npz", columns)
-        finals = scores.returns.mean(axis=1)  # [N]
-        best = int(np.argmax(np.where(np.isnan(finals), -np.inf, finals)))
-        if settings.animation.enabled and np.isfinite(finals[best]):
-            self._animate(settings.seeds[best])
-        steps = [int(s) for s in results.counts["step"]]
-        diverged = [k for k, status in enumerate(results.status) if status == "diverged"]
-        failed = [k for k, status in enumerate(results.status) if status == "failed"]
-        summary = {
-            "algo": settings.algo.name,
-            "env": settings.env.name,
-            "env_id": settings.env.id,
-            "study": settings.study,
-            "config_id": settings.config_id,
-            "group_id": settings.group_id,
-            "seeds": settings.seeds,
-            "status": "failed" if diverged or failed else "done",
-            "steps": max(steps),
-            "total_steps": sum(steps),
-            "episodes": [int(e) for e in results.counts["episode"]],
-            "updates": [int(u) for u in results.counts["update"]],
-            "wall_seconds": round(self.training.seconds(), 3),
-            "train_seconds": round(train_seconds, 3),
-            "grouped": grouped,  # jobs that were trained together, in these seconds
-            "steps_per_second": round(sum(steps) / train_seconds, 1),
-            "final/return": stats.summarize(finals, seeding.generator(0, "report")),
-            "best_seed": settings.seeds[best],
-            "trials": [
-                {
-                    "seed": seed,
-                    "status": results.status[k],
-                    "note": results.notes[k],
-                    "steps": steps[k],
-                    "best_eval_return": _finite(results.score[k]),
-                    "best_step": int(results.step[k]),
-                    "final_return": _finite(finals[k]),
-                }
-                for k, seed in enumerate(settings.seeds)
-            ],
-            "observation_shape": list(info.observation_shape),
-            "observation_dtype": info.observation_dtype,
-            "num_actions": info.num_actions,
-            "device": self.training.device,
-            "engine": settings.engine,
-            "finished": time.time(),
-        }
-        data: JobData = load_job(folder)
-        data.summary = summary
-        learning_curve(data, folder / "learning_curve.png", seeding.generator(0, "report"))
-        write_json(folder / "summary.json", summary)
-        if diverged or failed:
-            raise _unwell(settings, diverged, failed, results.notes, results.traces, folder)
-
-    def _write_evaluation(self, scores: Scores) -> None:
-        from rlexp.checkpoint import write_atomically
-
-        table = StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["seed", "episode_seed", "return", "length"])
-        for k, seed in enumerate(self.settings.seeds):
-            for i, episode_seed in enumerate(scores.seeds):
-                writer.writerow([seed, episode_seed, repr(float(scores.returns[k, i])), int(scores.lengths[k, i])])
-        write_atomically(self.folder / "evaluation.csv", lambda file: file.write(table.getvalue().encode()))
-
-    def _animate(self, seed: int) -> None:
-        from rlexp.envs import watchdog
-        from rlexp.play import animate
-        from rlexp.policy import load_policy
-
-        if not self.training.info.rgb_array:
-            self.training.console.say(f"no animation: {self.settings.env.id} cannot be rendered to pictures")
-            return
-        try:
-            policy = load_policy(self.folder, seed=seed)
-            with watchdog.calling():
-                animate(
-                    policy,
-                    self.settings.evaluation.final_seed,
-                    self.folder / "animation.gif",
-                    self.settings.animation.max_steps,
-                )
-        except Exception as error:  # a picture is no reason to lose a trained job
-            self.training.console.warn(f"no animation: {type(error).__name__}: {error}")
-
-    def leave_word(self, status: str, error: Exception | None) -> None:
-        """The files of a job that did not finish; a summary only where there is no full one already."""
-        from rlexp.checkpoint import write_json
-        from rlexp.engines.trials import Pruned
-
-        pruned = {"pruned_at": error.step} if isinstance(error, Pruned) else {}
-        if pruned:
-            error = None
-        if error is not None:
-            (self.folder / "error.txt").write_text("".join(traceback.format_exception(error)))
-        if status == "done" or (self.folder / "summary.json").exists():
-            return
-        settings = self.settings
-        names = {"algo": settings.algo.name, "env": settings.env.name, "config_id": settings.config_id}
-        write_json(
-            self.folder / "summary.json",
-            {**names, "seeds": settings.seeds, "status": status, "wall_seconds": round(self.training.seconds(), 3),
-             "error": "".join(traceback.format_exception_only(error)).strip().splitlines()[-1] if error else "",
-             **pruned},
-        )  # fmt: skip
-
-
-class Failure(RuntimeError):
-    """What ends a job in one sentence."""
-
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
-
-
-def _disk_failure(error: OSError, folder: Path) -> Failure:
-    """A full or read-only disk: what is there is whole, and the same command goes on from it."""
-    where = error.filename or folder
-    return Failure(
-        f"{where}: cannot be written ({error.strerror}); what was written before is whole, and the same command "
-        "continues once there is room"
-    )
-
-
-def _in_a_sentence(error: Exception | None, folder: Path) -> Exception | None:
-    return _disk_failure(error, folder) if isinstance(error, OSError) and error.errno in DISK_ERRORS else error
-
-
-@contextlib.contextmanager
-def _disk_sentences(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise _disk_failure(error, folder) from error
-
-
-class Diverged(Failure):
-    """Some trials of a job diverged, or failed for their environment's sake; everything of the others is there."""
-
-
-def _unwell(
-    settings: Settings, diverged: list[int], failed: list[int], notes: list[str], traces: list[str], folder: Path
-) -> Diverged:
-    parts: list[str] = []
-    for word, which in (("diverged", diverged), ("failed", failed)):
-        seeds = ", ".join(str(settings.seeds[k]) for k in which)
-        of = "" if parts else f" of {settings.trials} trials"
-        if which:
-            parts.append(f"{len(which)}{of} {word} (seeds {seeds})")
-    why = f": {notes[failed[0]]}" if failed else ""
-    others = "the others finished" if len(diverged) + len(failed) < settings.trials else "none finished"
-    error = Diverged(f"{', '.join(parts)}{why}; {others}: {folder}")
-    for trace in dict.fromkeys(filter(None, traces)):
-        error.add_note(trace.rstrip())  # error.txt shows them
-    return error
-
-
-def save_model(model: Any, path: Path) -> None:
-    """Save what acts of a Keras model, atomically: its first output, the one with a number for each action."""
-    import keras
-
-    if len(model.outputs) > 1:
-        model = keras.Model(model.inputs, model.outputs[0], name=model.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".part-{path.name}")  # Keras insists on the ending
-    try:
-        model.save(beside)
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _folder_lock(folder: Path) -> Iterator[None]:
-    """One process per job folder."""
-    from filelock import FileLock, Timeout
-
-    owner = folder / "owner.json"
-    with _disk_sentences(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            try:
-                first = json.loads(owner.read_text())
-                who = f"process {first['pid']} on {first['host']} is at work"
-            except (OSError, ValueError, KeyError, TypeError):  # it is just starting
-                who = "one is at work"
-            raise refusal(
-                "output_dir", "a job folder that no other process uses", f"{folder}, where {who}",
-                "Wait for it, or run another configuration, seed or output_dir.",
-            ) from error  # fmt: skip
-    try:
-        with _disk_sentences(folder):
-            owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            owner.unlink(missing_ok=True)
-        lock.release()
-
-
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[Any]:
     """SIGINT and SIGTERM ask the loop to stop at the next step; a second one stops at once."""
@@ -907,44 +410,5 @@ def _stop_signals() -> Iterator[Any]:
             signal.signal(signum, old)
 
 
-def _status(folder: Path) -> str | None:
-    try:
-        status: str = json.loads((folder / "summary.json").read_text())["status"]
-        return status
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
 def _span(seeds: list[int]) -> str:
     return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
-
-
-def command_line() -> str:
-    """What started this process."""
-    if Path(sys.argv[0]).parent.name == "rlexp":
-        return " ".join(["python -m rlexp", *sys.argv[1:]])
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
-    for name in ("rlexp", "tensorflow", "keras", "gymnasium", "numpy", "hydra-core", "mlflow"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return {f"version.{name}": text for name, text in found.items()}
-
-
-def _git() -> dict[str, str]:
-    """Commit and dirty flag of the repository the command was started in, if any."""
-
-    def git(*args: str) -> str:
-        return subprocess.run(["git", *args], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-
-    try:
-        return {"git.commit": git("rev-parse", "HEAD"), "git.dirty": str(bool(git("status", "--porcelain"))).lower()}
-    except (OSError, subprocess.SubprocessError):
-        return {}

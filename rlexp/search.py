@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rlexp.job import command_line
 from rlexp.outcome import Outcome
-from rlexp.runner import command_line
 from rlexp.settings import Refusal, refusal
 from rlexp.space import split
 from rlexp.sweeper import Sweeper

@@ -19,8 +19,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf, read_write
 
+from rlexp.job import command_line
 from rlexp.outcome import IN_PROCESS
-from rlexp.runner import command_line
 from rlexp.settings import Refusal, build
 from rlexp.sweeps import Ended, Planned, Sweep
 from rlexp.trackers.base import Tracker, one_line, open_tracker

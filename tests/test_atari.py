@@ -12,8 +12,9 @@ import pytest
 import rlexp
 from rlexp.engines.replay import ReplayLoop
 from rlexp.envs import adapter
+from rlexp.preflight import preflight
 from rlexp.replay import FrameRing, ReplayRing
-from rlexp.runner import compose, preflight
+from rlexp.runner import compose
 from rlexp.settings import Refusal
 from tests.conftest import records
 from tests.test_engines import trial

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp import checkpoint, metrics, runner
+from rlexp import checkpoint, metrics
 from rlexp.checkpoint import Checkpoints
+from rlexp.job import Failure, folder_lock
 from rlexp.report import plots
-from rlexp.runner import Failure
 from rlexp.settings import Refusal
 from tests.conftest import records
 
@@ -126,13 +126,13 @@ def test_a_folder_that_cannot_be_made(
 
 
 def test_a_second_process_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
-    with runner._folder_lock(tmp_path / "job"):
+    with folder_lock(tmp_path / "job"):
         first = f"process {os.getpid()} on {socket.gethostname()} is at work"
-        with pytest.raises(Refusal, match=first), runner._folder_lock(tmp_path / "job"):
+        with pytest.raises(Refusal, match=first), folder_lock(tmp_path / "job"):
             raise AssertionError("two at work")
-    with runner._folder_lock(tmp_path / "job"):
+    with folder_lock(tmp_path / "job"):
         (tmp_path / "job" / "owner.json").unlink()
-        with pytest.raises(Refusal, match="where one is at work"), runner._folder_lock(tmp_path / "job"):
+        with pytest.raises(Refusal, match="where one is at work"), folder_lock(tmp_path / "job"):
             raise AssertionError("two at work")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import tests.probes  # noqa: F401  (registers the probe environments)
 from rlexp import registry
-from rlexp.runner import Diverged
+from rlexp.job import Diverged
 from tests.conftest import records
 
 
@@ -108,7 +108,7 @@ def test_one_trial_fed_nan_leaves_the_others_untouched(algo: str, batch: list[st
     with pytest.raises(Diverged, match=f"{len(sick)} of 4 trials diverged"):
         tiny(algo, *options, "+env.kwargs.after=100")
     healthy = tiny(algo, *options, "+env.kwargs.after=100000")
-    from rlexp.runner import Job
+    from rlexp.job import Job
 
     (folder,) = (f for f in healthy.folder.parent.iterdir() if f != healthy.folder)
     job = Job(folder)

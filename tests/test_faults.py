@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rlexp import seeding
-from rlexp.runner import Diverged
+from rlexp.job import Diverged
 from tests.conftest import records
 
 ENV = ["env.id=probes/Misbehaving-v0", "env.imports=[tests.probes.misbehaving]", "env.name=bad", "evaluation.period=10"]

@@ -19,8 +19,9 @@ from rlexp import registry, schedules, seeding
 from rlexp.engines import fused, fused_replay
 from rlexp.engines.trials import Interrupted, Trials
 from rlexp.envs.tensor.base import TensorEnv
+from rlexp.job import Diverged, Job
 from rlexp.replay import ReplayRing
-from rlexp.runner import Diverged, Job, compose
+from rlexp.runner import compose
 from rlexp.settings import Refusal
 from tests.conftest import records
 from tests.test_checkpoint import results
@@ -190,7 +191,7 @@ def test_what_cannot_be_fused_is_refused_and_auto_takes_the_host(
     overrides: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rlexp.envs.adapter import inspect
-    from rlexp.runner import choose_engine
+    from rlexp.preflight import choose_engine
 
     narrow = registry.Dynamics("rlexp.envs.tensor.mountain_car:MountainCar")
     monkeypatch.setitem(registry.DYNAMICS, "MountainCar-v0", narrow)

@@ -12,8 +12,8 @@ import pytest
 from rlexp import seeding
 from rlexp.engines import fused
 from rlexp.engines.trials import Interrupted, Trials
+from rlexp.job import Diverged, Job
 from rlexp.rollout import FIELDS, RolloutBuffer
-from rlexp.runner import Diverged, Job
 from tests.conftest import records
 from tests.test_checkpoint import results
 from tests.test_engines import trial

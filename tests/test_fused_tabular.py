@@ -19,7 +19,9 @@ from rlexp.engines.fused_tabular import Numbered
 from rlexp.engines.trials import Interrupted, Trials
 from rlexp.envs import adapter, tensor
 from rlexp.envs.states import States
-from rlexp.runner import Diverged, Job, choose_engine, compose
+from rlexp.job import Diverged, Job
+from rlexp.preflight import choose_engine
+from rlexp.runner import compose
 from rlexp.settings import EnvSettings, Refusal, TabularSettings
 from tests.conftest import records
 from tests.test_checkpoint import results

@@ -19,8 +19,10 @@ import pytest
 from rlexp import __main__, runner
 from rlexp.engines import fused
 from rlexp.engines.trials import Interrupted, Trials
+from rlexp.job import Diverged, Job, JobRun, folder_lock
 from rlexp.launcher import Groups
-from rlexp.runner import Diverged, Job, compose
+from rlexp.preflight import preflight
+from rlexp.runner import compose
 from rlexp.settings import Refusal, Settings
 from tests.conftest import TINY, TINY_DQN
 from tests.test_checkpoint import results
@@ -47,7 +49,7 @@ def settings(tmp_path: Path) -> Callable[..., Settings]:
 
 
 def together(jobs: list[Settings]) -> dict[Path, Job | Exception]:
-    return runner.run_together(jobs, runner.preflight(jobs[0]), quiet=True)
+    return runner.run_together(jobs, preflight(jobs[0]), quiet=True)
 
 
 def everything(folder: Path) -> list[Any]:
@@ -168,7 +170,7 @@ def test_a_job_that_diverges_leaves_the_others_as_they_were(
     settings: Callable[..., Settings], alone: list[list[Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     healthy, sick = jobs = [settings("group", *JOBS[0]), settings("group", "trials=2", "algo.optimizer.lr=1e30")]
-    ended = runner.run_together(jobs, runner.preflight(jobs[0]))
+    ended = runner.run_together(jobs, preflight(jobs[0]))
     assert isinstance(ended[sick.folder], Diverged)
     assert str(ended[sick.folder]).startswith("2 of 2 trials diverged (seeds 0, 1)")
     said = capsys.readouterr().out
@@ -185,15 +187,15 @@ def test_a_folder_in_use_and_a_job_that_cannot_be_finished_are_their_own_affair(
     settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [settings("group", "trials=1", f"seed={seed}") for seed in range(3)]
-    real = runner._JobRun.finish
+    real = JobRun.finish
 
     def finish(self: Any, *args: Any) -> None:
         if self.folder == jobs[2].folder:
             raise OSError("the disk is full")
         real(self, *args)
 
-    monkeypatch.setattr(runner._JobRun, "finish", finish)
-    with runner._folder_lock(jobs[0].folder):
+    monkeypatch.setattr(JobRun, "finish", finish)
+    with folder_lock(jobs[0].folder):
         ended = together(jobs)
     assert isinstance(ended[jobs[0].folder], Refusal) and "where one is at work" in str(ended[jobs[0].folder])
     assert isinstance(ended[jobs[2].folder], OSError)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlexp.runner import compose, preflight
+from rlexp.preflight import preflight
+from rlexp.runner import compose
 from rlexp.settings import Refusal
 
 REFUSALS = [

@@ -25,7 +25,8 @@ from rlexp.chapter import chain_runs, mdp_q_learning
 from rlexp.envs import tables
 from rlexp.envs.adapter import inspect
 from rlexp.envs.states import Discretizer, States, masked
-from rlexp.runner import Diverged, compose
+from rlexp.job import Diverged
+from rlexp.runner import compose
 from rlexp.settings import DiscretizerSettings, EnvSettings, TabularSettings
 
 TABULAR = sorted(name for name, algo in registry.ALGOS.items() if algo.family == "tabular")

@@ -23,10 +23,11 @@ import numpy as np
 
 from rlexp import chapter, registry
 from rlexp.policy import load_table
+from rlexp.preflight import resolve
 from rlexp.report import plots
 from rlexp.report.load import load_job
 from rlexp.report.page import Page
-from rlexp.runner import compose, resolve
+from rlexp.runner import compose
 
 STUDY = "chapter18"
 NOTEBOOK_WAY = "book/q_log_alpha algo.bootstrap=always"

@@ -1,0 +1,391 @@
+"""A job's folder: who may write in it, what lies there from the first file to the summary, and how it is read back."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import json
+import math
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlexp.settings import Settings, refusal
+
+if TYPE_CHECKING:
+    from rlexp.checkpoint import Checkpoints
+    from rlexp.engines.trials import Results
+    from rlexp.evaluation import Scores
+    from rlexp.report.load import JobData
+    from rlexp.runner import _Training
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+
+
+class Job(dict[str, Any]):
+    """The summary of a job (the content of summary.json) with its folder and curves.
+
+    Attributes:
+        folder: the job's folder.
+        curves: name -> `Curve(steps [T], values [T, N])`; also `job["curves"]`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from rlexp.report.load import load_job
+
+        try:
+            data = load_job(folder)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            said = str(error).splitlines()[0]
+            raise Failure(f"{folder}: expected a job's files, received: {said}; rerun=true starts afresh") from error
+        super().__init__(data.summary or {})
+        self.folder = folder
+        self.curves = data.curves
+        self["curves"] = self.curves
+
+
+class JobRun:
+    """One job of a training: its folder, from the first file to the summary."""
+
+    def __init__(self, settings: Settings, training: _Training) -> None:
+        self.settings, self.training = settings, training
+        self.folder = settings.folder
+
+    def checkpoints(self) -> Checkpoints:
+        """Those in the job's folder."""
+        from rlexp.checkpoint import Checkpoints
+
+        config = self.settings.checkpoint
+        return Checkpoints(self.folder / "checkpoint", config.every, config.keep)
+
+    def prepare_folder(self) -> None:
+        """Its first files; those of an earlier run where it starts afresh are removed."""
+        from rlexp.checkpoint import write_atomically, write_json
+
+        settings, folder = self.settings, self.folder
+        if settings.rerun:
+            for name in ("checkpoint", "trials"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            for name in (
+                "metrics.jsonl",
+                "tracking.json",
+                "animation.gif",
+                "evaluation.csv",
+                "episodes.npz",
+                "history.npz",
+            ):
+                (folder / name).unlink(missing_ok=True)
+        for name in ("summary.json", "error.txt"):
+            (folder / name).unlink(missing_ok=True)
+        from omegaconf import OmegaConf
+
+        overrides = self.training.overrides.get(folder)
+        text = OmegaConf.to_yaml(OmegaConf.create(replace(settings, rerun=False).to_dict()))
+        write_atomically(folder / "config.yaml", lambda file: file.write(text.encode()))
+        write_json(
+            folder / "job.json",
+            {
+                "study": settings.study,
+                "name": settings.job_name,
+                "algo": settings.algo.name,
+                "env": settings.env.name,
+                "config_id": settings.config_id,
+                "group_id": settings.group_id,
+                "seeds": settings.seeds,
+                "command": command_line(),
+                "sweep": self.training.sweep,
+                "overrides": list(overrides) if overrides is not None else None,
+                "started": time.time(),
+                "tags": {
+                    **_versions(),
+                    **_git(),
+                    "device": self.training.device,
+                    "engine": settings.engine,
+                    "cpus": str(os.cpu_count()),
+                    "machine": platform.platform(),
+                },
+            },
+        )
+
+    def finish(self, results: Results, scores: Scores, train_seconds: float, grouped: int) -> None:
+        """Weights, tables, pictures and the summary; the summary last, since it says that the rest is there.
+
+        Args:
+            results, scores: of the job's trials.
+            train_seconds: how long the training took.
+            grouped: how many jobs shared it.
+        """
+        import numpy as np
+
+        from rlexp import seeding
+        from rlexp.checkpoint import write_json, write_npz
+        from rlexp.report import stats
+        from rlexp.report.load import load_job
+        from rlexp.report.plots import learning_curve
+
+        settings, folder, info = self.settings, self.folder, self.training.info
+        model = self.training.model
+        if model is not None:
+            for k, seed in enumerate(settings.seeds):
+                model.set_params(results.params[k])
+                save_model(model.model, folder / "trials" / str(seed) / "best.keras")
+        elif info.tabular:
+            for k, seed in enumerate(settings.seeds):
+                (folder / "trials" / str(seed)).mkdir(parents=True, exist_ok=True)
+                table = results.params[k].reshape(-1, info.num_actions)  # [S, A]
+                write_npz(folder / "trials" / str(seed) / "best.npz", {"q": table})
+        self._write_evaluation(scores)
+        episodes = results.episodes
+        columns = {name: episodes[:, i] for i, name in enumerate(("trial", "step", "return", "length"))}
+        write_npz(folder / "episodes.npz", columns)
+        finals = scores.returns.mean(axis=1)  # [N]
+        best = int(np.argmax(np.where(np.isnan(finals), -np.inf, finals)))
+        if settings.animation.enabled and np.isfinite(finals[best]):
+            self._animate(settings.seeds[best])
+        steps = [int(s) for s in results.counts["step"]]
+        diverged = [k for k, status in enumerate(results.status) if status == "diverged"]
+        failed = [k for k, status in enumerate(results.status) if status == "failed"]
+        summary = {
+            "algo": settings.algo.name,
+            "env": settings.env.name,
+            "env_id": settings.env.id,
+            "study": settings.study,
+            "config_id": settings.config_id,
+            "group_id": settings.group_id,
+            "seeds": settings.seeds,
+            "status": "failed" if diverged or failed else "done",
+            "steps": max(steps),
+            "total_steps": sum(steps),
+            "episodes": [int(e) for e in results.counts["episode"]],
+            "updates": [int(u) for u in results.counts["update"]],
+            "wall_seconds": round(self.training.seconds(), 3),
+            "train_seconds": round(train_seconds, 3),
+            "grouped": grouped,  # jobs that were trained together, in these seconds
+            "steps_per_second": round(sum(steps) / train_seconds, 1),
+            "final/return": stats.summarize(finals, seeding.generator(0, "report")),
+            "best_seed": settings.seeds[best],
+            "trials": [
+                {
+                    "seed": seed,
+                    "status": results.status[k],
+                    "note": results.notes[k],
+                    "steps": steps[k],
+                    "best_eval_return": _finite(results.score[k]),
+                    "best_step": int(results.step[k]),
+                    "final_return": _finite(finals[k]),
+                }
+                for k, seed in enumerate(settings.seeds)
+            ],
+            "observation_shape": list(info.observation_shape),
+            "observation_dtype": info.observation_dtype,
+            "num_actions": info.num_actions,
+            "device": self.training.device,
+            "engine": settings.engine,
+            "finished": time.time(),
+        }
+        data: JobData = load_job(folder)
+        data.summary = summary
+        learning_curve(data, folder / "learning_curve.png", seeding.generator(0, "report"))
+        write_json(folder / "summary.json", summary)
+        if diverged or failed:
+            raise _unwell(settings, diverged, failed, results.notes, results.traces, folder)
+
+    def _write_evaluation(self, scores: Scores) -> None:
+        from rlexp.checkpoint import write_atomically
+
+        table = StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["seed", "episode_seed", "return", "length"])
+        for k, seed in enumerate(self.settings.seeds):
+            for i, episode_seed in enumerate(scores.seeds):
+                writer.writerow([seed, episode_seed, repr(float(scores.returns[k, i])), int(scores.lengths[k, i])])
+        write_atomically(self.folder / "evaluation.csv", lambda file: file.write(table.getvalue().encode()))
+
+    def _animate(self, seed: int) -> None:
+        from rlexp.envs import watchdog
+        from rlexp.play import animate
+        from rlexp.policy import load_policy
+
+        if not self.training.info.rgb_array:
+            self.training.console.say(f"no animation: {self.settings.env.id} cannot be rendered to pictures")
+            return
+        try:
+            policy = load_policy(self.folder, seed=seed)
+            with watchdog.calling():
+                animate(
+                    policy,
+                    self.settings.evaluation.final_seed,
+                    self.folder / "animation.gif",
+                    self.settings.animation.max_steps,
+                )
+        except Exception as error:  # a picture is no reason to lose a trained job
+            self.training.console.warn(f"no animation: {type(error).__name__}: {error}")
+
+    def leave_word(self, status: str, error: Exception | None) -> None:
+        """The files of a job that did not finish; a summary only where there is no full one already."""
+        from rlexp.checkpoint import write_json
+        from rlexp.engines.trials import Pruned
+
+        pruned = {"pruned_at": error.step} if isinstance(error, Pruned) else {}
+        if pruned:
+            error = None
+        if error is not None:
+            (self.folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+        if status == "done" or (self.folder / "summary.json").exists():
+            return
+        settings = self.settings
+        names = {"algo": settings.algo.name, "env": settings.env.name, "config_id": settings.config_id}
+        write_json(
+            self.folder / "summary.json",
+            {**names, "seeds": settings.seeds, "status": status, "wall_seconds": round(self.training.seconds(), 3),
+             "error": "".join(traceback.format_exception_only(error)).strip().splitlines()[-1] if error else "",
+             **pruned},
+        )  # fmt: skip
+
+
+class Failure(RuntimeError):
+    """What ends a job in one sentence."""
+
+
+def _disk_failure(error: OSError, folder: Path) -> Failure:
+    """A full or read-only disk: what is there is whole, and the same command goes on from it."""
+    where = error.filename or folder
+    return Failure(
+        f"{where}: cannot be written ({error.strerror}); what was written before is whole, and the same command "
+        "continues once there is room"
+    )
+
+
+def in_a_sentence(error: Exception | None, folder: Path) -> Exception | None:
+    return _disk_failure(error, folder) if isinstance(error, OSError) and error.errno in DISK_ERRORS else error
+
+
+@contextlib.contextmanager
+def disk_sentences(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise _disk_failure(error, folder) from error
+
+
+class Diverged(Failure):
+    """Some trials of a job diverged, or failed for their environment's sake; everything of the others is there."""
+
+
+def _unwell(
+    settings: Settings, diverged: list[int], failed: list[int], notes: list[str], traces: list[str], folder: Path
+) -> Diverged:
+    parts: list[str] = []
+    for word, which in (("diverged", diverged), ("failed", failed)):
+        seeds = ", ".join(str(settings.seeds[k]) for k in which)
+        of = "" if parts else f" of {settings.trials} trials"
+        if which:
+            parts.append(f"{len(which)}{of} {word} (seeds {seeds})")
+    why = f": {notes[failed[0]]}" if failed else ""
+    others = "the others finished" if len(diverged) + len(failed) < settings.trials else "none finished"
+    error = Diverged(f"{', '.join(parts)}{why}; {others}: {folder}")
+    for trace in dict.fromkeys(filter(None, traces)):
+        error.add_note(trace.rstrip())  # error.txt shows them
+    return error
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Save what acts of a Keras model, atomically: its first output, the one with a number for each action."""
+    import keras
+
+    if len(model.outputs) > 1:
+        model = keras.Model(model.inputs, model.outputs[0], name=model.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".part-{path.name}")  # Keras insists on the ending
+    try:
+        model.save(beside)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """One process per job folder."""
+    from filelock import FileLock, Timeout
+
+    owner = folder / "owner.json"
+    with disk_sentences(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            try:
+                first = json.loads(owner.read_text())
+                who = f"process {first['pid']} on {first['host']} is at work"
+            except (OSError, ValueError, KeyError, TypeError):  # it is just starting
+                who = "one is at work"
+            raise refusal(
+                "output_dir", "a job folder that no other process uses", f"{folder}, where {who}",
+                "Wait for it, or run another configuration, seed or output_dir.",
+            ) from error  # fmt: skip
+    try:
+        with disk_sentences(folder):
+            owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def status_of(folder: Path) -> str | None:
+    try:
+        status: str = json.loads((folder / "summary.json").read_text())["status"]
+        return status
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def command_line() -> str:
+    """What started this process."""
+    if Path(sys.argv[0]).parent.name == "rlexp":
+        return " ".join(["python -m rlexp", *sys.argv[1:]])
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for name in ("rlexp", "tensorflow", "keras", "gymnasium", "numpy", "hydra-core", "mlflow"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return {f"version.{name}": text for name, text in found.items()}
+
+
+def _git() -> dict[str, str]:
+    """Commit and dirty flag of the repository the command was started in, if any."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+
+    try:
+        return {"git.commit": git("rev-parse", "HEAD"), "git.dirty": str(bool(git("status", "--porcelain"))).lower()}
+    except (OSError, subprocess.SubprocessError):
+        return {}

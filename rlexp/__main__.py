@@ -43,13 +43,14 @@ examples:
   python -m rlexp +sweep=dqn_ladder env=cartpole,acrobot
   python -m rlexp -m hydra/launcher=fused algo=dqn algo.optimizer.lr=1e-4,3e-4,1e-3 algo.gamma=.95,.99
   python -m rlexp algo=ddqn algo.optimizer.lr=1e-3 algo.epsilon.final=0.02
-  python -m rlexp -m hydra/sweeper=optuna 'algo.optimizer.lr=tag(log,interval(1e-4,1e-2))' algo.gamma=0.98,0.99
+  python -m rlexp -m hydra/sweeper=optuna 'algo.optimizer.lr=tag(log,interval(1e-4,1e-2))' algo.gamma=.98,.99
 
 all keys with their values:      python -m rlexp --cfg job
 Hydra's own options:             python -m rlexp --hydra-help
 watch a trained trial:           python -m rlexp.play <job folder>
 which is better, and is it sure: python -m rlexp.report <study>
-studies and jobs, MLflow's pages: python -m rlexp.ls   python -m rlexp.ui
+studies and jobs:                python -m rlexp.ls
+MLflow's pages in a browser:     python -m rlexp.ui
 deliver to MLflow what is left:  python -m rlexp.sync <folder>
 best job of a study:             python -m rlexp.best <study>
 """

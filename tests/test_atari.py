@@ -75,6 +75,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return rlexp.run(*TINY_ATARI, "trials=2", f"output_dir={tmp_path_factory.mktemp('pair')}", quiet=True)
 
 
+@pytest.mark.slow
 def test_a_trial_alone_equals_the_trial_in_a_batch(
     pair: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +106,7 @@ def test_best_weights_play_as_they_were_scored(pair: Any) -> None:
     assert np.abs(values).max() < 10  # the network scales them
 
 
+@pytest.mark.slow
 def test_the_ring_of_frames_changes_nothing_but_memory(
     tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,7 +127,7 @@ def test_killed_and_interrupted_jobs_continue_to_the_same_bits(tmp_path: Path) -
 
 @pytest.mark.parametrize(("algo", "options"), [
     ("dueling_ddqn", []),
-    ("dueling_ddqn", ["env.frame_stack=3"]),
+    pytest.param("dueling_ddqn", ["env.frame_stack=3"], marks=pytest.mark.slow),
     pytest.param("pg", ["evaluation.policy=sampled"], marks=pytest.mark.slow),
     ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=60", "algo.num_minibatches=4"]),
 ])  # fmt: skip

@@ -44,7 +44,8 @@ CLIFF = (
 
 
 @pytest.mark.parametrize(
-    ("algo", "options"), [("dqn", ("algo.n_step=3", "algo.replay_size=60")), ("dueling_ddqn", EPISODES)]
+    ("algo", "options"),
+    [("dqn", ("algo.n_step=3", "algo.replay_size=60")), pytest.param("dueling_ddqn", EPISODES, marks=pytest.mark.slow)],
 )
 def test_a_trial_alone_equals_the_trial_in_a_batch(
     algo: str, options: tuple[str, ...], tiny: Callable[..., Any]

@@ -197,7 +197,7 @@ def test_a_folder_in_use_and_a_job_that_cannot_be_finished_are_their_own_affair(
     monkeypatch.setattr(JobRun, "finish", finish)
     with folder_lock(jobs[0].folder):
         ended = together(jobs)
-    assert isinstance(ended[jobs[0].folder], Refusal) and "where one is at work" in str(ended[jobs[0].folder])
+    assert isinstance(ended[jobs[0].folder], Refusal) and "is at work" in str(ended[jobs[0].folder])
     assert isinstance(ended[jobs[2].folder], OSError)
     assert ended[jobs[1].folder]["grouped"] == 2  # type: ignore[index]
     assert (jobs[2].folder / "error.txt").read_text().endswith("OSError: the disk is full\n")
@@ -212,13 +212,13 @@ def test_a_sweep_runs_a_group_when_its_first_job_is_due(
     """Finished jobs, jobs met twice and jobs that share with none take their own way."""
     calls: list[list[str]] = []
 
-    def run_together(jobs: list[Settings], info: Any, sweep: Path | None) -> dict[Path, Any]:
+    def run_together(jobs: list[Settings], info: Any, **_: Any) -> dict[Path, Any]:
         calls.append([job.study for job in jobs])
         return {job.folder: OSError("no") if job.study == "c" else {"of": job.study} for job in jobs}
 
     monkeypatch.setattr(runner, "run_together", run_together)
     monkeypatch.setattr(runner, "finished", lambda job: job.study == "d")
-    monkeypatch.setattr(runner, "run_job", lambda job, sweep: {"alone": job.study})
+    monkeypatch.setattr(runner, "run_job", lambda job, **_: {"alone": job.study})
     a, b, c, d = (settings(study) for study in "abcd")
     other, host = settings("e", "algo.batch_size=4"), settings("f", "engine=host")
     sweep = Groups([replace(job, engine="auto").to_dict() for job in (a, other, b, a, c, d)] + [host.to_dict()], 100)
@@ -233,7 +233,7 @@ def test_a_sweep_runs_a_group_when_its_first_job_is_due(
 def test_a_refusal_of_a_group_is_one_of_each_job(
     settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*args: Any, sweep: Path | None) -> None:
+    def refuse(*args: Any, **_: Any) -> None:
         raise Refusal("network: no")
 
     monkeypatch.setattr(runner, "run_together", refuse)

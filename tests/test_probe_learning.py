@@ -30,7 +30,9 @@ def q_values(job: Any, observations: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(model(observations)) for model in models]
 
 
-@pytest.mark.parametrize("algo", ["dqn", "ddqn", "dueling_ddqn"])
+@pytest.mark.parametrize(
+    "algo", [pytest.param("dqn", marks=pytest.mark.slow), "ddqn", pytest.param("dueling_ddqn", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("probe", [probes.Identity, probes.Bandit, probes.DelayedReward, probes.TwoStateChain])
 def test_known_q_values(algo: str, probe: Any, tiny: Callable[..., Any]) -> None:
     job = tiny(algo, f"env.id=probes/{probe.__name__}-v0", f"algo.gamma={probe.gamma}", *LEARN)
@@ -75,7 +77,7 @@ PG_LEARN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("algo", ["pg", "pg_baseline"])
+@pytest.mark.parametrize("algo", [pytest.param("pg", marks=pytest.mark.slow), "pg_baseline"])
 @pytest.mark.parametrize("probe", [probes.Identity, probes.Bandit, probes.DelayedReward, probes.TwoStateChain])
 def test_known_best_actions(algo: str, probe: Any, tiny: Callable[..., Any]) -> None:
     """The best action of each state where there is one has nearly all of the probability."""

@@ -44,7 +44,13 @@ def test_every_preset_composes_and_opens_with_its_command() -> None:
         assert f"python -m rlexp +experiment={name}" in (conf_dir() / "experiment" / f"{name}.yaml").read_text()
 
 
-@pytest.mark.parametrize("algo", sorted(registry.ALGOS))
+@pytest.mark.parametrize(
+    "algo",
+    [
+        pytest.param(a, marks=[pytest.mark.slow] * (a in ("dqn", "dueling_ddqn", "pg_baseline")))
+        for a in sorted(registry.ALGOS)
+    ],
+)  # those run in test_engines
 def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -> None:
     family = registry.ALGOS[algo].family
     learning = {
@@ -60,7 +66,18 @@ def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -
     assert [r["step"] for r in records(job.folder) if "eval/return" in r["metrics"]] == [25, 50]
 
 
-@pytest.mark.parametrize("env", ENVS)
+# Tables and classic control differ in their observations only: one of each is enough by default.
+SOME = [
+    pytest.param(
+        env,
+        marks=[pytest.mark.slow]
+        * (env in ("frozen_lake", "frozen_lake_8x8", "cliff_walking", "markov_chain", "acrobot")),
+    )
+    for env in ENVS
+]
+
+
+@pytest.mark.parametrize("env", SOME)
 def test_every_environment_runs_with_a_learner(env: str, tiny: Callable[..., Any]) -> None:
     algo = "q_learning" if env == "three_state_mdp" else "dqn"
     network = ["network=cnn"] if env == "space_invaders" else []
@@ -77,7 +94,7 @@ def test_observations_that_are_no_box_and_environments_without_a_limit(tiny: Cal
 
 def test_an_optimizer_option_that_is_unknown_is_refused(tiny: Callable[..., Any]) -> None:
     with pytest.raises(
-        Refusal, match=r"algo\.optimizer: Optimizer 'adam' has the hyper-parameters beta_1, beta_2, epsilon"
+        Refusal, match=r"algo\.optimizer\.options\.beta_3: expected one of beta_1, beta_2, epsilon for adam"
     ):
         tiny("dqn", "+algo.optimizer.options.beta_3=0.9")
 

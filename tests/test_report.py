@@ -235,6 +235,7 @@ def test_names_with_html_in_them_stay_text(page: Path, tmp_path: Path) -> None:
     assert "'=1+1" in (tmp_path / "s" / "report" / "tables" / "configurations.csv").read_text()
 
 
+@pytest.mark.slow
 def test_many_contenders_fit(tmp_path: Path) -> None:
     g = np.random.default_rng(0)
     for k in range(12):

@@ -135,7 +135,7 @@ def test_jobs_that_raise_or_leave_do_not_stop_the_others_and_a_second_start_runs
     assert found["status"] == "failed" and {way: job["status"] for way, job in jobs.items()} == {
         "raise": "failed", "exit": "failed", "good": "done",
     }  # fmt: skip
-    assert jobs["raise"]["error"].startswith("ValueError: the sensor fell off")
+    assert "step 7: step raised ValueError: the sensor fell off" in jobs["raise"]["error"]
     assert jobs["exit"]["error"] == "RuntimeError: sys.exit(3) was called"
     assert jobs["good"]["score"] == 10.0
     for way in ("raise", "exit"):

@@ -14,6 +14,7 @@ Axes: `S` states, `A` actions, `D` observation size.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -184,27 +185,28 @@ class Blink(Probe):
 
 
 class NaNReward(Probe):
-    """Reward 1 a step, but NaN after `after` steps of an episode that was reset with an even seed.
+    """Reward 1 a step, but `bad` after `after` steps of an episode that was reset with an even seed.
 
     For one trial to break and another not, choose trials whose episode seeds differ in parity and make
     `length` the whole budget: with many episodes every trial meets an even seed sooner or later. Without a
     seed: no NaN.
 
     Args:
-        after: number of good steps before the first NaN. Default 5.
+        after: number of good steps before the first bad reward. Default 5.
         length: steps in an episode, which ends by termination. Default 10.
+        bad: that reward. Default NaN, which no environment may give; 1e38 is a number, but its square is none.
     """
 
-    def __init__(self, after: int = 5, length: int = 10) -> None:
+    def __init__(self, after: int = 5, length: int = 10, bad: float = math.nan) -> None:
         super().__init__()
-        self.after, self.length = after, length
+        self.after, self.length, self.bad_reward = after, length, bad
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
         self.bad = seed is not None and seed % 2 == 0
         return super().reset(seed=seed, options=options)
 
     def transition(self, action: int) -> tuple[float, bool, bool]:
-        reward = float("nan") if self.bad and self.num_steps > self.after else 1.0
+        reward = self.bad_reward if self.bad and self.num_steps > self.after else 1.0
         return reward, self.num_steps == self.length, False
 
 

@@ -1,0 +1,54 @@
+"""`python -m rlexp.ls`: what there is, by study and by job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from rlexp.ls import main
+
+
+def job(output: Path, study: str, name: str, started: float, summary: dict | None) -> Path:
+    folder = output / study / name
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"study": study, "name": name, "seeds": [0, 1], "started": started}))
+    if summary is not None:
+        (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    job(tmp_path, "ladder", "dqn-cartpole-1", 100.0, {"status": "done", "final/return": {"iqm": 412.34}})
+    job(tmp_path, "ladder", "ddqn-cartpole-2", 50.0, {"status": "failed"})
+    job(tmp_path, "other", "pg-cartpole-3", 70.0, None)
+    return tmp_path
+
+
+def test_studies(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--output-dir", str(outputs)]) == 0
+    rows = [line.split()[:6] for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["study", "jobs", "done", "running", "failed", "killed"]
+    assert rows[1:] == [["ladder", "2", "1", "-", "1", "-"], ["other", "1", "-", "-", "-", "1"]]
+
+
+def test_jobs_of_a_study_the_oldest_first(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ladder", "--output-dir", str(outputs)]) == 0
+    rows = [line.split()[:4] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows == [["ddqn-cartpole-2", "failed", "-", "2"], ["dqn-cartpole-1", "done", "412.3", "2"]]
+
+
+def test_a_job_that_a_process_works_on_is_running(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FileLock(outputs / "other" / "pg-cartpole-3" / ".lock"):
+        assert main(["other", "--output-dir", str(outputs)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[1] == "running"
+
+
+def test_nothing_of_that_name(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["laddr", "--output-dir", str(outputs)]) == 2
+    assert capsys.readouterr().err.endswith("received 'laddr'. Did you mean ladder?\n")
+    assert main(["--output-dir", str(tmp_path / "nowhere")]) == 2
+    assert "no jobs in" in capsys.readouterr().err

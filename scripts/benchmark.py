@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 SEEDS = (0, 1_000, 2_000)
+QUICK = False  # --quick
 SPEED = Path("outputs/speed")  # .json and .png of the part `speed`
 
 
@@ -210,7 +211,7 @@ def speed(output: Path) -> list[Row]:
     """rlexp beside Stable-Baselines3 and the chapter's own loops: see scripts/speed.py."""
     import speed
 
-    entries = speed.measure(run, output)
+    entries = speed.measure(run, output, quick=QUICK)
     SPEED.with_suffix(".json").parent.mkdir(parents=True, exist_ok=True)
     SPEED.with_suffix(".json").write_text(json.dumps(entries, indent=2) + "\n")
     speed.draw(entries, SPEED.with_suffix(".png"))
@@ -330,7 +331,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"any of: {', '.join(PARTS)} (default: all)")
     parser.add_argument("--json", type=Path, default=Path("outputs/benchmark.json"), help="where to write the rows")
+    parser.add_argument("--quick", action="store_true", help="speed: one round, and only what a figure is asked of")
     args = parser.parse_args()
+    global QUICK
+    QUICK = args.quick
     unknown = [part for part in args.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part {unknown[0]!r}: choose among {', '.join(PARTS)}")

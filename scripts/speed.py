@@ -106,8 +106,11 @@ def peer(which: tuple[str, str, int]) -> float | None:
     return float(json.loads(done.stdout.splitlines()[-1])["steps_per_second"])
 
 
-def measure(run: Callable[..., Any], output: Path) -> list[dict[str, Any]]:
-    """Everything, in rounds: one dict a workload, engine (or peer) and N, with a number a round."""
+def measure(run: Callable[..., Any], output: Path, quick: bool) -> list[dict[str, Any]]:
+    """Everything, in rounds: one dict a workload, engine (or peer) and N, with a number a round.
+
+    `quick`: one round, and only what a figure is asked of.
+    """
     found: dict[tuple[str, str, int], dict[str, Any]] = {}
 
     def note(workload: str, engine: str, trials: int, speed: float | None, **more: Any) -> None:
@@ -117,7 +120,7 @@ def measure(run: Callable[..., Any], output: Path) -> list[dict[str, Any]]:
         )
         entry["steps_per_second"].append(speed)
 
-    for round_ in range(ROUNDS):
+    for round_ in range(1, 2) if quick else range(ROUNDS):
         for workload in WORKLOADS:
             for name, which in (("peer", workload.peer), ("notebook", workload.notebook)):
                 if round_ == 0 or name == "peer":
@@ -171,8 +174,8 @@ def rows(entries: Sequence[dict[str, Any]]) -> list[tuple[str, str, str, bool]]:
     row(f"{cleanrl}, fused against host, N = 1", 4, (cleanrl, "fused", 1), (cleanrl, "host", 1), "")
     row(f"{cleanrl}, fused, N = 100 against N = 10", 0.85, (cleanrl, "fused", 100), (cleanrl, "fused", 10), "")
     by_trials = {e["trials"]: e for e in entries if e["workload"] == cleanrl and e["engine"] == "fused"}
-    memory = {n: by_trials[n]["peak_mb"] for n in TRIALS}
-    each = [(memory[b] - memory[a]) / (b - a) for a, b in pairwise(TRIALS)]
+    memory = {n: entry["peak_mb"] for n, entry in sorted(by_trials.items())}
+    each = [(memory[b] - memory[a]) / (b - a) for a, b in pairwise(memory)]
     linear = max(each) <= 3 * max(each[-1], 1.0)
     text = ", ".join(f"{n}: {mb:,} MB" for n, mb in memory.items())
     table.append((f"peak memory of the process, {cleanrl}, fused", "linear in N", text, linear))
@@ -232,13 +235,18 @@ def draw(entries: Sequence[dict[str, Any]], path: Path) -> None:
     for axis, workload in zip(axes, WORKLOADS, strict=True):
         for engine, color in (("fused", "#0072b2"), ("host", "#d55e00")):
             own = [e for e in entries if e["workload"] == workload.name and e["engine"] == engine]
+            own.sort(key=lambda e: e["trials"])
+            if not own:  # a quick run
+                continue
             speeds = [median(e["steps_per_second"]) for e in own]
             axis.plot([e["trials"] for e in own], speeds, "o-", color=color, label=f"rlexp, {engine} engine")
-            axis.plot(TRIALS, [speeds[0] * n for n in TRIALS], ":", color=color, lw=0.8)
+            first = speeds[0] / own[0]["trials"]
+            axis.plot(TRIALS, [first * n for n in TRIALS], ":", color=color, lw=0.8)
         for engine, style in (("peer", "--"), ("notebook", "-.")):
-            entry = next(e for e in entries if e["workload"] == workload.name and e["engine"] == engine)
-            speeds = [s for s in entry["steps_per_second"] if s is not None]
+            peers = [e for e in entries if e["workload"] == workload.name and e["engine"] == engine]
+            speeds = [s for e in peers for s in e["steps_per_second"] if s is not None]
             if speeds:
+                entry = peers[0]
                 axis.axhline(
                     median(speeds), ls=style, color="black", lw=1, label=LABELS.get(entry["what"], entry["what"])
                 )

@@ -54,6 +54,7 @@ def test_the_limit_of_an_episode_counts_steps_not_frames() -> None:
     assert [env.step(0)[3] for _ in range(5)] == [False] * 4 + [True]
 
 
+@pytest.mark.slow
 def test_a_games_position_is_rebuilt_from_its_seed_and_actions() -> None:
     settings = compose("env=space_invaders", "network=cnn", "env.max_episode_steps=20").env
     info, everyone = adapter.inspect(settings), np.ones(2, bool)
@@ -87,6 +88,7 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(
     assert (printed.out + printed.err).count(warning) == 1
 
 
+@pytest.mark.slow
 def test_best_weights_play_as_they_were_scored(pair: Any) -> None:
     policy = rlexp.load_policy(pair.folder)
     env = policy.make_env()
@@ -126,6 +128,7 @@ def test_the_ring_of_frames_changes_nothing_but_memory(
     assert records(frames.folder) == records(whole.folder)
 
 
+@pytest.mark.slow
 def test_rewards_are_clipped_in_what_is_learned_and_returns_are_raw(
     tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

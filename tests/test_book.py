@@ -32,6 +32,7 @@ def test_hard_coded_policy_equals_the_notebooks_figures(tmp_path: Any) -> None:
     assert job["final/return"]["per_trial"] == [41.698]
 
 
+@pytest.mark.slow
 def test_book_dueling_ddqn_runs_as_the_notebook_does(tiny: Callable[..., Any]) -> None:
     """The first 60 episodes: epsilon per episode, one update an episode from episode 51 on, 200 steps at most."""
     job = rlexp.run("+experiment=book/dueling_ddqn", "budget.episodes=60", "trials=2", "tracking=files",

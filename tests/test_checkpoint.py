@@ -93,6 +93,7 @@ def results(folder: Path) -> tuple[Any, dict[str, Any], Any]:
     return records(folder), arrays, json.loads((folder / "summary.json").read_text())["final/return"]
 
 
+@pytest.mark.slow
 def test_killed_and_interrupted_jobs_continue_to_the_same_bits(tmp_path: Path) -> None:
     """SIGKILL, then Ctrl-C, then to the end: equal to a run that nothing disturbed."""
     undisturbed = start(tmp_path / "a")
@@ -129,7 +130,7 @@ def test_killed_and_interrupted_jobs_continue_to_the_same_bits(tmp_path: Path) -
     ("dueling_ddqn", []),
     pytest.param("dueling_ddqn", ["env.frame_stack=3"], marks=pytest.mark.slow),
     pytest.param("pg", ["evaluation.policy=sampled"], marks=pytest.mark.slow),
-    ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=60", "algo.num_minibatches=4"]),
+    pytest.param("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=60", "algo.num_minibatches=4"], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_resume_in_process_equals_undisturbed(
     algo: str, options: list[str], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

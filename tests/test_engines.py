@@ -34,9 +34,9 @@ def trial(job: Any, seed: int) -> tuple[list[Any], list[bytes]]:
     return [point for point in curve if point[1]], weights
 
 
-# fixed_dqn and the dueling variants are classes of dqn and ddqn with other settings or another network.
+# Those of the DQN family are classes of dqn and ddqn with other settings or another network.
 ALONE = [
-    pytest.param(algo, marks=[pytest.mark.slow] * (algo in ("fixed_dqn", "ddqn", "dueling_dqn", "pg")))
+    pytest.param(algo, marks=[pytest.mark.slow] * (algo in ("fixed_dqn", "ddqn", "dueling_dqn", "pg", "pg_baseline")))
     for algo in sorted(registry.ALGOS)
 ]
 

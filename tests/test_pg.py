@@ -316,6 +316,7 @@ def test_each_trial_shuffles_its_batches_by_its_own_stream(
     assert len({order[k].tobytes() for order in seen for k in range(2)}) == 4
 
 
+@pytest.mark.slow
 def test_the_last_weights_are_those_of_the_end(tiny: Callable[..., Any]) -> None:
     job = tiny("pg", "trials=3", "budget.episodes=12", "evaluation.selection=last", "algo.batch_size=4")
     assert job["updates"] == [3, 3, 3]

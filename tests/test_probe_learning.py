@@ -30,16 +30,22 @@ def q_values(job: Any, observations: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(model(observations)) for model in models]
 
 
+# The later two ask for all that the first two do.
+PROBES = [pytest.param(probe, marks=pytest.mark.slow) for probe in (probes.Identity, probes.Bandit)]
+PROBES += [probes.DelayedReward, probes.TwoStateChain]  # type: ignore[list-item]
+
+
 @pytest.mark.parametrize(
     "algo", [pytest.param("dqn", marks=pytest.mark.slow), "ddqn", pytest.param("dueling_ddqn", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("probe", [probes.Identity, probes.Bandit, probes.DelayedReward, probes.TwoStateChain])
+@pytest.mark.parametrize("probe", PROBES)
 def test_known_q_values(algo: str, probe: Any, tiny: Callable[..., Any]) -> None:
     job = tiny(algo, f"env.id=probes/{probe.__name__}-v0", f"algo.gamma={probe.gamma}", *LEARN)
     for q in q_values(job, probe.observations):
         np.testing.assert_allclose(q, probe.q_star, atol=0.15 * max(1.0, np.abs(probe.q_star).max() / 3))
 
 
+@pytest.mark.slow
 def test_images_and_stacks_of_them(tiny: Callable[..., Any]) -> None:
     """The convolutional network, bytes, and the ring that stores each frame once: a single frame does not tell."""
     options = [o for o in LEARN if not o.startswith(("budget", "algo.optimizer"))]
@@ -78,7 +84,7 @@ PG_LEARN = [
 
 
 @pytest.mark.parametrize("algo", [pytest.param("pg", marks=pytest.mark.slow), "pg_baseline"])
-@pytest.mark.parametrize("probe", [probes.Identity, probes.Bandit, probes.DelayedReward, probes.TwoStateChain])
+@pytest.mark.parametrize("probe", PROBES)
 def test_known_best_actions(algo: str, probe: Any, tiny: Callable[..., Any]) -> None:
     """The best action of each state where there is one has nearly all of the probability."""
     episodes = 5 if probe is probes.Identity else 20
@@ -105,6 +111,7 @@ def values(job: Any, observations: np.ndarray) -> list[np.ndarray]:
     return [network(tf.constant(params), observations)[1].numpy() for params in state["loop"]["lanes"][0][:2]]
 
 
+@pytest.mark.slow
 def test_the_baseline_learns_that_a_cut_episode_goes_on(tiny: Callable[..., Any]) -> None:
     """V = 1 / (1 - gamma) = 10 where the time limit bootstraps; the mean return of 10 steps, 4.1, where it is an end."""
     for truncation, expected in (("bootstrap", 10.0), ("terminate", 4.14)):

@@ -71,7 +71,19 @@ SOME = [
     pytest.param(
         env,
         marks=[pytest.mark.slow]
-        * (env in ("frozen_lake", "frozen_lake_8x8", "cliff_walking", "markov_chain", "acrobot")),
+        * (
+            env
+            in (
+                "frozen_lake",
+                "frozen_lake_8x8",
+                "cliff_walking",
+                "markov_chain",
+                "acrobot",
+                "taxi",
+                "mountain_car",
+                "space_invaders",
+            )
+        ),
     )
     for env in ENVS
 ]

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlexp import __main__ as command_line
 from rlexp import registry, runner
+from rlexp.job import Diverged
 from rlexp.settings import Refusal, Settings, TabularSettings, _known_keys, build, check_arguments, explain
 
 KEY = "expected a key of the configuration, received an unknown one."
@@ -428,5 +429,5 @@ def test_random_overrides_are_refused_or_run(overrides: list[tuple[str, str, Any
     except (HydraException, OmegaConfBaseException) as error:
         said = explain(error)
         assert said and len(said.splitlines()) <= 2
-    except (Refusal, runner.Diverged) as error:
+    except (Refusal, Diverged) as error:
         assert str(error) and len(str(error).splitlines()) <= 2

@@ -39,9 +39,14 @@ def find_sweeps(path: Path) -> list[Path]:
     return sorted(file.parent for depth in ("", "sweeps/*/", "*/sweeps/*/") for file in path.glob(f"{depth}sweep.json"))
 
 
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder is a sweep's, and not a job's."""
+    return (folder / "sweep.json").is_file()
+
+
 def job_uri(folder: Path, uri: str | None) -> str:
     """The tracking URI of a job or a sweep: `uri`, else its own `tracking.uri`, else the default."""
-    if (folder / "sweep.json").is_file():
+    if is_sweep(folder):
         own, output_dir = json.loads((folder / "sweep.json").read_text())["tracking_uri"], folder.absolute().parents[2]
     else:
         own = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "tracking.uri")
@@ -51,9 +56,9 @@ def job_uri(folder: Path, uri: str | None) -> str:
 
 def final_status(folder: Path) -> str:
     """How a job or a sweep ended by what it left; "killed" if it did not live to say so."""
-    sweep, summary = folder / "sweep.json", folder / "summary.json"
-    if sweep.is_file():
-        status: str = json.loads(sweep.read_text())["status"]
+    summary = folder / "summary.json"
+    if is_sweep(folder):
+        status: str = json.loads((folder / "sweep.json").read_text())["status"]
         return "killed" if status == "running" else status
     return json.loads(summary.read_text())["status"] if summary.exists() else "killed"
 
@@ -77,7 +82,7 @@ def sync(folder: Path, uri: str | None = None) -> tuple[bool, str]:
         with job_lock(folder).acquire(timeout=0):
             from rlexp.trackers.mlflow import Delivery, deliver_sweep
 
-            if (folder / "sweep.json").is_file():
+            if is_sweep(folder):
                 failures = deliver_sweep(folder, job_uri(folder, uri))
                 return not failures, f"failed: {'; '.join(failures)}" if failures else "delivered the sweep"
             delivery = Delivery(folder, job_uri(folder, uri))
@@ -182,7 +187,7 @@ class _Followed:
         from rlexp.trackers.mlflow import Delivery, deliver_sweep
 
         uri = job_uri(self.folder, self._uri)
-        if (self.folder / "sweep.json").is_file():
+        if is_sweep(self.folder):
             return deliver_sweep(self.folder, uri) if self.status is not None else []
         self._delivery = self._delivery or Delivery(self.folder, uri, running=True)
         self._delivery.send()

@@ -16,6 +16,7 @@ import numpy as np
 from rlexp.objective import WORDS, Objective
 from rlexp.report.load import JobData, load_job
 from rlexp.report.stats import iqm
+from rlexp.report.words import plural
 from rlexp.settings import Refusal, did_you_mean, refusal
 from rlexp.sync import final_status, find_jobs, find_sweeps
 
@@ -75,10 +76,10 @@ def searched_for(folder: Path) -> Objective | None:
 def describe(jobs: Sequence[Ranked], objective: Objective) -> str:
     """The best of some jobs: its command, its score, and how the second compares with it."""
     best = jobs[0]
-    number = np.count_nonzero(~np.isnan(best.trials))
+    number = int(np.count_nonzero(~np.isnan(best.trials)))
     lines = [
         command(best.job),
-        f"  {objective} (IQM over {number} trials): {best.score:,.4g}   {best.job.folder}",
+        f"  {objective} (IQM over {plural(number, 'trial')}): {best.score:,.4g}   {best.job.folder}",
     ]
     if len(jobs) == 1:
         return "\n".join([*lines, "  the only finished job"])

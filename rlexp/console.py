@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rlexp.report.words import plural
+
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 BAR_EVERY = 0.1
 
@@ -102,7 +104,8 @@ class JobConsole:
         low, high = final["ci95"]
         interval = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
         spread = ", ".join(f"{name} {_cell(final[name])}" for name in ("mean", "std", "min", "max"))
-        self.say(f"final return over {len(final['per_trial'])} trials: IQM {_cell(final['iqm'])}{interval}, {spread}")
+        number = plural(len(final["per_trial"]), "trial")
+        self.say(f"final return over {number}: IQM {_cell(final['iqm'])}{interval}, {spread}")
         jobs = summary.get("grouped", 1)
         seconds = f"{summary['wall_seconds']:.1f} s in all" + (
             f", with the {jobs} jobs of its group" if jobs > 1 else ""

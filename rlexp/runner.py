@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rlexp import registry
 from rlexp.job import Failure, Job, JobRun, disk_sentences, folder_lock, in_a_sentence, status_of
 from rlexp.preflight import resolve
+from rlexp.report.words import plural
 from rlexp.settings import (
     DQNSettings,
     Refusal,
@@ -260,9 +261,9 @@ class _Training:
             self.console.warn(
                 f"nothing will be learned: algo.learn_start={algo.learn_start} is not less than the budget"
             )
-        trials = f"{settings.trials} trials (seeds {_span(settings.seeds)})"
+        trials = f"{plural(settings.trials, 'trial')} (seeds {_span(settings.seeds)})"
         if len(self.runs) > 1:
-            trials = f"group of {len(self.runs)} jobs, {settings.trials} trials: one program"
+            trials = f"group of {len(self.runs)} jobs, {plural(settings.trials, 'trial')}: one program"
         budget = f"{steps:,} env steps" if steps is not None else f"{settings.budget.episodes:,} episodes"
         self.console.say(f"{algo.name} on {settings.env.id}, {trials}, {budget} each")
 

@@ -219,6 +219,27 @@ def speed(output: Path) -> list[Row]:
     return [Row(*row) for row in speed.rows(entries)]
 
 
+def overhead(output: Path) -> list[Row]:
+    """One more job of a sweep: see scripts/sweep_costs.py."""
+    import sweep_costs
+
+    return [Row(*row) for row in sweep_costs.overhead(command, output)]
+
+
+def workers(output: Path) -> list[Row]:
+    """Two workers against one: see scripts/sweep_costs.py."""
+    import sweep_costs
+
+    return [Row(*row) for row in sweep_costs.workers(command, output)]
+
+
+def ladder(output: Path) -> list[Row]:
+    """The DQN ladder with its report: see scripts/sweep_costs.py."""
+    import sweep_costs
+
+    return [Row(*row) for row in sweep_costs.ladder(command, output)]
+
+
 def tracking(output: Path) -> list[Row]:
     """The default job, made to last about a minute, with MLflow and with files only, in turn."""
     ratios = []
@@ -319,6 +340,9 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "scaling": scaling,
     "fused": fused,
     "sweep": sweep,
+    "overhead": overhead,
+    "workers": workers,
+    "ladder": ladder,
     "tabular": tabular,
     "speed": speed,
     "tracking": tracking,

@@ -82,7 +82,7 @@ def notebook_dqn(steps: int) -> float:
             tf.keras.layers.Dense(2),
         ]
     )
-    optimizer, loss_fn = tf.keras.optimizers.Nadam(learning_rate=1e-2), tf.keras.losses.mean_squared_error
+    optimizer, loss_fn = tf.keras.optimizers.Nadam(learning_rate=1e-2), tf.keras.losses.MeanSquaredError()
     replay: deque[tuple] = deque(maxlen=2000)
 
     def train() -> None:

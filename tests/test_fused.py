@@ -106,24 +106,34 @@ def test_it_does_what_the_host_engine_does(options: tuple[str, ...], tiny: Calla
     assert [t["best_step"] for t in host["trials"]] == [t["best_step"] for t in ours["trials"]]
 
 
-def test_a_job_resumes_to_the_same_bits(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped between two records, and with calls of other lengths."""
-    options = (*FUSED, "trials=3", "algo.replay_size=60", "evaluation.selection=train_episode")
-    whole = tiny("ddqn", *options, "study=whole")
-    real = Trials.housekeeping
+@pytest.fixture
+def resumed(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Run a job whole, and once more stopped between two records, with calls of other lengths, and resumed: both leave
+    the same. Returns the whole one."""
 
-    def stop(self: Trials, *args: Any) -> None:
-        self.services.stop = lambda: signal.SIGTERM if 160 < self.t < 180 else None
-        real(self, *args)
+    def run(algo: str, *options: str, call: int) -> Any:
+        whole = tiny(algo, *options, "study=whole")
+        real = Trials.housekeeping
 
-    monkeypatch.setattr(Trials, "housekeeping", stop)
-    monkeypatch.setattr(fused.Pace, "stop", lambda self, steps: setattr(self, "steps", 17))
-    with pytest.raises(Interrupted):
-        tiny("ddqn", *options, "study=parts")
-    monkeypatch.undo()
-    parts = tiny("ddqn", *options, "study=parts")
-    assert records(whole.folder) == records(parts.folder)
-    assert results(whole.folder) == results(parts.folder)
+        def stop(self: Trials, *args: Any) -> None:
+            self.services.stop = lambda: signal.SIGTERM if 160 < self.t < 180 else None
+            real(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trials, "housekeeping", stop)
+            patch.setattr(fused.Pace, "stop", lambda self, steps: setattr(self, "steps", call))
+            with pytest.raises(Interrupted):
+                tiny(algo, *options, "study=parts")
+        parts = tiny(algo, *options, "study=parts")
+        assert records(whole.folder) == records(parts.folder)
+        assert results(whole.folder) == results(parts.folder)
+        return whole
+
+    return run
+
+
+def test_a_job_resumes_to_the_same_bits(resumed: Callable[..., Any]) -> None:
+    resumed("ddqn", *FUSED, "trials=3", "algo.replay_size=60", "evaluation.selection=train_episode", call=17)
 
 
 class NaNReward(TensorEnv):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +9,11 @@ import numpy as np
 import pytest
 
 from rlexp import seeding
-from rlexp.engines import fused
-from rlexp.engines.trials import Interrupted, Trials
 from rlexp.job import Diverged, Job
 from rlexp.rollout import FIELDS, RolloutBuffer
 from tests.conftest import records
-from tests.test_checkpoint import results
 from tests.test_engines import trial
-from tests.test_fused import third_party  # noqa: F401  (a fixture)
+from tests.test_fused import resumed, third_party  # noqa: F401  (fixtures)
 
 FUSED = ("engine=fused", "network.hidden_units=[8]")
 
@@ -66,24 +62,9 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(tiny: Callable[..., Any]) -> 
     assert len({entry["steps"] for entry in ten["trials"]}) > 1
 
 
-def test_a_job_resumes_to_the_same_bits(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped within batches, and with calls of other lengths."""
-    options = (*FUSED, "trials=3", "algo.batch_size=3")
-    whole = tiny("pg", *options, "study=whole")
-    real = Trials.housekeeping
-
-    def stop(self: Trials, *args: Any) -> None:
-        self.services.stop = lambda: signal.SIGTERM if 160 < self.t < 180 else None
-        real(self, *args)
-
-    monkeypatch.setattr(Trials, "housekeeping", stop)
-    monkeypatch.setattr(fused.Pace, "stop", lambda self, steps: setattr(self, "steps", 11))
-    with pytest.raises(Interrupted):
-        tiny("pg", *options, "study=parts")
-    monkeypatch.undo()
-    parts = tiny("pg", *options, "study=parts")
-    assert records(whole.folder) == records(parts.folder)
-    assert results(whole.folder) == results(parts.folder)
+def test_a_job_resumes_to_the_same_bits(resumed: Callable[..., Any]) -> None:  # noqa: F811
+    """Stopped within batches."""
+    resumed("pg", *FUSED, "trials=3", "algo.batch_size=3", call=11)
 
 
 @pytest.mark.usefixtures("third_party")

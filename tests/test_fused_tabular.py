@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,6 @@ from rlexp.algos.q_learning import QLearning
 from rlexp.algos.sarsa import Sarsa
 from rlexp.engines import fused, fused_tabular, tensor_numpy
 from rlexp.engines.fused_tabular import Numbered
-from rlexp.engines.trials import Interrupted, Trials
 from rlexp.envs import adapter, tensor
 from rlexp.envs.states import States
 from rlexp.job import Diverged, Job
@@ -24,9 +22,8 @@ from rlexp.preflight import choose_engine
 from rlexp.runner import compose
 from rlexp.settings import EnvSettings, Refusal, TabularSettings
 from tests.conftest import records
-from tests.test_checkpoint import results
 from tests.test_engines import trial
-from tests.test_fused import third_party  # noqa: F401  (a fixture)
+from tests.test_fused import resumed, third_party  # noqa: F401  (fixtures)
 
 CLIFF = ("env=cliff_walking", "trials=2", "budget.steps=600", "algo.alpha=0.37")
 LAKE = ("env.id=FrozenLake-v1", "+env.kwargs.is_slippery=false", "trials=2", "algo.initial_value=0.3")
@@ -139,27 +136,13 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(
 
 
 def test_a_job_resumes_to_the_same_bits_and_a_sweep_compiles_once(
-    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    resumed: Callable[..., Any],  # noqa: F811
+    tiny: Callable[..., Any],
 ) -> None:
-    """Stopped between two records, and with calls of other lengths."""
     options = ("engine=fused", "trials=3", "env=three_state_mdp", "algo.visit_power=0.6", "algo.alpha=1",
                "env.max_episode_steps=9", "evaluation.selection=train_episode")  # fmt: skip
-    whole = tiny("sarsa", *options, "study=whole")
+    whole = resumed("sarsa", *options, call=17)
     programs = len(fused._PROGRAMS)
-    real = Trials.housekeeping
-
-    def stop(self: Trials, *args: Any) -> None:
-        self.services.stop = lambda: signal.SIGTERM if 160 < self.t < 180 else None
-        real(self, *args)
-
-    monkeypatch.setattr(Trials, "housekeeping", stop)
-    monkeypatch.setattr(fused.Pace, "stop", lambda self, steps: setattr(self, "steps", 17))
-    with pytest.raises(Interrupted):
-        tiny("sarsa", *options, "study=parts")
-    monkeypatch.undo()
-    parts = tiny("sarsa", *options, "study=parts")
-    assert records(whole.folder) == records(parts.folder)
-    assert results(whole.folder) == results(parts.folder)
     other = tiny("sarsa", *options, "algo.alpha=0.5", "algo.gamma=0.8", "algo.initial_value=2", "seed=7")
     assert len(fused._PROGRAMS) == programs and records(other.folder) != records(whole.folder)
 

@@ -15,16 +15,21 @@ import rlexp
 from rlexp.settings import Refusal
 
 
-def play(policy: Callable[[np.ndarray], int], env: gym.Env, seeds: list[int]) -> float:
-    returns = []
-    for seed in seeds:
-        observation, _ = env.reset(seed=seed)
-        total, over = 0.0, False
-        while not over:
-            observation, reward, terminated, truncated, _ = env.step(policy(observation))
-            total, over = total + float(reward), terminated or truncated
-        returns.append(total)
-    return float(np.mean(returns))
+def play(policy: Callable[[np.ndarray], Any], make_env: Callable[[], gym.Env], seeds: list[int]) -> float:
+    """The mean return of one episode for each seed, all played at once: `policy` gets observations [E, *shape]."""
+    envs = [make_env() for _ in seeds]
+    observations = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
+    total, alive = 0.0, np.ones(len(seeds), bool)
+    while alive.any():
+        actions = policy(observations)
+        for i in np.flatnonzero(alive):
+            observations[i], reward, terminated, truncated, _ = envs[i].step(int(actions[i]))
+            total, alive[i] = total + float(reward), not (terminated or truncated)
+    return total / len(seeds)
+
+
+def cart_pole() -> gym.Env:
+    return gym.make("CartPole-v1")
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +44,13 @@ FINAL_SEEDS = [200_000 + i for i in range(5)]
 
 
 def test_policies_score_what_the_summary_says(tracked: Any) -> None:
-    env = gym.make("CartPole-v1")
+    env = cart_pole()
     for k, seed in enumerate(tracked["seeds"]):
         expected = tracked["final/return"]["per_trial"][k]
         policy = rlexp.load_policy(tracked.folder, seed=seed)
-        assert play(policy, env, FINAL_SEEDS) == expected
-        assert (
-            play(rlexp.load_policy(tracked.folder / "trials" / str(seed)), policy.make_env(), FINAL_SEEDS) == expected
-        )
+        assert play(policy, cart_pole, FINAL_SEEDS) == expected
+        by_folder = rlexp.load_policy(tracked.folder / "trials" / str(seed))
+        assert play(by_folder, policy.make_env, FINAL_SEEDS) == expected
         assert rlexp.load_policy(tracked.folder / "trials" / str(seed) / "best.keras").seed == seed
     best = rlexp.load_policy(str(tracked.folder))
     assert best.seed == tracked["best_seed"]
@@ -72,15 +76,15 @@ def test_policies_with_probabilities_play_the_more_probable_action(
     from rlexp.trackers.mlflow import model_signature, save_keras_model
 
     job = tiny(*options, "trials=2", "evaluation.final_episodes=5", "algo.optimizer.lr=0.05")
-    env = gym.make("CartPole-v1")
     for k, seed in enumerate(job["seeds"]):
-        assert play(rlexp.load_policy(job.folder, seed=seed), env, FINAL_SEEDS) == job["final/return"]["per_trial"][k]
+        policy = rlexp.load_policy(job.folder, seed=seed)
+        assert play(policy, cart_pole, FINAL_SEEDS) == job["final/return"]["per_trial"][k]
     weights = job.folder / "trials" / "1" / "best.keras"
     save_keras_model(weights, tmp_path / "model", Model(), model_signature(weights, job))
     model = pyfunc.load_model(str(tmp_path / "model"))
     assert model.metadata.signature.outputs.inputs[0].shape == (-1, 2)
     expected = job["final/return"]["per_trial"][1]
-    assert play(lambda o: int(np.argmax(model.predict(o[None])[0])), env, FINAL_SEEDS) == expected
+    assert play(lambda o: model.predict(o).argmax(axis=1), cart_pole, FINAL_SEEDS) == expected
 
 
 def test_the_logged_model_scores_what_final_return_says(tracked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,19 +94,18 @@ def test_the_logged_model_scores_what_final_return_says(tracked: Any, monkeypatc
     mlflow.set_tracking_uri(uri)
     tracking = json.loads((tracked.folder / "tracking.json").read_text())
     expected = max(tracked["final/return"]["per_trial"])
-    env = gym.make("CartPole-v1")
     model = mlflow.pyfunc.load_model(f"runs:/{tracking['run_id']}/best")
-    assert play(lambda o: int(np.argmax(model.predict(o[None])[0])), env, FINAL_SEEDS) == expected
+    assert play(lambda o: model.predict(o).argmax(axis=1), cart_pole, FINAL_SEEDS) == expected
     keras_model = mlflow.keras.load_model(f"runs:/{tracking['run_id']}/best")
-    assert play(lambda o: int(np.argmax(keras_model(o[None])[0])), env, FINAL_SEEDS) == expected
+    assert play(lambda o: np.argmax(keras_model(o), axis=1), cart_pole, FINAL_SEEDS) == expected
     assert model.metadata.signature.inputs.inputs[0].shape == (-1, 4)
     assert model.metadata.signature.outputs.inputs[0].shape == (-1, 2)
 
-    assert play(rlexp.load_policy(tracking["run_id"], tracking_uri=uri), env, FINAL_SEEDS) == expected
+    assert play(rlexp.load_policy(tracking["run_id"], tracking_uri=uri), cart_pole, FINAL_SEEDS) == expected
     other = str(next(s for s in tracked["seeds"] if s != tracked["best_seed"]))
     trial = rlexp.load_policy(f"runs:/{tracking['trial_runs'][other]}", tracking_uri=uri)
     assert trial.seed == int(other)
-    assert play(trial, env, FINAL_SEEDS) == tracked["final/return"]["per_trial"][int(other)]
+    assert play(trial, cart_pole, FINAL_SEEDS) == tracked["final/return"]["per_trial"][int(other)]
 
 
 def test_what_mlflow_shows_of_a_job(tracked: Any) -> None:

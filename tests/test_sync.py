@@ -115,7 +115,7 @@ def test_absent_server_costs_seconds_and_no_data(jobs, capsys):
     assert sync.main([str(jobs.alone), "--tracking-uri", jobs.client.tracking_uri]) == 0
     assert capsys.readouterr().out == (
         f"{jobs.alone}: delivered 20 records, 5 files\n"
-        f"See: mlflow ui --backend-store-uri {jobs.client.tracking_uri}\n"
+        f"See: python -m rlexp.ui --tracking-uri {jobs.client.tracking_uri}\n"
     )  # fmt: skip
     assert_delivered_once(jobs.client, jobs.alone, [make_record(index) for index in range(20)])
     assert jobs.client.get_run(state_of(jobs.alone)["run_id"]).info.status == "FINISHED"
@@ -146,7 +146,7 @@ def test_nothing_new(jobs, capsys, level):
     folders = [jobs.ended] if level == "job" else sorted(jobs.ended.parent.iterdir())
     assert capsys.readouterr().out.splitlines() == [
         *(f"{folder}: nothing new" for folder in folders),
-        f"See: mlflow ui --backend-store-uri {jobs.client.tracking_uri}",
+        f"See: python -m rlexp.ui --tracking-uri {jobs.client.tracking_uri}",
     ]
 
 

@@ -126,7 +126,9 @@ def test_uris_and_commands(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://env")
     assert resolve_uri(None, Path("outputs")) == "http://env"
     assert resolve_uri("http://config", Path("outputs")) == "http://config"
-    assert ui_command(default) == f"mlflow ui --backend-store-uri {default}"
+    assert ui_command(default) == f"python -m rlexp.ui --tracking-uri {default}"  # not what rlexp.ui takes by itself
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert ui_command(default) == "python -m rlexp.ui"
     assert ui_command("http://server:5000") == "http://server:5000"
 
 
@@ -160,7 +162,7 @@ def test_contract(name, client, output_dir):
     else:
         uri, run_id = resolve_uri(None, output_dir), state_of(folder)["run_id"]
         assert result.message == f"MLflow: run {run_id} is in {uri}"
-        assert (result.ui_command, result.run_id) == (f"mlflow ui --backend-store-uri {uri}", run_id)
+        assert (result.ui_command, result.run_id) == (f"python -m rlexp.ui --tracking-uri {uri}", run_id)
         assert created == {"tracking.json", "tracking.log", ".tracking.lock"}
         assert (folder / "tracking.log").read_text() == "Delivered.\n"
         assert client.get_run(run_id).info.status == "FINISHED"

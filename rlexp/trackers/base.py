@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,10 @@ def resolve_uri(uri: str | None, output_dir: Path) -> str:
 
 def ui_command(uri: str) -> str:
     """The command that shows what is at `uri`, or the address of the server itself."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    if uri.startswith("http"):
+        return uri
+    usual = resolve_uri(None, Path("outputs"))
+    return "python -m rlexp.ui" if uri == usual else f"python -m rlexp.ui --tracking-uri {shlex.quote(uri)}"
 
 
 def one_line(error: Exception) -> str:

@@ -1,0 +1,76 @@
+"""The parts `overhead`, `workers` and `ladder` of benchmark.py: what a sweep costs beyond its training.
+
+Every sweep is one process, or what its launcher starts, in a folder of its own; every job is tracked in MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+Command = Callable[..., tuple[float, float, str]]  # of benchmark.py: seconds, MB, what it said
+Rows = list[tuple[str, str, str, bool]]  # what, asked, measured, met
+
+SEEDS = ",".join(str(10 * i) for i in range(8))
+
+
+def summaries(output: Path) -> list[dict[str, Any]]:
+    """The jobs' summaries, in the order in which they were finished."""
+    found = [json.loads(path.read_text()) for path in output.glob("*/*/summary.json")]
+    return sorted(found, key=lambda summary: float(summary["finished"]))
+
+
+def overhead(command: Command, output: Path) -> Rows:
+    """Eight jobs of ten trials in one process that share their program: the time between two jobs' ends, less training.
+
+    Bare: one scoring episode, no animation, so that all that is left is folders, pictures, weights and MLflow; and as
+    it is by default, with 100 final episodes and 200 of each of three candidates a trial, and the GIF.
+    """
+    job = ("algo=dqn", "trials=10", "budget.steps=6000", "engine=fused", f"seed={SEEDS}")
+    bare = ("animation.enabled=false", "evaluation.candidates=1", "evaluation.final_episodes=1")
+    between: dict[str, list[float]] = {}
+    for name, options in (("bare", bare), ("default", ())):
+        folder = output / f"overhead-{name}"
+        command("-m", f"output_dir={folder}", *job, *options)
+        jobs = summaries(folder)
+        between[name] = [b["finished"] - a["finished"] - b["train_seconds"] for a, b in pairwise(jobs)]
+    text = f"{median(between['bare']):.2f} s ({min(between['bare']):.2f} to {max(between['bare']):.2f})"
+    scoring = f"{median(between['default']):.2f} s ({min(between['default']):.2f} to {max(between['default']):.2f})"
+    return [
+        ("one more job in a sweep, everything but training", "< 1.5 s", text, median(between["bare"]) < 1.5),
+        ("the same with default scoring of ten trials and the animation", "told", scoring, True),
+    ]
+
+
+def workers(command: Command, output: Path) -> Rows:
+    """Eight CPU-bound jobs with one and with two joblib workers, in turn, from command to exit."""
+    job = ("algo=q_learning", "+discretizer=cartpole", "engine=host", "trials=10", "budget.steps=60000")
+    options = ("-m", "hydra/launcher=joblib", *job, f"seed={SEEDS}", "animation.enabled=false")
+    ratios = []
+    for repeat in range(3):
+        taken = {}
+        for n in (1, 2) if repeat % 2 else (2, 1):
+            folder = output / f"workers-{n}-{repeat}"
+            taken[n] = command(*options, f"hydra.launcher.n_jobs={n}", f"output_dir={folder}")[0]
+            assert len(summaries(folder)) == 8
+        ratios.append(taken[1] / taken[2])
+    ratios.sort()
+    text = f"{ratios[1]:.2f} ({ratios[0]:.2f} to {ratios[2]:.2f})"
+    return [("throughput of eight CPU-bound jobs, two joblib workers against one", ">= 1.6", text, ratios[1] >= 1.6)]
+
+
+def ladder(command: Command, output: Path) -> Rows:
+    """The named sweep on CartPole-v1, ten trials a job, with its report."""
+    folder = output / "ladder"
+    seconds, _, said = command("+sweep=dqn_ladder", f"output_dir={folder}")
+    jobs = summaries(folder)
+    assert len(jobs) == 4 and all(len(job["seeds"]) == 10 and job["status"] == "done" for job in jobs), said
+    assert re.search(r"report.*\.html", said), said
+    scores = ", ".join(f"{job['algo']} {job['final/return']['iqm']:.0f}" for job in jobs)
+    text = f"{seconds / 60:.1f} min (IQM {scores})"
+    return [("+sweep=dqn_ladder on CartPole-v1, 10 trials a job, with its report", "< 10 min", text, seconds < 600)]

@@ -21,7 +21,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-SB3 = {  # of stable_baselines3.DQN, for the workloads of benchmark.py
+SB3: dict[str, dict[str, Any]] = {  # of stable_baselines3.DQN, for the workloads of benchmark.py
     "cleanrl": {
         "policy_kwargs": {"net_arch": [120, 84]},
         "learning_rate": 2.5e-4,
@@ -54,8 +54,8 @@ def sb3(workload: str, steps: int) -> float:
     from stable_baselines3.common.callbacks import BaseCallback
 
     torch.set_num_threads(1)  # two are slower for such networks (tried)
-    settings = dict(SB3[workload])
-    first = int(settings["learning_starts"]) + 1_000  # type: ignore[call-overload]
+    settings = SB3[workload]
+    first = settings["learning_starts"] + 1_000
     times: dict[int, float] = {}
 
     class Clock(BaseCallback):

@@ -83,7 +83,7 @@ def test_a_refusal_is_two_lines_at_most_status_2_and_no_file(args: list[str], me
 
 def test_a_whole_job_then_again_then_play(tmp_path: Path) -> None:
     """Everything the contract names lies in the folder; a finished job is not run again; play renders it."""
-    job = [o for o in (*TINY, *TINY_DQN) if not o.startswith("animation")]
+    job = [*(o for o in (*TINY, *TINY_DQN) if not o.startswith("animation")), "animation.max_steps=50"]
     result = rlexp("algo=dueling_ddqn", "trials=2", *job, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr and "dueling_ddqn on cartpole: done" in result.stdout

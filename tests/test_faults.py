@@ -124,7 +124,7 @@ def test_an_episode_that_never_ends(tiny: Callable[..., Any], monkeypatch: pytes
     )
 
 
-@pytest.mark.parametrize("algo", ["dqn", "pg_baseline"])
+@pytest.mark.parametrize("algo", ["dqn", pytest.param("pg_baseline", marks=pytest.mark.slow)])
 def test_learners_on_networks(algo: str, tiny: Callable[..., Any]) -> None:
     bad = seeding.episode_seed(1, 0)
     options = ["budget.steps=60", f"+env.kwargs.modulus={2**31}", f"+env.kwargs.remainder={bad % 2**31}", "trials=2",

@@ -29,6 +29,7 @@ from tests.test_engines import trial
 from tests.test_probe_learning import LEARN, q_values
 
 FUSED = ("engine=fused", "network.hidden_units=[8]", "evaluation.max_steps=100")
+SAME = ("algo.n_step=3", "algo.replay_size=60", "evaluation.selection=train_episode")  # tests share its programs
 EPISODES = ("budget.episodes=12", "algo.learn_unit=episode", "algo.learn_start=3", "algo.learn_period=1",
             "evaluation.selection=train_episode", "algo.target=soft")  # fmt: skip
 CLIFF = (
@@ -44,32 +45,36 @@ CLIFF = (
 
 
 @pytest.mark.parametrize(
-    ("algo", "options"),
-    [("dqn", ("algo.n_step=3", "algo.replay_size=60")), pytest.param("dueling_ddqn", EPISODES, marks=pytest.mark.slow)],
+    ("algo", "options"), [("ddqn", SAME), pytest.param("dueling_ddqn", EPISODES, marks=pytest.mark.slow)]
 )
 def test_a_trial_alone_equals_the_trial_in_a_batch(
     algo: str, options: tuple[str, ...], tiny: Callable[..., Any]
 ) -> None:
-    """Also where the ring wraps round, where trials end at different steps, and where they fill vector registers."""
-    many, three, one = (
-        tiny(algo, *FUSED, f"seed={seed}", f"trials={n}", *options) for seed, n in ((0, 16), (2, 3), (3, 1))
+    """Also where the ring wraps round, where trials end at different steps, where they fill vector registers, and where
+    their updates are computed in blocks, of which one overlaps another."""
+    assert 2 * fused.BLOCK < 21
+    many, two, one = (
+        tiny(algo, *FUSED, f"seed={seed}", f"trials={n}", *options) for seed, n in ((0, 21), (2, 2), (3, 1))
     )
     assert many["engine"] == "fused"
-    assert trial(many, 3) == trial(three, 3) == trial(one, 3)
-    assert trial(many, 2) == trial(three, 2) != trial(many, 4)
+    assert trial(many, 3) == trial(two, 3) == trial(one, 3)
+    assert trial(many, 2) == trial(two, 2) != trial(many, 4)
+    for seed in (9, 10, 20):  # on both sides of the blocks' edges, and the last
+        assert trial(many, seed) == trial(tiny(algo, *FUSED, f"seed={seed}", "trials=1", *options), seed)
     if options is EPISODES:
-        assert many["episodes"] == [12] * 16 and len({trial["steps"] for trial in many["trials"]}) > 1
-        assert many["updates"] == [9] * 16  # one after each of the episodes 3 to 11
+        assert many["episodes"] == [12] * 21 and len({trial["steps"] for trial in many["trials"]}) > 1
+        assert many["updates"] == [9] * 21  # one after each of the episodes 3 to 11
 
 
 def test_the_same_command_gives_the_same_records_and_a_sweep_compiles_once(tiny: Callable[..., Any]) -> None:
-    first = tiny("dqn", *FUSED, "trials=2", "study=a")
+    job = ("ddqn", *FUSED, *SAME, "trials=2")
+    first = tiny(*job, "study=a")
     programs = len(fused._PROGRAMS)
-    again = tiny("dqn", *FUSED, "trials=2", "study=b")
+    again = tiny(*job, "study=b")
     assert records(first.folder) == records(again.folder)
-    other = tiny("dqn", *FUSED, "trials=2", "seed=5", "algo.optimizer.lr=3e-3", "algo.gamma=0.9", "algo.epsilon=0.2")
+    other = tiny(*job, "seed=5", "algo.optimizer.lr=3e-3", "algo.gamma=0.9", "algo.epsilon=0.2")
     assert len(fused._PROGRAMS) == programs and records(other.folder) != records(first.folder)
-    tiny("dqn", *FUSED, "trials=2", "algo.epsilon.unit=episode")
+    tiny(*job, "algo.epsilon.unit=episode", "budget.steps=20")
     assert len(fused._PROGRAMS) == programs + 2  # the loop and the evaluation
 
 
@@ -79,9 +84,11 @@ def test_the_same_command_gives_the_same_records_and_a_sweep_compiles_once(tiny:
         ("algo.epsilon={kind: linear, initial: 1, final: 0.5, duration: 100}",
          "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 60, unit: update}",
          "algo.num_updates=2", "algo.target_period=7", "budget.steps=120"),
-        ("algo.epsilon={kind: linear, initial: 1, final: 0.5, duration: 8, unit: episode}", "budget.episodes=8",
-         "algo.learn_unit=episode", "algo.learn_start=2", "algo.learn_period=1", "algo.target_unit=episode",
-         "algo.target_period=2", "evaluation.selection=train_episode", "algo.truncation=terminate"),
+        pytest.param(
+            ("algo.epsilon={kind: linear, initial: 1, final: 0.5, duration: 8, unit: episode}", "budget.episodes=8",
+             "algo.learn_unit=episode", "algo.learn_start=2", "algo.learn_period=1", "algo.target_unit=episode",
+             "algo.target_period=2", "evaluation.selection=train_episode", "algo.truncation=terminate"),
+            marks=pytest.mark.slow),
     ],
     ids=["steps", "episodes"],
 )  # fmt: skip
@@ -133,7 +140,7 @@ def resumed(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callab
 
 
 def test_a_job_resumes_to_the_same_bits(resumed: Callable[..., Any]) -> None:
-    resumed("ddqn", *FUSED, "trials=3", "algo.replay_size=60", "evaluation.selection=train_episode", call=17)
+    resumed("ddqn", *FUSED, *SAME, "trials=2", call=17)
 
 
 class NaNReward(TensorEnv):
@@ -219,7 +226,7 @@ def test_what_cannot_be_fused_is_refused_and_auto_takes_the_host(
     assert choice("algo=dqn", "engine=host") == "host"
 
 
-@pytest.mark.parametrize("algo", ["dqn", "dueling_ddqn"])
+@pytest.mark.parametrize("algo", ["dqn", pytest.param("dueling_ddqn", marks=pytest.mark.slow)])
 def test_known_q_values(algo: str, tiny: Callable[..., Any]) -> None:
     chain = probes.TableChain
     job = tiny(algo, "engine=fused", "env.id=probes/TableChain-v0", f"algo.gamma={chain.gamma}", *LEARN)

@@ -32,6 +32,7 @@ Tree = Any
 MAX_STEPS = 1024  # lock-steps of one call at most: what is handed in and out is made for so many
 MAX_EPISODES = 256  # episodes of one trial that may end in one call: so many resets are handed in
 NEVER = int(np.iinfo(np.int32).max)
+BLOCK = 10  # lanes whose updates are computed together, or a few more
 CALL_SECONDS = 0.4  # what a call should take, so that progress is shown and signals are heard
 
 _PROGRAMS: dict[tuple[str, str], Callable[..., Tree]] = {}
@@ -128,7 +129,42 @@ def look_up(rows: Tree, units: Mapping[str, str], since: Tree) -> dict[str, tf.T
 
 def write(rows: tf.Tensor, i: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
     """Inside a program: `rows` [T, ...] with row `i` replaced."""
-    return xla.dynamic_update_slice(rows, row[None], tf.stack([i, *[0] * (len(rows.shape) - 1)]))
+    return xla.dynamic_update_slice(rows, row[None], _at(rows, i))
+
+
+def in_blocks(function: Callable[..., Tree], out: Tree, *args: Tree) -> Tree:
+    """Inside a program: `mapped(function)(*args)`, but some lanes at a time where there are many.
+
+    What an update of a hundred networks writes and reads again does not fit a processor's caches; that of ten does. A
+    lane's bits are the same in blocks of any size; the last block overlaps the one before it where L is no multiple.
+
+    Args:
+        function: of one trial.
+        out: what its results replace.  # tree of [L, ...]
+        args: trees of [L, ...].
+    """
+    num_lanes = tf.nest.flatten(out)[0].shape[0]
+    num_blocks = num_lanes // BLOCK
+    if num_blocks < 2:
+        return mapped(function)(*args)
+    size = -(-num_lanes // num_blocks)
+
+    def read(rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        shape = [size, *rows.shape[1:]]
+        return tf.ensure_shape(xla.dynamic_slice(rows, _at(rows, first), tf.constant(shape)), shape)
+
+    def body(i: tf.Tensor, out: Tree) -> Tree:
+        first = tf.minimum(i * size, num_lanes - size)
+        block = mapped(function)(*tf.nest.map_structure(lambda rows: read(rows, first), args))
+        put = lambda rows, part: xla.dynamic_update_slice(rows, part, _at(rows, first))  # noqa: E731
+        return i + 1, tf.nest.map_structure(put, out, block)
+
+    return tf.while_loop(lambda i, _: i < num_blocks, body, (0, out))[1]
+
+
+def _at(rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """Where row `first` of `rows` begins."""
+    return tf.stack([first, *[0] * (len(rows.shape) - 1)])
 
 
 class TensorEnvs:

@@ -29,6 +29,7 @@ from rlexp.engines.fused import (
     Tree,
     compile_now,
     graph_key,
+    in_blocks,
     look_up,
     program,
     write,
@@ -302,6 +303,8 @@ class ReplayProgram:
         # All slots are drawn before the loop: inside it, XLA would compute a slot anew for each number of its row.
         slots = self.draw(u, added)  # [L, num_updates, B, n]
 
+        zeros = tf.zeros(self.num_lanes)
+
         def update(j: tf.Tensor, updates: tf.Tensor, carry: Tree, out: Tree) -> Tree:
             config, counts = self.config, carry["counts"]
             since = {unit: count - given["first"][unit] for unit, count in counts.items()}
@@ -311,7 +314,8 @@ class ReplayProgram:
             counts = {**counts, "update": counts["update"] + tf.cast(learning, tf.int32)}
             periods = counts[config.target_unit] // config.target_period
             copy = learning & (periods > carry["copied"])
-            agent, metrics = mapped(self.update)(carry["agent"], batch, scalars, learning, copy)
+            new = tf.nest.map_structure(tf.zeros_like, carry["agent"]), dict.fromkeys(self.agent.metrics, zeros)
+            agent, metrics = in_blocks(self.update, new, carry["agent"], batch, scalars, learning, copy)
             broken = learning & ~tf.math.is_finite(metrics["loss"])
             values = tf.stack([metrics[name] for name in self.agent.metrics], axis=1)  # [L, metrics]
             carry = {

@@ -46,8 +46,10 @@ def own_tracking_uri() -> Iterator[None]:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Callable[..., rlexp.runner.Job]:
-    """Run a job of a few hundred steps; overrides come last, so that they win."""
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., rlexp.runner.Job]:
+    """Run a job of a few hundred steps, without its picture (half a second a job, and looked at elsewhere); overrides come
+    last, so that they win."""
+    monkeypatch.setattr("rlexp.report.plots.learning_curve", lambda *args: None)
 
     def run(algo: str, *overrides: str) -> Any:
         family = registry.ALGOS[algo].family

@@ -230,7 +230,7 @@ def test_the_notebooks_bootstrap_does_not_see_an_end(tiny: Callable[..., Any]) -
 
 def test_sarsa_walks_around_the_cliff_where_q_learning_walks_along_it(tiny: Callable[..., Any]) -> None:
     """Sutton and Barto, example 6.6: with epsilon 0.1 SARSA learns a safer path, longer than the best one of 13 steps."""
-    options = ["env=cliff_walking", "trials=2", "budget.steps=20000", "evaluation.period=20000", "algo.gamma=1.0",
+    options = ["env=cliff_walking", "trials=2", "budget.steps=8000", "evaluation.period=8000", "algo.gamma=1.0",
                "algo.alpha=0.5", "algo.epsilon=0.1"]  # fmt: skip
     assert tiny("q_learning", *options)["final/return"]["per_trial"] == [-13.0, -13.0]
     assert max(tiny("sarsa", *options, "algo.alpha=0.1")["final/return"]["per_trial"]) < -13.0

@@ -158,7 +158,7 @@ def sweep(output: Path) -> list[Row]:
     lr = "algo.optimizer.lr"
     ratios: dict[str, list[float]] = {"commands": [], "basic": []}
     seconds = []
-    for repeat in range(3):
+    for repeat in range(1 if QUICK else 3):
         folder = f"output_dir={output}/sweep-{repeat}"
         taken = {"commands": sum(command(f"{folder}-commands", *options, f"{lr}={rate}")[0] for rate in rates)}
         for name in ("basic", "fused"):
@@ -355,7 +355,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"any of: {', '.join(PARTS)} (default: all)")
     parser.add_argument("--json", type=Path, default=Path("outputs/benchmark.json"), help="where to write the rows")
-    parser.add_argument("--quick", action="store_true", help="speed: one round, and only what a figure is asked of")
+    parser.add_argument("--quick", action="store_true", help="speed, sweep: one round; only what is asked of")
     args = parser.parse_args()
     global QUICK
     QUICK = args.quick

@@ -1,7 +1,7 @@
 """The part `speed` of benchmark.py: rlexp beside Stable-Baselines3 and the chapter's own loops, in one run.
 
 Every number is of a process of its own, after compilation and after the first updates; what is compared is measured in
-turn, and ratios are medians of the rounds: what a figure is asked of in three, the rest in one.
+turn, and ratios are medians of the rounds: what a figure is asked of in two, the rest in one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROUNDS = 3
+ROUNDS = 2
 TRIALS = (1, 10, 32, 100)
 QUIET = (
     "animation.enabled=false",
@@ -43,6 +43,7 @@ class Workload:
         name: in the tables.
         overrides: of `python -m rlexp`.
         first: env steps before the timing starts.
+        record_every: env steps between records, as at the workload's whole budget; the fused engine's calls end there.
         steps: per trial and engine, from N on.
         peer: of peers.py: (peer, workload, steps).
         notebook: the chapter's own loop on the nearest workload that it has.
@@ -51,6 +52,7 @@ class Workload:
     name: str
     overrides: Sequence[str]
     first: int
+    record_every: int
     steps: dict[str, Callable[[int], int]]
     peer: tuple[str, str, int]
     notebook: tuple[str, str, int]
@@ -61,6 +63,7 @@ WORKLOADS = (
         "CleanRL's DQN settings",
         CLEANRL,
         11_000,
+        2_000,
         {"host": lambda n: 16_000 if n < 32 else 13_000, "fused": lambda n: 80_000 if n < 32 else 26_000},
         ("sb3", "cleanrl", 15_000),
         ("notebook", "dqn", 400),
@@ -69,6 +72,7 @@ WORKLOADS = (
         "update every step, 32-32, batch 32",
         EVERY_STEP,
         2_000,
+        200,
         {"host": lambda n: 4_000 if n < 32 else 2_600, "fused": lambda n: 30_000 if n < 32 else 10_000},
         ("sb3", "every_step", 5_000),
         ("notebook", "dqn", 400),
@@ -77,6 +81,7 @@ WORKLOADS = (
         "tabular Q-learning, 6 x 12 bins",
         TABLE,
         1,
+        5_000,
         {"host": lambda n: 20_000, "fused": lambda n: 40_000_000 // n},
         ("bare", "cartpole", 200_000),
         ("notebook", "table", 500),
@@ -131,6 +136,8 @@ def measure(run: Callable[..., Any], output: Path, quick: bool) -> list[dict[str
                         continue
                     steps = workload.steps[engine](trials)
                     options = [*workload.overrides, f"engine={engine}", f"trials={trials}", f"budget.steps={steps}"]
+                    if engine == "fused":
+                        options.append(f"log.points={steps // workload.record_every}")
                     folder = output / f"speed-{workload.peer[1]}-{engine}-{trials}-{round_}"
                     result = run(folder, *options)
                     note(

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 SEEDS = (0, 1_000, 2_000)
+ROUNDS = 3  # --rounds
 QUICK = False  # --quick
 SPEED = Path("outputs/speed")  # .json and .png of the part `speed`
 
@@ -158,7 +159,7 @@ def sweep(output: Path) -> list[Row]:
     lr = "algo.optimizer.lr"
     ratios: dict[str, list[float]] = {"commands": [], "basic": []}
     seconds = []
-    for repeat in range(1 if QUICK else 3):
+    for repeat in range(ROUNDS):
         folder = f"output_dir={output}/sweep-{repeat}"
         taken = {"commands": sum(command(f"{folder}-commands", *options, f"{lr}={rate}")[0] for rate in rates)}
         for name in ("basic", "fused"):
@@ -211,7 +212,7 @@ def speed(output: Path) -> list[Row]:
     """rlexp beside Stable-Baselines3 and the chapter's own loops: see scripts/speed.py."""
     import speed
 
-    entries = speed.measure(run, output, quick=QUICK)
+    entries = speed.measure(run, output, ROUNDS, QUICK)
     SPEED.with_suffix(".json").parent.mkdir(parents=True, exist_ok=True)
     SPEED.with_suffix(".json").write_text(json.dumps(entries, indent=2) + "\n")
     speed.draw(entries, SPEED.with_suffix(".png"))
@@ -355,10 +356,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"any of: {', '.join(PARTS)} (default: all)")
     parser.add_argument("--json", type=Path, default=Path("outputs/benchmark.json"), help="where to write the rows")
-    parser.add_argument("--quick", action="store_true", help="speed, sweep: one round; only what is asked of")
+    parser.add_argument("--quick", action="store_true", help="speed: only what a figure is asked of")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="speed, sweep: pairs of each ratio (default: 3)")
     args = parser.parse_args()
-    global QUICK
-    QUICK = args.quick
+    global QUICK, ROUNDS
+    QUICK, ROUNDS = args.quick, args.rounds
     unknown = [part for part in args.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part {unknown[0]!r}: choose among {', '.join(PARTS)}")

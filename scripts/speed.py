@@ -1,7 +1,7 @@
 """The part `speed` of benchmark.py: rlexp beside Stable-Baselines3 and the chapter's own loops, in one run.
 
 Every number is of a process of its own, after compilation and after the first updates; what is compared is measured in
-turn, and ratios are medians of the rounds: what a figure is asked of in two, the rest in one.
+turn, and ratios are medians of the rounds: what a figure is asked of in each, the rest in the first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROUNDS = 2
 TRIALS = (1, 10, 32, 100)
 QUIET = (
     "animation.enabled=false",
@@ -111,10 +110,10 @@ def peer(which: tuple[str, str, int]) -> float | None:
     return float(json.loads(done.stdout.splitlines()[-1])["steps_per_second"])
 
 
-def measure(run: Callable[..., Any], output: Path, quick: bool) -> list[dict[str, Any]]:
+def measure(run: Callable[..., Any], output: Path, rounds: int, quick: bool) -> list[dict[str, Any]]:
     """Everything, in rounds: one dict a workload, engine (or peer) and N, with a number a round.
 
-    `quick`: one round, and only what a figure is asked of.
+    `quick`: only what a figure is asked of.
     """
     found: dict[tuple[str, str, int], dict[str, Any]] = {}
 
@@ -125,7 +124,7 @@ def measure(run: Callable[..., Any], output: Path, quick: bool) -> list[dict[str
         )
         entry["steps_per_second"].append(speed)
 
-    for round_ in range(1, 2) if quick else range(ROUNDS):
+    for round_ in range(quick, rounds + quick):
         for workload in WORKLOADS:
             for name, which in (("peer", workload.peer), ("notebook", workload.notebook)):
                 if round_ == 0 or name == "peer":

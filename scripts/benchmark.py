@@ -353,13 +353,13 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
 
 def main() -> int:
     """Run the chosen parts; exit status 1 if something asked was not reached."""
+    global QUICK, ROUNDS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"any of: {', '.join(PARTS)} (default: all)")
     parser.add_argument("--json", type=Path, default=Path("outputs/benchmark.json"), help="where to write the rows")
     parser.add_argument("--quick", action="store_true", help="speed: only what a figure is asked of")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="speed, sweep: pairs of each ratio (default: 3)")
     args = parser.parse_args()
-    global QUICK, ROUNDS
     QUICK, ROUNDS = args.quick, args.rounds
     unknown = [part for part in args.parts if part not in PARTS]
     if unknown:

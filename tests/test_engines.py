@@ -79,7 +79,10 @@ def test_the_same_with_batches_of_steps_and_of_unlike_sizes(tiny: Callable[..., 
     assert len({entry["steps"] for entry in ten["trials"]}) > 1
 
 
-@pytest.mark.parametrize("algo", ["dueling_ddqn", "pg_baseline", "double_q_learning", "q_value_iteration"])
+@pytest.mark.parametrize(
+    "algo",
+    ["dueling_ddqn", pytest.param("pg_baseline", marks=pytest.mark.slow), "double_q_learning", "q_value_iteration"],
+)
 def test_the_same_command_gives_the_same_records(algo: str, tiny: Callable[..., Any]) -> None:
     first = tiny(algo, "trials=2", "study=a")
     second = tiny(algo, "trials=2", "study=b")
@@ -90,7 +93,11 @@ def test_the_same_command_gives_the_same_records(algo: str, tiny: Callable[..., 
 
 
 @pytest.mark.parametrize(
-    ("algo", "batch"), [("ddqn", ["algo.loss=mse"]), ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=30"])]
+    ("algo", "batch"),
+    [
+        ("ddqn", ["algo.loss=mse"]),
+        pytest.param("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=30"], marks=pytest.mark.slow),
+    ],
 )
 def test_one_trial_that_diverges_leaves_the_others_untouched(
     algo: str, batch: list[str], tiny: Callable[..., Any]
@@ -173,8 +180,8 @@ def test_sums_over_many_numbers_are_as_exact(tiny: Callable[..., Any]) -> None:
     """The chapter's network and batch, 32-32 and 32: sums over 33 trials are long enough for XLA to choose other code."""
     options = ["network.hidden_units=[32,32]", "algo.batch_size=32", "algo.optimizer.clip_norm=null", "budget.steps=70",
                "evaluation.period=70", "evaluation.max_steps=20", "seed=7"]  # fmt: skip
-    many, *fewer = (trial(tiny("ddqn", f"trials={trials}", *options), 7) for trials in (33, 1, 2, 5))
-    assert fewer == [many] * 3
+    many, *fewer = (trial(tiny("ddqn", f"trials={trials}", *options), 7) for trials in (33, 1, 2))
+    assert fewer == [many] * 2
 
 
 def test_hard_target_is_copied_when_the_notebook_copies_it(

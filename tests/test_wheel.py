@@ -54,7 +54,7 @@ def test_the_checkout_finds_the_conf_beside_the_package() -> None:
     assert conf_dir() == ROOT / "conf"
 
 
-@pytest.mark.parametrize("command", [["rlexp"], ["python", "-m", "rlexp"]])
+@pytest.mark.parametrize("command", [pytest.param(["rlexp"], marks=pytest.mark.slow), ["python", "-m", "rlexp"]])
 def test_a_job_runs_from_the_wheel(command: list[str], installed: Path, tmp_path: Path) -> None:
     args = ["algo=random", "trials=2", "budget.steps=60", "tracking=files", "animation.enabled=false"]
     result = run(installed / command[0], *command[1:], *args, cwd=tmp_path)

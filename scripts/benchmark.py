@@ -170,8 +170,8 @@ def sweep(output: Path) -> list[Row]:
         seconds.append(", ".join(f"{value:.0f}" for value in taken.values()))
     six = ratios["commands"]
     middle = statistics.median(six)
-    text = f"{middle:.1f} ({min(six):.1f} to {max(six):.1f}); {statistics.median(ratios['basic']):.1f} against one command "
-    text += f"without the launcher; {'; '.join(seconds)} s"
+    text = f"{middle:.1f} ({min(six):.1f} to {max(six):.1f}); {statistics.median(ratios['basic']):.1f} against one "
+    text += f"command without the launcher; {'; '.join(seconds)} s"
     what = "a sweep of 6 learning rates x 10 trials with hydra/launcher=fused, against six commands"
     return [Row(what, ">= 2 times faster", text, middle >= 2)]
 

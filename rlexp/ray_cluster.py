@@ -9,9 +9,11 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from rlexp.settings import Refusal, refusal
@@ -61,11 +63,16 @@ class RayCluster:
             own = OWN if self.address is None else {}
             arguments = {"address": self.address or "local", "logging_level": logging.WARNING, **own, **self._init}
             try:
+                self._knock()
                 ray.init(**arguments)
-            except (ConnectionError, RuntimeError, ValueError, TypeError) as error:
-                received = f"{self.address!r} ({_last_line(error)})"
+            except (OSError, RuntimeError, ValueError, TypeError) as error:
                 start = "Start one: ray start --head   or leave the address out: one is started here for this sweep."
-                raise refusal("hydra.launcher.address", "a Ray cluster that can be reached", received, start) from error
+                raise refusal(
+                    "hydra.launcher.address",
+                    "a Ray cluster that can be reached",
+                    f"{self.address!r} ({_last_line(error)})",
+                    start,
+                ) from error
         needed = {"CPU": self._options["num_cpus"], "GPU": self._options["num_gpus"]}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= n for name, n in needed.items()) for node in nodes):
@@ -75,6 +82,12 @@ class RayCluster:
                 f"at most what a node of the cluster has ({most['CPU']:g} and {most['GPU']:g})",
                 f"{needed['CPU']:g} and {needed['GPU']:g}",
             )
+
+    def _knock(self) -> None:
+        """Raises `OSError` where nobody answers at the address: Ray itself would ask for a quarter of an hour."""
+        host, _, port = (self.address or "").rpartition(":")
+        if host and port.isdecimal():
+            socket.create_connection((host, int(port)), timeout=10).close()
 
     def run(self, calls: Mapping[int, Callable[[], Any]]) -> dict[int, Any]:
         """Run functions without arguments, each as a task; results of those that came back, by number.
@@ -91,30 +104,36 @@ class RayCluster:
         environ = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
         here = ray.put({"path": sys.path, "environ": environ, "cwd": os.getcwd()})
 
-        def submit(number: int) -> Any:
-            return task.remote(ray.cloudpickle.dumps(calls[number]), here)
+        refs: dict[int, Any] = {}
+
+        def submit(number: int) -> Future[Any]:
+            named = task.options(name=f"job {number}")
+            refs[number] = named.remote(ray.cloudpickle.dumps(calls[number]), here)
+            return refs[number].future()
 
         results: dict[int, Any] = {}
         stopped: Counter[int] = Counter()
         running = {submit(number): number for number in calls}
         try:
             while running:
-                (ended, *_), _ = ray.wait(list(running))
-                number = running.pop(ended)
-                try:
-                    results[number] = ray.get(ended)
-                except (ray.exceptions.NodeDiedError, ray.exceptions.TaskCancelledError):  # nobody here cancels
-                    stopped[number] += 1
-                    again = stopped[number] <= self.max_retries
-                    if again:
-                        running[submit(number)] = number
-                    _say(f"job {number}: its node went away{'; it is started again' if again else ''}")
-                except ray.exceptions.RayError as error:
-                    _say(f"job {number}: {type(error).__name__}: {_last_line(error)}")
+                # Not ray.wait, which makes every exception of a signal's handler a plain KeyboardInterrupt.
+                for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                    number = running.pop(ended)
+                    try:
+                        results[number] = ended.result()
+                    except (ray.exceptions.NodeDiedError, ray.exceptions.TaskCancelledError):  # nobody here cancels
+                        stopped[number] += 1
+                        again = stopped[number] <= self.max_retries
+                        if again:
+                            running[submit(number)] = number
+                        _say(f"job {number}: its node went away{'; it is started again' if again else ''}")
+                    except ray.exceptions.RayError as error:
+                        _say(f"job {number}: {type(error).__name__}: {_last_line(error)}")
         except KeyboardInterrupt:
-            for ref in running:
-                ray.cancel(ref)  # a KeyboardInterrupt in the job
-            ray.wait(list(running), num_returns=len(running), timeout=PATIENCE)
+            _say(f"interrupted: {len(running)} jobs are told to write their checkpoints; once more leaves at once")
+            for number in running.values():
+                ray.cancel(refs[number])  # a KeyboardInterrupt in the job
+            wait(running, timeout=PATIENCE)
             raise
         return results
 

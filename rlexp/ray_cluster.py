@@ -23,6 +23,11 @@ PATIENCE = 60  # seconds that interrupted jobs have to write their checkpoints
 OWN = {"include_dashboard": False, "object_store_memory": 100 * 2**20}  # of a cluster that is started for one sweep
 
 
+def installed() -> bool:
+    """Whether Ray is; does not import it."""
+    return importlib.util.find_spec("ray") is not None
+
+
 class RayCluster:
     """A cluster to run tasks on.
 
@@ -43,7 +48,7 @@ class RayCluster:
 
     def check(self) -> None:
         """Raises `Refusal` where Ray is not installed or a value is wrong."""
-        if importlib.util.find_spec("ray") is None:
+        if not installed():
             raise Refusal(
                 "hydra/launcher=ray: expected the package ray, which is not installed.\n"
                 "pip install -c constraints.txt 'rlexp[ray]'"
@@ -55,24 +60,26 @@ class RayCluster:
                 raise refusal(f"hydra.launcher.{name}", f"{what}, 0 or more", repr(value))
 
     def connect(self) -> None:
-        """Join the cluster, or start one; raises `Refusal` where that fails, or where no task would ever run."""
+        """Join the cluster, or start one, unless that is done.
+
+        Raises:
+            Refusal: where that fails, or where no node is large enough for a task.
+        """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray's telemetry
         import ray
 
-        if not ray.is_initialized():
-            own = OWN if self.address is None else {}
-            arguments = {"address": self.address or "local", "logging_level": logging.WARNING, **own, **self._init}
-            try:
-                self._knock()
-                ray.init(**arguments)
-            except (OSError, RuntimeError, ValueError, TypeError) as error:
-                start = "Start one: ray start --head   or leave the address out: one is started here for this sweep."
-                raise refusal(
-                    "hydra.launcher.address",
-                    "a Ray cluster that can be reached",
-                    f"{self.address!r} ({_last_line(error)})",
-                    start,
-                ) from error
+        if ray.is_initialized():
+            return
+        own = OWN if self.address is None else {}
+        arguments = {"address": self.address or "local", "logging_level": logging.WARNING, **own, **self._init}
+        try:
+            self._knock()
+            ray.init(**arguments)
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            raise refusal(
+                "hydra.launcher.address", "a Ray cluster that can be reached", f"{self.address!r} ({_last_line(error)})",
+                "Start one: ray start --head   or leave the address out: one is started here for this sweep.",
+            ) from error  # fmt: skip
         needed = {"CPU": self._options["num_cpus"], "GPU": self._options["num_gpus"]}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= n for name, n in needed.items()) for node in nodes):
@@ -96,7 +103,7 @@ class RayCluster:
         variables of its environment that are `CARRIED`. What went wrong with others is said on stderr.
 
         Raises:
-            KeyboardInterrupt: after a signal, once running tasks were interrupted too and have ended.
+            KeyboardInterrupt: after a signal, once the tasks were interrupted too and have ended.
         """
         import ray
 
@@ -113,8 +120,9 @@ class RayCluster:
 
         results: dict[int, Any] = {}
         stopped: Counter[int] = Counter()
-        running = {submit(number): number for number in calls}
+        running: dict[Future[Any], int] = {}
         try:
+            running |= {submit(number): number for number in calls}
             while running:
                 # Not ray.wait, which makes every exception of a signal's handler a plain KeyboardInterrupt.
                 for ended in wait(running, return_when=FIRST_COMPLETED).done:
@@ -127,10 +135,12 @@ class RayCluster:
                         if again:
                             running[submit(number)] = number
                         _say(f"job {number}: its node went away{'; it is started again' if again else ''}")
-                    except ray.exceptions.RayError as error:
+                    except (
+                        Exception
+                    ) as error:  # of a process that died, or on the way back: the sweep looks what is there
                         _say(f"job {number}: {type(error).__name__}: {_last_line(error)}")
-        except KeyboardInterrupt:
-            _say(f"interrupted: {len(running)} jobs are told to write their checkpoints; once more leaves at once")
+        except BaseException:
+            _say(f"interrupted: {len(running)} jobs are told to write their checkpoints (a second time: leave at once)")
             for number in running.values():
                 ray.cancel(refs[number])  # a KeyboardInterrupt in the job
             wait(running, timeout=PATIENCE)

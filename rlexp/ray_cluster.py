@@ -76,10 +76,9 @@ class RayCluster:
             self._knock()
             ray.init(**arguments)
         except (OSError, RuntimeError, ValueError, TypeError) as error:
-            raise refusal(
-                "hydra.launcher.address", "a Ray cluster that can be reached", f"{self.address!r} ({_last_line(error)})",
-                "Start one: ray start --head   or leave the address out: one is started here for this sweep.",
-            ) from error  # fmt: skip
+            received = f"{self.address!r} ({_last_line(error)})"
+            start = "Start one: ray start --head   or leave the address out: one is started here for this sweep."
+            raise refusal("hydra.launcher.address", "a Ray cluster that can be reached", received, start) from error
         needed = {"CPU": self._options["num_cpus"], "GPU": self._options["num_gpus"]}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= n for name, n in needed.items()) for node in nodes):

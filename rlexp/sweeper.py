@@ -51,8 +51,11 @@ class Sweeper(BasicSweeper):
         return []
 
     def _complete(self, sweep: Sweep, what: str) -> None:
-        """Run a sweep and close it, whatever happens; raises `Ended` unless all is well."""
+        """Run a sweep and close it, whatever happens; raises `Ended` unless all is well, `Refusal` before it begins."""
         assert self.config is not None
+        connect = getattr(self.launcher, "connect", None)
+        if connect is not None:  # to a cluster, of which a launcher of our own says why it cannot be had
+            connect()
         with sweep.lock():
             sweep.begin()
             with read_write(self.config):  # launchers keep files of their own there

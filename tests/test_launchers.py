@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from rlexp import __main__ as command_line
+from rlexp import ray_cluster
 from tests.test_sweeps import BAD_ENV, QUICK, rlexp, swept
 
 BAD = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", "+env.kwargs.way=good,kill,raise", *QUICK)
@@ -46,3 +49,26 @@ def test_jobs_beside_others_take_one_thread_for_each_operation(tmp_path: Path) -
     alone = rlexp(*options, "+env.kwargs.way=b", cwd=tmp_path)
     assert (beside.returncode, alone.returncode) == (0, 0), beside.stderr + alone.stderr
     assert [(tmp_path / f"threads-{way}").read_text() for way in "ab"] == ["1", "all"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), "hydra/launcher=ray: expected the package ray, which is not installed.\npip install -c constraints.txt 'rlexp[ray]'"),
+        (("hydra.launcher.num_cpus=many",), "hydra.launcher.num_cpus: expected a number, 0 or more, received 'many'."),
+        (("hydra.launcher.num_gpus=-1",), "hydra.launcher.num_gpus: expected a number, 0 or more, received -1."),
+        (("hydra.launcher.max_retries=1.5",), "hydra.launcher.max_retries: expected a whole number, 0 or more, received 1.5."),
+    ],
+)  # fmt: skip
+def test_ray_is_refused_where_it_is_missing_or_told_nonsense(
+    args: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ray_cluster, "installed", lambda: bool(args))
+    monkeypatch.setattr(sys, "argv", ["rlexp", "-m", "algo=random", "hydra/launcher=ray", *args])
+    monkeypatch.chdir(tmp_path)
+    assert command_line._status() == 2
+    assert capsys.readouterr().err == f"refused: {said}\n" and list(tmp_path.iterdir()) == []

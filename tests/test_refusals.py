@@ -313,7 +313,7 @@ LINES: list[tuple[list[str], str]] = [
     (["experiment=book/dqn"], f"experiment: {KEY}\nIt is added, with a plus: +experiment=<name>"),
     (["+discretizer=cartpol"], "discretizer: expected one of cartpole, received 'cartpol'.\nDid you mean cartpole?"),
     (["discretizer=cartpole"], f"discretizer: {KEY}\nIt is added, with a plus: +discretizer=<name>"),
-    (["hydra/launcher=slrum"], "hydra/launcher: expected one of basic, fused, joblib, submitit_local, submitit_slurm, received 'slrum'.\nOthers come with plugins: pip install hydra-<name>-..."),
+    (["hydra/launcher=slrum"], "hydra/launcher: expected one of basic, fused, joblib, ray, submitit_local, submitit_slurm, received 'slrum'.\nOthers come with plugins: pip install hydra-<name>-..."),
     (["~trials"], "trials: expected a value, received a deletion.\nEvery key has a value; give another one, or null."),
     (["~algo.gamma"], "algo.gamma: expected a value, received a deletion.\nEvery key has a value; give another one, or null."),
     (["trials=range(3)"], "trials: expected one value, received range(3).\nSeveral jobs: python -m rlexp -m 'trials=range(3)'"),

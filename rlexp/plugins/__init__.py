@@ -15,7 +15,8 @@ def register() -> None:
         sys.path.append(folder)
     known = Plugins.instance()  # finds them, unless it had looked for plugins before
     from hydra_plugins.fused_launcher import FusedLauncher
+    from hydra_plugins.ray_launcher import RayLauncher
     from hydra_plugins.rlexp_sweepers import Search, Sweeper
 
-    for plugin in (FusedLauncher, Search, Sweeper):
+    for plugin in (FusedLauncher, RayLauncher, Search, Sweeper):
         known.register(plugin)

@@ -19,6 +19,7 @@ import numpy as np
 
 State = dict[str, Any]
 
+BESIDE = ".part-"  # begins the name of a file under way whose writer insists on the ending
 DIGEST_SIZE = 16  # bytes
 MAX_SHARE = 0.05  # of the wall time that checkpoints may cost
 
@@ -138,6 +139,16 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
     finally:
         with contextlib.suppress(OSError):  # the reason why nothing can be written is the one to hear of
             beside.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes were writing into a job's folder: nobody reads it, and it may be as large as a ring.
+
+    Args:
+        folder: in which no process is at work.
+    """
+    for path in [*folder.rglob(".*.part"), *folder.rglob(f"{BESIDE}*")]:
+        path.unlink()
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

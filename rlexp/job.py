@@ -72,9 +72,10 @@ class JobRun:
 
     def prepare_folder(self) -> None:
         """Its first files; those of an earlier run where it starts afresh are removed."""
-        from rlexp.checkpoint import write_atomically, write_json
+        from rlexp.checkpoint import remove_unfinished, write_atomically, write_json
 
         settings, folder = self.settings, self.folder
+        remove_unfinished(folder)
         if settings.rerun:
             for name in ("checkpoint", "trials"):
                 shutil.rmtree(folder / name, ignore_errors=True)
@@ -307,10 +308,12 @@ def save_model(model: Any, path: Path) -> None:
     """Save what acts of a Keras model, atomically: its first output, the one with a number for each action."""
     import keras
 
+    from rlexp.checkpoint import BESIDE
+
     if len(model.outputs) > 1:
         model = keras.Model(model.inputs, model.outputs[0], name=model.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".part-{path.name}")  # Keras insists on the ending
+    beside = path.with_name(BESIDE + path.name)
     try:
         model.save(beside)
         with beside.open("rb+") as file:

@@ -9,35 +9,25 @@ Timings are of whole processes and are compared within one run, in turn, since m
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import measuring
+from measuring import Row
 
 SEEDS = (0, 1_000, 2_000)
 ROUNDS = 3  # --rounds
 QUICK = False  # --quick
 SPEED = Path("outputs/speed")  # .json and .png of the part `speed`
-
-
-@dataclass
-class Row:
-    """One line of the table."""
-
-    what: str
-    asked: str
-    measured: str
-    met: bool
 
 
 @dataclass
@@ -333,7 +323,7 @@ def repeat(output: Path) -> list[Row]:
     ]
 
 
-PARTS: dict[str, Callable[[Path], list[Row]]] = {
+PARTS: measuring.Parts = {
     "cli": cli,
     "repeat": repeat,
     "exact": exact,
@@ -353,28 +343,12 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
 def main() -> int:
     """Run the chosen parts; exit status 1 if something asked was not reached."""
     global QUICK, ROUNDS
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"any of: {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--json", type=Path, default=Path("outputs/benchmark.json"), help="where to write the rows")
+    parser = measuring.parser(__doc__, PARTS, Path("outputs/benchmark.json"))
     parser.add_argument("--quick", action="store_true", help="speed: only what a figure is asked of")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="speed, sweep: pairs of each ratio (default: 3)")
     args = parser.parse_args()
     QUICK, ROUNDS = args.quick, args.rounds
-    unknown = [part for part in args.parts if part not in PARTS]
-    if unknown:
-        parser.error(f"unknown part {unknown[0]!r}: choose among {', '.join(PARTS)}")
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as output:
-        for part in args.parts or PARTS:
-            print(f"measuring {part} ...", file=sys.stderr, flush=True)
-            rows += PARTS[part](Path(output))
-    print("| what | asked | measured | met |\n|---|---|---|---|")
-    for row in rows:
-        print(f"| {row.what} | {row.asked} | {row.measured} | {'yes' if row.met else 'no'} |")
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
-    return 0 if all(row.met for row in rows) else 1
+    return measuring.measure(PARTS, args.parts, args.json)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,20 @@ def test_nothing_that_could_run_code_is_written_or_read(tmp_path: Path) -> None:
     assert warnings[0].endswith("(its checksum does not match: it is cut short or damaged); the one before it is used")
 
 
+def test_what_a_killed_process_was_writing_is_removed(tiny: Callable[..., Any]) -> None:
+    options = ("env=frozen_lake", "trials=1", "evaluation.max_steps=20")
+    folder = tiny("q_learning", *options).folder
+    for name in ("checkpoint/.000000000007.npz.part", ".summary.json.part", "trials/0/.part-best.keras"):
+        (folder / name).write_bytes(b"half of it")
+    tiny("q_learning", *options, "rerun=true")
+    assert not list(folder.rglob(".*part*"))
+    for name in ("checkpoint/.000000000007.npz.part", ".summary.json.part"):
+        (folder / name).write_bytes(b"half of it")
+    (folder / "summary.json").unlink()
+    tiny("q_learning", *options)  # goes on from the last checkpoint
+    assert not list(folder.rglob(".*part*"))
+
+
 COMMAND = [*TINY, *TINY_DQN, "algo=ddqn", "trials=2", "budget.steps=1500", "checkpoint.every=0.05"]
 
 

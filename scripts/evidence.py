@@ -1,0 +1,139 @@
+"""What soak.py looks at: how two folders of one job differ, and what an MLflow store holds of jobs' folders.
+
+The store is read with SQL, so that nothing of what wrote it has a say in what is found.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import zipfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from rlexp.checkpoint import Checkpoints
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a job's metrics.jsonl without their times."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "time"} for line in lines]
+
+
+def weights(path: Path) -> dict[str, bytes]:
+    """The arrays of a `best.keras` or an npz; not the file's bytes, in which its date stands."""
+    if path.suffix == ".npz":
+        with np.load(path) as file:
+            return {name: file[name].tobytes() for name in file.files}
+    found: dict[str, bytes] = {}
+    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+        file.visititems(lambda name, node: _keep(found, name, node))
+    return found
+
+
+def _keep(found: dict[str, bytes], name: str, node: Any) -> None:
+    if isinstance(node, h5py.Dataset):
+        found[name] = np.asarray(node).tobytes()
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """All that a finished job has come to, but for times: each part by its name."""
+    summary = json.loads((folder / "summary.json").read_text())
+    timed = ("wall_seconds", "train_seconds", "steps_per_second", "finished")
+    parts: dict[str, Any] = {
+        "metrics.jsonl": records(folder),
+        "summary.json": {key: value for key, value in summary.items() if key not in timed},
+        "evaluation.csv": (folder / "evaluation.csv").read_text(),
+        "last checkpoint": _everything(_last_state(folder)),
+    }
+    for path in sorted([*folder.glob("*.npz"), *folder.glob("trials/*/best.*")]):
+        parts[str(path.relative_to(folder))] = weights(path)
+    parts["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix != ".npz")
+    return parts
+
+
+def _last_state(folder: Path) -> Any:
+    """The last checkpoint, but for the seconds and the bytes of metrics.jsonl, in which times stand."""
+
+    def broken(text: str) -> None:
+        raise ValueError(text)
+
+    state: Any = Checkpoints(folder / "checkpoint", 0, 1).load(broken)
+    return {**state, "trials": {k: v for k, v in state["trials"].items() if k not in ("seconds", "position")}}
+
+
+def _everything(node: Any) -> Any:
+    """A tree with its arrays as bytes, NaN and all, so that == compares it."""
+    if isinstance(node, dict):
+        return {key: _everything(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_everything(value) for value in node]
+    return (str(node.dtype), node.shape, node.tobytes()) if isinstance(node, np.ndarray) else repr(node)
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """The parts of `results` in which two folders of one job differ; empty where they are equal bit for bit."""
+    a, b = results(one), results(other)
+    return [name for name in sorted(a.keys() | b.keys()) if name not in a or name not in b or a[name] != b[name]]
+
+
+@dataclass
+class Stored:
+    """What is in a store.
+
+    Attributes:
+        lost: points of the jobs' metrics.jsonl that it has not, or with another value.
+        doubled: points that it has more than once.
+        kinds: how many runs it has of jobs, trials and sweeps.
+        open: names of runs that are not closed as finished.
+        parents: ids of the runs in which the jobs' runs are nested.
+        most: the most points that a metric of one run has.
+    """
+
+    lost: int = 0
+    doubled: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    open: list[str] = field(default_factory=list)
+    parents: set[str] = field(default_factory=set)
+    most: int = 0
+
+
+def stored(store: Path, folders: list[Path]) -> Stored:
+    """What an SQLite store of MLflow holds of some jobs, and of anything else.
+
+    Args:
+        store: the file.
+        folders: of the jobs, each with its metrics.jsonl and tracking.json.
+    """
+    found = Stored()
+    with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as base:
+        points: dict[tuple[str, str, int], list[float]] = {}
+        for run, name, step, value in base.execute("SELECT run_uuid, key, step, value FROM metrics"):
+            points.setdefault((run, name, step), []).append(value)
+        found.kinds.update(value for (value,) in base.execute("SELECT value FROM tags WHERE key = 'rlexp.kind'"))
+        found.open = [name for (name,) in base.execute("SELECT name FROM runs WHERE status != 'FINISHED'")]
+        query = """SELECT p.value FROM tags p JOIN tags k USING (run_uuid)
+                   WHERE p.key = 'mlflow.parentRunId' AND k.key = 'rlexp.kind' AND k.value = 'job'"""
+        found.parents = {run for (run,) in base.execute(query)}
+    found.doubled = sum(len(values) - 1 for values in points.values())
+    found.most = max(Counter((run, name) for run, name, _ in points).values(), default=0)
+    for folder in folders:
+        try:
+            state = json.loads((folder / "tracking.json").read_text())
+        except FileNotFoundError:
+            state = {"run_id": None, "trial_runs": {}}
+        for record in records(folder):
+            for name, values in record["metrics"].items():
+                for run, value in zip(state["trial_runs"].values(), values, strict=False):
+                    found.lost += value is not None and value not in points.get((run, name, record["step"]), [])
+                found.lost += sum(value is not None for value in values[len(state["trial_runs"]) :])
+                if name != "final/return":
+                    for aggregate in ("mean", "iqm", "min", "max"):
+                        found.lost += (state["run_id"], f"{name}/{aggregate}", record["step"]) not in points
+    return found

@@ -1,0 +1,61 @@
+"""What benchmark.py and soak.py share: rows of asked, measured and met, their table and JSON, the choice of parts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    what: str
+    asked: str
+    measured: str
+    met: bool
+
+
+Parts = Mapping[str, Callable[[Path], list[Row]]]  # each measures in a folder of its own
+
+
+def parser(doc: str | None, parts: Parts, json_file: Path) -> argparse.ArgumentParser:
+    """The command line of a script with parts; `parts` and `json` of what it parses go to `measure`."""
+
+    def part(name: str) -> str:
+        if name not in parts:
+            raise argparse.ArgumentTypeError(f"unknown part {name!r}: choose among {', '.join(parts)}")
+        return name
+
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("parts", nargs="*", type=part, metavar="part", help=f"of: {', '.join(parts)} (default: all)")
+    made.add_argument("--json", type=Path, default=json_file, help="where to write the rows")
+    return made
+
+
+def measure(parts: Parts, chosen: Iterable[str], json_file: Path) -> int:
+    """Run the chosen parts, or all; the exit status: 1 if something asked was not reached.
+
+    The JSON is written after each part, so that one that breaks takes no other's rows with it.
+    """
+    rows: list[Row] = []
+    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as output:
+        for part in chosen or parts:
+            print(f"measuring {part} ...", file=sys.stderr, flush=True)
+            rows += parts[part](Path(output))
+            json_file.write_text(
+                json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
+            )
+    print("| what | asked | measured | met |\n|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.what} | {row.asked} | {row.measured} | {'yes' if row.met else 'no'} |")
+    return 0 if all(row.met for row in rows) else 1

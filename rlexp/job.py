@@ -182,6 +182,7 @@ class JobRun:
                     "seed": seed,
                     "status": results.status[k],
                     "note": results.notes[k],
+                    "restarted_episodes": int(results.restarts[k]),
                     "steps": steps[k],
                     "best_eval_return": _finite(results.score[k]),
                     "best_step": int(results.step[k]),

@@ -413,6 +413,17 @@ def test_the_run_of_a_dead_sweep_is_closed(client, output_dir):
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"jobs/done": 1.0})
 
 
+def test_a_job_whose_environment_did_not_come_back_is_tagged(client, output_dir):
+    folder = make_job(output_dir, "unseeded", num_records=1)
+    summary = json.loads((folder / "summary.json").read_text())
+    for trial in summary["trials"][:2]:
+        trial["restarted_episodes"] = 2
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert deliver(folder) == []
+    tags = client.get_run(state_of(folder)["run_id"]).data.tags
+    assert tags["rlexp.env_not_deterministic"] == "4 episodes restarted"
+
+
 def test_crash_between_sending_and_remembering(client, output_dir):
     """Job and follower are killed in the middle of a delivery; the job resumes from its checkpoint."""
     from rlexp.trackers.mlflow import Delivery

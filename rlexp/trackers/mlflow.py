@@ -355,6 +355,9 @@ class Delivery:
             self.client.set_tag(self.state["run_id"], "rlexp.error", str(summary["error"])[:MAX_TAG])
         if status == "pruned":
             self.client.set_tag(self.state["run_id"], "rlexp.pruned", str(summary["pruned_at"]))
+        restarted = sum(trial.get("restarted_episodes", 0) for trial in trials)
+        if restarted:
+            self.client.set_tag(self.state["run_id"], "rlexp.env_not_deterministic", f"{restarted} episodes restarted")
         if not summary:
             self.client.set_tag(self.state["run_id"], LOST, DIED)
         self.client.set_terminated(self.state["run_id"], STATUSES[status], end)

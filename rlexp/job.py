@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rlexp.runner import _Training
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+PROBED = 0.5  # seconds that a start waits for a folder's lock, which `in_use` holds for an instant
 
 
 class Job(dict[str, Any]):
@@ -182,6 +183,7 @@ class JobRun:
                     "seed": seed,
                     "status": results.status[k],
                     "note": results.notes[k],
+                    "restarted_episodes": int(results.restarts[k]),
                     "steps": steps[k],
                     "best_eval_return": _finite(results.score[k]),
                     "best_step": int(results.step[k]),
@@ -325,26 +327,23 @@ def save_model(model: Any, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """One process per job folder."""
+def folder_lock(
+    folder: Path,
+    where: str = "output_dir",
+    expected: str = "a job folder that no other process uses",
+    hint: str = "Wait for it, or run another configuration, seed or output_dir.",
+) -> Iterator[None]:
+    """One process per folder of a job or a sweep; raises `Refusal` in these words where another is at work."""
     from filelock import FileLock, Timeout
 
     owner = folder / "owner.json"
     with disk_sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
+        lock = FileLock(folder / ".lock", timeout=PROBED)
         try:
             lock.acquire()
         except Timeout as error:
-            try:
-                first = json.loads(owner.read_text())
-                who = f"process {first['pid']} on {first['host']} is at work"
-            except (OSError, ValueError, KeyError, TypeError):  # it is just starting
-                who = "one is at work"
-            raise refusal(
-                "output_dir", "a job folder that no other process uses", f"{folder}, where {who}",
-                "Wait for it, or run another configuration, seed or output_dir.",
-            ) from error  # fmt: skip
+            raise refusal(where, expected, f"{folder}, where {who_works(folder)}", hint) from error
     try:
         with disk_sentences(folder):
             owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
@@ -353,6 +352,41 @@ def folder_lock(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             owner.unlink(missing_ok=True)
         lock.release()
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process of this machine works in a job's or a sweep's folder: the system frees the lock of a dead one.
+
+    It is not to be seen from other machines on every network file system: see `owner_elsewhere`.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        if not (folder / ".lock").is_file():
+            return False
+        with FileLock(folder / ".lock", timeout=0):  # for less than PROBED, so that no start is refused for it
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder of somebody else's, which cannot be written
+        return False
+
+
+def who_works(folder: Path) -> str:
+    """The process whose lock a job's folder has, as far as it is known."""
+    try:
+        first = json.loads((folder / "owner.json").read_text())
+        return f"process {first['pid']} on {first['host']} is at work"
+    except (OSError, ValueError, KeyError, TypeError):  # it is just starting
+        return "one is at work"
+
+
+def owner_elsewhere(folder: Path) -> bool:
+    """Whether the process that last worked on a job was of another machine, and did not say that it left."""
+    try:
+        return bool(json.loads((folder / "owner.json").read_text())["host"] != socket.gethostname())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def status_of(folder: Path) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlexp.job import in_use
 from rlexp.settings import did_you_mean
 from rlexp.sync import find_jobs
 
@@ -47,20 +48,9 @@ def _listed(folder: Path) -> Listed:
     job = json.loads((folder / "job.json").read_text())
     path = folder / "summary.json"
     summary: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    status = summary.get("status") or ("running" if _in_use(folder) else "killed")
+    status = summary.get("status") or ("running" if in_use(folder) else "killed")
     score = summary.get("final/return", {}).get("iqm")
     return Listed(job["study"], job["name"], status, score, len(job["seeds"]), job["started"])
-
-
-def _in_use(folder: Path) -> bool:
-    """Whether a process works on this job."""
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

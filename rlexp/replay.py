@@ -101,6 +101,11 @@ class ReplayRing:
             "o_t": self._o_t(last),
         }
 
+    def break_off(self, trials: np.ndarray) -> None:
+        """The newest transitions of the trials [N] bool have no next: no sample looks beyond them."""
+        trials = self._trials[trials & (self.added > 0)]
+        self._flat["truncated"][self._index(trials, self.added[trials] - 1)] = True
+
     def get_state(self) -> dict[str, Any]:
         """The filled part of the rings, and the counters."""
         held = int(min(self.added.max(initial=0), self._num_slots))
@@ -180,6 +185,14 @@ class FrameRing(ReplayRing):
         super().set_state(state)
         self._data["frame"][self._trials, self.added % self._num_slots] = state["ahead"]
         self._last_frames = dict(zip(state["last_where"].tolist(), state["last_frames"], strict=True))
+
+    def break_off(self, trials: np.ndarray) -> None:
+        """As of `ReplayRing`; the frames after them are kept apart, like those of an episode's end."""
+        for k in np.flatnonzero(trials & (self.added > 0)).tolist():
+            last, ahead = (int(self._index(np.array(k), self.added[k] + by)) for by in (-1, 0))
+            if not self._ends(np.array(last)):
+                self._last_frames[last] = self._flat["frame"][ahead].copy()
+        super().break_off(trials)
 
     def _add_observations(self, trials: np.ndarray, slots: np.ndarray, transition: dict[str, np.ndarray]) -> None:
         before, index = self._index(trials, slots - 1), self._index(trials, slots)

@@ -79,6 +79,13 @@ class RolloutBuffer:
         """Start anew in the trials [N] bool."""
         self.num_steps[trials] = self.num_episodes[trials] = 0
 
+    def forget_episode(self, trials: np.ndarray) -> None:
+        """Forget what the trials [N] bool hold of the episode under way, which does not go on."""
+        for k in np.flatnonzero(trials).tolist():
+            held = int(self.num_steps[k])
+            ends = np.flatnonzero((self._data["terminated"] | self._data["truncated"])[k, :held])
+            self.num_steps[k] = ends[-1] + 1 if len(ends) else 0
+
     def get_state(self) -> dict[str, Any]:
         """Everything it holds."""
         return {"num_steps": self.num_steps, "num_episodes": self.num_episodes, "data": self._data}

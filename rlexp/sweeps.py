@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.outcome import EXIT_STATUS, Outcome
-from rlexp.settings import Settings, refusal
+from rlexp.settings import Settings
 
 
 class Ended(Exception):
@@ -95,16 +95,10 @@ class Sweep:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """One process per sweep; raises `Refusal` where another is at work."""
-        from filelock import FileLock, Timeout
+        from rlexp.job import folder_lock
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                yield
-        except Timeout as error:
-            raise refusal(
-                "-m", "a sweep that no other process runs", f"{self.folder}, where one is at work", "Wait for it."
-            ) from error
+        with folder_lock(self.folder, "-m", "a sweep that no other process runs", "Wait for it."):
+            yield
 
     def begin(self) -> None:
         """Write the plan; forget the outcomes of an earlier start, whose jobs find their own folders."""

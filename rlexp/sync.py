@@ -2,12 +2,15 @@
 
 The training process starts the second form (see `rlexp/trackers/follower.py`) and writes lines to its standard input:
 "<final status> <folder>" when a job has ended, "follow <folder>" for a further one. An end without them means that it
-died.
+died. If this process dies with it, their runs are left RUNNING: both forms set such runs right, the second those of its
+output folder. A run lives while a process has its folder's lock; where another machine's process had it, while its last
+sign of life (see `rlexp/trackers/mlflow.py`) is younger than `SILENCE`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -15,18 +18,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from rlexp.trackers.base import DELIVERED, one_line, resolve_uri, ui_command
+from rlexp.job import in_use, owner_elsewhere, who_works
+from rlexp.trackers.base import DELIVERED, SILENCE, one_line, resolve_uri, ui_command
 
 INTERVAL = 2.0  # seconds between deliveries while a job runs
 LONGEST_PAUSE = 60.0  # seconds between attempts during an outage
-GRACE = 5.0  # seconds of further attempts once the job has ended
+GRACE = 5.0  # seconds of further attempts once the job has ended, and for what earlier starts have left
 
 
 def find_jobs(path: Path) -> list[Path]:
@@ -44,14 +48,19 @@ def is_sweep(folder: Path) -> bool:
     return (folder / "sweep.json").is_file()
 
 
+def place(folder: Path) -> tuple[Path, str]:
+    """The output folder and the study of a job's or a sweep's folder."""
+    study = folder.absolute().parents[1 if is_sweep(folder) else 0]
+    return study.parent, study.name
+
+
 def job_uri(folder: Path, uri: str | None) -> str:
     """The tracking URI of a job or a sweep: `uri`, else its own `tracking.uri`, else the default."""
     if is_sweep(folder):
-        own, output_dir = json.loads((folder / "sweep.json").read_text())["tracking_uri"], folder.absolute().parents[2]
+        own = json.loads((folder / "sweep.json").read_text())["tracking_uri"]
     else:
         own = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "tracking.uri")
-        output_dir = folder.absolute().parents[1]
-    return resolve_uri(uri or own, output_dir)
+    return resolve_uri(uri or own, place(folder)[0])
 
 
 def final_status(folder: Path) -> str:
@@ -80,13 +89,21 @@ def sync(folder: Path, uri: str | None = None) -> tuple[bool, str]:
     """
     try:
         with job_lock(folder).acquire(timeout=0):
-            from rlexp.trackers.mlflow import Delivery, deliver_sweep
+            from rlexp.trackers.mlflow import Delivery, SweepDelivery
 
-            if is_sweep(folder):
-                failures = deliver_sweep(folder, job_uri(folder, uri))
+            runs = in_use(folder)
+            own_uri = job_uri(folder, uri)
+            delivery = SweepDelivery(folder, own_uri) if is_sweep(folder) else Delivery(folder, own_uri, runs)
+            if not runs and owner_elsewhere(folder) and delivery.silent < SILENCE:
+                return False, f"failed: {who_works(folder)}, and was {delivery.silent:.0f} s ago"
+            if isinstance(delivery, SweepDelivery):
+                if runs:
+                    return False, f"the sweep runs ({who_works(folder)})"
+                failures = delivery.finish()
                 return not failures, f"failed: {'; '.join(failures)}" if failures else "delivered the sweep"
-            delivery = Delivery(folder, job_uri(folder, uri))
             num_records = delivery.send()
+            if runs:
+                return False, f"delivered {num_records} records; the rest once it has ended ({who_works(folder)})"
             failures = delivery.finish(final_status(folder))
     except Timeout:
         return False, "failed: another process delivers it now (the job runs?)"
@@ -99,10 +116,42 @@ def sync(folder: Path, uri: str | None = None) -> tuple[bool, str]:
     return not failures, line
 
 
+def leftovers(output_dir: Path, uri: str) -> list[Path]:
+    """Folders of jobs and sweeps that no process works on, and whose end has not reached MLflow."""
+    found = []
+    for folder in (*find_jobs(output_dir), *find_sweeps(output_dir)):
+        try:
+            state = json.loads((folder / "tracking.json").read_text())
+            if state["uri"] == uri and state["status"] is None and not in_use(folder):
+                found.append(folder)
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # it has no run, or it is `rlexp.sync` that says what is wrong
+            continue
+    return found
+
+
+def close_silent(output_dir: Path, study: str, uri: str) -> list[str]:
+    """Close the runs of a study that have given no sign of life for long; the names of their jobs and sweeps."""
+    from rlexp.trackers import mlflow
+
+    living = set()
+    for folder in (*find_jobs(output_dir / study), *find_sweeps(output_dir / study)):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it has no run
+            run_id = json.loads((folder / "tracking.json").read_text())["run_id"]
+            if in_use(folder):
+                living.add(run_id)
+    return mlflow.close_silent(uri, study, living)
+
+
 def follow(folders: Sequence[Path], uri: str | None = None) -> bool:
     """Deliver running jobs until their process says how each ended, or dies.
 
-    Outages are waited out: with growing pauses while a job runs, for `GRACE` seconds once it has ended.
+    Outages are waited out: with growing pauses while a job runs, for `GRACE` seconds once it has ended. Once MLflow
+    has answered, what killed processes have left in the output folder is set right, too.
 
     Args:
         folders: the jobs' folders.
@@ -120,10 +169,15 @@ def follow(folders: Sequence[Path], uri: str | None = None) -> bool:
     threading.Thread(target=_listen, args=[said], daemon=True).start()
     parent, open_ = os.getppid(), True
     jobs = {str(folder): _Followed(folder, uri, INTERVAL * len(folders)) for folder in folders}
+    tidying: Iterator[None] | None = None
     while open_ or any(job.delivered is None for job in jobs.values()):
         for job in jobs.values():
             job.deliver()
-        line = _wait(said, [job.due for job in jobs.values() if job.delivered is None], parent)
+        if tidying is None and any(job.reached for job in jobs.values()):
+            tidying = _tidy(folders[0], uri)
+        busy = tidying is not None and next(tidying, True) is None
+        due = [job.due for job in jobs.values() if job.delivered is None]
+        line = _wait(said, [0.0] if busy else due, parent)
         what, _, name = line.strip().partition(" ") if line else ("", "", "")
         if what == "follow":
             jobs[name] = _Followed(Path(name), uri, INTERVAL)
@@ -133,13 +187,31 @@ def follow(folders: Sequence[Path], uri: str | None = None) -> bool:
             open_ = False
             for job in jobs.values():
                 job.end(final_status(job.folder))
+    deadline = time.monotonic() + GRACE
+    for _ in tidying or ():
+        if time.monotonic() > deadline:
+            break
     return all(job.delivered for job in jobs.values())
+
+
+def _tidy(folder: Path, uri: str | None) -> Iterator[None]:
+    """Set right, a job or a sweep at a time, what killed processes have left beside a folder that is followed."""
+    (output_dir, study), own_uri = place(folder), job_uri(folder, uri)
+    for left in leftovers(output_dir, own_uri):
+        delivered, said = sync(left, uri)
+        if delivered:
+            with contextlib.suppress(OSError), (left / "tracking.log").open("a") as log:
+                log.write(f"A later start: {said}\n")
+        yield
+    with contextlib.suppress(Exception):  # of no use to the jobs that are followed; it is done again by the next start
+        close_silent(output_dir, study, own_uri)
 
 
 class _Followed:
     """One of the jobs that are followed.
 
     Attributes:
+        reached: whether MLflow has answered.
         status: how it ended; None while it runs.
         delivered: whether MLflow has everything; None while that may change.
         due: when to deliver next, in seconds of `time.monotonic`.
@@ -151,7 +223,7 @@ class _Followed:
         self._lock.acquire()  # waits for the follower of a start that was killed
         self.status: str | None = None
         self.delivered: bool | None = None
-        self.due = 0.0
+        self.due, self.reached = 0.0, False
         self._delivery: Any = None
         self._pause, self._grace, self._deadline = interval, GRACE, 0.0
 
@@ -167,6 +239,7 @@ class _Followed:
         failures: list[str] = []
         try:
             failures = self._send()
+            self.reached = True
             self._pause, self._grace = self._interval, GRACE
         except Exception as error:
             failures = [one_line(error)]
@@ -183,15 +256,19 @@ class _Followed:
             self.due = time.monotonic() + 1.0
 
     def _send(self) -> list[str]:
-        """What could not be sent; a sweep's folder has something to send once it has ended only."""
-        from rlexp.trackers.mlflow import Delivery, deliver_sweep
+        """What could not be sent."""
+        from rlexp.trackers.mlflow import Delivery, SweepDelivery
 
         uri = job_uri(self.folder, self._uri)
-        if is_sweep(self.folder):
-            return deliver_sweep(self.folder, uri) if self.status is not None else []
-        self._delivery = self._delivery or Delivery(self.folder, uri, running=True)
-        self._delivery.send()
-        return self._delivery.finish(self.status) if self.status is not None else []
+        if self._delivery is None:
+            sweep = is_sweep(self.folder)
+            self._delivery = SweepDelivery(self.folder, uri) if sweep else Delivery(self.folder, uri, running=True)
+        delivery = self._delivery
+        delivery.beat()
+        if isinstance(delivery, SweepDelivery):
+            return delivery.finish() if self.status is not None else []
+        delivery.send()
+        return delivery.finish(self.status) if self.status is not None else []
 
     def _say(self, line: str) -> None:
         with (self.folder / "tracking.log").open("a") as log:
@@ -239,13 +316,17 @@ def main(argv: list[str] | None = None) -> int:
     if args.follow:
         return 0 if follow(args.paths, args.tracking_uri) else 1
     all_delivered = True
-    uris: dict[str, None] = {}
+    uris: dict[str, dict[tuple[Path, str], None]] = {}  # that have answered: the output folders and studies there
     for folder in dict.fromkeys(folder for folders in jobs.values() for folder in folders):
         delivered, line = sync(folder, args.tracking_uri)
         print(f"{folder}: {line}", flush=True)
         all_delivered &= delivered
         if delivered:
-            uris[job_uri(folder, args.tracking_uri)] = None
+            uris.setdefault(job_uri(folder, args.tracking_uri), {})[place(folder)] = None
+    for uri, places in uris.items():
+        for output_dir, study in places:
+            for name in close_silent(output_dir, study, uri):
+                print(f"{name} in {uri}: closed as killed, no sign of life for {SILENCE / 60:.0f} minutes")
     for uri in uris:
         print(f"See: {ui_command(uri)}")
     return 0 if all_delivered else 1

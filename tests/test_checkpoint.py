@@ -167,3 +167,63 @@ def test_resume_in_process_equals_undisturbed(
     assert records(whole.folder) == records(parts.folder)
 
     assert results(whole.folder) == results(parts.folder)
+    assert [trial["restarted_episodes"] for trial in parts["trials"]] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("algo", "fault", "options"), [
+    ("random", "unseeded observation", []),
+    ("random", "unseeded reward", []),
+    ("sarsa", "shorter again", ["+env.kwargs.states=true"]),
+    pytest.param("dqn", "unseeded observation", ["algo.n_step=3", "algo.learn_start=9"], marks=pytest.mark.slow),
+    pytest.param("pg_baseline", "shorter again", ["algo.batch_unit=step", "algo.batch_size=15"], marks=pytest.mark.slow),
+])  # fmt: skip
+def test_where_an_environment_is_not_deterministic_the_episode_starts_again(
+    algo: str, fault: str, options: list[str], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trial 1's first episode does not come back, trial 0's does and goes on as if nothing had been."""
+    from rlexp import seeding
+    from rlexp.console import JobConsole
+    from rlexp.engines.trials import Interrupted, Trials
+    from tests.probes import misbehaving
+
+    bad = seeding.episode_seed(1, 0)
+    job = ["env.id=probes/Misbehaving-v0", "env.imports=[tests.probes.misbehaving]", "env.name=bad", "trials=2",
+           f"+env.kwargs.fault='{fault}'", f"+env.kwargs.modulus={2**31}", f"+env.kwargs.remainder={bad % 2**31}",
+           "+env.kwargs.train_only=true", "budget.steps=30", "evaluation.period=10", *options]  # fmt: skip
+    said: list[str] = []
+    monkeypatch.setattr(JobConsole, "say", lambda self, text: said.append(text))
+    whole = tiny(algo, *job, "study=whole")
+    misbehaving.PLAYED.clear()
+    real = Trials.housekeeping
+
+    def stop_at_7(self: Trials, *args: Any) -> None:
+        self.services.stop = lambda: signal.SIGTERM if self.t == 7 else None
+        real(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trials, "housekeeping", stop_at_7)
+        with pytest.raises(Interrupted):
+            tiny(algo, *job, "study=parts")
+    parts = tiny(algo, *job, "study=parts")
+    assert [text for text in said if "not deterministic" in text] == [
+        "probes/Misbehaving-v0 is not deterministic: its episodes under way in trials seed=1 did not come back when they "
+        "were played again, and start anew; this job is not the one that was not interrupted"
+    ]
+    assert parts["status"] == "done" and [trial["restarted_episodes"] for trial in parts["trials"]] == [0, 1]
+    with np.load(parts.folder / "episodes.npz") as file:
+        ends = {k: file["step"][file["trial"] == k].tolist() for k in (0, 1)}
+        lengths = file["length"][file["trial"] == 1].tolist()
+    assert ends[0] == [10, 20, 30]
+    # seven steps of the episode that was lost, then a whole one (which may be the short one), then good ones
+    assert ends[1][0] == 7 + lengths[0] and lengths[0] == (3 if fault == "shorter again" else 10)
+    assert lengths[1:] == [10] * (len(lengths) - 1)
+    first = [
+        {
+            (record["step"], name): values[0]
+            for record in records(job.folder)
+            for name, values in record["metrics"].items()
+            if values[0] is not None
+        }
+        for job in (whole, parts)
+    ]
+    assert first[0] == first[1]

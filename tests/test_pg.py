@@ -254,8 +254,12 @@ def test_the_buffer_pads_by_the_trials_own_batch_and_grows() -> None:
     assert buffer.num_rows(both).tolist() == [512, 256]
     batch = buffer.batch(both[1:], 256)
     assert batch["r_t"][0].tolist() == [*range(133), *[0] * 123] and batch["mask"].sum() == 133
+    buffer.forget_episode(yes)  # of trial 0, episode 30 has just ended; trial 1 is in its 14th
+    assert buffer.num_steps.tolist() == [300, 130] and buffer.num_episodes.tolist() == [30, 13]
     buffer.clear(np.array([False, True]))
     assert buffer.num_steps.tolist() == [300, 0] and buffer.num_episodes.tolist() == [30, 0]
+    buffer.forget_episode(yes)
+    assert buffer.num_steps.tolist() == [300, 0]
     assert buffer.num_rows(both[1:]).tolist() == [128]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlexp.replay import ReplayRing
+from rlexp.replay import FrameRing, ReplayRing
 
 GAMMA = np.array([1.0, 1.0])
 
@@ -82,3 +82,43 @@ def test_n_step_returns_follow_time_round_the_ring() -> None:
     batch = ring.sample(np.array([[0.0, 0.3, 0.6, 0.9]], np.float32), np.array([1.0]))
     assert batch["r_t"][0].tolist() == [2 + 3, 3 + 4, 4 + 5, 5]
     assert batch["o_t"][0, :, 0].tolist() == [4, 5, 6, 6]
+
+
+@pytest.mark.parametrize("ring", [ReplayRing, FrameRing])
+def test_no_sample_looks_beyond_where_an_episode_was_broken_off(ring: type[ReplayRing]) -> None:
+    """Observations are numbered frames, 10 and up before the break and 90 and up after it; trial 1 goes on."""
+
+    def stack(newest: int, oldest: int) -> np.ndarray:
+        return np.maximum(newest - np.arange(3)[::-1], oldest).astype(np.float32)[:, None]  # [3, 1]
+
+    held = ring(2, 8, (3, 1), "float32", n_step=2)
+
+    def add(newest: tuple[int, int], oldest: tuple[int, int]) -> None:
+        o_tm1, o_t = (
+            np.stack([stack(k + by, first) for k, first in zip(newest, oldest, strict=True)]) for by in (0, 1)
+        )
+        zeros = np.zeros(2, bool)
+        held.add(
+            np.ones(2, bool),
+            o_tm1=o_tm1,
+            a_tm1=zeros.astype(int),
+            r_t=np.ones(2),
+            terminated=zeros,
+            truncated=zeros,
+            o_t=o_t,
+        )
+
+    for i in range(3):
+        add((10 + i, 10 + i), (10, 10))
+    held.break_off(np.array([True, False]))
+    for i in range(3):
+        add((90 + i, 13 + i), (90, 10))
+    u = np.tile((np.arange(6) + 0.5) / 6, (2, 1))  # each of the six transitions
+    batch = held.sample(u, np.ones(2))
+    np.testing.assert_array_equal(batch["num_steps"], [[2, 2, 1, 2, 2, 1], [2, 2, 2, 2, 2, 1]])
+    np.testing.assert_array_equal(batch["terminated"], np.zeros((2, 6)))
+    np.testing.assert_array_equal(batch["o_t"][0, :, :, 0], [
+        [10, 11, 12], [11, 12, 13], [11, 12, 13], [90, 91, 92], [91, 92, 93], [91, 92, 93],
+    ])  # fmt: skip
+    np.testing.assert_array_equal(batch["o_tm1"][0, 3:, :, 0], [[90, 90, 90], [90, 90, 91], [90, 91, 92]])
+    np.testing.assert_array_equal(batch["o_t"][1, :, -1, 0], [12, 13, 14, 15, 16, 16])

@@ -105,7 +105,7 @@ def test_how_a_sweep_ends(statuses: list[str], status: str, exit_status: int, tm
 
 def test_two_processes_cannot_run_one_sweep(tmp_path: Path) -> None:
     jobs = planned("algo=random", output=tmp_path)
-    refused = pytest.raises(Refusal, match="where one is at work")
+    refused = pytest.raises(Refusal, match=r"where process [0-9]+ on .* is at work")
     with Sweep(jobs, "sweep", "x").lock(), refused, Sweep(jobs, "sweep", "x").lock():
         pass
 

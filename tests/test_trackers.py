@@ -278,6 +278,154 @@ def test_a_pruned_job_is_killed_with_a_tag_that_goes_when_it_runs_again(client, 
     assert run.info.status == "RUNNING" and "rlexp.pruned" not in run.data.tags
 
 
+def statuses(client, folder):
+    state = state_of(folder)
+    return {client.get_run(run).info.status for run in [state["run_id"], *state["trial_runs"].values()]}
+
+
+def test_runs_of_a_dead_process_are_closed_and_those_of_a_living_one_are_not(client, output_dir):
+    from filelock import FileLock
+
+    from rlexp import sync
+    from rlexp.trackers.mlflow import Delivery
+
+    dead, living = (make_job(output_dir, name, num_records=2, status=None) for name in ("dead", "living"))
+    uri = resolve_uri(None, output_dir)
+    Delivery(dead, uri, running=True)
+    Delivery(living, uri, running=True).send()
+    with FileLock(living / ".lock"):
+        left = sync.leftovers(output_dir, uri)
+        assert dead in left and living not in left
+        write_records(living, [make_record(index) for index in range(3)])
+        assert sync.sync(living) == (
+            False,
+            "delivered 1 records; the rest once it has ended (one is at work)",
+        )
+        assert sync.sync(dead) == (True, "delivered 2 records, 2 files")
+        assert (statuses(client, dead), statuses(client, living)) == ({"KILLED"}, {"RUNNING"})
+    tags = client.get_run(state_of(dead)["run_id"]).data.tags
+    assert tags["rlexp.lost"] == "its process died without a word"
+    assert dead not in sync.leftovers(output_dir, uri)
+    assert_delivered_once(client, dead, [make_record(index) for index in range(2)])
+    Delivery(dead, uri, running=True)  # it continues
+    assert statuses(client, dead) == {"RUNNING"}
+    assert "rlexp.lost" not in client.get_run(state_of(dead)["run_id"]).data.tags
+    for folder in (dead, living):
+        assert sync.sync(folder)[0]
+
+
+def long_ago(client, run_id):
+    """Set a run's last sign of life back by more than is waited for."""
+    from datetime import UTC, datetime, timedelta
+
+    from rlexp.trackers.base import SILENCE
+
+    then = datetime.now(UTC) - timedelta(seconds=SILENCE + 5)
+    client.set_tag(run_id, "rlexp.heartbeat", then.isoformat(timespec="seconds"))
+    return then.isoformat(timespec="seconds")
+
+
+def test_a_folder_of_another_machine_is_left_alone_until_its_run_is_silent(client, output_dir):
+    from rlexp import sync
+    from rlexp.trackers.mlflow import Delivery
+
+    folder = make_job(output_dir, "elsewhere", num_records=2, status=None)
+    (folder / "owner.json").write_text('{"pid": 7, "host": "elsewhere"}')
+    delivery = Delivery(folder, resolve_uri(None, output_dir), running=True)
+    delivered, line = sync.sync(folder)
+    assert not delivered and line.startswith("failed: process 7 on elsewhere is at work, and was ")
+    assert statuses(client, folder) == {"RUNNING"}
+    long_ago(client, delivery.state["run_id"])
+    assert sync.sync(folder) == (True, "delivered 2 records, 2 files")
+    assert statuses(client, folder) == {"KILLED"}
+
+
+def test_silent_runs_without_a_folder_are_closed(client, output_dir, monkeypatch):
+    import shutil
+
+    from rlexp import sync
+    from rlexp.trackers import mlflow
+
+    uri = resolve_uri(None, output_dir)
+    silent, loud, locked, old = (
+        mlflow.Delivery(make_job(output_dir, name, num_records=1, status=None), uri, running=True)
+        for name in ("silent", "loud", "locked", "old")
+    )
+    then = long_ago(client, silent.state["run_id"])
+    long_ago(client, locked.state["run_id"])
+    client.delete_tag(old.state["run_id"], "rlexp.heartbeat")  # of a version that gave none
+    before = {delivery: delivery.state for delivery in (silent, loud, locked, old)}
+    shutil.rmtree(silent.folder)
+    monkeypatch.setattr(sync, "in_use", lambda folder: folder.name == "locked")
+    assert sync.close_silent(output_dir, "study one", uri) == ["silent"]
+    assert sync.close_silent(output_dir, "study one", uri) == []
+    found = {
+        delivery.folder.name: [client.get_run(run) for run in (state["run_id"], *state["trial_runs"].values())]
+        for delivery, state in before.items()
+    }
+    assert {name: {run.info.status for run in runs} for name, runs in found.items()} == {
+        "silent": {"KILLED"}, "loud": {"RUNNING"}, "locked": {"RUNNING"}, "old": {"RUNNING"},
+    }  # fmt: skip
+    assert found["silent"][0].data.tags["rlexp.lost"] == f"no sign of life since {then}"
+    assert sync.close_silent(output_dir, "no such study", uri) == []
+    # One that lives, cut off for so long, comes back with its next sign of life.
+    long_ago(client, loud.state["run_id"])
+    assert sync.close_silent(output_dir, "study one", uri) == ["loud"]
+    assert statuses(client, loud.folder) == {"KILLED"}
+    loud.beat()  # not due
+    assert statuses(client, loud.folder) == {"KILLED"}
+    monkeypatch.setattr(loud._pulse, "_due", 0.0)
+    loud.beat()
+    assert statuses(client, loud.folder) == {"RUNNING"}
+    assert "rlexp.lost" not in client.get_run(loud.state["run_id"]).data.tags
+    for delivery in (loud, locked, old):
+        shutil.rmtree(delivery.folder)
+
+
+def test_the_run_of_a_dead_sweep_is_closed(client, output_dir):
+    from filelock import FileLock
+
+    from rlexp import sync
+    from rlexp.trackers.mlflow import SweepDelivery
+
+    folder = output_dir / "study one" / "sweeps" / "5feb0e"
+    folder.mkdir(parents=True)
+    plan = {"id": "5feb0e", "local_id": "5feb0e5feb0e", "name": "ladder", "study": "study one", "command": "x"}
+    plan |= {"started": START, "tracking_uri": None, "status": "running"}
+    (folder / "sweep.json").write_text(json.dumps(plan))
+    uri = resolve_uri(None, output_dir)
+    delivery = SweepDelivery(folder, uri)
+    delivery.beat()
+    with FileLock(folder / ".lock"):
+        assert folder not in sync.leftovers(output_dir, uri)
+        assert sync.sync(folder) == (False, "the sweep runs (one is at work)")
+    assert client.get_run(delivery.run_id).info.status == "RUNNING"
+    assert folder in sync.leftovers(output_dir, uri)
+    assert sync.sync(folder) == (True, "delivered the sweep")
+    run = client.get_run(delivery.run_id)
+    assert (run.info.status, run.data.tags["rlexp.lost"]) == ("KILLED", "its process died without a word")
+    assert folder not in sync.leftovers(output_dir, uri)
+    again = SweepDelivery(folder, uri)
+    again.beat()
+    run = client.get_run(delivery.run_id)
+    assert again.run_id == delivery.run_id and run.info.status == "RUNNING" and "rlexp.lost" not in run.data.tags
+    (folder / "sweep.json").write_text(json.dumps({**plan, "status": "done", "jobs": [{"status": "done"}]}))
+    assert again.finish() == []
+    run = client.get_run(delivery.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"jobs/done": 1.0})
+
+
+def test_a_job_whose_environment_did_not_come_back_is_tagged(client, output_dir):
+    folder = make_job(output_dir, "unseeded", num_records=1)
+    summary = json.loads((folder / "summary.json").read_text())
+    for trial in summary["trials"][:2]:
+        trial["restarted_episodes"] = 2
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert deliver(folder) == []
+    tags = client.get_run(state_of(folder)["run_id"]).data.tags
+    assert tags["rlexp.env_not_deterministic"] == "4 episodes restarted"
+
+
 def test_crash_between_sending_and_remembering(client, output_dir):
     """Job and follower are killed in the middle of a delivery; the job resumes from its checkpoint."""
     from rlexp.trackers.mlflow import Delivery

@@ -218,9 +218,10 @@ class TensorEnvs:
         """Where every trial's environment stands.  # [N, ...] each"""
         return {name: value.numpy()[: self._num_trials] for name, value in self.state.items()}
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Put back what `get_state` returned."""
+    def set_state(self, state: dict[str, Any]) -> np.ndarray:
+        """Put back what `get_state` returned; no trial [N] has lost its place."""
         self.state = {name: tf.constant(pad_lanes(value, self._num_lanes)) for name, value in state.items()}
+        return np.zeros(self._num_trials, bool)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -90,6 +90,7 @@ class ReplayLoop:
         """Put back what `get_state` returned."""
         self.lanes.set_state(state["lanes"])
         self.ring.set_state(state["ring"])
+        self.ring.break_off(self.trials.restarted)
         self.copied = state["copied"]
 
     def _outcome(self, step: Step) -> dict[str, np.ndarray]:

@@ -84,6 +84,7 @@ class RolloutLoop:
         """Put back what `get_state` returned."""
         self.lanes.set_state(state["lanes"])
         self.buffer.set_state(state["buffer"])
+        self.buffer.forget_episode(self.trials.restarted)
 
     def _update(self, due: np.ndarray, num_rows: int) -> None:
         """Update some trials [n] from their batches."""

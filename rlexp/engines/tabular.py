@@ -77,6 +77,7 @@ class TabularLoop:
         """Put back what `get_state` returned."""
         self.q, self.visits, self.a_t = state["q"], state["visits"], state["a_t"]
         self.s_t, self.mask_t = self.states(self.trials.envs.observation)
+        self.a_t = np.where(self.trials.restarted, self._act(self.s_t, self.mask_t), self.a_t)
 
     def _learn(
         self,

@@ -116,7 +116,7 @@ class Results:
 
     Attributes:
         params, score, step: the best weights [N, P], their score [N], env steps of the trial when they had it [N].
-        counts, status, notes, traces: as in `Trials`.
+        counts, status, notes, restarts, traces: as in `Trials`.
         episodes: as `Episodes.table` has them, trials counted from the first of these.  # [M, 4]
     """
 
@@ -126,6 +126,7 @@ class Results:
     counts: dict[str, np.ndarray]
     status: list[str]
     notes: list[str]
+    restarts: np.ndarray
     traces: list[str]
     episodes: np.ndarray
 
@@ -140,6 +141,9 @@ class Trials:
         best: the chosen weights.
         episodes: every training episode that has ended.
         status: of each trial: "training", "done", "diverged" or "failed" (its environment has misbehaved).
+        restarted: trials whose episode was started again when this process went on from a checkpoint, since their
+            environment is not deterministic: loops forget what they hold of the episode under way.  # [N] bool
+        restarts: how often that has happened to each trial.  # [N]
         traces: of each trial: the traceback of what its environment raised in this process, if it did.
         optimum: the expected return of the best policy, where it is known: evaluations then log `eval/regret`.
 
@@ -160,6 +164,8 @@ class Trials:
         self.status = ["training"] * n
         self.notes: list[str] = [""] * n
         self.traces = [""] * n
+        self.restarted = np.zeros(n, bool)
+        self.restarts = np.zeros(n, np.int64)
         several = settings.evaluation.selection == "eval" and initial_params.shape[1] > 0
         self.best = BestWeights(initial_params, settings.evaluation.candidates if several else 1)
         self.window = Window(n)
@@ -324,6 +330,7 @@ class Trials:
             {unit: count[part] for unit, count in self.counts.items()},
             self.status[part],
             self.notes[part],
+            self.restarts[part],
             self.traces[part],
             episodes[mine] - [first, 0, 0, 0],
         )
@@ -344,6 +351,7 @@ class Trials:
             "counts": self.counts,
             "status": self.status,
             "notes": self.notes,
+            "restarts": self.restarts,
             "best": self.best.get_state(),
             "window": self.window.get_state(),
             "episodes": self.episodes.table(),
@@ -359,7 +367,14 @@ class Trials:
         self.best.set_state(state["best"])
         self.window.set_state(state["window"])
         self.episodes = Episodes(state["episodes"])
-        self.envs.set_state(state["envs"])
+        self.restarted = self.envs.set_state(state["envs"]) & self.active
+        self.restarts = state["restarts"] + self.restarted
+        if self.restarted.any():
+            names = ", ".join(self.settings.trial_name(int(k)) for k in np.flatnonzero(self.restarted))
+            self.services.progress.say(
+                f"{self.settings.env.id} is not deterministic: its episodes under way in trials {names} did not come "
+                "back when they were played again, and start anew; this job is not the one that was not interrupted"
+            )
 
     def _without_failed(self, scores: Scores) -> Scores:
         """Scores, once the trials whose environments have misbehaved in them are masked."""

@@ -418,34 +418,54 @@ class TrialEnvs:
         return out
 
     def get_state(self) -> dict[str, Any]:
-        """Where every environment stands: episodes and the actions since their resets."""
+        """Where every environment stands: episodes and the actions since their resets, and what has come of these."""
         lengths = [len(a) for a in self._actions]
         return {
             "episode": self.episode.copy(),
             "lengths": np.array(lengths),
             "broken": self._broken.copy(),
             "actions": np.array([a for trial in self._actions for a in trial], np.int64),
+            "observation": self.observation.copy(),
+            "return": self.episode_return.copy(),
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Bring every environment to where `get_state` was taken, by playing the actions again."""
-        ends = np.cumsum(state["lengths"])
+    def set_state(self, state: dict[str, Any]) -> np.ndarray:
+        """Bring every environment to where `get_state` was taken, by playing the actions again.
+
+        Returns:
+            Trials where that came to another observation or return, bit for bit, or to the end of the episode: their
+            environment is not deterministic, and the episode has been started again.  # [N] bool
+        """
+        ends, lost = np.cumsum(state["lengths"]), np.zeros(len(self.seeds), bool)
         self._broken[:], self.episode[:], self._faults = state["broken"], state["episode"], []
         for k in np.flatnonzero(~self._broken).tolist():
             self._reset(k)
+            terminated = truncated = False
             for action in state["actions"][ends[k] - state["lengths"][k] : ends[k]]:
                 if self._broken[k]:
                     break
                 try:
                     with calling():
-                        obs, reward, _, _, _ = self._envs[k].step(action + self._start)
+                        obs, reward, terminated, truncated, _ = self._envs[k].step(action + self._start)
                     self.observation[k] = self._check.read(obs)
                 except Exception as error:
                     self._fault(k, f"played again for a resumed job, {raised(error, 'step')}", error)
                     break
                 self._actions[k].append(int(action))
-                self.episode_return[k] += reward
+                self.episode_return[k] += float(reward)
                 self.episode_length[k] += 1
+                if terminated or truncated:
+                    break
+            same = (
+                self.episode_length[k] == state["lengths"][k]
+                and not (terminated or truncated)
+                and self.observation[k].tobytes() == state["observation"][k].tobytes()
+                and self.episode_return[k].tobytes() == state["return"][k].tobytes()
+            )
+            if not same and not self._broken[k]:
+                lost[k] = True
+                self._reset(k)
+        return lost
 
     def endless(self, k: int) -> Fault:
         """Trial k's episode has taken too long."""

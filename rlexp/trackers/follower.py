@@ -108,7 +108,7 @@ class MLflowTracker:
     def _result(self, folder: Path) -> TrackingResult:
         if not self._delivered(folder):
             return TrackingResult(delivered=False, message=self._warning(folder), ui_command=ui_command(self.uri))
-        if not (folder / "tracking.json").is_file():  # a sweep's folder: everything is in its jobs' folders
+        if (folder / "sweep.json").is_file():
             return TrackingResult(True, f"MLflow: the sweep is in {self.uri}", ui_command(self.uri))
         run_id = json.loads((folder / "tracking.json").read_text())["run_id"]
         return TrackingResult(True, f"MLflow: run {run_id} is in {self.uri}", ui_command(self.uri), run_id)

@@ -9,6 +9,9 @@ Everything can be interrupted at any moment and repeated. Runs are found again b
 Lines of `metrics.jsonl` are counted in `tracking.json`. MLflow keeps one copy of a point with the same run,
 name, step, value and time, so lines that were under way at an interruption are sent again with the times they
 had, which `tracking.json` holds before they are sent.
+
+Runs of jobs and sweeps that run have a sign of life in their tag `rlexp.heartbeat`. Those that were closed for somebody
+who died without a word are KILLED and have the reason in their tag `rlexp.lost`.
 """
 
 from __future__ import annotations
@@ -17,15 +20,18 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import re
 import shutil
 import tempfile
+import time
 import uuid
 import warnings
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +39,10 @@ import numpy as np
 from filelock import FileLock
 from omegaconf import OmegaConf
 
+from rlexp.checkpoint import write_json
 from rlexp.report.stats import iqm
 from rlexp.settings import did_you_mean, refusal
-from rlexp.trackers.base import one_line, resolve_uri
+from rlexp.trackers.base import HEARTBEAT, SILENCE, one_line, resolve_uri
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # 7 block for 4 minutes; rlexp.sync repeats
@@ -62,6 +69,8 @@ JOB_ARTIFACTS = (
     "metrics.jsonl",
 )
 MODEL_NAME = "best"
+LOST = "rlexp.lost"  # tag of a run that was closed for its process: why
+DIED = "its process died without a word"
 AGGREGATES: dict[str, Callable[[Any], Any]] = {"mean": np.mean, "iqm": iqm, "min": np.min, "max": np.max}
 LINES_AT_ONCE = 200  # lines of metrics.jsonl between two writes of tracking.json
 MAX_METRICS, MAX_PARAMS, MAX_RUNS = 1000, 100, 50_000  # MLflow's limits for one call
@@ -74,10 +83,11 @@ class Delivery:
     Args:
         folder: the job's folder, `<output_dir>/<study>/<job>`.
         uri: tracking URI.
-        running: the job runs, so runs that an earlier start has closed are opened again.
+        running: the job runs, so runs that were closed are opened again, and are given signs of life.
 
     Attributes:
         changed: whether anything was sent.
+        silent: seconds since the job's run had its last sign of life; infinite where it never had one.
         sent_files: artifacts and models sent by this object.
 
     Raises:
@@ -94,14 +104,26 @@ class Delivery:
             self.client = MlflowClient(tracking_uri=uri)
             self.experiment_id = _find_or_create_experiment(self.client, uri, self.job["study"], folder.parent.parent)
         self.state = self._load_state()
-        self._find_or_create_runs()
-        if running and self.state["status"] is not None:
-            if self.state["status"] == "pruned":
-                self.client.delete_tag(self.state["run_id"], "rlexp.pruned")
+        found = self._find_or_create_runs()
+        job_run = found.get(self.state["local_id"])
+        self.silent = _silent(job_run) if job_run is not None else math.inf
+        self._pulse = _Pulse(self.client)
+        if running:
+            self._open([run.info.run_id for run in found.values() if run.info.status != "RUNNING"])
+            self.beat()
+
+    def _open(self, run_ids: list[str]) -> None:
+        """Runs that were closed run again."""
+        if self.state["status"] is not None:
             self.state["status"] = None
             self._save_state()
-            for run_id in self._run_ids():
-                self.client.update_run(run_id, status="RUNNING")
+        for run_id in run_ids:
+            _reopen(self.client, run_id)
+
+    def beat(self) -> None:
+        """Give a sign of life, where one is due; runs that were closed for want of it are opened again."""
+        if self._pulse.beat(self.state["run_id"]) == "closed":
+            self._open(self._run_ids())
 
     # State: what is delivered, in tracking.json.
 
@@ -137,7 +159,8 @@ class Delivery:
 
     # Runs.
 
-    def _find_or_create_runs(self) -> None:
+    def _find_or_create_runs(self) -> dict[str, Run]:
+        """Make what is missing; those that were there, as they were, by their local ids."""
         local_id = self.state["local_id"]
         found = self.client.search_runs(
             [self.experiment_id], f"tags.`rlexp.local_id` LIKE '{local_id}%'", ViewType.ALL, MAX_RUNS
@@ -175,6 +198,7 @@ class Delivery:
             )
         self.state |= {"run_id": run_id, "trial_runs": trial_runs}
         self._save_state()
+        return runs
 
     def _find_or_create_run(self, run: Run | None, name: str, tags: dict[str, str], params: dict[str, str]) -> str:
         tags = {mlflow_key(key): str(value)[:MAX_TAG] for key, value in tags.items()}
@@ -331,6 +355,11 @@ class Delivery:
             self.client.set_tag(self.state["run_id"], "rlexp.error", str(summary["error"])[:MAX_TAG])
         if status == "pruned":
             self.client.set_tag(self.state["run_id"], "rlexp.pruned", str(summary["pruned_at"]))
+        restarted = sum(trial.get("restarted_episodes", 0) for trial in trials)
+        if restarted:
+            self.client.set_tag(self.state["run_id"], "rlexp.env_not_deterministic", f"{restarted} episodes restarted")
+        if not summary:
+            self.client.set_tag(self.state["run_id"], LOST, DIED)
         self.client.set_terminated(self.state["run_id"], STATUSES[status], end)
         self.state["status"] = status
         self._save_state()
@@ -361,40 +390,134 @@ class Delivery:
         self.client.finalize_logged_model(model_id, LoggedModelStatus.READY)
 
 
-def deliver_sweep(folder: Path, uri: str) -> list[str]:
-    """Deliver what a sweep has left, but for its jobs, which are delivered each for itself; may be called again.
+class SweepDelivery:
+    """Delivers what a sweep leaves, but for its jobs, which are delivered each for itself.
 
     Args:
         folder: the sweep's folder, `<output_dir>/<study>/sweeps/<id>`.
         uri: tracking URI.
 
-    Returns:
-        What could not be delivered, `<what>: <why>`; empty if MLflow has everything.
-
     Raises:
         mlflow.exceptions.MlflowException: if the store cannot be reached.
     """
-    sweep = json.loads((folder / "sweep.json").read_text())
-    with _store_lock(uri):
-        client = MlflowClient(tracking_uri=uri)
-        experiment_id = _find_or_create_experiment(client, uri, sweep["study"], folder.absolute().parents[2])
-    with FileLock(folder.absolute().parents[1] / ".sweep.lock"):
-        run_id = _find_or_create_sweep_run(client, experiment_id, sweep)
-    failures = []
-    report = folder.parents[1] / "report"  # of the study
-    send: dict[str, Callable[[], None]] = {"sweep.json": lambda: client.log_artifact(run_id, folder / "sweep.json")}
-    if report.is_dir():
-        send["report"] = lambda: client.log_artifacts(run_id, str(report), "report")
-    for name, deliver in send.items():
-        try:
-            deliver()
-        except Exception as error:  # whatever it is, the rest is still to be delivered
-            failures.append(f"{name}: {one_line(error)}")
-    count = Counter(job["status"] for job in sweep.get("jobs", []))
-    now = int(sweep["started"] * 1000)
-    client.log_batch(run_id, [Metric(f"jobs/{mlflow_key(name)}", number, now, 0) for name, number in count.items()])
-    client.set_terminated(run_id, STATUSES.get(sweep["status"], "KILLED"))
-    return failures
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.folder, self.uri = folder.absolute(), uri
+        sweep = json.loads((folder / "sweep.json").read_text())
+        with _store_lock(uri):
+            self.client = MlflowClient(tracking_uri=uri)
+            experiment_id = _find_or_create_experiment(self.client, uri, sweep["study"], self.folder.parents[2])
+        with FileLock(self.folder.parents[1] / ".sweep.lock"):
+            self.run_id = _find_or_create_sweep_run(self.client, experiment_id, sweep)
+        self._pulse = _Pulse(self.client)
+        self.silent = _silent(self.client.get_run(self.run_id))
+
+    def beat(self) -> None:
+        """Give a sign of life, where one is due; a run that was closed is opened again."""
+        said = self._pulse.beat(self.run_id)
+        if said == "closed":
+            _reopen(self.client, self.run_id)
+        if said:
+            self._remember(None)
+
+    def finish(self) -> list[str]:
+        """Deliver everything and close the run; may be called again.
+
+        Returns:
+            What could not be delivered, `<what>: <why>`; empty if MLflow has everything.
+
+        Raises:
+            mlflow.exceptions.MlflowException: if the store cannot be reached.
+        """
+        client, run_id, folder = self.client, self.run_id, self.folder
+        sweep = json.loads((folder / "sweep.json").read_text())
+        failures = []
+        report = folder.parents[1] / "report"  # of the study
+        send: dict[str, Callable[[], None]] = {"sweep.json": lambda: client.log_artifact(run_id, folder / "sweep.json")}
+        if report.is_dir():
+            send["report"] = lambda: client.log_artifacts(run_id, str(report), "report")
+        for name, deliver in send.items():
+            try:
+                deliver()
+            except Exception as error:  # whatever it is, the rest is still to be delivered
+                failures.append(f"{name}: {one_line(error)}")
+        count = Counter(job["status"] for job in sweep.get("jobs", []))
+        now = int(sweep["started"] * 1000)
+        client.log_batch(run_id, [Metric(f"jobs/{mlflow_key(name)}", number, now, 0) for name, number in count.items()])
+        if sweep["status"] == "running":
+            client.set_tag(run_id, LOST, DIED)
+        client.set_terminated(run_id, STATUSES.get(sweep["status"], "KILLED"))
+        if not failures:
+            self._remember(sweep["status"])
+        return failures
+
+    def _remember(self, status: str | None) -> None:
+        write_json(self.folder / "tracking.json", {"uri": self.uri, "run_id": self.run_id, "status": status})
+
+
+class _Pulse:
+    """Signs of life of a run."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client, self._due = client, -math.inf
+
+    def beat(self, run_id: str) -> str | None:
+        """Give one where it is due; "open" or "closed", as the run was, or None where it was not due."""
+        if time.monotonic() < self._due:
+            return None
+        self._client.set_tag(run_id, "rlexp.heartbeat", datetime.now(UTC).isoformat(timespec="seconds"))
+        open_ = self._client.get_run(run_id).info.status == "RUNNING"
+        self._due = time.monotonic() + HEARTBEAT
+        return "open" if open_ else "closed"
+
+
+def _silent(run: Run) -> float:
+    """Seconds since a run's last sign of life; infinite where it never had one."""
+    said = run.data.tags.get("rlexp.heartbeat")
+    return time.time() - datetime.fromisoformat(said).timestamp() if said else math.inf
+
+
+def _reopen(client: MlflowClient, run_id: str) -> None:
+    tags = client.get_run(run_id).data.tags
+    for name in {"rlexp.pruned", LOST} & tags.keys():
+        client.delete_tag(run_id, name)
+    client.update_run(run_id, status="RUNNING")
+
+
+def close_silent(uri: str, study: str, living: Collection[str]) -> list[str]:
+    """Close the runs of a study that have had signs of life but none for `SILENCE`, on whatever machine they ran.
+
+    One that is closed while it lives, since its server was away for so long, is opened again by its next sign of life.
+
+    Args:
+        uri: tracking URI.
+        study: name of the experiment.
+        living: ids of runs whose processes are known to live.
+
+    Returns:
+        The names of the jobs and sweeps.
+    """
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name(study)
+    if experiment is None:
+        return []
+
+    def running(condition: str) -> list[Run]:
+        where = f"attributes.status = 'RUNNING' AND {condition}"
+        return list(client.search_runs([experiment.experiment_id], where, ViewType.ACTIVE_ONLY, MAX_RUNS))
+
+    closed = []
+    for run in (run for kind in ("job", "sweep") for run in running(f"tags.`rlexp.kind` = '{kind}'")):
+        run_id, silent = run.info.run_id, _silent(run)
+        if run_id in living or not SILENCE < silent < math.inf:
+            continue
+        ended = time.time() - silent
+        trials = running(f"tags.`rlexp.kind` = 'trial' AND tags.`mlflow.parentRunId` = '{run_id}'")
+        client.set_tag(run_id, LOST, f"no sign of life since {run.data.tags['rlexp.heartbeat']}")
+        for dead in (*trials, run):
+            client.set_terminated(dead.info.run_id, "KILLED", int(ended * 1000))
+        closed.append(str(run.info.run_name))
+    return closed
 
 
 def _find_or_create_experiment(client: MlflowClient, uri: str, name: str, output_dir: Path) -> str:

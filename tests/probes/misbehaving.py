@@ -9,12 +9,17 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+UNSEEDED = np.random.default_rng()
+PLAYED: set[int | None] = set()  # seeds, in this process
+
 
 class Misbehaving(gym.Env[Any, Any]):
     """Two numbers or, with `states`, three numbered states; reward 1; an episode ends after 10 steps.
 
     Args:
         fault: what it does wrong, at every step from the third on of an episode whose seed has the right remainder.
+            "unseeded ..." draws numbers that the seed does not give; "shorter again" ends an episode at its third step
+            where an episode of that seed has been played before.
         remainder, modulus: episodes with seed % modulus == remainder are bad. Default: all.
         states: observations are numbered.
         train_only: seeds of evaluation episodes, 100,000 to 400,000, are good.
@@ -30,7 +35,8 @@ class Misbehaving(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
-        self.t = 0
+        self.t, self.again = 0, seed in PLAYED
+        PLAYED.add(seed)
         number = 0 if seed is None else seed
         self.bad = number % self.modulus == self.remainder
         self.bad &= seed is not None and not (self.train_only and 100_000 <= number < 400_000)
@@ -72,6 +78,9 @@ class Misbehaving(gym.Env[Any, Any]):
             "huge reward": (observation, 1e300, terminated),
             "no reward": (observation, None, terminated),
             "two rewards": (observation, np.ones(2), terminated),
+            "unseeded observation": (UNSEEDED.random(2, np.float32), reward, terminated),
+            "unseeded reward": (observation, UNSEEDED.random(), terminated),
+            "shorter again": (observation, reward, terminated or self.again),
             "two ends": (observation, reward, np.ones(2, bool)),
         }
         return *wrong[self.fault], False, info

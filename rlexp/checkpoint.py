@@ -141,13 +141,18 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
             beside.unlink(missing_ok=True)
 
 
+def unfinished(folder: Path) -> list[Path]:
+    """Files of a job's folder that are being written, or were when their process was killed."""
+    return [*folder.rglob(".*.part"), *folder.rglob(f"{BESIDE}*")]
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes were writing into a job's folder: nobody reads it, and it may be as large as a ring.
 
     Args:
         folder: in which no process is at work.
     """
-    for path in [*folder.rglob(".*.part"), *folder.rglob(f"{BESIDE}*")]:
+    for path in unfinished(folder):
         path.unlink()
 
 

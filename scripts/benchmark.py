@@ -18,11 +18,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import Row
+import sweep_costs
+from measuring import Row, spread
 
 SEEDS = (0, 1_000, 2_000)
 ROUNDS = 3  # --rounds
@@ -110,7 +112,7 @@ def scaling(output: Path) -> list[Row]:
             speeds[trials].append(result.steps_per_second(first=11_000))
             peak = max(peak, result.peak_mb) if trials == 10 else peak
     ratios = sorted(ten / one for one, ten in zip(speeds[1], speeds[10], strict=True))
-    text = f"{ratios[1]:.1f} ({ratios[0]:.1f} to {ratios[2]:.1f}); {statistics.median(speeds[1]):,.0f} and "
+    text = f"{spread(ratios)}; {statistics.median(speeds[1]):,.0f} and "
     text += f"{statistics.median(speeds[10]):,.0f} steps/s"
     return [
         Row("steps/s over all trials, CleanRL's DQN settings, 10 trials against 1", ">= 3", text, ratios[1] >= 3),
@@ -135,7 +137,7 @@ def fused(output: Path) -> list[Row]:
                 result = run(folder, *options, f"engine={engine}", f"budget.steps={steps}")
                 speeds[engine].append(result.steps_per_second(first))
         ratios = sorted(own / host for host, own in zip(speeds["host"], speeds["fused"], strict=True))
-        text = f"{ratios[1]:.1f} ({ratios[0]:.1f} to {ratios[2]:.1f}); {statistics.median(speeds['fused']):,.0f} and "
+        text = f"{spread(ratios)}; {statistics.median(speeds['fused']):,.0f} and "
         text += f"{statistics.median(speeds['host']):,.0f} steps/s"
         what = f"steps/s of the fused engine against the host's, {name}"
         rows.append(Row(what, f">= {least}", text, ratios[1] >= least))
@@ -160,7 +162,7 @@ def sweep(output: Path) -> list[Row]:
         seconds.append(", ".join(f"{value:.0f}" for value in taken.values()))
     six = ratios["commands"]
     middle = statistics.median(six)
-    text = f"{middle:.1f} ({min(six):.1f} to {max(six):.1f}); {statistics.median(ratios['basic']):.1f} against one "
+    text = f"{spread(six)}; {statistics.median(ratios['basic']):.1f} against one "
     text += f"command without the launcher; {'; '.join(seconds)} s"
     what = "a sweep of 6 learning rates x 10 trials with hydra/launcher=fused, against six commands"
     return [Row(what, ">= 2 times faster", text, middle >= 2)]
@@ -190,7 +192,7 @@ def tabular(output: Path) -> list[Row]:
     rows = []
     for engine, least in (("host", 0.4), ("fused", 50)):
         ratios = sorted(own / bare for own, bare in zip(speeds[engine], speeds["bare"], strict=True))
-        text = f"{ratios[1]:.3g} ({ratios[0]:.3g} to {ratios[2]:.3g}); {statistics.median(speeds[engine]):,.0f} and "
+        text = f"{spread(ratios, '.3g')}; {statistics.median(speeds[engine]):,.0f} and "
         text += f"{statistics.median(speeds['bare']):,.0f} steps/s"
         what = f"steps/s of q_learning on CartPole, 32 trials, engine={engine}, against bare environments"
         rows.append(Row(what, f">= {least:g}", text, ratios[1] >= least))
@@ -206,28 +208,7 @@ def speed(output: Path) -> list[Row]:
     SPEED.with_suffix(".json").write_text(json.dumps(entries, indent=2) + "\n")
     speed.draw(entries, SPEED.with_suffix(".png"))
     print(f"every number: {SPEED.with_suffix('.json')}, picture: {SPEED.with_suffix('.png')}", file=sys.stderr)
-    return [Row(*row) for row in speed.rows(entries)]
-
-
-def overhead(output: Path) -> list[Row]:
-    """One more job of a sweep: see scripts/sweep_costs.py."""
-    import sweep_costs
-
-    return [Row(*row) for row in sweep_costs.overhead(command, output)]
-
-
-def workers(output: Path) -> list[Row]:
-    """Two workers against one: see scripts/sweep_costs.py."""
-    import sweep_costs
-
-    return [Row(*row) for row in sweep_costs.workers(command, output)]
-
-
-def ladder(output: Path) -> list[Row]:
-    """The DQN ladder with its report: see scripts/sweep_costs.py."""
-    import sweep_costs
-
-    return [Row(*row) for row in sweep_costs.ladder(command, output)]
+    return speed.rows(entries)
 
 
 def tracking(output: Path) -> list[Row]:
@@ -330,9 +311,9 @@ PARTS: measuring.Parts = {
     "scaling": scaling,
     "fused": fused,
     "sweep": sweep,
-    "overhead": overhead,
-    "workers": workers,
-    "ladder": ladder,
+    "overhead": partial(sweep_costs.overhead, command),
+    "workers": partial(sweep_costs.workers, command),
+    "ladder": partial(sweep_costs.ladder, command),
     "tabular": tabular,
     "speed": speed,
     "tracking": tracking,

@@ -8,9 +8,10 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 
 @dataclass
@@ -21,6 +22,11 @@ class Row:
     asked: str
     measured: str
     met: bool
+
+
+def spread(values: Sequence[float], form: str = ".1f") -> str:
+    """Their median, smallest and largest: `1.5 (1.2 to 1.9)`."""
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 Parts = Mapping[str, Callable[[Path], list[Row]]]  # each measures in a folder of its own

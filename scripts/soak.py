@@ -40,6 +40,7 @@ import numpy as np
 from evidence import differences, records, stored
 from measuring import Row
 
+from rlexp.checkpoint import unfinished
 from rlexp.outcome import Outcome
 from rlexp.ui import environment as server_environment
 
@@ -208,7 +209,7 @@ def kill_and_compare(output: Path, overrides: Sequence[str], kills: int, generat
 
 def _parts(output: Path) -> list[Path]:
     """Files that are being written, or were when their process died."""
-    return [*output.glob("*/*/.*part*"), *output.glob("*/*/checkpoint/.*part"), *output.glob("*/*/trials/*/.part*")]
+    return [path for folder in output.glob("*/*") for path in unfinished(folder)]
 
 
 def _wait_for_writing(run: Started, output: Path, longest: float) -> int | None:
@@ -222,7 +223,7 @@ def _wait_for_writing(run: Started, output: Path, longest: float) -> int | None:
 def _where(output: Path, started: float, whole: dict[str, object]) -> str:
     """What a process was at when it was killed, by what it left."""
     new = [path for path in output.glob("*/*/**/*") if path.stat().st_mtime >= started]
-    if any(path.name.startswith(".") and "part" in path.name for path in new):
+    if set(_parts(output)) & set(new):
         return "writing a file"
     if list(output.glob(f"*/*/checkpoint/{whole['steps']:012d}.npz")):
         return "at the end"
@@ -487,7 +488,7 @@ def memory_of_jobs(output: Path, jobs: Sequence[Sequence[str]]) -> list[int]:
 
 
 def jobs(output: Path) -> list[Row]:
-    """Thirty jobs one after another: of one graph on each engine, and of thirty graphs."""
+    """Thirty jobs one after another, which share their programs, on each engine."""
     tiny = ("tracking=files", "animation.enabled=false", "trials=2", "budget.steps=1000", "evaluation.period=500",
             "evaluation.num_episodes=2", "evaluation.candidate_episodes=5", "evaluation.final_episodes=5",
             "algo.learn_start=100", "algo.replay_size=500")  # fmt: skip
@@ -557,11 +558,12 @@ PARTS: measuring.Parts = {
 
 def main() -> int:
     """Run the chosen parts; exit status 1 if something asked was not reached."""
+    global KILLS, SEED
     parser = measuring.parser(__doc__, PARTS, Path("outputs/soak.json"))
     parser.add_argument("--kills", type=int, default=KILLS, help=f"kills: how many (default: {KILLS})")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the random moments (default: {SEED})")
     args = parser.parse_args()
-    globals().update(KILLS=args.kills, SEED=args.seed)
+    KILLS, SEED = args.kills, args.seed
     return measuring.measure(PARTS, args.parts, args.json)
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from measuring import Row, spread
+
 TRIALS = (1, 10, 32, 100)
 QUIET = (
     "animation.enabled=false",
@@ -161,35 +163,36 @@ def ratio(entries: Sequence[dict[str, Any]], above: tuple[str, str, int], below:
     return sorted(a / b for a, b in pairs if a is not None and b is not None)
 
 
-def rows(entries: Sequence[dict[str, Any]]) -> list[tuple[str, str, str, bool]]:
-    """What was asked beside what was measured: (what, asked, measured, met)."""
+def rows(entries: Sequence[dict[str, Any]]) -> list[Row]:
+    """What was asked beside what was measured."""
     cleanrl = WORKLOADS[0].name
 
-    def row(what: str, asked: float, above: tuple[str, str, int], below: tuple[str, str, int], unit: str) -> None:
+    def row(what: str, asked: float, above: tuple[str, str, int], below: tuple[str, str, int]) -> None:
         ratios = ratio(entries, above, below)
         if not ratios:
-            table.append((what, f">= {asked:g}", "not measured: pip install -c constraints.txt -e '.[bench]'", False))
+            table.append(
+                Row(what, f">= {asked:g}", "not measured: pip install -c constraints.txt -e '.[bench]'", False)
+            )
             return
-        text = f"{median(ratios):.3g} ({ratios[0]:.3g} to {ratios[-1]:.3g}){unit}"
-        table.append((what, f">= {asked:g}", text, median(ratios) >= asked))
+        table.append(Row(what, f">= {asked:g}", spread(ratios, ".3g"), median(ratios) >= asked))
 
-    table: list[tuple[str, str, str, bool]] = []
+    table: list[Row] = []
     for (name, engine, trials), asked in ASKED.items():
         other = "bare Gymnasium" if name == WORKLOADS[2].name else "Stable-Baselines3"
-        row(f"{name}, {engine}, N = {trials}, against {other}", asked, (name, engine, trials), (name, "peer", 1), "")
-    row(f"{cleanrl}, fused against host, N = 1", 4, (cleanrl, "fused", 1), (cleanrl, "host", 1), "")
-    row(f"{cleanrl}, fused, N = 100 against N = 10", 0.85, (cleanrl, "fused", 100), (cleanrl, "fused", 10), "")
+        row(f"{name}, {engine}, N = {trials}, against {other}", asked, (name, engine, trials), (name, "peer", 1))
+    row(f"{cleanrl}, fused against host, N = 1", 4, (cleanrl, "fused", 1), (cleanrl, "host", 1))
+    row(f"{cleanrl}, fused, N = 100 against N = 10", 0.85, (cleanrl, "fused", 100), (cleanrl, "fused", 10))
     by_trials = {e["trials"]: e for e in entries if e["workload"] == cleanrl and e["engine"] == "fused"}
     memory = {n: entry["peak_mb"] for n, entry in sorted(by_trials.items())}
     each = [(memory[b] - memory[a]) / (b - a) for a, b in pairwise(memory)]
     linear = max(each) <= 3 * max(each[-1], 1.0)
     text = ", ".join(f"{n}: {mb:,} MB" for n, mb in memory.items())
-    table.append((f"peak memory of the process, {cleanrl}, fused", "linear in N", text, linear))
+    table.append(Row(f"peak memory of the process, {cleanrl}, fused", "linear in N", text, linear))
     text = ", ".join(f"{n}: {e['compile_seconds']} s" for n, e in by_trials.items())
-    table.append((f"compilation, {cleanrl}, fused", "told", text, True))
+    table.append(Row(f"compilation, {cleanrl}, fused", "told", text, True))
     update, limit = matmul_share(entries)
     text = f"{update:.0f} of {limit:.0f} GFLOP/s, {100 * update / limit:.0f} %"
-    table.append((f"{cleanrl}, fused, N = 10, against matrix multiplication alone", "told", text, True))
+    table.append(Row(f"{cleanrl}, fused, N = 10, against matrix multiplication alone", "told", text, True))
     return table
 
 

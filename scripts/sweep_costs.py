@@ -13,8 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from measuring import Row, spread
+
 Command = Callable[..., tuple[float, float, str]]  # of benchmark.py: seconds, MB, what it said
-Rows = list[tuple[str, str, str, bool]]  # what, asked, measured, met
 
 SEEDS = ",".join(str(10 * i) for i in range(8))
 
@@ -25,7 +26,7 @@ def summaries(output: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda summary: float(summary["finished"]))
 
 
-def overhead(command: Command, output: Path) -> Rows:
+def overhead(command: Command, output: Path) -> list[Row]:
     """Eight jobs of ten trials in one process that share their program: the time between two jobs' ends, less training.
 
     Bare: one scoring episode, no animation, so that all that is left is folders, pictures, weights and MLflow; and as
@@ -39,15 +40,16 @@ def overhead(command: Command, output: Path) -> Rows:
         command("-m", f"output_dir={folder}", *job, *options)
         jobs = summaries(folder)
         between[name] = [b["finished"] - a["finished"] - b["train_seconds"] for a, b in pairwise(jobs)]
-    text = f"{median(between['bare']):.2f} s ({min(between['bare']):.2f} to {max(between['bare']):.2f})"
-    scoring = f"{median(between['default']):.2f} s ({min(between['default']):.2f} to {max(between['default']):.2f})"
+    bare_seconds, default_seconds = between["bare"], between["default"]
+    what = "one more job in a sweep, everything but training"
+    told = "the same with default scoring of ten trials and the animation"
     return [
-        ("one more job in a sweep, everything but training", "< 1.5 s", text, median(between["bare"]) < 1.5),
-        ("the same with default scoring of ten trials and the animation", "told", scoring, True),
+        Row(what, "< 1.5 s", f"{spread(bare_seconds, '.2f')} s", median(bare_seconds) < 1.5),
+        Row(told, "told", f"{spread(default_seconds, '.2f')} s", True),
     ]
 
 
-def workers(command: Command, output: Path) -> Rows:
+def workers(command: Command, output: Path) -> list[Row]:
     """Eight CPU-bound jobs with one and with two joblib workers, in turn, from command to exit."""
     job = ("algo=q_learning", "+discretizer=cartpole", "engine=host", "trials=10", "budget.steps=60000")
     options = ("-m", "hydra/launcher=joblib", *job, f"seed={SEEDS}", "animation.enabled=false")
@@ -59,12 +61,11 @@ def workers(command: Command, output: Path) -> Rows:
             taken[n] = command(*options, f"hydra.launcher.n_jobs={n}", f"output_dir={folder}")[0]
             assert len(summaries(folder)) == 8
         ratios.append(taken[1] / taken[2])
-    ratios.sort()
-    text = f"{ratios[1]:.2f} ({ratios[0]:.2f} to {ratios[2]:.2f})"
-    return [("throughput of eight CPU-bound jobs, two joblib workers against one", ">= 1.6", text, ratios[1] >= 1.6)]
+    what = "throughput of eight CPU-bound jobs, two joblib workers against one"
+    return [Row(what, ">= 1.6", spread(ratios, ".2f"), median(ratios) >= 1.6)]
 
 
-def ladder(command: Command, output: Path) -> Rows:
+def ladder(command: Command, output: Path) -> list[Row]:
     """The named sweep on CartPole-v1, ten trials a job, with its report."""
     folder = output / "ladder"
     seconds, _, said = command("+sweep=dqn_ladder", f"output_dir={folder}")
@@ -73,4 +74,4 @@ def ladder(command: Command, output: Path) -> Rows:
     assert re.search(r"report.*\.html", said), said
     scores = ", ".join(f"{job['algo']} {job['final/return']['iqm']:.0f}" for job in jobs)
     text = f"{seconds / 60:.1f} min (IQM {scores})"
-    return [("+sweep=dqn_ladder on CartPole-v1, 10 trials a job, with its report", "< 10 min", text, seconds < 600)]
+    return [Row("+sweep=dqn_ladder on CartPole-v1, 10 trials a job, with its report", "< 10 min", text, seconds < 600)]

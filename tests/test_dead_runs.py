@@ -15,6 +15,7 @@ import pytest
 
 from rlexp import sync
 from rlexp.trackers.base import resolve_uri
+from tests.processes import descendants
 from tests.test_sync import wait_until
 
 JOB = ["algo=random", "trials=2", "engine=host", "evaluation.period=500", "evaluation.num_episodes=1",
@@ -31,14 +32,7 @@ def start(output: Path, *options: str) -> subprocess.Popen[bytes]:
 
 def kill_with_followers(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to a process and its children, the followers first, so that they do not see it die."""
-    children = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, parent = int(stat.parent.name), int(stat.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:  # it has ended meanwhile
-            continue
-        if parent == process.pid:
-            children.append(pid)
+    children = descendants(process.pid)
     assert children
     for pid in (*children, process.pid):
         os.kill(pid, signal.SIGKILL)

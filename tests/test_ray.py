@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import descendants
 from tests.test_launchers import BAD, check_that_only_the_killer_is_lost
 from tests.test_sweeps import BAD_ENV, QUICK, rlexp, swept
 
@@ -64,17 +65,7 @@ class Node:
 
     def pids(self) -> set[int]:
         """The process, and its descendants."""
-        children: dict[int, list[int]] = {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(
-                    int(stat.parent.name)
-                )
-        found, new = set(), [self.process.pid]
-        while new:
-            found.add(pid := new.pop())
-            new += children.get(pid, [])
-        return found
+        return {self.process.pid, *descendants(self.process.pid)}
 
     def kill(self) -> None:
         """As if its machine were switched off."""

@@ -156,8 +156,10 @@ def in_blocks(function: Callable[..., Tree], out: Tree, *args: Tree) -> Tree:
     def body(i: tf.Tensor, out: Tree) -> Tree:
         first = tf.minimum(i * size, num_lanes - size)
         block = mapped(function)(*tf.nest.map_structure(lambda rows: read(rows, first), args))
-        put = lambda rows, part: xla.dynamic_update_slice(rows, part, _at(rows, first))  # noqa: E731
-        return i + 1, tf.nest.map_structure(put, out, block)
+        replaced = tf.nest.map_structure(
+            lambda rows, part: xla.dynamic_update_slice(rows, part, _at(rows, first)), out, block
+        )
+        return i + 1, replaced
 
     return tf.while_loop(lambda i, _: i < num_blocks, body, (0, out))[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -17,6 +18,7 @@ import tensorflow as tf
 import tests.probes as probes
 from rlexp import registry, schedules, seeding
 from rlexp.engines import fused, fused_replay
+from rlexp.engines.shards import Shards, num_cores
 from rlexp.engines.trials import Interrupted, Trials
 from rlexp.envs.tensor.base import TensorEnv
 from rlexp.job import Diverged, Job
@@ -48,22 +50,64 @@ CLIFF = (
     ("algo", "options"), [("ddqn", SAME), pytest.param("dueling_ddqn", EPISODES, marks=pytest.mark.slow)]
 )
 def test_a_trial_alone_equals_the_trial_in_a_batch(
-    algo: str, options: tuple[str, ...], tiny: Callable[..., Any]
+    algo: str, options: tuple[str, ...], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the ring wraps round, where trials end at different steps, where they fill vector registers, and where
-    their updates are computed in blocks, of which one overlaps another."""
-    assert 2 * fused.BLOCK < 21
+    they are dealt out to two cores."""
+    monkeypatch.setattr(fused_replay, "num_cores", lambda: 2)
     many, two, one = (
         tiny(algo, *FUSED, f"seed={seed}", f"trials={n}", *options) for seed, n in ((0, 21), (2, 2), (3, 1))
     )
     assert many["engine"] == "fused"
     assert trial(many, 3) == trial(two, 3) == trial(one, 3)
     assert trial(many, 2) == trial(two, 2) != trial(many, 4)
-    for seed in (9, 10, 20):  # on both sides of the blocks' edges, and the last
+    for seed in (10, 11, 20):  # the last of one shard, the first of the other, and its last
         assert trial(many, seed) == trial(tiny(algo, *FUSED, f"seed={seed}", "trials=1", *options), seed)
     if options is EPISODES:
         assert many["episodes"] == [12] * 21 and len({trial["steps"] for trial in many["trials"]}) > 1
         assert many["updates"] == [9] * 21  # one after each of the episodes 3 to 11
+
+
+@pytest.mark.parametrize("work", [0, fused_replay.MAPPED_WORK])
+def test_cores_move_no_bit_however_updates_are_made(
+    work: int, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Updates of large networks are made one after another, those of small ones together: no trial sees the others."""
+    monkeypatch.setattr(fused_replay, "MAPPED_WORK", work)
+    monkeypatch.setattr(fused, "_PROGRAMS", {})
+    job = ("ddqn", *FUSED, *SAME, "algo.target=hard", "algo.target_period=7")
+    monkeypatch.setattr(fused_replay, "num_cores", lambda: 1)
+    whole = tiny(*job, "trials=5", "study=one")
+    monkeypatch.setattr(fused_replay, "num_cores", lambda: 64)
+    assert fused_replay.Shards(5, 5, 64).sizes == [3, 2]
+    shared = tiny(*job, "trials=5", "study=two")
+    assert records(whole.folder) == records(shared.folder)
+    assert trial(whole, 4) == trial(shared, 4) == trial(tiny(*job, "trials=1", "seed=4"), 4)
+
+
+@pytest.mark.parametrize(
+    ("trials", "lanes", "most", "sizes", "num_lanes"),
+    [(1, 2, 4, [1], 2), (1, 1, 4, [1], 1), (2, 2, 4, [2], 2), (3, 3, 4, [3], 3), (10, 10, 2, [5, 5], 5),
+     (7, 7, 3, [3, 3, 1], 3), (100, 100, 1, [100], 100), (9, 9, 4, [3, 3, 3], 3)],
+)  # fmt: skip
+def test_lanes_are_dealt_out(trials: int, lanes: int, most: int, sizes: list[int], num_lanes: int) -> None:
+    shards = Shards(trials, lanes, most)
+    assert (shards.sizes, shards.num_lanes) == (sizes, num_lanes)
+    rows = np.arange(lanes * 2).reshape(lanes, 2)
+    parts = [shards.part({"x": tf.constant(rows)}, i) for i in range(len(sizes))]
+    assert all(part["x"].shape == (num_lanes, 2) for part in parts)
+    assert (np.asarray(shards.join(parts)["x"]) == rows).all()
+    assert shards.run(lambda i: i * i) == [i * i for i in range(len(sizes))]
+    columns = shards.columns([np.arange(num_lanes)[None] + 100 * i for i in range(len(sizes))])
+    assert columns[0].tolist() == [100 * i + k for i, size in enumerate(sizes) for k in range(size)]
+
+
+def test_a_job_beside_others_has_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    assert num_cores() == 6
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    assert num_cores() == 1
 
 
 def test_the_same_command_gives_the_same_records_and_a_sweep_compiles_once(tiny: Callable[..., Any]) -> None:
@@ -139,8 +183,9 @@ def resumed(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callab
     return run
 
 
-def test_a_job_resumes_to_the_same_bits(resumed: Callable[..., Any]) -> None:
-    resumed("ddqn", *FUSED, *SAME, "trials=2", call=17)
+def test_a_job_resumes_to_the_same_bits(resumed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_replay, "num_cores", lambda: 2)
+    resumed("ddqn", *FUSED, *SAME, "trials=5", call=17)
 
 
 class NaNReward(TensorEnv):
@@ -175,6 +220,7 @@ def third_party(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("third_party")
 def test_a_third_partys_dynamics_and_a_diverging_trial_that_leaves_the_others_untouched(
     tiny: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = ["engine=auto", "env.id=probes/NaNReward-v0", "env.imports=[tests.probes]", "trials=6", "budget.steps=200",
                "evaluation.max_steps=50", "network.hidden_units=[8]"]  # fmt: skip
@@ -193,6 +239,13 @@ def test_a_third_partys_dynamics_and_a_diverging_trial_that_leaves_the_others_un
             assert re.match(r"the loss is not finite at env step 1\d\d$", entry["note"]) and entry["steps"] < 200
         else:
             assert trial(job, seed) == trial(healthy, seed)
+    monkeypatch.setattr(fused_replay, "num_cores", lambda: 3)
+    monkeypatch.setattr(fused.Pace, "stop", lambda self, steps: setattr(self, "steps", 17))
+    with pytest.raises(Diverged):
+        tiny("ddqn", *options, "+env.kwargs.after=100", "study=again")
+    (again,) = (f for f in (healthy.folder.parent.parent / "again").iterdir() if f.is_dir())
+    assert records(again) == records(folder)  # wherever calls end, and whoever is beside it
+    assert [t["note"] for t in Job(again)["trials"]] == [t["note"] for t in job["trials"]]
 
 
 @pytest.mark.parametrize(

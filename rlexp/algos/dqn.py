@@ -59,10 +59,8 @@ class DQN:
         """Best actions [E] for observations [E, ...]."""
         return tf.argmax(self.q_values(params, o_t), axis=-1, output_type=tf.int32)
 
-    def learn(
-        self, state: State, batch: dict[str, tf.Tensor], scalars: Scalars, copy: tf.Tensor
-    ) -> tuple[State, Scalars]:
-        """One update from a batch of transitions; `copy` (bool []): a hard target is renewed after it."""
+    def learn(self, state: State, batch: dict[str, tf.Tensor], scalars: Scalars) -> tuple[State, Scalars]:
+        """One update from a batch of transitions; a hard target stays as it is, see `renew_target`."""
         online = state["online"]
         d_t = targets.discount(scalars["gamma"] ** batch["num_steps"], batch["terminated"])  # [B]
         y = tf.stop_gradient(self.target(state, batch["r_t"], d_t, batch["o_t"]))  # [B]
@@ -76,14 +74,18 @@ class DQN:
         online, optimizer, norm = optimizers.step(
             self.optimizer, online, grad, state["optimizer"], scalars["lr"], clip_norm
         )
-        new = {"online": online, "optimizer": optimizer}
-        if self.config.target == "hard":
-            new["target"] = targets.periodic_copy(online, state["target"], copy)
-        elif self.config.target == "soft":
+        new = {**state, "online": online, "optimizer": optimizer}
+        if self.config.target == "soft":
             new["target"] = targets.polyak(online, state["target"], scalars["tau"])
         # XLA may fuse square and sum into one rounding, by the number of lanes: in float64 it comes to the same number.
         loss = tf.cast(tf.reduce_mean(tf.cast(losses, tf.float64)), tf.float32)
         return new, {"loss": loss, "q_mean": tf.reduce_mean(q_tm1), "grad_norm": norm}
+
+    def renew_target(self, state: State, due: tf.Tensor) -> State:
+        """The state, in which a hard target is renewed where that is `due`, bool []."""
+        if self.config.target != "hard":
+            return state
+        return {**state, "target": targets.periodic_copy(state["online"], state["target"], due)}
 
     def target(self, state: State, r_t: tf.Tensor, d_t: tf.Tensor, o_t: tf.Tensor) -> tf.Tensor:
         """What Q(o_tm1, a_tm1) is moved towards [B]."""

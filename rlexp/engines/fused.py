@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,22 +33,47 @@ Tree = Any
 MAX_STEPS = 1024  # lock-steps of one call at most: what is handed in and out is made for so many
 MAX_EPISODES = 256  # episodes of one trial that may end in one call: so many resets are handed in
 NEVER = int(np.iinfo(np.int32).max)
-BLOCK = 10  # lanes whose updates are computed together, or a few more
 CALL_SECONDS = 0.4  # what a call should take, so that progress is shown and signals are heard
 
-_PROGRAMS: dict[tuple[str, str], Callable[..., Tree]] = {}
+_PROGRAMS: dict[tuple[str, str], Program] = {}
 
 
-def program(kind: str, key: str, function: Callable[..., Tree]) -> Callable[..., Tree]:
+class Program:
+    """A compiled function of trees; called with arrays, tensors or a variable, of the same shapes each time.
+
+    Its concrete function is called with flat tensors, since the dispatch of `tf.function` takes 4 ms for trees of 30.
+
+    Args:
+        function: pure but for the variable; compiled at its first call.
+    """
+
+    def __init__(self, function: Callable[..., Tree]) -> None:
+        self._traced = tf.function(function, jit_compile=True, autograph=False)
+        self._lock = threading.Lock()
+        self._concrete: Any = None
+
+    def __call__(self, *args: Tree) -> Tree:
+        """What the function returns, as tensors."""
+        with self._lock:  # several threads may make the first call
+            if self._concrete is None:
+                self._concrete = self._traced.get_concrete_function(*args)
+                assert not self._concrete.captured_inputs, "all that a program reads is an argument"
+        leaves = tf.nest.flatten(list(args))
+        flat = [leaf.handle if isinstance(leaf, tf.Variable) else tf.convert_to_tensor(leaf) for leaf in leaves]
+        results = self._concrete.inference_fn.call_flat(*flat)
+        return tf.nest.pack_sequence_as(self._concrete.structured_outputs, results)
+
+
+def program(kind: str, key: str, function: Callable[..., Tree]) -> Program:
     """The compiled `function`, of this process' earlier jobs where one had the same graph.
 
     Args:
         kind: which program of the graph.
         key: what `graph_key` says.
-        function: pure; compiled at its first call.
+        function: see `Program`.
     """
     if (kind, key) not in _PROGRAMS:
-        _PROGRAMS[kind, key] = tf.function(function, jit_compile=True, autograph=False)
+        _PROGRAMS[kind, key] = Program(function)
     return _PROGRAMS[kind, key]
 
 
@@ -132,36 +158,35 @@ def write(rows: tf.Tensor, i: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
     return xla.dynamic_update_slice(rows, row[None], _at(rows, i))
 
 
-def in_blocks(function: Callable[..., Tree], out: Tree, *args: Tree) -> Tree:
-    """Inside a program: `mapped(function)(*args)`, but some lanes at a time where there are many.
+def one_after_another(function: Callable[..., Tree], num: tf.Tensor, state: Tree, out: Tree, *args: Tree) -> Tree:
+    """Inside a program: `function` of the first `num` trials, each by itself.
 
-    What an update of a hundred networks writes and reads again does not fit a processor's caches; that of ten does. A
-    lane's bits are the same in blocks of any size; the last block overlaps the one before it where L is no multiple.
+    How many there are is known at run time only: the compiled body is the same, to its last bit, for any number.
 
     Args:
-        function: of one trial.
-        out: what its results replace.  # tree of [L, ...]
+        function: of one trial: (state, *args) -> (state, out), without a leading axis.
+        num: trials, at most L; the lanes beyond keep their state.  # []
+        state: is replaced in place.  # tree of [L, ...]
+        out: is replaced too.  # tree of [L, ...]
         args: trees of [L, ...].
     """
-    num_lanes = tf.nest.flatten(out)[0].shape[0]
-    num_blocks = num_lanes // BLOCK
-    if num_blocks < 2:
-        return mapped(function)(*args)
-    size = -(-num_lanes // num_blocks)
 
-    def read(rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-        shape = [size, *rows.shape[1:]]
-        return tf.ensure_shape(xla.dynamic_slice(rows, _at(rows, first), tf.constant(shape)), shape)
+    once = tf.minimum(num, 1)
 
-    def body(i: tf.Tensor, out: Tree) -> Tree:
-        first = tf.minimum(i * size, num_lanes - size)
-        block = mapped(function)(*tf.nest.map_structure(lambda rows: read(rows, first), args))
-        replaced = tf.nest.map_structure(
-            lambda rows, part: xla.dynamic_update_slice(rows, part, _at(rows, first)), out, block
-        )
-        return i + 1, replaced
+    def body(i: tf.Tensor, state: Tree, out: Tree) -> Tree:
+        row, values, *rest = tf.nest.map_structure(lambda rows: row_of(rows, i), (state, out, *args))
+        # A loop of one turn keeps XLA from mixing what reads the rows with what replaces them: it would copy them all.
+        new = tf.while_loop(lambda k, *_: k < once, lambda k, row, _: (k + 1, *function(row, *rest)), (0, row, values))[
+            1:
+        ]
+        return i + 1, *tf.nest.map_structure(lambda rows, row: write(rows, i, row), (state, out), tuple(new))
 
-    return tf.while_loop(lambda i, _: i < num_blocks, body, (0, out))[1]
+    return tf.while_loop(lambda i, *_: i < num, body, (0, state, out))[1:]
+
+
+def row_of(rows: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
+    """Inside a program: row `i` of `rows` [T, ...]."""
+    return tf.reshape(xla.dynamic_slice(rows, _at(rows, i), tf.constant([1, *rows.shape[1:]])), rows.shape[1:])
 
 
 def _at(rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:

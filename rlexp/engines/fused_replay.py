@@ -29,17 +29,21 @@ from rlexp.engines.fused import (
     Tree,
     compile_now,
     graph_key,
-    in_blocks,
     look_up,
+    one_after_another,
     program,
     write,
 )
 from rlexp.engines.lanes import Lanes, mapped
+from rlexp.engines.shards import Shards, num_cores
 from rlexp.engines.trials import Services, Trials
 from rlexp.envs import tensor
 from rlexp.envs.tensor.base import TensorEnv, limited_step
 from rlexp.evaluation import Policy, Scores
 from rlexp.settings import DQNSettings
+
+COLUMNS = ("return", "length", "metrics", "learned", "broken_at")  # of what a call returns: [T or U, L, ...]
+MAPPED_WORK = 1_000_000  # parameters times batch above which updates are made one after another: measured
 
 
 class FusedReplayLoop:
@@ -48,23 +52,38 @@ class FusedReplayLoop:
     def __init__(self, lanes: Lanes, services: Services) -> None:
         settings, config = services.settings, services.settings.algo
         self.lanes, self.config = lanes, config
+        # Shards advance side by side, so that no trial may need the host before the end of a call.
+        unequal = settings.budget.episodes is not None or config.learn_unit == "episode"
+        max_episodes = MAX_EPISODES if unequal else MAX_STEPS
         self.tables = Tables(
             schedules.parse_scalars(config, lanes.agent.scalars),
-            {"step": MAX_STEPS, "episode": MAX_EPISODES, "update": updates_of_a_trial(config, MAX_STEPS)},
+            {"step": MAX_STEPS, "episode": max_episodes, "update": updates_of_a_trial(config, MAX_STEPS)},
         )
         env, network = tensor.build(settings.env), [lanes.agent.network.shapes, dataclasses.asdict(settings.network)]
-        key = graph_key(settings, lanes.num_lanes, lanes.agent.scalars, self.tables.units, network)
-        self.envs = TensorEnvs(env, lanes.num_lanes, settings.seeds)
-        evaluator = FusedEvaluator(env, lanes.agent, lanes.num_lanes, services, key, self._policy)
+        more = [*network, max_episodes]
+
+        def key(num_lanes: int) -> str:
+            return graph_key(settings, num_lanes, lanes.agent.scalars, self.tables.units, more)
+
+        self.shards = Shards(settings.trials, lanes.num_lanes, 1 if unequal else num_cores())
+        self.envs = TensorEnvs(env, lanes.num_lanes, settings.seeds, max_episodes=max_episodes)
+        evaluator = FusedEvaluator(env, lanes.agent, lanes.num_lanes, services, key(lanes.num_lanes), self._policy)
         self.trials = Trials(services, lanes.online(), self.envs, evaluator)
         self.u_act = seeding.Uniforms(settings.seeds, "act", 2)
         self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
         self.pace = Pace()
         best = settings.evaluation.selection == "train_episode"
         built = ReplayProgram(
-            lanes.agent, lanes.num_lanes, env, services.info.max_episode_steps, config, self.tables.units, best
+            lanes.agent,
+            self.shards.num_lanes,
+            env,
+            services.info.max_episode_steps,
+            config,
+            self.tables.units,
+            max_episodes,
+            best,
         )
-        self.program = program("replay", key, built.run)
+        self.program = program("replay", key(self.shards.num_lanes), built.run)
         n, count = lanes.num_lanes, np.zeros(lanes.num_lanes, np.int32)
         self.carry: Tree = {
             "counts": dict.fromkeys(self.trials.counts, count),
@@ -73,7 +92,8 @@ class FusedReplayLoop:
             "broken": np.zeros(n, bool),
         }
         # A variable, since XLA writes into it in place; an argument it would copy at each call.
-        self.ring = tf.Variable(tf.zeros((n, config.replay_size, built.row_size)))  # [L, C, K]
+        shape = self.shards.num_lanes, config.replay_size, built.row_size
+        self.rings = [tf.Variable(tf.zeros(shape)) for _ in self.shards.sizes]  # [lanes of a shard, C, K] each
         if best:
             score, new = np.full(n, -np.inf), np.zeros(n, bool)
             self.carry["best"] = {"params": lanes.state["online"], "score": score, "step": count, "new": new}
@@ -91,47 +111,70 @@ class FusedReplayLoop:
             self.pace.start()
             steps = self.call(min(self.pace.steps, MAX_STEPS, trials.steps_left()))
             self.pace.stop(steps)
-            before = {unit: value.numpy()[: len(trials.active)] for unit, value in self.carry["before"].items()}
-            scalars = {name: self.tables.schedules[name](before) for name in ("epsilon", "lr")}
-            trials.housekeeping(self.lanes.state["online"], self.lanes.online, scalars, self.get_state)
+            trials.housekeeping(self.lanes.state["online"], self.lanes.online, self.scalars(), self.get_state)
 
     def call(self, steps: int) -> int:
         """One call of the program, of `steps` lock-steps or of fewer where a trial ends; how many were taken."""
-        trials, n = self.trials, len(self.trials.active)
-        counts = trials.counts
-        active = np.zeros(self.lanes.num_lanes, bool)
-        active[:n] = trials.active
-        given = {
+        trials, counts, n = self.trials, self.trials.counts, len(self.trials.active)
+        shared = {
             "t": np.int32(trials.t),
             "steps": np.int32(steps),
             "max_episodes": np.int32(trials.settings.budget.episodes or NEVER),
-            "active": active,
-            "first": {unit: self.lanes.pad(count.astype(np.int32)) for unit, count in counts.items()},
-            "act": self.lanes.pad(self.u_act.span(np.full(n, trials.t), steps, MAX_STEPS)),
-            "replay": self.lanes.pad(
-                self.u_replay.span(counts["update"], *(updates_of_a_trial(self.config, t) for t in (steps, MAX_STEPS)))
+        }
+        rows = {
+            "active": trials.active,
+            "first": {unit: count.astype(np.int32) for unit, count in counts.items()},
+            "act": self.u_act.span(np.full(n, trials.t), steps, MAX_STEPS),
+            "replay": self.u_replay.span(
+                counts["update"], *(updates_of_a_trial(self.config, t) for t in (steps, MAX_STEPS))
             ),
-            "scalars": {name: self.lanes.pad(rows) for name, rows in self.tables.rows(counts).items()},
+            "scalars": self.tables.rows(counts),
             **self.envs.numbers(trials.t, counts["episode"], steps),
         }
         carry = {"agent": self.lanes.state, "env": self.envs.state, **self.carry}
-        carry, out = self.program(self.ring, carry, given)
-        self.lanes.state, self.envs.state = carry.pop("agent"), carry.pop("env")
-        self.carry = carry
-        taken, updates = int(out["steps"]), int(out["updates"])
+
+        def run(i: int) -> tuple[Tree, Tree]:
+            given = {**shared, "num_trials": np.int32(self.shards.sizes[i]), **self.shards.part(rows, i)}
+            given["active"][self.shards.sizes[i] :] = False
+            carried, out = self.program(self.rings[i], self.shards.part(carry, i), given)
+            return carried, {name: value.numpy() for name, value in out.items()}  # waits for the program's end
+
+        carries, outs = zip(*self.shards.run(run), strict=True)
+        self.carry = self.shards.join(carries)
+        self.lanes.state, self.envs.state = self.carry.pop("agent"), self.carry.pop("env")
+        taken = int(outs[0]["steps"])
+        assert all(out["steps"] == taken for out in outs), "all shards take as many lock-steps"
         if taken == 0:
             return 0
-        trials.advance_many(out["return"].numpy()[:taken, :n], out["length"].numpy()[:taken, :n])
-        counts["update"] += carry["counts"]["update"].numpy()[:n] - counts["update"]
-        metrics, learned = out["metrics"].numpy()[:updates, :n], out["learned"].numpy()[:updates, :n]
+        updates = max(int(out["updates"]) for out in outs)
+        self.account(taken, updates, {name: self.shards.columns([out[name] for out in outs]) for name in COLUMNS})
+        return taken
+
+    def account(self, taken: int, updates: int, out: dict[str, np.ndarray]) -> None:
+        """Tell the trials what a call has come to; `out` as `ReplayProgram.run` returns it, of all trials."""
+        trials, n = self.trials, len(self.trials.active)
+        trials.counts["update"] += self.carry["counts"]["update"].numpy()[:n] - trials.counts["update"]
+        learned = out["learned"][:updates]
         if updates:
             for i, name in enumerate(self.lanes.agent.metrics):
-                trials.window.add_rows(f"train/{name}", metrics[..., i], learned)
-        if "best" in carry:
-            best = {name: value.numpy()[:n, None] for name, value in carry["best"].items()}
+                trials.window.add_rows(f"train/{name}", out["metrics"][:updates, :, i], learned)
+        if "best" in self.carry:
+            best = {name: value.numpy()[:n, None] for name, value in self.carry["best"].items()}
             trials.best.set_state({"candidates": best["params"], "scores": best["score"], "steps": best["step"]})
-        trials.diverge(carry["broken"].numpy()[:n], "the loss is not finite")
-        return taken
+        done, broken_at = 0, out["broken_at"][0]
+        for step in np.unique(broken_at[broken_at <= taken]):
+            trials.advance_many(out["return"][done:step], out["length"][done:step])
+            trials.diverge(broken_at == step, "the loss is not finite")
+            if step < taken:
+                trials.record_diverged(self.scalars())
+            done = step
+        trials.advance_many(out["return"][done:taken], out["length"][done:taken])
+
+    def scalars(self) -> dict[str, np.ndarray]:
+        """The scheduled scalars of each trial at its last step.  # name: [N]"""
+        n = len(self.trials.active)
+        before = {unit: value.numpy()[:n] for unit, value in self.carry["before"].items()}
+        return {name: self.tables.schedules[name](before) for name in ("epsilon", "lr")}
 
     def final(self) -> Scores:
         """Score the best weights on fresh episodes."""
@@ -144,13 +187,16 @@ class FusedReplayLoop:
         """Everything that the trials do not hold: agent, counters, and the ring as far as it is filled.  # [N, ...]"""
         n, held = self.lanes.num_trials, min(self.trials.t, self.config.replay_size)
         carry = tf.nest.map_structure(lambda value: np.asarray(value)[:n], self.carry)
-        return {"lanes": self.lanes.get_state(), "carry": carry, "ring": self.ring[:n, :held].numpy()}
+        ring = np.concatenate([ring[:size, :held] for ring, size in zip(self.rings, self.shards.sizes, strict=True)])
+        return {"lanes": self.lanes.get_state(), "carry": carry, "ring": ring[:n]}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
         self.lanes.set_state(state["lanes"])
         self.carry = tf.nest.map_structure(self.lanes.restored, state["carry"])
-        self.ring[:, : state["ring"].shape[1]].assign(self.lanes.restored(state["ring"]))
+        held = state["ring"].shape[1]
+        for i, ring in enumerate(self.rings):
+            ring[:, :held].assign(self.shards.part(state["ring"], i))
 
 
 def updates_of_a_trial(config: DQNSettings, steps: int) -> int:
@@ -173,6 +219,7 @@ class ReplayProgram:
         env, limit: the dynamics, and most steps of an episode.
         config: the agent's configuration.
         units: what the schedule of each scalar counts.
+        max_episodes: so many episodes of one trial may end in a call.
         select_train_episode: keep the weights of the best training episode.
     """
 
@@ -184,11 +231,14 @@ class ReplayProgram:
         limit: int | None,
         config: DQNSettings,
         units: Mapping[str, str],
+        max_episodes: int,
         select_train_episode: bool,
     ) -> None:
         self.agent, self.num_lanes, self.env, self.limit = agent, num_lanes, env, limit
+        self.max_episodes = max_episodes
         self.config, self.units, self.select_train_episode = config, units, select_train_episode
         self.max_updates = updates_of_a_call(config)
+        self.one_after_another = agent.network.size * config.batch_size > MAPPED_WORK
         self.row_size = 2 * env.state_size + 4  # s_tm1, s_t, a_tm1, r_t, terminated, truncated
 
     def run(self, ring: tf.Variable, carry: Tree, given: Tree) -> tuple[Tree, Tree]:
@@ -200,19 +250,23 @@ class ReplayProgram:
             "length": tf.zeros((MAX_STEPS, lanes), tf.int32),
             "metrics": tf.zeros((self.max_updates, lanes, len(names))),
             "learned": tf.zeros((self.max_updates, lanes), tf.bool),
+            "broken_at": tf.fill((1, lanes), NEVER),
         }
-        active, first = given["active"], given["first"]
+        first = given["first"]
+
+        def active(carry: Tree) -> tf.Tensor:
+            return given["active"] & ~carry["broken"]  # [L]
 
         def due(carry: Tree) -> tf.Tensor:
             unit, config = self.config.learn_unit, self.config
             now, before = carry["counts"][unit], carry["before"][unit]
             crossed = now // config.learn_period > before // config.learn_period
-            return active & crossed & (now > config.learn_start)  # [L]
+            return active(carry) & crossed & (now > config.learn_start)  # [L]
 
         def ends(carry: Tree) -> tf.Tensor:
             episode = carry["counts"]["episode"]
-            over = (episode >= given["max_episodes"]) | (episode - first["episode"] >= MAX_EPISODES)
-            return tf.reduce_any(active & (over | carry["broken"]))
+            over = (episode >= given["max_episodes"]) | (episode - first["episode"] >= self.max_episodes)
+            return tf.reduce_any(active(carry) & over)
 
         def body(i: tf.Tensor, updates: tf.Tensor, stop: tf.Tensor, carry: Tree, out: Tree) -> Tree:
             weights = mapped(self.agent.network.unpack)(carry["agent"]["online"])
@@ -220,8 +274,8 @@ class ReplayProgram:
             moving = {name: value for name, value in carry.items() if name not in rest}
 
             def step(i: tf.Tensor, _: tf.Tensor, moving: Tree, out: Tree) -> Tree:
-                moving, out = self.act(i, weights, moving, out, given)
-                pause = tf.reduce_any(due(moving)) | ends({**moving, **rest})
+                moving, out = self.act(i, weights, active(rest), moving, out, given)
+                pause = tf.reduce_any(due({**moving, **rest})) | ends({**moving, **rest})
                 return i + 1, pause, moving, out
 
             i, _, moving, out = tf.while_loop(
@@ -232,7 +286,9 @@ class ReplayProgram:
                 best = carry["best"]
                 params = tf.where(best["new"][:, None], carry["agent"]["online"], best["params"])
                 carry["best"] = {**best, "params": params, "new": tf.zeros_like(best["new"])}
+            was_broken = carry["broken"]
             updates, carry, out = self.learn(due(carry), given["t"] + i, updates, carry, out, given)
+            out["broken_at"] = tf.where(carry["broken"] & ~was_broken, i, out["broken_at"])
             return i, updates, ends(carry), carry, out
 
         i, updates, _, carry, out = tf.while_loop(
@@ -241,9 +297,11 @@ class ReplayProgram:
         ring.assign(carry.pop("ring"))
         return carry, {"steps": i, "updates": updates, **out}
 
-    def act(self, i: tf.Tensor, weights: Tree, carry: Tree, out: Tree, given: Tree) -> tuple[Tree, Tree]:
-        """One lock-step of all trials: act, step, store, count."""
-        counts, lane, active = carry["counts"], carry["env"], given["active"]
+    def act(
+        self, i: tf.Tensor, weights: Tree, active: tf.Tensor, carry: Tree, out: Tree, given: Tree
+    ) -> tuple[Tree, Tree]:
+        """One lock-step of all trials: act, step, store, count those of the active ones [L]."""
+        counts, lane = carry["counts"], carry["env"]
         since = {unit: count - given["first"][unit] for unit, count in counts.items()}
         scalars = look_up(given["scalars"], self.units, since)
         u_reset = tf.gather(given["reset"], since["episode"], batch_dims=1)
@@ -278,7 +336,7 @@ class ReplayProgram:
                 "length": tf.where(over, 0, length),
             },
             "counts": new_counts,
-            "before": counts,
+            "before": {unit: tf.where(active, now, carry["before"][unit]) for unit, now in counts.items()},
             "ring": ring,
         }
         if self.select_train_episode:
@@ -303,8 +361,6 @@ class ReplayProgram:
         # All slots are drawn before the loop: inside it, XLA would compute a slot anew for each number of its row.
         slots = self.draw(u, added)  # [L, num_updates, B, n]
 
-        zeros = tf.zeros(self.num_lanes)
-
         def update(j: tf.Tensor, updates: tf.Tensor, carry: Tree, out: Tree) -> Tree:
             config, counts = self.config, carry["counts"]
             since = {unit: count - given["first"][unit] for unit, count in counts.items()}
@@ -314,8 +370,8 @@ class ReplayProgram:
             counts = {**counts, "update": counts["update"] + tf.cast(learning, tf.int32)}
             periods = counts[config.target_unit] // config.target_period
             copy = learning & (periods > carry["copied"])
-            new = tf.nest.map_structure(tf.zeros_like, carry["agent"]), dict.fromkeys(self.agent.metrics, zeros)
-            agent, metrics = in_blocks(self.update, new, carry["agent"], batch, scalars, learning, copy)
+            agent, metrics = self.update(given["num_trials"], carry["agent"], batch, scalars, learning)
+            agent = self.renew_targets(agent, copy)
             broken = learning & ~tf.math.is_finite(metrics["loss"])
             values = tf.stack([metrics[name] for name in self.agent.metrics], axis=1)  # [L, metrics]
             carry = {
@@ -335,16 +391,51 @@ class ReplayProgram:
         repeats = tf.where(tf.reduce_any(due), self.config.num_updates, 0)
         return tf.while_loop(lambda j, *_: j < repeats, update, (0, updates, carry, out))[1:]
 
-    def update(self, state: Tree, batch: Tree, scalars: Tree, due: tf.Tensor, copy: tf.Tensor) -> tuple[Tree, Tree]:
+    def update(
+        self, num_trials: tf.Tensor, state: Tree, batch: Tree, scalars: Tree, due: tf.Tensor
+    ) -> tuple[Tree, Tree]:
+        """One update of all trials: state and metrics [L]; a hard target is read, and stays as it is."""
+        fixed = {"target"} if self.config.target == "hard" else set()
+        target = {name: value for name, value in state.items() if name in fixed}
+        moving = {name: value for name, value in state.items() if name not in fixed}
+
+        def update(moving: Tree, target: Tree, batch: Tree, scalars: Tree, due: tf.Tensor) -> tuple[Tree, Tree]:
+            new, metrics = self.update_of_a_trial({**moving, **target}, batch, scalars, due)
+            return {name: new[name] for name in moving}, metrics
+
+        args = target, batch, scalars, due
+        if self.one_after_another:
+            metrics = dict.fromkeys(self.agent.metrics, tf.zeros(self.num_lanes))
+            moving, metrics = one_after_another(update, num_trials, moving, metrics, *args)
+        else:
+            moving, metrics = mapped(update)(moving, *args)
+        return {**moving, **target}, metrics
+
+    def update_of_a_trial(self, state: Tree, batch: Tree, scalars: Tree, due: tf.Tensor) -> tuple[Tree, Tree]:
         """One update of one trial.
 
         Where learning counts episodes, a trial that is not due keeps its state bit for bit. Where it counts steps, all
         trials that still train are due together, and nobody looks at what the others do: the mask would cost a tenth.
         """
-        new, metrics = self.agent.learn(state, batch, scalars, copy)
+        new, metrics = self.agent.learn(state, batch, scalars)
         if self.config.learn_unit == "step":
             return new, metrics
         return tf.nest.map_structure(lambda a, b: tf.where(due, a, b), new, state), metrics
+
+    def renew_targets(self, state: Tree, due: tf.Tensor) -> Tree:
+        """Hard targets, of the trials in which that is due [L], renewed.
+
+        It is seldom due. In a loop of no turn or one it costs nothing then, where a condition would copy its operands,
+        and as a part of the update XLA would compute the optimiser's step a second time for it.
+        """
+        if self.config.target != "hard":
+            return state
+        repeats = tf.cast(tf.reduce_any(due), tf.int32)
+
+        def body(i: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return i + 1, mapped(self.agent.renew_target)({**state, "target": target}, due)["target"]
+
+        return {**state, "target": tf.while_loop(lambda i, _: i < repeats, body, (0, state["target"]))[1]}
 
     def draw(self, u: tf.Tensor, added: tf.Tensor) -> tf.Tensor:
         """Slots of transitions for uniform numbers [...], each with the n - 1 that follow it in time.  # [..., n]"""

@@ -144,7 +144,8 @@ class Lanes:
     def _learn(
         self, state: Tree, batch: dict[str, tf.Tensor], scalars: tf.Tensor, flags: tf.Tensor
     ) -> tuple[Tree, Tree]:
-        new, metrics = self.agent.learn(state, _observed(batch), self._scalars(scalars), flags[1])
+        new, metrics = self.agent.learn(state, _observed(batch), self._scalars(scalars))
+        new = self.agent.renew_target(new, flags[1])
         return tf.nest.map_structure(lambda a, b: tf.where(flags[0], a, b), new, state), metrics
 
     def _learn_part(

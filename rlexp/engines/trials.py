@@ -201,7 +201,7 @@ class Trials:
         return ended
 
     def advance_many(self, returns: np.ndarray, lengths: np.ndarray) -> None:
-        """Count many lock-steps of the active trials, of which none became inactive before the last.
+        """Count many lock-steps of the trials that are active in all of them.
 
         Args:
             returns: of the episodes that ended with each step.  # [T, N]
@@ -236,6 +236,11 @@ class Trials:
             )
         self._diverged_now |= trials & self.active
         self.active &= ~trials
+
+    def record_diverged(self, scalars: Mapping[str, np.ndarray]) -> None:
+        """Close the windows of trials that have just diverged, where `housekeeping` is not due at this step."""
+        over, self._diverged_now = self._diverged_now, np.zeros_like(self._diverged_now)
+        self._record(scalars, over)
 
     def fail(self, faults: Sequence[Fault]) -> None:
         """Mask trials whose environment has misbehaved."""

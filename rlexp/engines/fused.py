@@ -30,7 +30,7 @@ from rlexp.settings import Settings
 
 Tree = Any
 
-MAX_STEPS = 1024  # lock-steps of one call at most: what is handed in and out is made for so many
+MAX_STEPS = 2048  # lock-steps of one call at most: what is handed in and out is made for so many
 MAX_EPISODES = 256  # episodes of one trial that may end in one call: so many resets are handed in
 NEVER = int(np.iinfo(np.int32).max)
 CALL_SECONDS = 0.4  # what a call should take, so that progress is shown and signals are heard

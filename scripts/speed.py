@@ -138,7 +138,7 @@ def measure(run: Callable[..., Any], output: Path, rounds: int, quick: bool) -> 
                     steps = workload.steps[engine](trials)
                     options = [*workload.overrides, f"engine={engine}", f"trials={trials}", f"budget.steps={steps}"]
                     if engine == "fused":
-                        options.append(f"log.points={steps // workload.record_every}")
+                        options.append(f"log.points={min(steps // workload.record_every, 2_000)}")
                     folder = output / f"speed-{workload.peer[1]}-{engine}-{trials}-{round_}"
                     result = run(folder, *options)
                     note(

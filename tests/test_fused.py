@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,6 +121,8 @@ def test_the_same_command_gives_the_same_records_and_a_sweep_compiles_once(tiny:
     assert len(fused._PROGRAMS) == programs and records(other.folder) != records(first.folder)
     tiny(*job, "algo.epsilon.unit=episode", "budget.steps=20")
     assert len(fused._PROGRAMS) == programs + 2  # the loop and the evaluation
+    wider = tiny(*job, "evaluation.num_episodes=7")  # the same graph with other shapes
+    assert len(fused._PROGRAMS) == programs + 2 and wider["status"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -246,6 +249,25 @@ def test_a_third_partys_dynamics_and_a_diverging_trial_that_leaves_the_others_un
     (again,) = (f for f in (healthy.folder.parent.parent / "again").iterdir() if f.is_dir())
     assert records(again) == records(folder)  # wherever calls end, and whoever is beside it
     assert [t["note"] for t in Job(again)["trials"]] == [t["note"] for t in job["trials"]]
+
+
+@pytest.mark.usefixtures("third_party")
+def test_a_job_ends_where_its_last_trial_diverges(
+    tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the end of the call in which that is."""
+    first = seeding.Uniforms(range(6), "reset", 1).rows(np.zeros(6, np.int64))[:, 0]
+    sick = int(np.flatnonzero(first < 0.5)[0])
+    left = []
+    for call in (7, 64):
+        monkeypatch.setattr(fused.Pace, "stop", lambda self, steps, call=call: setattr(self, "steps", call))
+        with pytest.raises(Diverged):
+            tiny("ddqn", "env.id=probes/NaNReward-v0", "env.imports=[tests.probes]", "+env.kwargs.after=100", "trials=1",
+                 f"seed={sick}", "budget.steps=200", "evaluation.max_steps=50", "network.hidden_units=[8]",
+                 f"study=call_{call}", "engine=fused")  # fmt: skip
+        (folder,) = (f for f in (tmp_path / f"call_{call}").iterdir() if f.is_dir())
+        left.append((records(folder), Job(folder)["steps"], Job(folder)["trials"][0]["note"]))
+    assert left[0] == left[1] and 100 < left[0][1] < 200
 
 
 @pytest.mark.parametrize(

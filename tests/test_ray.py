@@ -98,6 +98,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             nodes.append(Node(*head, f"--temp-dir={folder}", env=env))
             until(lambda: connects(address), nodes[0].process)
             nodes.append(Node(f"--address={address}", env=env))
+            until(lambda: num_alive(address, env) == 2, nodes[1].process)
             yield Cluster(address, env, nodes)
         finally:
             for node in nodes:
@@ -108,6 +109,14 @@ def connects(address: str) -> bool:
     host, port = address.split(":")
     with socket.socket() as client:
         return client.connect_ex((host, int(port))) == 0
+
+
+def num_alive(address: str, env: dict[str, str]) -> int:
+    """Nodes that have joined, asked by a process of its own: this one must not become a part of the cluster."""
+    code = f"import ray; ray.init({address!r}, log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
+    asked = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert asked.returncode == 0, asked.stderr
+    return int(asked.stdout.split()[-1])
 
 
 def started(folder: Path) -> list[dict[str, Any]]:

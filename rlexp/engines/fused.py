@@ -39,29 +39,30 @@ _PROGRAMS: dict[tuple[str, str], Program] = {}
 
 
 class Program:
-    """A compiled function of trees; called with arrays, tensors or a variable, of the same shapes each time.
+    """A compiled function of trees of arrays, tensors and variables.
 
-    Its concrete function is called with flat tensors, since the dispatch of `tf.function` takes 4 ms for trees of 30.
+    Its concrete functions are called with flat tensors, since the dispatch of `tf.function` takes 4 ms for trees of 30.
 
     Args:
-        function: pure but for the variable; compiled at its first call.
+        function: pure but for variables; compiled at the first call with arguments of new shapes.
     """
 
     def __init__(self, function: Callable[..., Tree]) -> None:
         self._traced = tf.function(function, jit_compile=True, autograph=False)
         self._lock = threading.Lock()
-        self._concrete: Any = None
+        self._concrete: dict[tuple[tuple[int, ...], ...], Any] = {}  # by the shapes of all leaves
 
     def __call__(self, *args: Tree) -> Tree:
         """What the function returns, as tensors."""
-        with self._lock:  # several threads may make the first call
-            if self._concrete is None:
-                self._concrete = self._traced.get_concrete_function(*args)
-                assert not self._concrete.captured_inputs, "all that a program reads is an argument"
         leaves = tf.nest.flatten(list(args))
+        shapes = tuple(tuple(leaf.shape) for leaf in leaves)
+        with self._lock:  # several threads may make the first call
+            if shapes not in self._concrete:
+                self._concrete[shapes] = self._traced.get_concrete_function(*args)
+                assert not self._concrete[shapes].captured_inputs, "all that a program reads is an argument"
+        concrete = self._concrete[shapes]
         flat = [leaf.handle if isinstance(leaf, tf.Variable) else tf.convert_to_tensor(leaf) for leaf in leaves]
-        results = self._concrete.inference_fn.call_flat(*flat)
-        return tf.nest.pack_sequence_as(self._concrete.structured_outputs, results)
+        return tf.nest.pack_sequence_as(concrete.structured_outputs, concrete.inference_fn.call_flat(*flat))
 
 
 def program(kind: str, key: str, function: Callable[..., Tree]) -> Program:

@@ -151,7 +151,10 @@ class FusedReplayLoop:
         return taken
 
     def account(self, taken: int, updates: int, out: dict[str, np.ndarray]) -> None:
-        """Tell the trials what a call has come to; `out` as `ReplayProgram.run` returns it, of all trials."""
+        """Tell the trials what a call has come to; `out` as `ReplayProgram.run` returns it, of all trials.
+
+        A call goes on where trials diverge: each is masked, and its record written, at the step where that happened.
+        """
         trials, n = self.trials, len(self.trials.active)
         trials.counts["update"] += self.carry["counts"]["update"].numpy()[:n] - trials.counts["update"]
         learned = out["learned"][:updates]
@@ -168,6 +171,8 @@ class FusedReplayLoop:
             if step < taken:
                 trials.record_diverged(self.scalars())
             done = step
+            if not trials.active.any():
+                return
         trials.advance_many(out["return"][done:taken], out["length"][done:taken])
 
     def scalars(self) -> dict[str, np.ndarray]:

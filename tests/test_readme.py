@@ -32,6 +32,8 @@ def test_every_command_with_overrides_composes() -> None:
         compose(*(override.split(",")[0] if sweeps else override for override in overrides))
 
 
-def test_the_picture_is_there() -> None:
-    (picture,) = re.findall(r"!\[.*\]\((.+)\)", README)
-    assert (Path(__file__).resolve().parents[1] / picture).read_bytes().startswith(b"\x89PNG")
+def test_the_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[.*\]\((.+)\)", README)
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert (Path(__file__).resolve().parents[1] / picture).read_bytes().startswith(b"\x89PNG")

@@ -171,15 +171,16 @@ def one_after_another(function: Callable[..., Tree], num: tf.Tensor, state: Tree
         out: is replaced too.  # tree of [L, ...]
         args: trees of [L, ...].
     """
-
     once = tf.minimum(num, 1)
 
     def body(i: tf.Tensor, state: Tree, out: Tree) -> Tree:
         row, values, *rest = tf.nest.map_structure(lambda rows: row_of(rows, i), (state, out, *args))
         # A loop of one turn keeps XLA from mixing what reads the rows with what replaces them: it would copy them all.
-        new = tf.while_loop(lambda k, *_: k < once, lambda k, row, _: (k + 1, *function(row, *rest)), (0, row, values))[
-            1:
-        ]
+
+        def turn(k: tf.Tensor, row: Tree, _: Tree) -> Tree:
+            return k + 1, *function(row, *rest)
+
+        _, *new = tf.while_loop(lambda k, *_: k < once, turn, (0, row, values))
         return i + 1, *tf.nest.map_structure(lambda rows, row: write(rows, i, row), (state, out), tuple(new))
 
     return tf.while_loop(lambda i, *_: i < num, body, (0, state, out))[1:]

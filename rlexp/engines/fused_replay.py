@@ -193,7 +193,7 @@ class FusedReplayLoop:
         n, held = self.lanes.num_trials, min(self.trials.t, self.config.replay_size)
         carry = tf.nest.map_structure(lambda value: np.asarray(value)[:n], self.carry)
         ring = np.concatenate([ring[:size, :held] for ring, size in zip(self.rings, self.shards.sizes, strict=True)])
-        return {"lanes": self.lanes.get_state(), "carry": carry, "ring": ring[:n]}
+        return {"lanes": self.lanes.get_state(), "carry": carry, "ring": ring}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""

@@ -70,4 +70,6 @@ def num_cores() -> int:
     if tf.config.list_logical_devices("GPU"):
         return 1
     told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    return int(told) if told.isdigit() and int(told) > 0 else len(os.sched_getaffinity(0))
+    if told.isdigit() and int(told) > 0:
+        return int(told)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

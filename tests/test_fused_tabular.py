@@ -135,11 +135,32 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(
         assert several["episodes"] == [12] * 10 and len({trial["steps"] for trial in several["trials"]}) > 1
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("env=three_state_mdp", "env.max_episode_steps=3", "algo.visit_power=0.6", "algo.alpha=1"),
+        pytest.param(("env=taxi", f"algo.epsilon={LINEAR % (3, 'episode')}"), marks=pytest.mark.slow),
+    ],
+    ids=["visits", "masks"],
+)
+def test_cores_move_no_bit(options: tuple[str, ...], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a trial has more episodes than one call without shards has resets for."""
+    job = ("double_q_learning", "engine=fused", "evaluation.selection=train_episode", *options)
+    monkeypatch.setattr(fused_tabular, "num_cores", lambda: 1)
+    whole = tiny(*job, "trials=5", "study=one")
+    monkeypatch.setattr(fused_tabular, "num_cores", lambda: 64)
+    shared = tiny(*job, "trials=5", "study=two")
+    assert records(whole.folder) == records(shared.folder) and whole["trials"] == shared["trials"]
+    assert trial(whole, 4) == trial(shared, 4) == trial(tiny(*job, "trials=1", "seed=4"), 4) != trial(whole, 3)
+
+
 def test_a_job_resumes_to_the_same_bits_and_a_sweep_compiles_once(
     resumed: Callable[..., Any],  # noqa: F811
     tiny: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = ("engine=fused", "trials=3", "env=three_state_mdp", "algo.visit_power=0.6", "algo.alpha=1",
+    monkeypatch.setattr(fused_tabular, "num_cores", lambda: 2)
+    options = ("engine=fused", "trials=5", "env=three_state_mdp", "algo.visit_power=0.6", "algo.alpha=1",
                "env.max_episode_steps=9", "evaluation.selection=train_episode")  # fmt: skip
     whole = resumed("sarsa", *options, call=17)
     programs = len(fused._PROGRAMS)
@@ -149,7 +170,9 @@ def test_a_job_resumes_to_the_same_bits_and_a_sweep_compiles_once(
 
 @pytest.mark.usefixtures("third_party")
 @pytest.mark.slow
-def test_a_diverging_trial_is_masked_and_leaves_the_others_untouched(tiny: Callable[..., Any]) -> None:
+def test_a_diverging_trial_is_masked_and_leaves_the_others_untouched(
+    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ["engine=fused", "env.id=probes/NaNReward-v0", "env.imports=[tests.probes]", "trials=6", "budget.steps=200",
                "evaluation.max_steps=50", "+discretizer=cartpole", "algo.discretizer.dimensions=[0]",
                "algo.discretizer.low=[0]", "algo.discretizer.high=[1]", "algo.discretizer.num_bins=[2]"]  # fmt: skip
@@ -168,6 +191,12 @@ def test_a_diverging_trial_is_masked_and_leaves_the_others_untouched(tiny: Calla
         else:
             assert entry["status"] == "done" and trial(job, seed) == trial(healthy, seed)
     assert job["updates"] == [100 if seed in sick else 200 for seed in range(6)]
+    monkeypatch.setattr(fused_tabular, "num_cores", lambda: 3)
+    monkeypatch.setattr(fused.Pace, "stop", lambda self, steps: setattr(self, "steps", 17))
+    with pytest.raises(Diverged):
+        tiny("q_learning", *options, "+env.kwargs.after=100", "study=again")
+    (again,) = (f for f in (healthy.folder.parent.parent / "again").iterdir() if f.is_dir())
+    assert records(again) == records(folder)  # wherever calls end, and whoever is beside it
 
 
 def test_states_are_the_hosts_also_on_the_edges_of_bins() -> None:

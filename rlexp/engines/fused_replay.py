@@ -151,10 +151,7 @@ class FusedReplayLoop:
         return taken
 
     def account(self, taken: int, updates: int, out: dict[str, np.ndarray]) -> None:
-        """Tell the trials what a call has come to; `out` as `ReplayProgram.run` returns it, of all trials.
-
-        A call goes on where trials diverge: each is masked, and its record written, at the step where that happened.
-        """
+        """Tell the trials what a call has come to; `out` as `ReplayProgram.run` returns it, of all trials."""
         trials, n = self.trials, len(self.trials.active)
         trials.counts["update"] += self.carry["counts"]["update"].numpy()[:n] - trials.counts["update"]
         learned = out["learned"][:updates]
@@ -164,16 +161,13 @@ class FusedReplayLoop:
         if "best" in self.carry:
             best = {name: value.numpy()[:n, None] for name, value in self.carry["best"].items()}
             trials.best.set_state({"candidates": best["params"], "scores": best["score"], "steps": best["step"]})
-        done, broken_at = 0, out["broken_at"][0]
-        for step in np.unique(broken_at[broken_at <= taken]):
-            trials.advance_many(out["return"][done:step], out["length"][done:step])
-            trials.diverge(broken_at == step, "the loss is not finite")
-            if step < taken:
-                trials.record_diverged(self.scalars())
-            done = step
-            if not trials.active.any():
-                return
-        trials.advance_many(out["return"][done:taken], out["length"][done:taken])
+        trials.advance_call(
+            out["return"][:taken],
+            out["length"][:taken],
+            out["broken_at"][0],
+            "the loss is not finite",
+            lambda _: self.scalars(),
+        )
 
     def scalars(self) -> dict[str, np.ndarray]:
         """The scheduled scalars of each trial at its last step.  # name: [N]"""

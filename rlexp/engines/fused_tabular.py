@@ -3,8 +3,8 @@
 What happens in one lock-step, and in which order, is what `engines/tabular.py` does, by the same rules in the same
 float64 arithmetic. What a mask forbids stands in the program's tables as -inf, so that no mask is looked up.
 
-Axes: L lanes (>= N trials), K tables of an agent, S states, A actions, T lock-steps of one call, M resets of one call,
-D numbers of an environment's state, E evaluation episodes.
+Axes: L lanes (>= N trials; in a program those of its shard), K tables of an agent, S states, A actions, T lock-steps of
+one call, M resets of one call, D numbers of an environment's state, E evaluation episodes.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from rlexp.engines.fused import (
     write,
 )
 from rlexp.engines.lanes import MIN_EXACT_LANES, mapped, pad_lanes
+from rlexp.engines.shards import Shards, num_cores
 from rlexp.engines.tabular import greedy_policy, initial_values, parse_schedules, set_optimum, uniforms
 from rlexp.engines.trials import Services, Trials, log_period
 from rlexp.envs import adapter, tables, tensor
@@ -43,7 +44,8 @@ from rlexp.schedules import Stacked
 from rlexp.settings import TabularSettings
 
 MIN_STEPS, MAX_STEPS = 1024, 16_384  # lock-steps of one call at most, by how often the host has something to do
-STEPS_PER_RESET = 8  # T / M: a call in which a trial's episodes are shorter ends earlier
+STEPS_PER_RESET = 8  # T / M where there is one shard: a call in which a trial's episodes are shorter ends earlier
+COLUMNS = ("return", "length", "broken_at", "td_error")  # of what a call returns: [T or 1, L]
 
 
 class FusedTabularLoop:
@@ -59,28 +61,33 @@ class FusedTabularLoop:
         self.initial = initial_values(config, table, self.states.num_states, info.num_actions)  # [S, A]
         self.allowed = masked(np.ones_like(self.initial), adapter.action_masks(settings.env)) > 0  # [S, A]
         q = np.where(self.allowed, self.initial, -np.inf)
-        shape = (self.num_lanes, agent.num_tables, *q.shape)  # [L, K, S, A]
+        self.shape = (agent.num_tables, *q.shape)  # [K, S, A]
         self.pace = Pace()
         self.max_steps = choose_size(min(settings.evaluation.period, log_period(settings, info)))
+        # Shards advance side by side, so that no trial may need the host before the end of a call.
+        most = num_cores() if settings.budget.episodes is None else 1
+        self.shards = Shards(self.n, self.num_lanes, most)
+        self.max_resets = self.max_steps if len(self.shards.sizes) > 1 else self.max_steps // STEPS_PER_RESET
         self.tables = Tables(
-            parse_schedules(config),
-            {"step": self.max_steps, "update": self.max_steps, "episode": self.max_steps // STEPS_PER_RESET},
+            parse_schedules(config), {"step": self.max_steps, "update": self.max_steps, "episode": self.max_resets}
         )
         units = self.tables.units
-        key = graph_key(
-            settings, self.num_lanes, ("epsilon", "alpha", "gamma", "initial_value"), units, [self.max_steps, *shape]
-        )
+
+        def key(num_lanes: int) -> str:
+            more = [self.max_steps, self.max_resets, *self.shape]
+            return graph_key(settings, num_lanes, ("epsilon", "alpha", "gamma", "initial_value"), units, more)
+
         rules = type(agent)(config, info, xp)
         env = Numbered(tensor.build(settings.env), self.states)
-        self.envs = TensorEnvs(
-            env, self.num_lanes, settings.seeds, self.max_steps, self.max_steps // STEPS_PER_RESET, seeding.LONG_BLOCK
-        )
+        self.envs = TensorEnvs(env, self.num_lanes, settings.seeds, self.max_steps, self.max_resets, seeding.LONG_BLOCK)
         self.u_act = uniforms(settings.seeds)
         count = np.zeros(self.num_lanes, np.int32)
-        self.carry: Tree = {"q": np.broadcast_to(q, shape).reshape(-1)}
+        self.carry: Tree = {"q": np.broadcast_to(q, (self.num_lanes, *self.shape)).reshape(self.num_lanes, -1)}
         if config.visit_power:
             self.carry["visits"] = np.zeros(self.carry["q"].shape)
-        evaluator = FusedEvaluator(env, TablePolicy(rules, shape[1:]), self.num_lanes, services, key, self._host_policy)
+        evaluator = FusedEvaluator(
+            env, TablePolicy(rules, self.shape), self.num_lanes, services, key(self.num_lanes), self._host_policy
+        )
         self.trials = Trials(services, self._params(), self.envs, evaluator)
         if table is not None:
             set_optimum(self.trials, table)
@@ -90,9 +97,10 @@ class FusedTabularLoop:
         if best:
             scores = {"score": np.full(self.num_lanes, -np.inf), "step": count, "new": np.zeros(self.num_lanes, bool)}
             self.carry["best"] = {"q": self.carry["q"], **scores}
-        limit = services.info.max_episode_steps
-        built = TabularProgram(rules, shape, env, limit, config, self.max_steps, units, best)
-        self.program = program("tabular", key, built.run)
+        self.ended = np.zeros(self.n, bool)  # trials of which an episode has ended with the last lock-step
+        limit, shape = services.info.max_episode_steps, (self.shards.num_lanes, *self.shape)
+        built = TabularProgram(rules, shape, env, limit, config, self.max_steps, self.max_resets, units, best)
+        self.program = program("tabular", key(self.shards.num_lanes), built.run)
 
     def run(self) -> None:
         """Train until every trial's budget is spent or it has diverged."""
@@ -100,84 +108,95 @@ class FusedTabularLoop:
         compile_now(
             trials.services.progress.say,
             lambda: self.call(0),
-            lambda: trials.evaluator.periodic(self._tables(), np.zeros_like(trials.active)),
+            lambda: trials.evaluator.periodic(self.carry["q"], np.zeros_like(trials.active)),
         )
         while trials.active.any():
             self.pace.start()
-            steps, before = self.call(min(self.pace.steps, self.max_steps, trials.steps_left()))
+            steps = self.call(min(self.pace.steps, self.max_steps, trials.steps_left()))
             self.pace.stop(steps)
-            scalars = {name: schedule(before) for name, schedule in self.tables.schedules.items()}
-            trials.housekeeping(self._tables(), self._params, scalars, self.get_state)
+            trials.housekeeping(self.carry["q"], self._params, self.scalars(self.ended), self.get_state)
 
-    def call(self, steps: int) -> tuple[int, dict[str, np.ndarray]]:
-        """One call of the program, of `steps` lock-steps or of fewer where a trial ends.
-
-        Returns:
-            How many were taken, and the trials' counts [N] before the last one.
-        """
+    def call(self, steps: int) -> int:
+        """One call of the program, of `steps` lock-steps or of fewer where a trial ends; how many were taken."""
         trials, n = self.trials, self.n
         counts, t = trials.counts, trials.t
-        active = np.zeros(self.num_lanes, bool)
-        active[:n] = trials.active
-        episodes = pad_lanes(counts["episode"], self.num_lanes)
         # Trials that still train have taken as many steps, and made as many updates, as there were lock-steps.
         # One row serves them all, unless they are of several jobs.
         several = any(isinstance(schedule, Stacked) for schedule in self.tables.schedules.values())
-        now = np.full(self.num_lanes if several else 1, t)
-        rows = self.tables.rows({"step": now, "update": now, "episode": episodes})
-        u_act = self.u_act.span(np.full(n, t), steps + 1, self.max_steps + 1)
-        given = {
+        now = np.full(n if several else 1, t)
+        scalars = self.tables.rows({"step": now, "update": now, "episode": counts["episode"]})
+        own = {name for name, unit in self.tables.units.items() if several or unit == "episode"}
+        shared = {
             "t": np.int32(t),
             "steps": np.int32(steps),
             "max_episodes": np.int32(trials.settings.budget.episodes or NEVER),
-            "first_episode": episodes.astype(np.int32),
-            "active": active,
-            "act": pad_lanes(u_act, self.num_lanes),
-            "scalars": rows,
             "gamma": np.float64(self.config.gamma),
-            "td_error": pad_lanes(trials.window.total("train/td_error"), self.num_lanes),
+            "scalars": {name: row for name, row in scalars.items() if name not in own},
+        }
+        rows = {
+            "active": trials.active,
+            "first_episode": counts["episode"].astype(np.int32),
+            "act": self.u_act.span(np.full(n, t), steps + 1, self.max_steps + 1),
+            "own_scalars": {name: row for name, row in scalars.items() if name in own},
+            "td_error": trials.window.total("train/td_error"),
             **self.envs.numbers(t, counts["episode"], steps),
         }
-        carry, out = self.program({"env": self.envs.state, **self.carry}, given)
-        self.envs.state = carry.pop("env")
-        self.carry = carry
-        taken = int(out["steps"])
-        if taken == 0:
-            return 0, counts
-        returns, lengths = np.moveaxis(out["episodes"].numpy()[:taken, :, :n], 1, 0)
-        trials.advance_many(returns, lengths)
-        broken = out["broken"].numpy()[:n]
-        updates = taken * active[:n] - broken
-        trials.window.set_total("train/td_error", out["td_error"].numpy()[:n], updates)
-        counts["update"] += updates
-        before = {unit: count - active[:n] for unit, count in counts.items()}
-        before["episode"] = counts["episode"] - (lengths[-1] > 0)
-        if "best" in carry:
-            best = {name: carry["best"][name].numpy()[:n, None] for name in ("score", "step")}
-            params = self._mean(carry["best"]["q"])[:, None]
+        carry = {"env": self.envs.state, **self.carry}
+
+        def run(i: int) -> tuple[Tree, Tree]:
+            given = {**shared, **self.shards.part(rows, i)}
+            given["active"][self.shards.sizes[i] :] = False
+            carried, out = self.program(self.shards.part(carry, i), given)
+            return carried, {name: value.numpy() for name, value in out.items()}  # waits for the program's end
+
+        carries, outs = zip(*self.shards.run(run), strict=True)
+        self.carry = self.shards.join(carries)
+        self.envs.state = self.carry.pop("env")
+        taken = int(outs[0]["steps"])
+        assert all(out["steps"] == taken for out in outs), "all shards take as many lock-steps"
+        if taken > 0:
+            self.account(taken, {name: self.shards.columns([out[name] for out in outs]) for name in COLUMNS})
+        return taken
+
+    def account(self, taken: int, out: dict[str, np.ndarray]) -> None:
+        """Tell the trials what a call has come to; `out` as `TabularProgram.run` returns it, of all trials."""
+        trials, broken_at = self.trials, out["broken_at"][0]
+        updates = np.where(trials.active, np.minimum(taken, broken_at - 1), 0)
+        trials.counts["update"] += updates
+        trials.window.set_total("train/td_error", out["td_error"][0], updates)
+        if "best" in self.carry:
+            best = {name: self.carry["best"][name].numpy()[: self.n, None] for name in ("score", "step")}
+            params = self._mean(self.carry["best"]["q"])[:, None]
             trials.best.set_state({"candidates": params, "scores": best["score"], "steps": best["step"]})
-        trials.diverge(broken, "the TD error is not finite")
-        return taken, before
+        self.ended = out["length"][taken - 1] > 0
+        trials.advance_call(
+            out["return"][:taken],
+            out["length"][:taken],
+            broken_at,
+            "the TD error is not finite",
+            lambda step: self.scalars(out["length"][step - 1] > 0),
+        )
+
+    def scalars(self, ended: np.ndarray) -> dict[str, np.ndarray]:
+        """The scheduled scalars of each trial at its last step, with which episodes of some [N] bool have ended."""
+        counts = self.trials.counts
+        last = counts["step"] - 1  # so many updates were made before it
+        before = {"step": last, "update": last, "episode": counts["episode"] - ended}
+        return {name: schedule(before) for name, schedule in self.tables.schedules.items()}
 
     def final(self) -> Scores:
         """Score the best tables on fresh episodes."""
         return self.trials.final(self._tensor)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that the trials do not hold: tables, visits, and actions that are chosen already.  # [N, -1]"""
-
-        def of_trials(values: Any) -> np.ndarray:
-            return np.asarray(values).reshape(self.num_lanes, -1)[: self.n]
-
-        return {"carry": tf.nest.map_structure(of_trials, self.carry)}
+        """Everything that the trials do not hold: tables, visits, and actions that are chosen already.  # [N, ...]"""
+        return {"carry": tf.nest.map_structure(lambda values: np.asarray(values)[: self.n], self.carry)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
-
-        def of_lanes(values: np.ndarray) -> tf.Tensor:
-            return tf.constant(pad_lanes(values, self.num_lanes).reshape(-1))
-
-        self.carry = tf.nest.map_structure(of_lanes, state["carry"])
+        self.carry = tf.nest.map_structure(
+            lambda values: tf.constant(pad_lanes(values, self.num_lanes)), state["carry"]
+        )
 
     def _first_actions(self, env: TensorEnv) -> np.ndarray:
         """The actions [L] with which agents begin that choose an action before it is taken."""
@@ -188,15 +207,11 @@ class FusedTabularLoop:
         a_t = self.agent.act(q[np.arange(self.n), s_t], self.u_act.rows(now)[:, :2], epsilon)
         return pad_lanes(a_t.astype(np.int32), self.num_lanes)
 
-    def _tables(self) -> tf.Tensor:
-        """The tables as the evaluator plays them, [L, K * S * A]."""
-        return tf.reshape(self.carry["q"], (self.num_lanes, -1))
-
     def _params(self) -> np.ndarray:
         return self._mean(self.carry["q"])
 
     def _mean(self, q: Any, allowed_only: bool = False) -> np.ndarray:
-        """The trials' action values, those that a mask forbids as they began.  # [L * K * S * A] -> [N, S * A]"""
+        """The trials' action values, those that a mask forbids as they began.  # [L, K * S * A] -> [N, S * A]"""
         q = np.asarray(q).reshape(self.num_lanes, -1, *self.initial.shape)[: self.n].mean(axis=1)
         return (q if allowed_only else np.where(self.allowed, q, self.initial)).reshape(self.n, -1)
 
@@ -273,7 +288,7 @@ class TabularProgram:
         shape: L, K, S, A.
         env, limit: the dynamics, and most steps of an episode.
         config: the agent's configuration.
-        max_steps: T.
+        max_steps, max_resets: T, M.
         units: what the schedule of each scalar counts.
         select_train_episode: keep the tables of the best training episode.
     """
@@ -286,15 +301,17 @@ class TabularProgram:
         limit: int | None,
         config: TabularSettings,
         max_steps: int,
+        max_resets: int,
         units: Mapping[str, str],
         select_train_episode: bool,
     ) -> None:
         self.rules, self.shape, self.env, self.limit, self.config = rules, shape, env, limit, config
-        self.max_steps, self.units, self.select_train_episode = max_steps, units, select_train_episode
+        self.max_steps, self.max_resets = max_steps, max_resets
+        self.units, self.select_train_episode = units, select_train_episode
 
     def run(self, carry: Tree, given: Tree) -> tuple[Tree, Tree]:
-        """Up to `given["steps"]` lock-steps; ends earlier with a step after which the host has to act."""
-        lanes, num_resets = self.shape[0], self.max_steps // STEPS_PER_RESET
+        """Up to `given["steps"]` lock-steps; ends earlier with a step that ends a trial's last episode or reset."""
+        lanes, num_resets = self.shape[0], self.max_resets
         numbers = tf.reshape(given["reset"], (lanes * num_resets, self.env.reset_width))
         resets = mapped(self.env.reset)(numbers)  # [L * M, D]
         left = tf.minimum(given["max_episodes"] - given["first_episode"], num_resets)
@@ -304,22 +321,22 @@ class TabularProgram:
             "first_s": mapped(self.env.observe)(resets),
             "episodes_left": tf.where(given["active"], left, NEVER),  # [L]
         }
+        best = {"best": {**carry["best"], "q": flat(carry["best"]["q"])}} if "best" in carry else {}
         env, none = carry["env"], tf.zeros(lanes, tf.int32)
         s_t = mapped(self.env.observe)(env["state"])
         # What the loop carries of one kind is one array: a kernel for each would cost more than the arithmetic.
         moving = {
-            "q": carry["q"],
+            **{name: flat(carry[name]) for name in ("q", "visits") if name in carry},
             "state": env["state"],
             "counts": tf.stack([s_t, carry.get("a_t", none), env["length"], none, none]),  # see `step`
             "sums": tf.stack([env["return"], given["td_error"]]),
             "episodes": tf.zeros((self.max_steps, 2, lanes), tf.float64),  # return and length, 0 where none ended
-            **{name: carry[name] for name in ("visits", "best") if name in carry},
+            **best,
         }
 
         def goes_on(i: tf.Tensor, moving: Tree) -> tf.Tensor:
-            _, _, _, episode, broken = tf.unstack(moving["counts"])
-            over = (episode >= given["episodes_left"]) | (broken > 0)
-            return (i < given["steps"]) & ~tf.reduce_any(over)
+            episode = moving["counts"][3]
+            return (i < given["steps"]) & ~tf.reduce_any(episode >= given["episodes_left"])
 
         def step(i: tf.Tensor, moving: Tree) -> tuple[tf.Tensor, Tree]:
             return i + 1, self.step(i, moving, given)
@@ -339,25 +356,27 @@ class TabularProgram:
 
         body = until_best if self.select_train_episode else step
         i, moving = tf.while_loop(goes_on, body, (0, moving))
-        _, a_t, length, _, broken = tf.unstack(moving["counts"])
+        _, a_t, length, _, broken_at = tf.unstack(moving["counts"])
         returns, td_error = tf.unstack(moving["sums"])
-        env = {"state": moving["state"], "return": returns, "length": length}
-        last = {name: moving[name] for name in ("q", "visits", "best") if name in moving}
+        last = {name: tf.reshape(moving[name], (lanes, -1)) for name in ("q", "visits") if name in moving}
+        if best:
+            last["best"] = {**moving["best"], "q": tf.reshape(moving["best"]["q"], (lanes, -1))}
         if self.rules.on_policy:
             last["a_t"] = a_t
-        return {"env": env, **last}, {
+        return {"env": {"state": moving["state"], "return": returns, "length": length}, **last}, {
             "steps": i,
-            "episodes": moving["episodes"],
-            "td_error": td_error,
-            "broken": broken > 0,
+            "return": moving["episodes"][:, 0],
+            "length": moving["episodes"][:, 1],
+            "td_error": td_error[None],
+            "broken_at": tf.where(broken_at > 0, broken_at, NEVER)[None],
         }
 
     def step(self, i: tf.Tensor, moving: Tree, given: Tree) -> Tree:
         """One lock-step of all trials: act, step, learn, count."""
         rules, (lanes, num_tables, _, num_actions) = self.rules, self.shape
-        s_tm1, a_tm1, length, episode, broken = tf.unstack(moving["counts"])  # [L] each
+        s_tm1, a_tm1, length, episode, broken_at = tf.unstack(moving["counts"])  # [L] each
         returns, td_errors = tf.unstack(moving["sums"])
-        active, q, u = given["active"], moving["q"], given["act"][:, i]
+        active, q, u = given["active"] & (broken_at == 0), moving["q"], given["act"][:, i]
         scalars = self.scalars(i, episode, given)
         rows_tm1 = self.rows(q, s_tm1)  # [L, K, A]
         if not rules.on_policy:
@@ -371,7 +390,7 @@ class TabularProgram:
         s_t = mapped(self.env.observe)(state)
         rows_t = self.rows(q, s_t)
         episodes = episode + tf.cast(ended, tf.int32)
-        reset = tf.range(lanes) * (self.max_steps // STEPS_PER_RESET) + episode
+        reset = tf.range(lanes) * self.max_resets + episode
         first, first_s = tf.gather(given["first"], reset), tf.gather(given["first_s"], reset)
         a_t = a_tm1
         if rules.on_policy:
@@ -407,8 +426,8 @@ class TabularProgram:
         finished = tf.where(ended, tf.stack([returns, tf.cast(length, tf.float64)]), tf.zeros((2, lanes), tf.float64))
         if rules.on_policy:
             a_t = tf.where(over, self.act(self.rows(q, first_s), next_u, epsilon), a_t)
-        broken |= tf.cast(active & ~due, tf.int32)
-        counts = [tf.where(over, first_s, s_t), a_t, tf.where(over, 0, length), episodes, broken]
+        broken_at = tf.where(active & ~due, i + 1, broken_at)
+        counts = [tf.where(over, first_s, s_t), a_t, tf.where(over, 0, length), episodes, broken_at]
         moved_by = tf.where(due, tf.abs(td_error), tf.zeros_like(td_error))
         return {
             **moving,
@@ -427,7 +446,7 @@ class TabularProgram:
 
     def scalars(self, i: tf.Tensor, episode: tf.Tensor, given: Tree) -> dict[str, tf.Tensor]:
         """What is scheduled after `i` lock-steps of this call and `episode` [L] ends of episodes.  # [1] or [L] each"""
-        rows, lane = given["scalars"], tf.range(self.shape[0])
+        rows, lane = {**given["scalars"], **given["own_scalars"]}, tf.range(self.shape[0])
         return {
             name: tf.gather_nd(rows[name], tf.stack([lane, episode], axis=1)) if unit == "episode" else rows[name][:, i]
             for name, unit in self.units.items()
@@ -443,6 +462,11 @@ class TabularProgram:
         _, num_tables, _, num_actions = self.shape
         places = tf.stack([self.row(s, k) for k in range(num_tables)], axis=1)  # [L, K]
         return tf.gather(tf.reshape(q, (-1, num_actions)), places)
+
+
+def flat(values: tf.Tensor) -> tf.Tensor:
+    """Tables [L, K * S * A] as the loop carries them, [L * K * S * A]."""
+    return tf.reshape(values, [-1])
 
 
 def choose(rows: tf.Tensor, which: tf.Tensor) -> tf.Tensor:

@@ -218,6 +218,36 @@ class Trials:
         self.counts["step"] += len(lengths) * self.active
         self.counts["episode"] += np.bincount(k, minlength=len(self.active))
 
+    def advance_call(
+        self,
+        returns: np.ndarray,
+        lengths: np.ndarray,
+        broken_at: np.ndarray,
+        what: str,
+        scalars: Callable[[int], Mapping[str, np.ndarray]],
+    ) -> None:
+        """Count the lock-steps of a call, in which trials may have diverged.
+
+        Each of those is masked, and its record written, at the step where that happened: it does not matter where
+        calls end.
+
+        Args:
+            returns, lengths: see `advance_many`.  # [T, N]
+            broken_at: with which lock-step each trial has diverged, from 1 on; more than T where it has not.  # [N]
+            what: has happened then.
+            scalars: the agent's scheduled scalars after so many lock-steps.  # name: [N]
+        """
+        done, taken = 0, len(lengths)
+        for step in np.unique(broken_at[broken_at <= taken]).tolist():
+            self.advance_many(returns[done:step], lengths[done:step])
+            self.diverge(broken_at == step, what)
+            if step < taken:  # else `housekeeping` writes it
+                self._record_diverged(scalars(step))
+            done = step
+            if not self.active.any():
+                return
+        self.advance_many(returns[done:], lengths[done:])
+
     def steps_left(self) -> int:
         """Lock-steps until `housekeeping` has something to do: an evaluation, a record, or the end of the budget."""
         periods = (self.settings.evaluation.period, self._log_period)
@@ -237,7 +267,7 @@ class Trials:
         self._diverged_now |= trials & self.active
         self.active &= ~trials
 
-    def record_diverged(self, scalars: Mapping[str, np.ndarray]) -> None:
+    def _record_diverged(self, scalars: Mapping[str, np.ndarray]) -> None:
         """Close the windows of trials that have just diverged, where `housekeeping` is not due at this step."""
         over, self._diverged_now = self._diverged_now, np.zeros_like(self._diverged_now)
         self._record(scalars, over)

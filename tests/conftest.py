@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type="
 )  # see backend.prepare: tests may use XLA before it
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's own server is no place for synthetic jobs
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background: children would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import rlexp
 import rlexp.runner

@@ -91,6 +91,8 @@ def make_job(
     summary: dict[str, Any] = {"algo": algo, "env": env, "seeds": seeds, "status": status, "wall_seconds": 12.5}
     if final is None:
         summary["error"] = error
+        if status == "pruned":
+            summary["pruned_at"] = steps
     else:
         summary |= {
             "final/return": summarize(returns, np.random.default_rng(0)), "steps": steps, "best_seed": seeds[0],

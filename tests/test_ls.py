@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,28 @@ def test_a_job_that_a_process_works_on_is_running(outputs: Path, capsys: pytest.
     with FileLock(outputs / "other" / "pg-cartpole-3" / ".lock"):
         assert main(["other", "--output-dir", str(outputs)]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[1] == "running"
+
+
+def test_a_pruned_candidate_is_called_so(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job(outputs, "search", "dqn-cartpole-4", 80.0, {"status": "pruned", "pruned_at": 400})
+    assert main(["search", "--output-dir", str(outputs)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:4] == ["dqn-cartpole-4", "pruned", "-", "2"]
+    assert main(["--output-dir", str(outputs)]) == 0
+    (row,) = (line.split()[:7] for line in capsys.readouterr().out.splitlines() if line.startswith("search"))
+    assert row == ["search", "1", "-", "-", "-", "-", "1"]
+
+
+@pytest.mark.parametrize("module", ["rlexp.ls", "rlexp.ui"])
+def test_neither_this_nor_the_pages_need_tensorflow(module: str, outputs: Path) -> None:
+    """With TensorFlow and Keras as if they were not installed."""
+    args = ["--output-dir", str(outputs)] if module == "rlexp.ls" else ["--help"]
+    code = (
+        "import runpy, sys\nsys.modules['tensorflow'] = sys.modules['keras'] = None\n"
+        f"sys.argv = [{module!r}, *{args}]\nrunpy.run_module({module!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ("ladder" if module == "rlexp.ls" else "--no-browser") in done.stdout
 
 
 def test_nothing_of_that_name(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

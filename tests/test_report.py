@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study with everything in it: two environments, a sweep, a failed, a diverged and an unfinished job."""
+    """A study with everything in it: two environments, a sweep, a failed, a diverged, a pruned and an unfinished job."""
     folder = tmp_path_factory.mktemp("outputs") / "mixed"
     g = np.random.default_rng(1)
     for lr in (0.001, 0.01):
@@ -60,6 +61,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_job(folder, "random", g.normal(22, 1, 10).round(1))
     make_job(folder, "pg", None, status="failed", error=f"ValueError: {EVIL}")
     make_job(folder, "sarsa", None, status="")
+    make_job(folder, "dqn", None, config={"optimizer": {"lr": 0.01}, "gamma": 0.5}, status="pruned")
     return folder
 
 
@@ -153,8 +155,43 @@ def test_nothing_is_left_out_in_silence(mixed: Path) -> None:
     found = "\n".join(warnings(mixed))
     assert re.search(r"pg on cartpole \(pg-cartpole-\w+\) has failed: ValueError: <img.*; it is not compared\.", found)
     assert re.search(r"sarsa on cartpole \(.*\) is not finished \(running, or killed without a word\)", found)
+    assert (
+        "On cartpole the search pruned 1 candidate before the end of the budget (dqn lr=0.01 gamma=0.5): it is drawn and "
+        "listed as far as trained, but not compared."
+    ) in found
     assert "1 of 10 trials diverged (seed 4: loss at env step 900)" in found
     assert "no final return for seed 4; in comparisons it counts as the worst trial of all" in found
+
+
+def test_pruned_candidates_are_listed_and_not_compared(tmp_path: Path) -> None:
+    """Theirs are the highest curves, for a quarter of the budget: they count for nothing."""
+    for k in range(9):
+        pruned = make_job(tmp_path / "s", "dqn", None, config={"lr": 1 + k}, status="pruned")
+        lines = (pruned / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (pruned / "metrics.jsonl").write_text("".join(lines[:5]))
+    for lr in (0.1, 0.2, 0.3):
+        make_job(tmp_path / "s", "dqn", [10 * lr + k for k in range(10)], config={"lr": lr})
+    assert warnings(tmp_path / "s") == [
+        "On cartpole the search pruned 9 candidates before the end of the budget (dqn lr=1, dqn lr=2, dqn lr=3, dqn lr=4 "
+        "and 5 others): they are drawn and listed as far as trained, but not compared."
+    ]
+    assert headline(tmp_path / "s")[0].startswith("On cartpole dqn lr=0.3 ")
+    page = study.write(tmp_path / "s")
+    tables = page.parent / "tables"
+    assert Counter(row["status"] for row in rows(tables / "results.csv")) == {"done": 3, "pruned": 9}
+    assert {row["env_steps"] for row in rows(tables / "results.csv") if row["status"] == "pruned"} == {"5000"}
+    assert Counter(row["status"] for row in rows(tables / "trials.csv")) == {"done": 30, "pruned": 90}
+    compared = {row[side] for row in rows(tables / "comparisons.csv") for side in ("first", "second")}
+    assert compared == {"dqn lr=0.1", "dqn lr=0.2", "dqn lr=0.3"}
+    assert page.read_text().count('data-label="status">pruned<') == 2 * 9  # results, and where they come from
+    assert pruned.name in page.read_text()
+
+
+def test_a_killed_job_is_named_and_not_compared(tmp_path: Path) -> None:
+    make_job(tmp_path / "s", "dqn", [1.0] * 6)
+    make_job(tmp_path / "s", "ddqn", None, status="killed")
+    (found,) = warnings(tmp_path / "s")
+    assert re.fullmatch(r"ddqn on cartpole \(ddqn-cartpole-\w+\) was killed; it is not compared\.", found)
 
 
 def test_different_budgets_are_said(tmp_path: Path) -> None:

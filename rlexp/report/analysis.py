@@ -14,6 +14,7 @@ from rlexp.report.contenders import Contender, Task, tasks
 from rlexp.report.load import JobData, StudyData
 from rlexp.report.stats import bootstrap_ci, iqm, normalise
 
+ENDED = {"failed": "has failed", "killed": "was killed"}  # statuses in a sentence
 RULES = ("policy", "selection", "final_episodes", "final_seed")  # of the final return
 CERTAIN = f"at most a {100 * LEVEL:g} % chance of any false claim"
 
@@ -240,6 +241,7 @@ def _warnings(data: StudyData, found: list[Task]) -> list[str]:
         for c in task.contenders:
             for job in c.jobs:
                 warnings += _job_warning(c, task, job)
+        warnings += _pruned_warning(task)
         trials = {len(c.seeds) for c in task.finished}
         if trials and min(trials) < MIN_TRIALS:
             warnings.append(f"On {task.name} there are as few as {min(trials)} trials a contender: intervals are too "
@@ -259,9 +261,11 @@ def _job_warning(c: Contender, task: Task, job: JobData) -> list[str]:
     name, summary, seeds = f"{c.label} on {task.name} ({job.folder.name})", job.summary, job.job["seeds"]
     if summary is None:
         return [f"{name} is not finished (running, or killed without a word): its curve is drawn, it is not compared."]
+    if _pruned(job):
+        return []  # a search prunes many: one sentence for all of them
     if "final/return" not in summary:
         error = f": {summary['error']}" if summary.get("error") else ""
-        return [f"{name} has {summary.get('status', 'not finished')}{error}; it is not compared."]
+        return [f"{name} {ENDED.get(summary.get('status', ''), 'is not finished')}{error}; it is not compared."]
     diverged = [t for t in summary.get("trials", []) if t.get("status") == "diverged"]
     missing = [s for s, value in zip(seeds, summary["final/return"]["per_trial"], strict=True) if value is None]
     warnings = []
@@ -273,3 +277,17 @@ def _job_warning(c: Contender, task: Task, job: JobData) -> list[str]:
         warnings.append(f"{name}: no final return for seed {', '.join(map(str, missing))}; in comparisons it counts as "
                         "the worst trial of all on this environment.")  # fmt: skip
     return warnings
+
+
+def _pruned(job: JobData) -> bool:
+    return (job.summary or {}).get("status") == "pruned"
+
+
+def _pruned_warning(task: Task) -> list[str]:
+    """Candidates that a search gave up, in one sentence."""
+    labels = [c.label for c in task.contenders if any(map(_pruned, c.jobs))]
+    if not labels:
+        return []
+    candidates, they = ("1 candidate", "it is") if len(labels) == 1 else (f"{len(labels)} candidates", "they are")
+    return [f"On {task.name} the search pruned {candidates} before the end of the budget ({words.names(labels)}): "
+            f"{they} drawn and listed as far as trained, but not compared."]  # fmt: skip

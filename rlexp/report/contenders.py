@@ -38,7 +38,7 @@ class Contender:
         jobs: one or more, with different seeds.
         config: keys joined by dots -> value; schedules and lists are values.
         seeds: of the trials.  # N
-        statuses: of the trials: "done", "diverged", "failed", "killed" or "unfinished".  # N
+        statuses: of the trials: "done", "diverged", "failed", "killed", "pruned" or "unfinished".  # N
         final: final return of the best weights, NaN where there is none.  # [N]
         curves: "eval/return", "train/return" -> `Curve` of all trials.
     """

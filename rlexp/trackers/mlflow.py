@@ -773,7 +773,8 @@ def _fetch_job_files(client: MlflowClient, study: str, run: Run, trials: list[Ru
         _write_records(client, trials, folder / "metrics.jsonl")
     ended = {mlflow: ours for ours, mlflow in STATUSES.items()}
     if "summary.json" not in delivered and run.info.status in ended:
-        (folder / "summary.json").write_text(json.dumps({"status": ended[run.info.status]}))
+        status = "pruned" if "rlexp.pruned" in tags else ended[run.info.status]
+        (folder / "summary.json").write_text(json.dumps({"status": status}))
 
 
 def _write_records(client: MlflowClient, trials: list[Run], path: Path) -> None:

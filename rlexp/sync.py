@@ -22,8 +22,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from rlexp.job import in_use, owner_elsewhere, who_works
 from rlexp.trackers.base import DELIVERED, SILENCE, one_line, resolve_uri, ui_command
@@ -120,18 +122,25 @@ def leftovers(output_dir: Path, uri: str) -> list[Path]:
     """Folders of jobs and sweeps that no process works on, and whose end has not reached MLflow."""
     found = []
     for folder in (*find_jobs(output_dir), *find_sweeps(output_dir)):
-        try:
-            state = json.loads((folder / "tracking.json").read_text())
-            if state["uri"] == uri and state["status"] is None and not in_use(folder):
+        # what cannot be read is no business of a job that has just started: `rlexp.sync` says what is wrong with it
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OmegaConfBaseException, yaml.YAMLError):
+            if (folder / "tracking.json").exists():
+                state = json.loads((folder / "tracking.json").read_text())
+                left = state["uri"] == uri and state["status"] is None
+            else:
+                left = _never_reached(folder, uri)
+            if left and not in_use(folder):
                 found.append(folder)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-        ):  # it has no run, or it is `rlexp.sync` that says what is wrong
-            continue
     return found
+
+
+def _never_reached(folder: Path, uri: str) -> bool:
+    """Whether a folder without a run is a finished job's that should have one: who delivered it never got so far."""
+    if not (folder / "summary.json").exists():
+        return False  # its next start delivers it, and no run of it is open
+    text = (folder / "config.yaml").read_text()
+    wanted = "mlflow" in text and OmegaConf.select(OmegaConf.create(text), "tracking.name") == "mlflow"
+    return wanted and job_uri(folder, None) == uri
 
 
 def close_silent(output_dir: Path, study: str, uri: str) -> list[str]:

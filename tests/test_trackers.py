@@ -283,6 +283,30 @@ def statuses(client, folder):
     return {client.get_run(run).info.status for run in [state["run_id"], *state["trial_runs"].values()]}
 
 
+def test_a_finished_job_whose_deliverer_died_before_it_began_is_delivered_by_the_next_start(client, output_dir):
+    from rlexp import sync
+
+    def job(name, **options):
+        return make_job(output_dir, name, num_records=2, **options)
+
+    tracked = {"tracking": {"name": "mlflow", "uri": None}}
+    uri, finished = resolve_uri(None, output_dir), job("finished-never", config=tracked)
+    others = [
+        job("unfinished-never", config=tracked, status=None),
+        job("files-never", config={"tracking": {"name": "files", "uri": None}}),
+        job("elsewhere-never", config={"tracking": {"name": "mlflow", "uri": "http://127.0.0.1:9"}}),
+        job("broken-never"),
+    ]
+    (others[-1] / "config.yaml").write_text("tracking: {name: mlflow")
+    left = sync.leftovers(output_dir, uri)
+    assert finished in left and not set(others) & set(left)
+    following = job("following", config=tracked)
+    assert list(sync._tidy(following, None)) and finished not in sync.leftovers(output_dir, uri)
+    assert_delivered_once(client, finished, [make_record(index) for index in range(2)])
+    assert statuses(client, finished) == {"FINISHED"}
+    assert "delivered 2 records" in (finished / "tracking.log").read_text()
+
+
 def test_runs_of_a_dead_process_are_closed_and_those_of_a_living_one_are_not(client, output_dir):
     from filelock import FileLock
 

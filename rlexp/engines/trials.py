@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,6 +50,9 @@ class Saves(Protocol):
 
     def due(self) -> bool:
         """Whether it is time for the next one."""
+
+    def saving(self) -> AbstractContextManager[None]:
+        """Around all that one costs, by which the next is due."""
 
     def save(self, step: int, state: dict[str, Any]) -> Any:
         """Write one."""
@@ -356,24 +360,25 @@ class Trials:
         self.evaluator.close()
 
     def save(self, get_state: Callable[[], dict[str, Any]]) -> None:
-        """Write a checkpoint of the trials and of their loop."""
-        position = self.services.recorder.sync()
-        own = {
-            "t": self.t,
-            "seconds": self.services.seconds(),
-            "position": position,
-            "active": self.active,
-            "counts": self.counts,
-            "status": self.status,
-            "notes": self.notes,
-            "restarts": self.restarts,
-            "best": self.best.get_state(),
-            "window": self.window.get_state(),
-            "episodes": self.episodes.table(),
-            "eval_return": self.eval_return,
-            "envs": self.envs.get_state(),
-        }
-        self.services.checkpoints.save(self.t, {"trials": own, "loop": get_state()})
+        """Write a checkpoint of the trials and of their loop; a large one may take longer to collect than to write."""
+        with self.services.checkpoints.saving():
+            position = self.services.recorder.sync()
+            own = {
+                "t": self.t,
+                "seconds": self.services.seconds(),
+                "position": position,
+                "active": self.active,
+                "counts": self.counts,
+                "status": self.status,
+                "notes": self.notes,
+                "restarts": self.restarts,
+                "best": self.best.get_state(),
+                "window": self.window.get_state(),
+                "episodes": self.episodes.table(),
+                "eval_return": self.eval_return,
+                "envs": self.envs.get_state(),
+            }
+            self.services.checkpoints.save(self.t, {"trials": own, "loop": get_state()})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from the "trials" part of a checkpoint."""

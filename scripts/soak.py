@@ -477,14 +477,15 @@ LOOP = """
 import json, pathlib, sys, rlexp
 for job in json.loads(sys.argv[1]):
     rlexp.run(*job, quiet=True)
-    print(pathlib.Path("/proc/self/statm").read_text().split()[1], flush=True)
+    print("pages", pathlib.Path("/proc/self/statm").read_text().split()[1], flush=True)
 """
 
 
 def memory_of_jobs(output: Path, jobs: Sequence[Sequence[str]]) -> list[int]:
     """Resident bytes of one process after each of its jobs."""
     commands = [[*job, f"output_dir={output}"] for job in jobs]
-    return [int(pages) * PAGE for pages in Started.python("-c", LOOP, json.dumps(commands)).finish().split()]
+    lines = Started.python("-c", LOOP, json.dumps(commands)).finish().splitlines()
+    return [int(line.split()[1]) * PAGE for line in lines if line.startswith("pages ")]  # TensorFlow warns between them
 
 
 BRIEF = ("tracking=files", "animation.enabled=false", "trials=2", "budget.steps=1000", "evaluation.period=500",

@@ -25,7 +25,7 @@ MAX_SHARE = 0.05  # of the wall time that checkpoints may cost
 
 
 class CheckpointPace:
-    """When the next checkpoint is due: after `every` seconds, or more where writing costs more than 5 % of that."""
+    """When the next checkpoint is due: after `every` seconds, or more where one costs more than 5 % of that."""
 
     def __init__(self, every: float) -> None:
         self._every, self._last, self._cost = every, time.monotonic(), 0.0
@@ -36,7 +36,7 @@ class CheckpointPace:
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """Around the writing of one."""
+        """Around one: what it takes to collect the state, as well as to write it."""
         began = time.monotonic()
         yield
         self._last = time.monotonic()
@@ -48,7 +48,7 @@ class Checkpoints:
 
     Args:
         folder: where they live; made if missing.
-        every: seconds between two, stretched where writing one costs more than 5 % of that.
+        every: seconds between two, stretched where one costs more than 5 % of that.
         keep: how many are kept.
     """
 
@@ -61,16 +61,19 @@ class Checkpoints:
         """Whether it is time for the next one."""
         return self._pace.due()
 
+    def saving(self) -> contextlib.AbstractContextManager[None]:
+        """Around all that one costs, by which the next is due."""
+        return self._pace.saving()
+
     def save(self, step: int, state: State) -> Path:
         """Write a checkpoint: nested dicts and lists of arrays, numbers, texts and None."""
         arrays: dict[str, np.ndarray] = {}
         tree = _strip(state, arrays)
         arrays["tree"] = np.frombuffer(json.dumps(tree).encode(), np.uint8)
         path = self._folder / f"{step:012d}.npz"
-        with self._pace.saving():
-            write_atomically(path, lambda file: _sealed(file, arrays))
-            for old in self.paths()[: -self._keep]:
-                old.unlink()
+        write_atomically(path, lambda file: _sealed(file, arrays))
+        for old in self.paths()[: -self._keep]:
+            old.unlink()
         return path
 
     def load(self, warn: Callable[[str], None]) -> State | None:

@@ -29,7 +29,8 @@ METRICS = {
     "train/residual": "largest change of an action value in a planning sweep, mean over those since the last record",
     "train/epsilon": "probability of a random action, at the record's step",
     "train/lr": "learning rate, at the record's step",
-    "eval/return": "sum of rewards of an episode played by evaluation.policy, mean over num_episodes paired episodes",
+    "eval/return": "sum of rewards of an episode played by evaluation.policy, mean over num_episodes paired episodes "
+    "(of several evaluations, where a job has too many for a record each)",
     "eval/length": "env steps of an evaluation episode, mean as for eval/return",
     "eval/regret": "expected return of the best policy (any, within the time limit, undiscounted) minus eval/return",
     "final/return": "sum of rewards of such an episode with the best weights, mean over final_episodes fresh episodes",

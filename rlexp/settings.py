@@ -259,7 +259,7 @@ class EvaluationSettings:
 class LogSettings:
     """How finely training is recorded."""
 
-    points: int = opt(250, "records per job in metrics.jsonl, about", low=1, high=2_000)
+    points: int = opt(250, "records per job in metrics.jsonl, about; evaluations add theirs", low=1, high=2_000)
 
 
 @dataclass

@@ -212,8 +212,18 @@ def _tidy(folder: Path, uri: str | None) -> Iterator[None]:
             with contextlib.suppress(OSError), (left / "tracking.log").open("a") as log:
                 log.write(f"A later start: {said}\n")
         yield
-    with contextlib.suppress(Exception):  # of no use to the jobs that are followed; it is done again by the next start
+    try:
         close_silent(output_dir, study, own_uri)
+    except Exception as error:  # of no use to the jobs that are followed; it is done again by the next start
+        _note(folder, f"Runs of {study} whose processes are silent were not closed: {one_line(error)}")
+
+
+def _note(folder: Path, line: str) -> None:
+    """Add to a followed folder's log what says nothing of its own delivery: `DELIVERED` stays the last line."""
+    path = folder / "tracking.log"
+    last = path.read_text().splitlines()[-1:] if path.exists() else []
+    with path.open("a") as log:
+        log.write("\n".join([line, *(last if last == [DELIVERED] else []), ""]))
 
 
 class _Followed:
@@ -334,7 +344,12 @@ def main(argv: list[str] | None = None) -> int:
             uris.setdefault(job_uri(folder, args.tracking_uri), {})[place(folder)] = None
     for uri, places in uris.items():
         for output_dir, study in places:
-            for name in close_silent(output_dir, study, uri):
+            try:
+                closed = close_silent(output_dir, study, uri)
+            except Exception as error:  # the server was there a moment ago; what was delivered is
+                print(f"{study} in {uri}: runs of silent processes were not closed: {one_line(error)}", flush=True)
+                all_delivered, closed = False, []
+            for name in closed:
                 print(f"{name} in {uri}: closed as killed, no sign of life for {SILENCE / 60:.0f} minutes")
     for uri in uris:
         print(f"See: {ui_command(uri)}")

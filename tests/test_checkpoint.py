@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,43 @@ def test_what_a_killed_process_was_writing_is_removed(tiny: Callable[..., Any]) 
     (folder / "summary.json").unlink()
     tiny("q_learning", *options)  # goes on from the last checkpoint
     assert not list(folder.rglob(".*part*"))
+
+
+def test_what_it_takes_to_collect_the_state_counts_as_its_cost(
+    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step takes 1 s, collecting the state 3 s, bringing records to the disk 1 s: due each 80 s, not each 10."""
+    from rlexp import checkpoint
+    from rlexp.engines.trials import Trials
+    from rlexp.metrics import Recorder
+
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    real_housekeeping, real_sync, real_save = Trials.housekeeping, Recorder.sync, Checkpoints.save
+    saved: list[tuple[int, float]] = []
+
+    def housekeeping(self: Trials, policy: Any, params: Any, scalars: Any, get_state: Callable[[], Any]) -> None:
+        def slowly() -> Any:
+            clock.now += 3.0
+            return get_state()
+
+        clock.now += 1.0
+        real_housekeeping(self, policy, params, scalars, slowly)
+
+    def sync(self: Recorder) -> int:
+        clock.now += 1.0
+        return real_sync(self)
+
+    def save(self: Checkpoints, step: int, state: Any) -> Path:
+        saved.append((step, clock.now))
+        return real_save(self, step, state)
+
+    monkeypatch.setattr(Trials, "housekeeping", housekeeping)
+    monkeypatch.setattr(Recorder, "sync", sync)
+    monkeypatch.setattr(Checkpoints, "save", save)
+    tiny("q_learning", "env=frozen_lake", "trials=1", "evaluation.max_steps=5", "checkpoint.every=10")
+    assert saved[:-1] == [(10, 14.0), (90, 98.0), (170, 182.0), (250, 266.0)]  # the last one is the job's end
+    assert sum(4.0 for _ in saved[1:-1]) <= checkpoint.MAX_SHARE * (saved[-2][1] - saved[0][1])
 
 
 COMMAND = [*TINY, *TINY_DQN, "algo=ddqn", "trials=2", "budget.steps=1500", "checkpoint.every=0.05"]

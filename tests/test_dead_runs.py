@@ -16,7 +16,8 @@ import pytest
 from rlexp import sync
 from rlexp.trackers.base import resolve_uri
 from tests.processes import descendants
-from tests.test_sync import wait_until
+from tests.test_sync import free_port, wait_until
+from tests.test_trackers import make_job
 
 JOB = ["algo=random", "trials=2", "engine=host", "evaluation.period=500", "evaluation.num_episodes=1",
        "evaluation.final_episodes=1", "animation.enabled=false", "log.points=20", "study=s"]  # fmt: skip
@@ -61,6 +62,22 @@ def lines_of(output: Path) -> int:
     """Records that MLflow has of the first job."""
     states = [json.loads(path.read_text()) for path in output.glob("s/random-*/tracking.json")]
     return max((state["lines"] for state in states), default=0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, []), ("Delivered.\n", ["Delivered."]), ("Not delivered: no answer\nDelivered.\n", ["Delivered."])],
+)
+def test_what_a_start_could_not_set_right_is_in_its_log(before: str | None, after: list[str], tmp_path: Path) -> None:
+    """And the log's last line still says whether the job itself was delivered."""
+    server = f"http://127.0.0.1:{free_port()}"
+    folder = make_job(tmp_path, uri=server, num_records=1)
+    if before is not None:
+        (folder / "tracking.log").write_text(before)
+    assert list(sync._tidy(folder, None)) == []
+    lines = (folder / "tracking.log").read_text().splitlines()[len((before or "").splitlines()) :]
+    assert lines[0].startswith("Runs of study one whose processes are silent were not closed: API request to ")
+    assert lines[1:] == after
 
 
 @pytest.mark.slow

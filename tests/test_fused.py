@@ -18,7 +18,8 @@ import tensorflow as tf
 
 import tests.probes as probes
 from rlexp import registry, schedules, seeding
-from rlexp.engines import fused, fused_replay
+from rlexp.engines import fused, fused_replay, lanes
+from rlexp.engines.lanes import Recent
 from rlexp.engines.shards import Shards, num_cores
 from rlexp.engines.trials import Interrupted, Trials
 from rlexp.envs.tensor.base import TensorEnv
@@ -75,7 +76,7 @@ def test_cores_move_no_bit_however_updates_are_made(
 ) -> None:
     """Updates of large networks are made one after another, those of small ones together: no trial sees the others."""
     monkeypatch.setattr(fused_replay, "MAPPED_WORK", work)
-    monkeypatch.setattr(fused, "_PROGRAMS", {})
+    monkeypatch.setattr(fused, "_PROGRAMS", Recent(fused.MAX_PROGRAMS))
     job = ("ddqn", *FUSED, *SAME, "algo.target=hard", "algo.target_period=7")
     monkeypatch.setattr(fused_replay, "num_cores", lambda: 1)
     whole = tiny(*job, "trials=5", "study=one")
@@ -123,6 +124,36 @@ def test_the_same_command_gives_the_same_records_and_a_sweep_compiles_once(tiny:
     assert len(fused._PROGRAMS) == programs + 2  # the loop and the evaluation
     wider = tiny(*job, "evaluation.num_episodes=7")  # the same graph with other shapes
     assert len(fused._PROGRAMS) == programs + 2 and wider["status"] == "done"
+
+
+def test_programs_of_the_last_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "_PROGRAMS", Recent(fused.MAX_PROGRAMS))
+    first = fused.program("replay", "0", tf.identity)
+    for i in range(1, 100):
+        fused.program("replay", str(i), tf.identity)
+        assert len(fused._PROGRAMS) <= 32
+        assert fused.program("replay", "0", tf.negative) is first  # asked for again and again, it stays
+    kept = [i for i in range(100) if ("replay", str(i)) in fused._PROGRAMS]
+    assert kept == [0, *range(69, 100)]
+    last = fused.program("replay", "99", tf.negative)
+    assert float(last(tf.constant(2.0))) == 2.0  # as it was compiled first
+    assert fused.program("evaluate", "99", tf.negative) is not last
+
+
+def test_graphs_of_lanes_are_bounded_and_a_dropped_one_is_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_PROGRAMS", Recent(2))
+    agent = SimpleNamespace(init=lambda params: {"online": params}, greedy=lambda params, o_t: params[:1] * o_t[:, 0])
+    made = {}
+    for graph in ("a", "b", "a", "c"):
+        made[graph] = lanes.Lanes(agent, np.ones((2, 3), np.float32), True, False, graph)
+        made[graph].greedy(made[graph].state["online"], np.ones((2, 1, 4), np.float32))
+    assert [(graph, 2, False) in lanes._PROGRAMS for graph in "abc"] == [True, False, True]
+    assert made["b"].greedy(made["b"].state["online"], np.full((2, 1, 4), 3.0)).tolist() == [
+        [3],
+        [3],
+    ]  # while it is used
+    again = lanes.Lanes(agent, np.ones((2, 3), np.float32), True, False, "b")
+    assert again.greedy(again.state["online"], np.full((2, 1, 4), 5.0)).tolist() == [[5], [5]]
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,8 @@ def test_a_job_that_has_ended_is_saved_once(tmp_path: Path) -> None:
     for t in (5, 6, 7):
         both = group.join([state(0, 1, min(t, 5), ()), state(1, 1, t, ())], jobs)
         both["trials"]["active"] = np.array([t < 5, True])
-        checkpoints.save(t, both)
+        with checkpoints.saving():
+            checkpoints.save(t, both)
     assert [[int(path.stem) for path in own.paths()] for own in folders] == [[5], [5, 6, 7]]
     loaded = folders[1].load(pytest.fail)
     assert loaded is not None and (loaded["trials"]["position"], loaded["trials"]["t"]) == (10, 7)

@@ -163,6 +163,17 @@ def test_a_part_that_fails_is_named_and_the_rest_delivered(jobs, capsys):
     shutil.rmtree(folder)
 
 
+def test_a_server_that_goes_away_before_silent_runs_are_closed_is_told_of(tmp_path, monkeypatch, capsys):
+    folder, server = make_job(tmp_path, num_records=1), f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setattr(sync, "sync", lambda folder, uri: (True, "delivered 1 records, 5 files"))  # its last answer
+    assert sync.main([str(folder), "--tracking-uri", server]) == 1
+    output = capsys.readouterr()
+    first, second, last = output.out.splitlines()
+    assert first == f"{folder}: delivered 1 records, 5 files" and last == f"See: {server}"
+    assert second.startswith(f"study one in {server}: runs of silent processes were not closed: API request to ")
+    assert "Traceback" not in output.err
+
+
 def test_wrong_path(tmp_path, capsys):
     for path in (tmp_path, tmp_path / "missing"):
         assert sync.main([str(path)]) == 2

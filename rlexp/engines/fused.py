@@ -21,7 +21,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
 from rlexp import schedules, seeding
-from rlexp.engines.lanes import compiled_settings, mapped, pad_lanes
+from rlexp.engines.lanes import MAX_PROGRAMS, Recent, compiled_settings, mapped, pad_lanes
 from rlexp.engines.trials import Services
 from rlexp.envs import adapter
 from rlexp.envs.tensor.base import TensorEnv
@@ -35,7 +35,7 @@ MAX_EPISODES = 256  # episodes of one trial that may end in one call: so many re
 NEVER = int(np.iinfo(np.int32).max)
 CALL_SECONDS = 0.4  # what a call should take, so that progress is shown and signals are heard
 
-_PROGRAMS: dict[tuple[str, str], Program] = {}
+_PROGRAMS: Recent[Program] = Recent(MAX_PROGRAMS)  # by kind and graph
 
 
 class Program:
@@ -66,16 +66,14 @@ class Program:
 
 
 def program(kind: str, key: str, function: Callable[..., Tree]) -> Program:
-    """The compiled `function`, of this process' earlier jobs where one had the same graph.
+    """The compiled `function`, of this process' earlier jobs where a recent one had the same graph.
 
     Args:
         kind: which program of the graph.
         key: what `graph_key` says.
         function: see `Program`.
     """
-    if (kind, key) not in _PROGRAMS:
-        _PROGRAMS[kind, key] = Program(function)
-    return _PROGRAMS[kind, key]
+    return _PROGRAMS.get((kind, key), lambda: Program(function))
 
 
 def graph_key(settings: Settings, num_lanes: int, scalars: Sequence[str], units: Mapping[str, str], more: Any) -> str:

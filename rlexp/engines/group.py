@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,17 +132,20 @@ class GroupCheckpoints:
         """Whether it is time for the next ones."""
         return self._pace.due()
 
+    def saving(self) -> AbstractContextManager[None]:
+        """Around all that they cost, by which the next are due."""
+        return self._pace.saving()
+
     def save(self, step: int, state: State) -> None:
         """Write the part of each job."""
-        with self._pace.saving():
-            for i, (checkpoints, part) in enumerate(self._parts):
-                if i in self._ended:
-                    continue
-                own = split(state, part)
-                own["trials"]["position"] = state["trials"]["position"][i]
-                checkpoints.save(own["trials"]["t"], own)
-                if not own["trials"]["active"].any():
-                    self._ended.add(i)
+        for i, (checkpoints, part) in enumerate(self._parts):
+            if i in self._ended:
+                continue
+            own = split(state, part)
+            own["trials"]["position"] = state["trials"]["position"][i]
+            checkpoints.save(own["trials"]["t"], own)
+            if not own["trials"]["active"].any():
+                self._ended.add(i)
 
 
 def split(state: State, part: slice) -> State:

@@ -14,8 +14,9 @@ Axes: L lanes (>= N trials), B batch, E observations, P parameters, H scalars.
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -26,7 +27,40 @@ LANES_TOGETHER = 4  # of `learn_some`
 Tree = Any
 Programs = dict[tuple, tuple[Callable[..., Any], Tree]]  # name and shape -> program, structure of its results
 
-_PROGRAMS: dict[Hashable, Programs] = {}  # of this process, by what they are made of
+Made = TypeVar("Made")
+
+
+class Recent(Generic[Made]):
+    """What was made for the keys that were asked for last; what is dropped is made again when it is asked for.
+
+    Args:
+        size: how many are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._made = size, OrderedDict[Hashable, Made]()
+
+    def get(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` returned for the key, now or earlier."""
+        if key not in self._made:
+            self._made[key] = make()
+        self._made.move_to_end(key)
+        while len(self._made) > self._size:
+            self._made.popitem(last=False)
+        return self._made[key]
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._made
+
+
+# A graph takes one entry here and two (training and evaluation) of the fused engine's: 32 are a sweep that goes round
+# all the algorithms on each engine, seed after seed, and compiles each once; a search over hundreds of networks would
+# keep them all without a bound, at megabytes each.
+MAX_PROGRAMS = 32
+_PROGRAMS: Recent[Programs] = Recent(MAX_PROGRAMS)  # of this process, by what they are made of
 
 
 class Lanes:
@@ -47,7 +81,7 @@ class Lanes:
         self._num_together = 1 if convolutional else min(LANES_TOGETHER, self.num_lanes)
         self._jit = not convolutional
         self._map = _side_by_side if convolutional else mapped
-        self._compiled = _PROGRAMS.setdefault((graph, self.num_lanes, convolutional), {})
+        self._compiled = _PROGRAMS.get((graph, self.num_lanes, convolutional), dict)
         self.state: Tree = tf.function(self._map(agent.init), autograph=False)(self.tensor(params))
 
     def act(self, o_t: np.ndarray, u: np.ndarray, scalars: np.ndarray) -> np.ndarray:

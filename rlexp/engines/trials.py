@@ -6,8 +6,10 @@ budget is spent, or that has diverged, is masked, and never removed.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +21,10 @@ from rlexp.metrics import Window
 from rlexp.settings import Settings
 
 LONGEST_EPISODE = 1_000_000  # env steps, where the budget counts episodes and the environment has no limit
+MAX_RECORDS = 2_000  # of a metric of one trial, the scores at the end included, which have metrics of their own
+FROM_HERE_FEWER = (
+    1_900  # records, where episodes are counted and more may come than there may be: the rest is for those
+)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -44,6 +50,9 @@ class Saves(Protocol):
 
     def due(self) -> bool:
         """Whether it is time for the next one."""
+
+    def saving(self) -> AbstractContextManager[None]:
+        """Around all that one costs, by which the next is due."""
 
     def save(self, step: int, state: dict[str, Any]) -> Any:
         """Write one."""
@@ -174,8 +183,13 @@ class Trials:
         self.optimum: float | None = None
         self._diverged_now = np.zeros(n, bool)
         self._finished_now = np.zeros(n, bool)
-        self._log_period = log_period(settings, services.info)
         limited = settings.budget.episodes is None or services.info.max_episode_steps is not None
+        self._records = RecordSteps(
+            log_period(settings, services.info),
+            settings.evaluation.period,
+            most_steps(settings, services.info) if limited else None,
+            exact=settings.max_steps is not None,
+        )
         self._may_be_endless = envs is None and not limited
 
     def advance(self, step: Step) -> np.ndarray:
@@ -250,7 +264,7 @@ class Trials:
 
     def steps_left(self) -> int:
         """Lock-steps until `housekeeping` has something to do: an evaluation, a record, or the end of the budget."""
-        periods = (self.settings.evaluation.period, self._log_period)
+        periods = (self.settings.evaluation.period, self._records.log_period)
         ends = [period - self.t % period for period in periods]
         if self.settings.max_steps is not None:
             ends.append(self.settings.max_steps - self.t)
@@ -320,7 +334,7 @@ class Trials:
         for k in np.flatnonzero(spent):
             self.status[k] = "done"
         self.active &= ~spent
-        together = self.t % period == 0 or self.t % self._log_period == 0
+        together = self._records.due(self.t)
         if together or over.any():
             self._record(scalars, trained | over if together else over)
         self._show()
@@ -376,24 +390,25 @@ class Trials:
         self.evaluator.close()
 
     def save(self, get_state: Callable[[], dict[str, Any]]) -> None:
-        """Write a checkpoint of the trials and of their loop."""
-        position = self.services.recorder.sync()
-        own = {
-            "t": self.t,
-            "seconds": self.services.seconds(),
-            "position": position,
-            "active": self.active,
-            "counts": self.counts,
-            "status": self.status,
-            "notes": self.notes,
-            "restarts": self.restarts,
-            "best": self.best.get_state(),
-            "window": self.window.get_state(),
-            "episodes": self.episodes.table(),
-            "eval_return": self.eval_return,
-            "envs": self.envs.get_state(),
-        }
-        self.services.checkpoints.save(self.t, {"trials": own, "loop": get_state()})
+        """Write a checkpoint of the trials and of their loop; a large one may take longer to collect than to write."""
+        with self.services.checkpoints.saving():
+            position = self.services.recorder.sync()
+            own = {
+                "t": self.t,
+                "seconds": self.services.seconds(),
+                "position": position,
+                "active": self.active,
+                "counts": self.counts,
+                "status": self.status,
+                "notes": self.notes,
+                "restarts": self.restarts,
+                "best": self.best.get_state(),
+                "window": self.window.get_state(),
+                "episodes": self.episodes.table(),
+                "eval_return": self.eval_return,
+                "envs": self.envs.get_state(),
+            }
+            self.services.checkpoints.save(self.t, {"trials": own, "loop": get_state()})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from the "trials" part of a checkpoint."""
@@ -446,6 +461,54 @@ class Trials:
         if budget.episodes is not None:
             return float(self.counts["episode"].mean()) / budget.episodes
         return self.t / (self.settings.max_steps or 1)
+
+
+class RecordSteps:
+    """The steps at which all trials are recorded: each log period and each evaluation, as far as `MAX_RECORDS` goes.
+
+    Where it does not, evaluations are told of in fewer records, each the mean of those since the one before: a tracking
+    server cannot show a million points, and takes longer for them than the training took. One record of a trial beside
+    these is for its end, at whatever step that is. Where it is not known before how many steps there will be, all are
+    recorded at first, so that a job that turns out short is recorded like any other.
+
+    Args:
+        log_period: env steps of a trial between two records.
+        period: env steps of a trial between two evaluations.
+        most: env steps that a trial takes at most; None where there is no bound.
+        exact: whether a trial takes as many, unless it diverges.
+
+    Attributes:
+        told_period: env steps between two records of evaluations: `period`, or a multiple.
+        dense: up to this step all of those are recorded, and fewer from there on; None: they all are.
+    """
+
+    def __init__(self, log_period: int, period: int, most: int | None, exact: bool) -> None:
+        self.log_period, self.told_period, self.dense = log_period, period, None
+        self._every: int | None = None  # log periods between two records after `dense`; None: ever more
+        if most is not None and self.count(most) + (not self.due(most)) <= MAX_RECORDS:
+            return
+        if most is not None and exact:
+            room = MAX_RECORDS - math.ceil(most / log_period)
+            self.told_period = (most // ((room + 1) * period) + 1) * period  # the least that makes `room` or fewer
+            return
+        # The least step with so many; each log period has one, so that it is found in as many of them.
+        self.dense = bisect.bisect_left(range(FROM_HERE_FEWER * log_period), FROM_HERE_FEWER, key=self.count)
+        if most is not None:
+            rest = most // log_period - self.dense // log_period
+            self._every = max(math.ceil(rest / (MAX_RECORDS - FROM_HERE_FEWER - 1)), 1)
+
+    def due(self, t: int) -> bool:
+        """Whether step `t` is one of them."""
+        if self.dense is None or t <= self.dense:
+            return t % self.told_period == 0 or t % self.log_period == 0
+        number, left = divmod(t, self.log_period)
+        every = self._every or 1 << max(number.bit_length() - 3, 0)  # four while the steps double
+        return left == 0 and number % every == 0
+
+    def count(self, t: int) -> int:
+        """How many there are from step 1 to `t`, where all are recorded."""
+        a, b = self.told_period, self.log_period
+        return t // a + t // b - t // math.lcm(a, b)
 
 
 def log_period(settings: Settings, info: EnvInfo) -> int:

@@ -303,7 +303,7 @@ def test_a_finished_job_whose_deliverer_died_before_it_began_is_delivered_by_the
     following = job("following", config=tracked)
     assert list(sync._tidy(following, None)) and finished not in sync.leftovers(output_dir, uri)
     assert_delivered_once(client, finished, [make_record(index) for index in range(2)])
-    assert statuses(client, finished) == {"FINISHED"}
+    assert statuses(client, finished) == {"FINISHED", "FAILED"}  # one of its trials has diverged
     assert "delivered 2 records" in (finished / "tracking.log").read_text()
 
 

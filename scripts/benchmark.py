@@ -1,6 +1,6 @@
 """Measure what rlexp promises, on this machine, in one run: prints a table and writes JSON.
 
-    python scripts/benchmark.py                      # everything (about half an hour on two cores)
+    python scripts/benchmark.py                      # everything (some hours on two cores)
     python scripts/benchmark.py cli scaling          # some of it
     python scripts/benchmark.py --json out.json learning
 
@@ -29,6 +29,7 @@ from measuring import Row, spread
 SEEDS = (0, 1_000, 2_000)
 ROUNDS = 3  # --rounds
 QUICK = False  # --quick
+CHAPTER_TRIALS = 10  # --chapter-trials
 SPEED = Path("outputs/speed")  # .json and .png of the part `speed`
 
 
@@ -304,6 +305,23 @@ def repeat(output: Path) -> list[Row]:
     ]
 
 
+def chapter(output: Path) -> list[Row]:
+    """scripts/reproduce_chapter.py as it is, and with the host engine alone."""
+    script, minutes = Path(__file__).with_name("reproduce_chapter.py"), {}
+    for engine in ("auto", "host"):
+        args = ["--engine", engine, "--trials", str(CHAPTER_TRIALS), "--output-dir", str(output / f"chapter-{engine}")]
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, str(script), *args], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"{script} {' '.join(args)} ended with {done.returncode}:\n{done.stderr}")
+        minutes[engine] = (time.monotonic() - began) / 60
+        print(f"{engine}: {minutes[engine]:.1f} min\n{done.stdout}", file=sys.stderr, flush=True)
+    ratio = minutes["host"] / minutes["auto"]
+    text = f"{ratio:.1f} ({minutes['auto']:.1f} and {minutes['host']:.1f} min)"
+    what = f"reproduce_chapter.py, {CHAPTER_TRIALS} trials, against the host engine alone"
+    return [Row(what, ">= 3 times faster", text, ratio >= 3)]
+
+
 PARTS: measuring.Parts = {
     "cli": cli,
     "repeat": repeat,
@@ -318,17 +336,21 @@ PARTS: measuring.Parts = {
     "speed": speed,
     "tracking": tracking,
     "learning": learning,
+    "chapter": chapter,
 }
 
 
 def main() -> int:
     """Run the chosen parts; exit status 1 if something asked was not reached."""
-    global QUICK, ROUNDS
+    global CHAPTER_TRIALS, QUICK, ROUNDS
     parser = measuring.parser(__doc__, PARTS, Path("outputs/benchmark.json"))
     parser.add_argument("--quick", action="store_true", help="speed: only what a figure is asked of")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="speed, sweep: pairs of each ratio (default: 3)")
+    parser.add_argument(
+        "--chapter-trials", type=int, default=CHAPTER_TRIALS, help=f"chapter: a preset (default: {CHAPTER_TRIALS})"
+    )
     args = parser.parse_args()
-    QUICK, ROUNDS = args.quick, args.rounds
+    CHAPTER_TRIALS, QUICK, ROUNDS = args.chapter_trials, args.quick, args.rounds
     return measuring.measure(PARTS, args.parts, args.json)
 
 

@@ -44,6 +44,7 @@ def test_overrides_of_a_job() -> None:
     assert chapter.overrides("book/mdp_q_value_iteration algo.gamma=0.95", 10, 0, Path("o")) == [
         "+experiment=book/mdp_q_value_iteration", "algo.gamma=0.95", "seed=0", "study=chapter18", "output_dir=o",
     ]  # fmt: skip
+    assert chapter.overrides("book/pg", 2, 0, Path("o"), engine="host")[1:3] == ["trials=2", "engine=host"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +206,11 @@ def presets() -> list[str]:
     return [*names, NOTEBOOK_WAY, PLAN_95]
 
 
-def overrides(preset: str, trials: int, seed: int, output_dir: Path) -> list[str]:
+def overrides(preset: str, trials: int, seed: int, output_dir: Path, engine: str = "auto") -> list[str]:
     """The command line of one job."""
     name, *rest = preset.split()
     own = [] if preset in ONE_TRIAL else [f"trials={trials}"]
+    own += [] if engine == "auto" else [f"engine={engine}"]
     return [f"+experiment={name}", *rest, *own, f"seed={seed}", f"study={STUDY}", f"output_dir={output_dir}"]
 
 
@@ -222,12 +224,12 @@ def verdict(row: Statistical, ours: np.ndarray) -> tuple[str, bool | None]:
     return f"different. {row.why or 'Outside of all trials here; the notebook shows one seed.'}", False
 
 
-def run_jobs(names: Sequence[str], trials: int, seed: int, output_dir: Path, processes: int) -> list[str]:
+def run_jobs(names: Sequence[str], command_line: Callable[[str], list[str]], processes: int) -> list[str]:
     """Run each preset in a process of its own, some side by side; returns the names of those that failed."""
 
     def one(name: str) -> str | None:
         began = time.monotonic()
-        command = [sys.executable, "-m", "rlexp", *overrides(name, trials, seed, output_dir)]
+        command = [sys.executable, "-m", "rlexp", *command_line(name)]
         done = subprocess.run(command, capture_output=True, text=True)
         print(f"{name}: {'done' if not done.returncode else 'FAILED'} in {time.monotonic() - began:.0f} s", flush=True)
         if done.returncode:
@@ -310,16 +312,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=10, help="seeds a preset (default 10)")
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), help="default: outputs")
+    parser.add_argument(
+        "--engine", choices=("auto", "host"), default="auto", help="host: without the fused engine (default: auto)"
+    )
     parser.add_argument("--processes", type=int, default=2, help="jobs side by side (default 2)")
     args = parser.parse_args(argv)
     began, names = time.monotonic(), presets()
     output_dir = args.output_dir.expanduser().resolve()
     print(f"{len(names)} jobs, {args.processes} at a time; each is in MLflow under the study {STUDY}", flush=True)
-    failed = run_jobs(names, args.trials, args.seed, output_dir, args.processes)
+    command_line = partial(overrides, trials=args.trials, seed=args.seed, output_dir=output_dir, engine=args.engine)
+    failed = run_jobs(names, command_line, args.processes)
     if failed:
         print(f"failed: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
         return 1
-    settings = {n: compose(*overrides(n, args.trials, args.seed, output_dir)) for n in names}
+    settings = {n: compose(*command_line(n)) for n in names}
     jobs = {n: JobFolder(resolve(job)[0].folder) for n, job in settings.items()}
     command = " ".join(["python scripts/reproduce_chapter.py", *(sys.argv[1:] if argv is None else argv)])
     path = write(jobs, output_dir, command)

@@ -330,7 +330,7 @@ PARTS: measuring.Parts = {
     "fused": fused,
     "sweep": sweep,
     "overhead": partial(sweep_costs.overhead, command),
-    "workers": partial(sweep_costs.workers, command),
+    "workers": lambda output: sweep_costs.workers(command, output, ROUNDS),
     "ladder": partial(sweep_costs.ladder, command),
     "tabular": tabular,
     "speed": speed,
@@ -345,7 +345,9 @@ def main() -> int:
     global CHAPTER_TRIALS, QUICK, ROUNDS
     parser = measuring.parser(__doc__, PARTS, Path("outputs/benchmark.json"))
     parser.add_argument("--quick", action="store_true", help="speed: only what a figure is asked of")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="speed, sweep: pairs of each ratio (default: 3)")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="speed, sweep, workers: pairs of each ratio (default: 3)"
+    )
     parser.add_argument(
         "--chapter-trials", type=int, default=CHAPTER_TRIALS, help=f"chapter: a preset (default: {CHAPTER_TRIALS})"
     )

@@ -61,12 +61,12 @@ def overhead(command: Command, output: Path) -> list[Row]:
     ]
 
 
-def workers(command: Command, output: Path) -> list[Row]:
+def workers(command: Command, output: Path, rounds: int) -> list[Row]:
     """Eight CPU-bound jobs with one and with two joblib workers, in turn, from command to exit."""
-    job = ("algo=q_learning", "+discretizer=cartpole", "engine=host", "trials=10", "budget.steps=60000")
+    job = ("algo=q_learning", "+discretizer=cartpole", "engine=host", "trials=10", "budget.steps=10000")
     options = ("-m", "hydra/launcher=joblib", *job, f"seed={SEEDS}", "animation.enabled=false")
     ratios = []
-    for repeat in range(3):
+    for repeat in range(rounds):
         taken = {}
         for n in (1, 2) if repeat % 2 else (2, 1):
             folder = output / f"workers-{n}-{repeat}"

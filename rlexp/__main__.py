@@ -99,7 +99,14 @@ def _status() -> int:
 
         The fused launcher gives a `run_job` of its own.
         """
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from rlexp import runner
+
         outcomes.append(attempt(config, run_job))
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            runner.heed()
         return outcomes[-1].score
 
     try:

@@ -390,10 +390,28 @@ class _Training:
         )
 
 
+_late: list[int] = []  # signals that found nothing to stop: their job was being scored, and has ended as it should
+
+
+def heed() -> None:
+    """Between two jobs of a sweep: stop for a signal that came too late to stop the last one.
+
+    Raises:
+        Interrupted: if there was one.
+    """
+    if _late:
+        from rlexp.engines.trials import Interrupted
+
+        signum = _late[0]
+        _late.clear()
+        raise Interrupted(signum)
+
+
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[Any]:
     """SIGINT and SIGTERM ask the loop to stop at the next step; a second one stops at once."""
     asked: list[int] = []
+    _late.clear()
 
     def handler(signum: int, frame: Any) -> None:
         if asked:
@@ -406,6 +424,7 @@ def _stop_signals() -> Iterator[Any]:
             previous[signum] = signal.signal(signum, handler)
     try:
         yield lambda: asked[0] if asked else None
+        _late.extend(asked)
     finally:
         for signum, old in previous.items():
             signal.signal(signum, old)

@@ -38,6 +38,7 @@ BAD_ENV = textwrap.dedent("""
             self.way = way
         def reset(self, *, seed=None, options=None):
             super().reset(seed=seed); self.t = 0
+            if seed == 200_000 and self.way == "late": os.kill(os.getpid(), signal.SIGTERM)  # the first final episode
             return np.zeros(4, np.float32), {}
         def step(self, action):
             self.t += 1
@@ -172,6 +173,16 @@ def test_termination_between_jobs_closes_a_sweep_as_killed(tmp_path: Path) -> No
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 143, said
     assert [job["status"] for job in swept(tmp_path)["jobs"]] == ["killed", "not run"]
+    assert swept(tmp_path)["status"] == "killed"
+
+
+def test_termination_while_a_job_is_scored_lets_it_end_and_stops_the_sweep(tmp_path: Path) -> None:
+    (tmp_path / "bad_env.py").write_text(BAD_ENV)
+    bad = ("algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", *QUICK)
+    assert rlexp(*bad, "+env.kwargs.way=late", "study=alone", cwd=tmp_path).returncode == 0
+    sweep = rlexp("-m", *bad, "+env.kwargs.way=late,good", cwd=tmp_path)
+    assert sweep.returncode == 143, sweep.stderr
+    assert [job["status"] for job in swept(tmp_path)["jobs"]] == ["done", "not run"]
     assert swept(tmp_path)["status"] == "killed"
 
 

@@ -107,7 +107,8 @@ def test_the_command_line_says_it_in_one_sentence(tmp_path: Path) -> None:
         "sys.argv[1:] = ['algo=random', 'trials=1', 'tracking=files', 'budget.steps=50', 'evaluation.num_episodes=1']\n"
         "import rlexp.__main__ as m; m.main()"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    # -B: Python would cut the bytecode that it caches, too, and no later import of that module would succeed.
+    result = subprocess.run([sys.executable, "-B", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     (line,) = result.stderr.splitlines()
     assert line.startswith("failed: ") and "cannot be written (File too large)" in line

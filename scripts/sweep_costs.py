@@ -21,19 +21,17 @@ SEEDS = ",".join(str(10 * i) for i in range(8))
 
 
 def summaries(output: Path) -> list[dict[str, Any]]:
-    """The jobs' summaries with `loop_seconds`, in the order in which they were finished."""
-    found = []
-    for path in output.glob("*/*/summary.json"):
-        found.append({**json.loads(path.read_text()), "loop_seconds": loop_seconds(path.with_name("metrics.jsonl"))})
+    """The jobs' summaries and folders, in the order in which they were finished."""
+    found = [{**json.loads(path.read_text()), "folder": path.parent} for path in output.glob("*/*/summary.json")]
     return sorted(found, key=lambda summary: float(summary["finished"]))
 
 
-def loop_seconds(metrics: Path) -> float:
+def loop_seconds(folder: Path) -> float:
     """From the first to the last record of training: not `train_seconds`, which begin before networks are built.
 
     Somewhat less than the loop takes, so that what is not counted here counts as overhead.
     """
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     times = [float(record["time"]) for record in records if "final/return" not in record["metrics"]]
     return times[-1] - times[0]
 
@@ -51,7 +49,7 @@ def overhead(command: Command, output: Path) -> list[Row]:
         folder = output / f"overhead-{name}"
         command("-m", f"output_dir={folder}", *job, *options)
         jobs = summaries(folder)
-        between[name] = [b["finished"] - a["finished"] - b["loop_seconds"] for a, b in pairwise(jobs)]
+        between[name] = [b["finished"] - a["finished"] - loop_seconds(b["folder"]) for a, b in pairwise(jobs)]
     bare_seconds, default_seconds = between["bare"], between["default"]
     what = "one more job in a sweep, everything but training"
     told = "the same with default scoring of ten trials and the animation"

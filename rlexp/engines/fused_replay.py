@@ -133,17 +133,12 @@ class FusedReplayLoop:
         }
         carry = {"agent": self.lanes.state, "env": self.envs.state, **self.carry}
 
-        def run(i: int) -> tuple[Tree, Tree]:
-            given = {**shared, "num_trials": np.int32(self.shards.sizes[i]), **self.shards.part(rows, i)}
-            given["active"][self.shards.sizes[i] :] = False
-            carried, out = self.program(self.rings[i], self.shards.part(carry, i), given)
-            return carried, {name: value.numpy() for name, value in out.items()}  # waits for the program's end
+        def run(i: int, carry: Tree, given: Tree) -> tuple[Tree, Tree]:
+            return self.program(self.rings[i], carry, {**given, "num_trials": np.int32(self.shards.sizes[i])})
 
-        carries, outs = zip(*self.shards.run(run), strict=True)
-        self.carry = self.shards.join(carries)
+        self.carry, outs = self.shards.call(run, carry, shared, rows)
         self.lanes.state, self.envs.state = self.carry.pop("agent"), self.carry.pop("env")
         taken = int(outs[0]["steps"])
-        assert all(out["steps"] == taken for out in outs), "all shards take as many lock-steps"
         if taken == 0:
             return 0
         updates = max(int(out["updates"]) for out in outs)

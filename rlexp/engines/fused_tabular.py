@@ -143,17 +143,9 @@ class FusedTabularLoop:
         }
         carry = {"env": self.envs.state, **self.carry}
 
-        def run(i: int) -> tuple[Tree, Tree]:
-            given = {**shared, **self.shards.part(rows, i)}
-            given["active"][self.shards.sizes[i] :] = False
-            carried, out = self.program(self.shards.part(carry, i), given)
-            return carried, {name: value.numpy() for name, value in out.items()}  # waits for the program's end
-
-        carries, outs = zip(*self.shards.run(run), strict=True)
-        self.carry = self.shards.join(carries)
+        self.carry, outs = self.shards.call(lambda _, *args: self.program(*args), carry, shared, rows)
         self.envs.state = self.carry.pop("env")
         taken = int(outs[0]["steps"])
-        assert all(out["steps"] == taken for out in outs), "all shards take as many lock-steps"
         if taken > 0:
             self.account(taken, {name: self.shards.columns([out[name] for out in outs]) for name in COLUMNS})
         return taken

@@ -48,6 +48,31 @@ class Shards:
         numbers = range(len(self.sizes))
         return list(self._threads.map(function, numbers) if self._threads else map(function, numbers))
 
+    def call(
+        self, program: Callable[[int, Tree, Tree], tuple[Tree, Tree]], carry: Tree, shared: Tree, rows: Tree
+    ) -> tuple[Tree, list[dict[str, np.ndarray]]]:
+        """One call of a program for each shard; lanes beyond the trials are not active.
+
+        Args:
+            program: of a shard's number, what it carries on, and what it is given.
+            carry: of all lanes.  # tree of [L, ...]
+            shared: what each shard is given as it is.
+            rows: what each is given its own part of; "active" is among it.  # tree of [N, ...]
+
+        Returns:
+            What is carried on, of all lanes, and what else each shard returned.
+        """
+
+        def run(i: int) -> tuple[Tree, dict[str, np.ndarray]]:
+            given = {**shared, **self.part(rows, i)}
+            given["active"][self.sizes[i] :] = False
+            carried, out = program(i, self.part(carry, i), given)
+            return carried, {name: value.numpy() for name, value in out.items()}  # waits for the program's end
+
+        carries, outs = zip(*self.run(run), strict=True)
+        assert len({int(out["steps"]) for out in outs}) == 1, "all shards take as many lock-steps"
+        return self.join(carries), list(outs)
+
     def part(self, rows: Tree, i: int) -> Tree:
         """Shard `i` of a tree of arrays or tensors [N or L, ...].  # [S, ...]"""
         own = slice(i * self.num_lanes, (i + 1) * self.num_lanes)

@@ -69,6 +69,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
     from hydra.types import RunMode
 
     from rlexp import runner
+    from rlexp.trackers.follower import keep_child
 
     began = time.monotonic()
     hydra = HydraConfig.get()
@@ -76,6 +77,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
     sweep = leave_in.parents[1] if leave_in else None
     if hydra.runtime.choices["hydra/launcher"] not in IN_PROCESS:
         _share_the_machine(hydra.job.num)
+        keep_child()
     settings: Settings | None = None
 
     def outcome(status: str, error: str = "", job: Any = None) -> Outcome:

@@ -351,43 +351,46 @@ class _Training:
         import numpy as np
 
         from rlexp import seeding
-        from rlexp.engines.lanes import Lanes, compiled_settings
+        from rlexp.engines.lanes import INITIAL_PARAMS, Lanes, compiled_settings
         from rlexp.networks.flat import FlatModel
 
         network = registry.network(settings.network.name)
         if network.convolutional and self.device == "cpu":
             self.console.warn("no GPU was found and the network is convolutional: training will be very slow")
         factory, agent_class = registry.load(network.target), registry.load(entry.target)
-        params: dict[int, np.ndarray] = {}  # by seed: jobs of a group may have the same ones
-        for seed in dict.fromkeys(settings.seeds):
-            try:
-                model = seeding.with_keras_seed(
-                    seed,
-                    lambda: agent_class.build(  # type: ignore[attr-defined]
-                        lambda outputs: factory(info.observation_shape, outputs, settings.network),
-                        info.num_actions,
-                        settings.algo,
-                    ),
+
+        def build(seed: int) -> FlatModel:
+            def model() -> Any:
+                return agent_class.build(  # type: ignore[attr-defined]
+                    lambda outputs: factory(info.observation_shape, outputs, settings.network),
+                    info.num_actions,
+                    settings.algo,
                 )
+
+            try:
+                return FlatModel(seeding.with_keras_seed(seed, model))
             except (TypeError, ValueError) as error:
                 if isinstance(error, Refusal):
                     raise
                 raise Refusal(f"network: {str(error).strip().splitlines()[0]}") from error
-            self.model = FlatModel(model)
-            params[seed] = self.model.get_params()
+
+        self.model = build(settings.seeds[0])
         try:
             agent = agent_class(settings.algo, self.model, info.num_actions)
         except ValueError as error:
             raise Refusal(f"algo.optimizer: {error}") from error
         made_of = [compiled_settings(settings.algo, agent.scalars), asdict(settings.network), asdict(info)]
         graph = (agent_class, factory, json.dumps(made_of, sort_keys=True))
-        return Lanes(
-            agent,
-            np.stack([params[seed] for seed in settings.seeds]),
-            settings.exact_trials,
-            network.convolutional,
-            graph,
-        )
+
+        def initial() -> np.ndarray:
+            params = {settings.seeds[0]: self.model.get_params()}  # jobs of a group may have the same seeds
+            for seed in settings.seeds:
+                if seed not in params:
+                    params[seed] = build(seed).get_params()
+            return np.stack([params[seed] for seed in settings.seeds])
+
+        params = INITIAL_PARAMS.get((graph, tuple(settings.seeds)), initial)
+        return Lanes(agent, params, settings.exact_trials, network.convolutional, graph)
 
 
 _late: list[int] = []  # signals that found nothing to stop: their job was being scored, and has ended as it should

@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlexp.job import in_use, owner_elsewhere, who_works
-from rlexp.trackers.base import DELIVERED, SILENCE, one_line, resolve_uri, ui_command
+from rlexp.trackers.base import DELIVERED, NOT_DELIVERED, SILENCE, one_line, resolve_uri, ui_command
 
 INTERVAL = 2.0  # seconds between deliveries while a job runs
 LONGEST_PAUSE = 60.0  # seconds between attempts during an outage
@@ -270,7 +270,7 @@ class _Followed:
         elif not failures or time.monotonic() > self._deadline:
             self.delivered, self._delivery = not failures, None
             self._lock.release()
-            self._say(f"Not delivered: {'; '.join(failures)}" if failures else DELIVERED)
+            self._say(f"{NOT_DELIVERED}{'; '.join(failures)}" if failures else DELIVERED)
         else:
             self.due = time.monotonic() + 1.0
 

@@ -370,6 +370,7 @@ def server(folder: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[],
             f"sqlite:///{folder}/mlflow.db",
             "--artifacts-destination",
             str(folder / "files"),
+            *("--workers", "1"),  # here it shares the cores with training, and four take 20 s of CPU to start
         )
         env = {**ENVIRONMENT, **server_environment()}
         running.append(

@@ -61,7 +61,7 @@ def overhead(command: Command, output: Path) -> list[Row]:
 
 def workers(command: Command, output: Path, rounds: int) -> list[Row]:
     """Eight CPU-bound jobs with one and with two joblib workers, in turn, from command to exit."""
-    job = ("algo=q_learning", "+discretizer=cartpole", "engine=host", "trials=10", "budget.steps=10000")
+    job = ("algo=q_learning", "+discretizer=cartpole", "engine=host", "trials=10", "budget.steps=20000")
     options = ("-m", "hydra/launcher=joblib", *job, f"seed={SEEDS}", "animation.enabled=false")
     ratios = []
     for repeat in range(rounds):

@@ -223,7 +223,7 @@ class TensorEnvs:
         self._steps = seeding.Uniforms(seeds, "dynamics", env.step_width, block) if env.step_width else None
         first = pad_lanes(self._resets.rows(np.zeros(len(seeds), np.int64)), num_lanes)
         self.state: Tree = {
-            "state": tf.function(mapped(env.reset), autograph=False)(tf.constant(first)),
+            "state": tf.stack([env.reset(u) for u in tf.unstack(first)]),  # once: to trace it would take longer
             "return": tf.zeros(num_lanes, tf.float64),
             "length": tf.zeros(num_lanes, tf.int32),
         }
@@ -295,7 +295,7 @@ class FusedEvaluator:
 
     def final(self, policy: Any) -> Scores:
         """Fresh episodes on Gymnasium's environment that re-score the best weights of all trials."""
-        evaluator = Evaluator(self._services.settings, self._services.info)
+        evaluator = Evaluator(self._services.settings, self._services.info, self._config.final_episodes)
         try:
             return evaluator.final(self._policy(policy))
         finally:

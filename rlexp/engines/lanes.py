@@ -62,6 +62,10 @@ class Recent(Generic[Made]):
 MAX_PROGRAMS = 32
 _PROGRAMS: Recent[Programs] = Recent(MAX_PROGRAMS)  # of this process, by what they are made of
 
+# By graph and seeds [N, P]: the jobs of a sweep that differ in numbers alone start alike, and Keras takes some 30 ms to
+# build a network.
+INITIAL_PARAMS: Recent[np.ndarray] = Recent(4)
+
 
 class Lanes:
     """The compiled `act`, `learn` and `greedy` of N trials of one agent.
@@ -82,7 +86,7 @@ class Lanes:
         self._jit = not convolutional
         self._map = _side_by_side if convolutional else mapped
         self._compiled = _PROGRAMS.get((graph, self.num_lanes, convolutional), dict)
-        self.state: Tree = tf.function(self._map(agent.init), autograph=False)(self.tensor(params))
+        self.state: Tree = self._call("init", agent.init, self.tensor(params))
 
     def act(self, o_t: np.ndarray, u: np.ndarray, scalars: np.ndarray) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape], uniforms [N, U] and scalars [N, H]."""

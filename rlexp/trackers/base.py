@@ -23,6 +23,7 @@ TRACKERS = {
 HEARTBEAT = 30.0  # seconds between two signs of life of a run
 SILENCE = 900.0  # seconds without one after which its process is taken for dead, where its folder's lock cannot tell
 DELIVERED = "Delivered."  # the last line of a job's tracking.log, once its tracker has everything
+NOT_DELIVERED = "Not delivered: "  # so begins its line where the tracker has given it up
 
 
 @dataclass(frozen=True)

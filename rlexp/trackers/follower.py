@@ -1,8 +1,8 @@
 """The MLflow tracker as the training process sees it: a child process that follows the jobs' folders.
 
 Importing MLflow (3 s), creating its schema (2.7 s) and waiting for a server (up to minutes) all happen in the
-child, `python -m rlexp.sync --follow <folder> ...`, one for all jobs that run together. What it has to say of a job
-goes to `<folder>/tracking.log`.
+child, `python -m rlexp.sync --follow <folder> ...`, one for all jobs that run together, or one after another in a
+worker of a sweep. What it has to say of a job goes to `<folder>/tracking.log`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import rlexp
-from rlexp.trackers.base import DELIVERED, TrackingResult, resolve_uri, ui_command
+from rlexp.trackers.base import DELIVERED, NOT_DELIVERED, TrackingResult, resolve_uri, ui_command
 
 _of_sweep: list[MLflowTracker] = []  # the tracker of the sweep whose jobs run in this process, if any
 
@@ -30,6 +31,19 @@ def shared(tracker: MLflowTracker) -> Iterator[None]:
         yield
     finally:
         _of_sweep.remove(tracker)
+
+
+class _Kept:
+    """The child of this process' last job, where it waits for the next one."""
+
+    wanted = False
+    child: subprocess.Popen[bytes] | None = None
+
+
+def keep_child() -> None:
+    """From now on, a job's child stays for the next job of this process (importing MLflow again would cost as much as
+    delivering a job), and ends with the process; each job still waits for its own delivery."""
+    _Kept.wanted = True
 
 
 class MLflowTracker:
@@ -47,9 +61,14 @@ class MLflowTracker:
         if self._shared is not None:
             self._shared.follow(self.folders)
             return
+        self._old_log = {folder: len(_read(folder)) for folder in self.folders}
+        if _Kept.child is not None and _Kept.child.poll() is None:
+            self.process = _Kept.child
+            for folder in self.folders:
+                self._tell("follow", folder)
+            return
         package_dir = str(Path(rlexp.__file__).parents[1])
         search_path = [package_dir, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._old_log = {folder: len(_read(folder)) for folder in self.folders}
         try:
             with (self.folders[0] / "tracking.log").open("ab") as log:
                 self.process = subprocess.Popen(
@@ -63,6 +82,7 @@ class MLflowTracker:
         except OSError as error:  # no memory or no file handle left: training goes on
             for folder in self.folders:
                 _log(folder, f"The tracking process did not start: {error}")
+        _Kept.child = self.process if _Kept.wanted else None
 
     def follow(self, folders: Sequence[Path]) -> None:
         """Follow further jobs."""
@@ -83,7 +103,7 @@ class MLflowTracker:
                 self.process.stdin.flush()
 
     def close(self, timeout: float = 60.0) -> dict[Path, TrackingResult]:
-        """Wait at most `timeout` seconds for the child; then it is stopped."""
+        """Wait at most `timeout` seconds for the child to deliver; then it is stopped."""
         if self._shared is not None:
             return {folder: TrackingResult(False, "MLflow receives it beside the next jobs") for folder in self.folders}
         if self.process is not None:
@@ -92,7 +112,10 @@ class MLflowTracker:
 
     def _wait(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         try:
-            process.communicate(timeout=timeout)
+            if process is _Kept.child:
+                self._wait_for_delivery(process, timeout)
+            else:
+                process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()  # safe at any moment: what it has delivered is in tracking.json
             process.wait()
@@ -104,6 +127,17 @@ class MLflowTracker:
             for folder in self.folders:
                 if not self._delivered(folder):
                     _log(folder, f"The tracking process is gone: {error}")
+
+    def _wait_for_delivery(self, process: subprocess.Popen[bytes], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while process.poll() is None and not all(map(self._given_up_or_delivered, self.folders)):
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(process.args, timeout)
+            time.sleep(0.05)
+
+    def _given_up_or_delivered(self, folder: Path) -> bool:
+        lines = _read(folder)[self._old_log[folder] :].splitlines()
+        return any(line == DELIVERED.encode() or line.startswith(NOT_DELIVERED.encode()) for line in lines)
 
     def _result(self, folder: Path) -> TrackingResult:
         if not self._delivered(folder):

@@ -50,15 +50,11 @@ class Evaluator:
     """Plays the evaluation episodes of N trials on environments of their own.
 
     Every algorithm and every trial meets the same episodes (paired seeds).
-
-    Args:
-        settings, info: the job, and its environment.
-        most: episodes of one trial at once at most; more are played in portions.
     """
 
-    def __init__(self, settings: Settings, info: EnvInfo, most: int | None = None) -> None:
+    def __init__(self, settings: Settings, info: EnvInfo) -> None:
         config: EvaluationSettings = settings.evaluation
-        self._config, self._width = config, min(config.num_episodes, most or config.num_episodes)
+        self._config, self._width = config, config.num_episodes  # more episodes are played in such portions
         self._player = EpisodePlayer(settings.env, info, settings.seeds, self._width, config.max_steps)
         self._seeds = settings.seeds
 

@@ -30,7 +30,8 @@ from omegaconf.errors import OmegaConfBaseException
 from rlexp.job import in_use, owner_elsewhere, who_works
 from rlexp.trackers.base import DELIVERED, NOT_DELIVERED, SILENCE, one_line, resolve_uri, ui_command
 
-INTERVAL = 2.0  # seconds between deliveries while a job runs
+INTERVAL = 2.0  # seconds between deliveries while a job runs, at least
+SHARE = 0.1  # of the time at most is spent on them: the cores are the training's
 LONGEST_PAUSE = 60.0  # seconds between attempts during an outage
 GRACE = 5.0  # seconds of further attempts once the job has ended, and for what earlier starts have left
 
@@ -256,10 +257,13 @@ class _Followed:
         if self.delivered is not None or time.monotonic() < self.due:
             return
         failures: list[str] = []
+        first, began = self._delivery is None, time.monotonic()
         try:
             failures = self._send()
             self.reached = True
-            self._pause, self._grace = self._interval, GRACE
+            # The first one imports MLflow, and may make its schema.
+            taken = 0.0 if first else time.monotonic() - began
+            self._pause, self._grace = min(max(self._interval, taken / SHARE), LONGEST_PAUSE), GRACE
         except Exception as error:
             failures = [one_line(error)]
             self._pause, self._grace = min(2 * self._pause, LONGEST_PAUSE), 0.0

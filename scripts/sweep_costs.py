@@ -46,12 +46,13 @@ def overhead(command: Command, output: Path) -> list[Row]:
     bare = ("animation.enabled=false", "evaluation.candidates=1", "evaluation.final_episodes=1")
     rates = "algo.optimizer.lr=1e-4,2e-4,4e-4,8e-4"
     what = "one more job in a sweep, everything but training"
-    rows = []
-    for name, asked, options in (
+    rows: list[Row] = []
+    sweeps: tuple[tuple[str, float | None, tuple[str, ...]], ...] = (
         (f"{what}: another learning rate", 1.5, (f"{rates},1.6e-3,3.2e-3,6.4e-3,1.28e-2", *bare)),
         (f"{what}: ten other seeds", None, (f"seed={SEEDS}", *bare)),
         ("the same with default scoring of ten trials and the animation", None, (rates,)),
-    ):
+    )
+    for name, asked, options in sweeps:
         folder = output / f"overhead-{len(rows)}"
         command("-m", f"output_dir={folder}", *job, *options)
         jobs = summaries(folder)

@@ -1,11 +1,13 @@
-"""The choice of the best weights."""
+"""The choice of the best weights, and the episodes that it looks at."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from rlexp.envs import adapter
 from rlexp.evaluation import BestWeights
+from rlexp.runner import compose, resolve
 
 NAN = float("nan")
 
@@ -57,3 +59,15 @@ def test_a_candidate_that_holds_its_score_ends_the_search(best: BestWeights) -> 
 def test_none_holds_its_score_the_best_of_the_second_look(best: BestWeights) -> None:
     best.choose(lambda params, trials: np.array([{3.0: 1.0, 2.0: 2.0, 4.0: 3.0}[params[0, 0]], 1.5]))
     assert best.steps[:, 0].tolist() == [4, 3]  # trial 1: 1.5 < 2, then 1.5 >= 1 is no better
+
+
+def test_environments_are_made_when_they_are_first_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, info = resolve(compose("algo=random", "trials=3"))
+    make, made = adapter.make, []
+    monkeypatch.setattr(adapter, "make", lambda *args, **more: made.append(make(*args, **more)) or made[-1])
+    player = adapter.EpisodePlayer(settings.env, info, settings.seeds, 50, 20)
+    for trials, num_made in (([True, False, False], 2), ([True, False, True], 4), ([True, False, True], 4)):
+        returns, lengths = player.play(lambda o_t: np.zeros(o_t.shape[:2], np.int64), [7, 8], np.array(trials))
+        assert returns.shape == lengths.shape == (3, 2) and len(made) == num_made
+        assert np.isnan(returns[1]).all() and returns[0].tolist() == lengths[0].tolist() == [9, 10]
+    player.close()

@@ -126,6 +126,22 @@ def test_the_same_command_gives_the_same_records_and_a_sweep_compiles_once(tiny:
     assert len(fused._PROGRAMS) == programs + 2 and wider["status"] == "done"
 
 
+def test_jobs_that_differ_in_numbers_alone_build_their_networks_once(
+    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+    build = seeding.with_keras_seed
+    monkeypatch.setattr(seeding, "with_keras_seed", lambda seed, model: built.append(seed) or build(seed, model))
+    monkeypatch.setattr(lanes, "INITIAL_PARAMS", Recent(4))
+    job = ("ddqn", *FUSED, *SAME)
+    first = tiny(*job, "trials=2")
+    assert built == [0, 1]
+    other = tiny(*job, "trials=2", "algo.epsilon=0.2")
+    assert built == [0, 1, 0]  # the one that weights are saved with
+    again = tiny(*job, "trials=1", "seed=1", "algo.epsilon=0.2")
+    assert built == [0, 1, 0, 1] and trial(again, 1) == trial(other, 1) != trial(first, 1)
+
+
 def test_programs_of_the_last_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "_PROGRAMS", Recent(fused.MAX_PROGRAMS))
     first = fused.program("replay", "0", tf.identity)

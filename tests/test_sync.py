@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlexp import sync
+from rlexp.trackers import follower
 from rlexp.trackers.base import open_tracker, resolve_uri
 from tests.test_trackers import (
     SEEDS,
@@ -134,6 +135,47 @@ def test_close_keeps_to_its_time(jobs):
     reason = "Stopped: not finished 0.25 s after the end of the job."
     assert result.message.splitlines()[0] == f"Warning: MLflow has not received all of this job ({reason})."
     assert sync.sync(folder) == (True, "delivered 1 records, 5 files")
+
+
+def test_a_worker_keeps_its_child_for_its_next_job(jobs, monkeypatch):
+    monkeypatch.setattr(follower._Kept, "wanted", True)
+    monkeypatch.setattr(follower._Kept, "child", None)
+
+    def deliver(name, timeout=240.0):
+        folder = make_job(jobs.output_dir, name, num_records=1)
+        tracker = open_tracker("mlflow", None, [folder], jobs.output_dir)
+        tracker.start()
+        tracker.end(folder, "done")
+        return tracker.process, tracker.close(timeout)[folder]
+
+    child, result = deliver("kept")
+    same, next_result = deliver("kept-too")
+    assert same is child and child.poll() is None
+    assert result.delivered and next_result.delivered and result.run_id != next_result.run_id
+    assert jobs.client.get_run(next_result.run_id).info.status == "FINISHED"
+    _, late = deliver("kept-in-vain", timeout=0.0)
+    assert child.returncode == -signal.SIGKILL
+    assert "Stopped: not finished 0 s after the end of the job." in late.message
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: (_ for _ in ()).throw(OSError("no memory")))
+    assert "The tracking process did not start: no memory" in deliver("kept-no-more")[1].message  # not the dead one
+
+
+def test_slow_deliveries_are_further_apart(tmp_path, monkeypatch):
+    job = sync._Followed(make_job(tmp_path), None, 2.0)
+    clock, takes = [0.0], iter([5.0, 0.1, 1.5, 100.0])
+
+    def send(self):
+        clock[0] += next(takes)
+        self._delivery = True
+        return []
+
+    monkeypatch.setattr(sync._Followed, "_send", send)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    for pause in (2.0, 2.0, 15.0, 60.0):  # after the first, which imports MLflow; a tenth of the time; not for ever
+        job.deliver()
+        assert job.due - clock[0] == pytest.approx(pause)
+        clock[0] = job.due
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("level", ["job", "study", "outputs"])

@@ -295,7 +295,7 @@ class FusedEvaluator:
 
     def final(self, policy: Any) -> Scores:
         """Fresh episodes on Gymnasium's environment that re-score the best weights of all trials."""
-        evaluator = Evaluator(self._services.settings, self._services.info, self._config.final_episodes)
+        evaluator = Evaluator(self._services.settings, self._services.info)
         try:
             return evaluator.final(self._policy(policy))
         finally:

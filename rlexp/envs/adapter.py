@@ -531,8 +531,8 @@ class EpisodePlayer:
 
     def __init__(self, settings: EnvSettings, info: EnvInfo, seeds: Sequence[int], width: int, max_steps: int) -> None:
         trials = len(seeds)
-        # Trial k's stand at k * width ...
-        self._envs = [make(settings, tabular=info.tabular) for _ in range(trials * width)]
+        self._make = lambda: make(settings, tabular=info.tabular)
+        self._envs = {0: self._make()}  # trial k's stand at k * width ..., made when they are first played
         self._shape = (trials, width)
         self._start = int(self._envs[0].action_space.start)  # type: ignore[attr-defined]
         self._id, self._check, self._trial_seeds = settings.id, Check(info), list(seeds)
@@ -556,7 +556,7 @@ class EpisodePlayer:
             this call (see `faults`) or before.  # [N, len(seeds)], [N, len(seeds)]
         """
         width, observation = self._shape[1], self._observation
-        returns, lengths = np.full(len(self._envs), np.nan), np.zeros(len(self._envs), np.int64)
+        returns, lengths = np.full(len(observation), np.nan), np.zeros(len(observation), np.int64)
         self.faults = []
         running = [int(k) * width + i for k in np.flatnonzero(trials & ~self._broken) for i in range(len(seeds))]
 
@@ -570,6 +570,8 @@ class EpisodePlayer:
         for j in running:
             if self._broken[j // width]:
                 continue
+            if j not in self._envs:
+                self._envs[j] = self._make()
             try:
                 with calling():
                     first, _ = self._envs[j].reset(seed=seeds[j % width])
@@ -616,7 +618,7 @@ class EpisodePlayer:
 
     def close(self) -> None:
         """Close all environments."""
-        close_all(self._envs)
+        close_all(list(self._envs.values()))
 
 
 def _not_installed(env_id: str, install_line: str) -> Refusal:

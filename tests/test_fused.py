@@ -24,6 +24,7 @@ from rlexp.engines.shards import Shards, num_cores
 from rlexp.engines.trials import Interrupted, Trials
 from rlexp.envs.tensor.base import TensorEnv
 from rlexp.job import Diverged, Job
+from rlexp.preflight import resolve
 from rlexp.replay import ReplayRing
 from rlexp.runner import compose
 from rlexp.settings import Refusal
@@ -46,6 +47,23 @@ CLIFF = (
     "algo.replay_size=70",
     "algo.n_step=3",
 )  # fmt: skip  (the ring wraps round)
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        (("budget.steps=50000",), 256),  # a record every 200 steps
+        (("budget.steps=250000", "evaluation.period=5000"), 1024),  # every 1,000
+        (("budget.steps=250000", "evaluation.period=500"), 512),
+        (("budget.steps=10000000", "evaluation.period=100000"), 2048),
+        (("budget.steps=250",), 256),
+    ],
+)
+def test_what_a_call_is_given_is_made_for_the_steps_between_two_records_or_evaluations(
+    options: tuple[str, ...], size: int
+) -> None:
+    settings, info = resolve(compose("algo=dqn", *options))
+    assert fused.call_size(settings, info) == size
 
 
 @pytest.mark.parametrize(

@@ -22,15 +22,16 @@ from tensorflow.compiler.tf2xla.python import xla
 
 from rlexp import schedules, seeding
 from rlexp.engines.lanes import MAX_PROGRAMS, Recent, compiled_settings, mapped, pad_lanes
-from rlexp.engines.trials import Services
+from rlexp.engines.trials import Services, log_period
 from rlexp.envs import adapter
+from rlexp.envs.adapter import EnvInfo
 from rlexp.envs.tensor.base import TensorEnv
 from rlexp.evaluation import Evaluator, Policy, Scores
 from rlexp.settings import Settings
 
 Tree = Any
 
-MAX_STEPS = 2048  # lock-steps of one call at most: what is handed in and out is made for so many
+MIN_STEPS, MAX_STEPS = 256, 2048  # lock-steps of one call at most, by `call_size`
 MAX_EPISODES = 256  # episodes of one trial that may end in one call: so many resets are handed in
 NEVER = int(np.iinfo(np.int32).max)
 CALL_SECONDS = 0.4  # what a call should take, so that progress is shown and signals are heard
@@ -77,7 +78,8 @@ def program(kind: str, key: str, function: Callable[..., Tree]) -> Program:
 
 
 def graph_key(settings: Settings, num_lanes: int, scalars: Sequence[str], units: Mapping[str, str], more: Any) -> str:
-    """Everything that a program is made of; jobs that differ elsewhere (seeds, scalars, budgets) share it.
+    """Everything that a program is made of; jobs that differ elsewhere (seeds, scalars) share it, and
+    those whose budgets have one `call_size`.
 
     Args:
         settings: the job.
@@ -107,6 +109,16 @@ def compile_now(say: Callable[[str], None], *calls: Callable[[], object]) -> Non
     seconds = time.monotonic() - began
     if seconds > 0.5:
         say(f"compiled in {seconds:.1f} s")
+
+
+def call_size(settings: Settings, info: EnvInfo, least: int = MIN_STEPS, most: int = MAX_STEPS) -> int:
+    """T, lock-steps of one call at most: what is handed in and out is made, and copied, for so many.
+
+    A call ends where an evaluation or a record is due, so that more would be of no use. A power of two: jobs that
+    differ in their periods share few programs.
+    """
+    period = min(settings.evaluation.period, log_period(settings, info))
+    return int(np.clip(2 ** np.ceil(np.log2(period)), least, most))
 
 
 class Pace:
@@ -213,8 +225,8 @@ class TensorEnvs:
         env: TensorEnv,
         num_lanes: int,
         seeds: Sequence[int],
-        max_steps: int = MAX_STEPS,
-        max_episodes: int = MAX_EPISODES,
+        max_steps: int,
+        max_episodes: int,
         block: int = seeding.BLOCK,
     ) -> None:
         self._num_trials, self._num_lanes = len(seeds), num_lanes

@@ -20,13 +20,13 @@ from tensorflow.compiler.tf2xla.python import xla
 from rlexp import schedules, seeding
 from rlexp.engines.fused import (
     MAX_EPISODES,
-    MAX_STEPS,
     NEVER,
     FusedEvaluator,
     Pace,
     Tables,
     TensorEnvs,
     Tree,
+    call_size,
     compile_now,
     graph_key,
     look_up,
@@ -54,19 +54,21 @@ class FusedReplayLoop:
         self.lanes, self.config = lanes, config
         # Shards advance side by side, so that no trial may need the host before the end of a call.
         unequal = settings.budget.episodes is not None or config.learn_unit == "episode"
-        max_episodes = MAX_EPISODES if unequal else MAX_STEPS
+        self.max_steps = call_size(settings, services.info)
+        max_episodes = MAX_EPISODES if unequal else self.max_steps
+        self.max_updates = updates_of_a_trial(config, self.max_steps)
         self.tables = Tables(
             schedules.parse_scalars(config, lanes.agent.scalars),
-            {"step": MAX_STEPS, "episode": max_episodes, "update": updates_of_a_trial(config, MAX_STEPS)},
+            {"step": self.max_steps, "episode": max_episodes, "update": self.max_updates},
         )
         env, network = tensor.build(settings.env), [lanes.agent.network.shapes, dataclasses.asdict(settings.network)]
-        more = [*network, max_episodes]
+        more = [*network, self.max_steps, max_episodes]
 
         def key(num_lanes: int) -> str:
             return graph_key(settings, num_lanes, lanes.agent.scalars, self.tables.units, more)
 
         self.shards = Shards(settings.trials, lanes.num_lanes, 1 if unequal else num_cores())
-        self.envs = TensorEnvs(env, lanes.num_lanes, settings.seeds, max_episodes=max_episodes)
+        self.envs = TensorEnvs(env, lanes.num_lanes, settings.seeds, self.max_steps, max_episodes)
         evaluator = FusedEvaluator(env, lanes.agent, lanes.num_lanes, services, key(lanes.num_lanes), self._policy)
         self.trials = Trials(services, lanes.online(), self.envs, evaluator)
         self.u_act = seeding.Uniforms(settings.seeds, "act", 2)
@@ -80,6 +82,7 @@ class FusedReplayLoop:
             services.info.max_episode_steps,
             config,
             self.tables.units,
+            self.max_steps,
             max_episodes,
             best,
         )
@@ -109,7 +112,7 @@ class FusedReplayLoop:
         )
         while trials.active.any():
             self.pace.start()
-            steps = self.call(min(self.pace.steps, MAX_STEPS, trials.steps_left()))
+            steps = self.call(min(self.pace.steps, self.max_steps, trials.steps_left()))
             self.pace.stop(steps)
             trials.housekeeping(self.lanes.state["online"], self.lanes.online, self.scalars(), self.get_state)
 
@@ -124,10 +127,8 @@ class FusedReplayLoop:
         rows = {
             "active": trials.active,
             "first": {unit: count.astype(np.int32) for unit, count in counts.items()},
-            "act": self.u_act.span(np.full(n, trials.t), steps, MAX_STEPS),
-            "replay": self.u_replay.span(
-                counts["update"], *(updates_of_a_trial(self.config, t) for t in (steps, MAX_STEPS))
-            ),
+            "act": self.u_act.span(np.full(n, trials.t), steps, self.max_steps),
+            "replay": self.u_replay.span(counts["update"], updates_of_a_trial(self.config, steps), self.max_updates),
             "scalars": self.tables.rows(counts),
             **self.envs.numbers(trials.t, counts["episode"], steps),
         }
@@ -199,9 +200,9 @@ def updates_of_a_trial(config: DQNSettings, steps: int) -> int:
     return (units // config.learn_period + 1) * config.num_updates
 
 
-def updates_of_a_call(config: DQNSettings) -> int:
-    """The most updates in one call; trials that count episodes may make theirs at different steps."""
-    return MAX_STEPS * config.num_updates if config.learn_unit == "episode" else updates_of_a_trial(config, MAX_STEPS)
+def updates_of_a_call(config: DQNSettings, steps: int) -> int:
+    """The same of all trials; those that count episodes may make theirs at different steps."""
+    return steps * config.num_updates if config.learn_unit == "episode" else updates_of_a_trial(config, steps)
 
 
 class ReplayProgram:
@@ -213,7 +214,7 @@ class ReplayProgram:
         env, limit: the dynamics, and most steps of an episode.
         config: the agent's configuration.
         units: what the schedule of each scalar counts.
-        max_episodes: so many episodes of one trial may end in a call.
+        max_steps, max_episodes: T, and so many episodes of one trial may end in a call.
         select_train_episode: keep the weights of the best training episode.
     """
 
@@ -225,13 +226,14 @@ class ReplayProgram:
         limit: int | None,
         config: DQNSettings,
         units: Mapping[str, str],
+        max_steps: int,
         max_episodes: int,
         select_train_episode: bool,
     ) -> None:
         self.agent, self.num_lanes, self.env, self.limit = agent, num_lanes, env, limit
-        self.max_episodes = max_episodes
+        self.max_steps, self.max_episodes = max_steps, max_episodes
         self.config, self.units, self.select_train_episode = config, units, select_train_episode
-        self.max_updates = updates_of_a_call(config)
+        self.max_updates = updates_of_a_call(config, max_steps)
         self.one_after_another = agent.network.size * config.batch_size > MAPPED_WORK
         self.row_size = 2 * env.state_size + 4  # s_tm1, s_t, a_tm1, r_t, terminated, truncated
 
@@ -240,8 +242,8 @@ class ReplayProgram:
         carry = {**carry, "ring": ring.read_value()}
         lanes, names = self.num_lanes, self.agent.metrics
         out = {
-            "return": tf.zeros((MAX_STEPS, lanes), tf.float64),
-            "length": tf.zeros((MAX_STEPS, lanes), tf.int32),
+            "return": tf.zeros((self.max_steps, lanes), tf.float64),
+            "length": tf.zeros((self.max_steps, lanes), tf.int32),
             "metrics": tf.zeros((self.max_updates, lanes, len(names))),
             "learned": tf.zeros((self.max_updates, lanes), tf.bool),
             "broken_at": tf.fill((1, lanes), NEVER),

@@ -19,13 +19,13 @@ import tensorflow as tf
 from rlexp import schedules, seeding
 from rlexp.engines.fused import (
     MAX_EPISODES,
-    MAX_STEPS,
     NEVER,
     FusedEvaluator,
     Pace,
     Tables,
     TensorEnvs,
     Tree,
+    call_size,
     compile_now,
     graph_key,
     look_up,
@@ -47,19 +47,26 @@ class FusedRolloutLoop(RolloutLoop):
 
     def __init__(self, lanes: Lanes, services: Services) -> None:
         settings, config = services.settings, services.settings.algo
+        self.max_steps = call_size(settings, services.info)
         self.tables = Tables(
             schedules.parse_scalars(config, lanes.agent.scalars),
-            {"step": MAX_STEPS, "episode": MAX_EPISODES, "update": 0},  # no updates while it acts
+            {"step": self.max_steps, "episode": MAX_EPISODES, "update": 0},  # no updates while it acts
         )
         env, network = tensor.build(settings.env), [lanes.agent.network.shapes, dataclasses.asdict(settings.network)]
-        key = graph_key(settings, lanes.num_lanes, lanes.agent.scalars, self.tables.units, network)
-        self.envs = TensorEnvs(env, lanes.num_lanes, settings.seeds)
+        key = graph_key(settings, lanes.num_lanes, lanes.agent.scalars, self.tables.units, [*network, self.max_steps])
+        self.envs = TensorEnvs(env, lanes.num_lanes, settings.seeds, self.max_steps, MAX_EPISODES)
         kind = SampledEvaluator if settings.evaluation.policy == "sampled" else FusedEvaluator
         evaluator = kind(env, lanes.agent, lanes.num_lanes, services, key, self._host_policy)
         super().__init__(lanes, services, self.envs, evaluator)
         self.pace = Pace()
         built = RolloutProgram(
-            lanes.agent, lanes.num_lanes, env, services.info.max_episode_steps, config, self.tables.units
+            lanes.agent,
+            lanes.num_lanes,
+            env,
+            services.info.max_episode_steps,
+            config,
+            self.tables.units,
+            self.max_steps,
         )
         self.program = program("rollout", key, built.run)
 
@@ -73,7 +80,7 @@ class FusedRolloutLoop(RolloutLoop):
         )
         while trials.active.any():
             self.pace.start()
-            steps, before = self.act(min(self.pace.steps, MAX_STEPS, trials.steps_left()))
+            steps, before = self.act(min(self.pace.steps, self.max_steps, trials.steps_left()))
             self.pace.stop(steps)
             scalars = {"lr": self.schedules["lr"](before)}
             self.learn()
@@ -97,7 +104,7 @@ class FusedRolloutLoop(RolloutLoop):
             "active": active,
             "held": lanes.pad(held.astype(np.int32)),
             "first_episode": lanes.pad(counts["episode"].astype(np.int32)),
-            "act": lanes.pad(self.u_act.span(np.full(n, trials.t), steps, MAX_STEPS)),
+            "act": lanes.pad(self.u_act.span(np.full(n, trials.t), steps, self.max_steps)),
             "scalars": {name: lanes.pad(rows) for name, rows in self.tables.rows(counts).items()},
             **self.envs.numbers(trials.t, counts["episode"], steps),
         }
@@ -153,6 +160,7 @@ class RolloutProgram:
         env, limit: the dynamics, and most steps of an episode.
         config: the agent's configuration.
         units: what the schedule of each scalar counts.
+        max_steps: T.
     """
 
     def __init__(
@@ -163,9 +171,10 @@ class RolloutProgram:
         limit: int | None,
         config: PGSettings,
         units: Mapping[str, str],
+        max_steps: int,
     ) -> None:
         self.agent, self.num_lanes, self.env, self.limit = agent, num_lanes, env, limit
-        self.config, self.units = config, units
+        self.config, self.units, self.max_steps = config, units, max_steps
 
     def run(self, params: tf.Tensor, envs: Tree, given: Tree) -> tuple[Tree, Tree]:
         """Up to `given["steps"]` lock-steps; ends earlier with a step after which the host has to act.
@@ -183,7 +192,7 @@ class RolloutProgram:
         kinds = {"o_tm1": (o_t.shape, o_t.dtype), "o_t": (o_t.shape, o_t.dtype), "a_tm1": ((lanes,), tf.int32)}
         kinds |= {"r_t": ((lanes,), tf.float32), "terminated": ((lanes,), tf.bool), "truncated": ((lanes,), tf.bool)}
         kinds |= {"return": ((lanes,), tf.float64), "length": ((lanes,), tf.int32)}
-        out = {name: tf.zeros((MAX_STEPS, *shape), kind) for name, (shape, kind) in kinds.items()}
+        out = {name: tf.zeros((self.max_steps, *shape), kind) for name, (shape, kind) in kinds.items()}
 
         def goes_on(i: tf.Tensor, episode: tf.Tensor, envs: Tree, out: Tree) -> tf.Tensor:
             """`episode`: that have ended in this call.  # [L]"""

@@ -27,6 +27,7 @@ from rlexp.engines.fused import (
     Tables,
     TensorEnvs,
     Tree,
+    call_size,
     compile_now,
     graph_key,
     program,
@@ -35,7 +36,7 @@ from rlexp.engines.fused import (
 from rlexp.engines.lanes import MIN_EXACT_LANES, mapped, pad_lanes
 from rlexp.engines.shards import Shards, num_cores
 from rlexp.engines.tabular import greedy_policy, initial_values, parse_schedules, set_optimum, uniforms
-from rlexp.engines.trials import Services, Trials, log_period
+from rlexp.engines.trials import Services, Trials
 from rlexp.envs import adapter, tables, tensor
 from rlexp.envs.states import States, masked
 from rlexp.envs.tensor.base import TensorEnv, limited_step
@@ -43,7 +44,7 @@ from rlexp.evaluation import Policy, Scores
 from rlexp.schedules import Stacked
 from rlexp.settings import TabularSettings
 
-MIN_STEPS, MAX_STEPS = 1024, 16_384  # lock-steps of one call at most, by how often the host has something to do
+MIN_STEPS, MAX_STEPS = 1024, 16_384  # lock-steps of one call at most, by `call_size`
 STEPS_PER_RESET = 8  # T / M where there is one shard: a call in which a trial's episodes are shorter ends earlier
 COLUMNS = ("return", "length", "broken_at", "td_error")  # of what a call returns: [T or 1, L]
 
@@ -63,7 +64,7 @@ class FusedTabularLoop:
         q = np.where(self.allowed, self.initial, -np.inf)
         self.shape = (agent.num_tables, *q.shape)  # [K, S, A]
         self.pace = Pace()
-        self.max_steps = choose_size(min(settings.evaluation.period, log_period(settings, info)))
+        self.max_steps = call_size(settings, info, MIN_STEPS, MAX_STEPS)
         # Shards advance side by side, so that no trial may need the host before the end of a call.
         most = num_cores() if settings.budget.episodes is None else 1
         self.shards = Shards(self.n, self.num_lanes, most)
@@ -215,11 +216,6 @@ class FusedTabularLoop:
     def _host_policy(self, params: tf.Tensor) -> Policy:
         q = self._mean(params, allowed_only=True)
         return greedy_policy(q.reshape(self.n, *self.initial.shape), self.states)
-
-
-def choose_size(period: int) -> int:
-    """T, a power of two: jobs that differ in their periods share few programs."""
-    return int(np.clip(2 ** np.ceil(np.log2(period)), MIN_STEPS, MAX_STEPS))
 
 
 class Numbered(TensorEnv):

@@ -61,12 +61,12 @@ class MLflowTracker:
         if self._shared is not None:
             self._shared.follow(self.folders)
             return
-        self._old_log = {folder: len(_read(folder)) for folder in self.folders}
         if _Kept.child is not None and _Kept.child.poll() is None:
             self.process = _Kept.child
             for folder in self.folders:
-                self._tell("follow", folder)
+                self._follow(folder)
             return
+        self._old_log = {folder: len(_read(folder)) for folder in self.folders}
         package_dir = str(Path(rlexp.__file__).parents[1])
         search_path = [package_dir, *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
@@ -89,8 +89,11 @@ class MLflowTracker:
         for folder in folders:
             if folder not in self.folders:
                 self.folders.append(folder)
-                self._old_log[folder] = len(_read(folder))
-                self._tell("follow", folder)
+                self._follow(folder)
+
+    def _follow(self, folder: Path) -> None:
+        self._old_log[folder] = len(_read(folder))
+        self._tell("follow", folder)
 
     def end(self, folder: Path, status: str) -> None:
         """Tell the child how a job ended."""

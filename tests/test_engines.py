@@ -176,6 +176,7 @@ def test_exact_trials_pads_a_single_trial_to_two_lanes(
     assert set(seen) == {lanes}
 
 
+@pytest.mark.slow
 def test_sums_over_many_numbers_are_as_exact(tiny: Callable[..., Any]) -> None:
     """The chapter's network and batch, 32-32 and 32: sums over 33 trials are long enough for XLA to choose other code."""
     options = ["network.hidden_units=[32,32]", "algo.batch_size=32", "algo.optimizer.clip_norm=null", "budget.steps=70",

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rlexp.report.words import plural
+from rlexp.report.words import decimal, plural
 
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 BAR_EVERY = 0.1
@@ -66,7 +66,7 @@ class JobConsole:
         self._shown = now
         speed = self._n * (step - self._first_step) / max(now - self._began, 1e-9)
         seen = eval_return[np.isfinite(eval_return)]
-        score = f"{seen.mean():.1f}" if seen.size else "-"
+        score = decimal(seen.mean()) if seen.size else "-"
         text = f"step {step:,}  {speed:,.0f} steps/s  eval return {score}"
         if self._bar is not None:
             self._bar.update(self._task, completed=min(done, 1.0), text=text)
@@ -102,7 +102,7 @@ class JobConsole:
         self._console.print(table)
         final = summary["final/return"]
         low, high = final["ci95"]
-        interval = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
+        interval = f" [{decimal(low)}, {decimal(high)}]" if low is not None else ""
         spread = ", ".join(f"{name} {_cell(final[name])}" for name in ("mean", "std", "min", "max"))
         number = plural(len(final["per_trial"]), "trial")
         self.say(f"final return over {number}: IQM {_cell(final['iqm'])}{interval}, {spread}")
@@ -114,4 +114,4 @@ class JobConsole:
 
 
 def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    return "-" if value is None else decimal(value)

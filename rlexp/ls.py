@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.job import in_use
+from rlexp.report.words import decimal
 from rlexp.settings import did_you_mean
 from rlexp.sync import find_jobs
 
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     rows = [
-        [job.name, job.status, "-" if job.score is None else f"{job.score:.1f}", str(job.trials), _when(job.started)]
+        [job.name, job.status, "-" if job.score is None else decimal(job.score), str(job.trials), _when(job.started)]
         for job in chosen
     ]
     _show(["job", "status", "final return (IQM)", "trials", "started"], rows)

@@ -58,6 +58,10 @@ class Policy:
     def __call__(self, observation: Any) -> Any:
         """The action for one observation, or the actions [B] for a batch [B, ...]."""
         if self._tabular:
+            if isinstance(observation, tuple | dict):  # as the environment itself has it, where `make_env` has numbers
+                from rlexp.envs import numbered
+
+                observation = numbered.number(self._raw_space, observation)
             observation = np.asarray(observation)
         else:
             if not isinstance(observation, np.ndarray) or np.ndim(observation) < len(self._shape):

@@ -94,7 +94,7 @@ def _check_memory(where: str, what: str, needed: int, trials: int) -> None:
             where,
             f"{what.split()[0]} that fit in this machine's memory ({memory / 2**30:.0f} GiB)",
             f"{trials} {what}, {needed / 2**30:.0f} GiB",
-            f"Lower {where} or trials.",
+            "Lower trials." if where == "env.id" else f"Lower {where} or trials.",
         )
 
 
@@ -164,6 +164,7 @@ def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> N
                 f"no bins, since {settings.env.id} has numbered states",
                 f"dimensions {bins.dimensions}",
             )
+        _check_tables("env.id", settings, info, info.num_states)
         return
     size = info.observation_shape[0] - info.masked * info.num_actions if len(info.observation_shape) == 1 else 0
     if not bins.dimensions or max(bins.dimensions) >= size:
@@ -176,5 +177,9 @@ def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> N
             if size
             else "A table cannot hold such observations; use a network, for example algo=ddqn.",
         )
-    needed = 24 * settings.trials * info.num_actions * math.prod(bins.num_bins)  # values, visits, best values
-    _check_memory("algo.discretizer.num_bins", f"tables of {math.prod(bins.num_bins)} states", needed, settings.trials)
+    _check_tables("algo.discretizer.num_bins", settings, info, math.prod(bins.num_bins))
+
+
+def _check_tables(where: str, settings: Settings, info: EnvInfo, num_states: int) -> None:
+    needed = 24 * settings.trials * info.num_actions * num_states  # values, visits, best values
+    _check_memory(where, f"tables of {num_states} states", needed, settings.trials)

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf, read_write
 
 from rlexp.job import command_line
 from rlexp.outcome import IN_PROCESS
+from rlexp.report.words import decimal
 from rlexp.settings import Refusal, build
 from rlexp.sweeps import Ended, Planned, Sweep
 from rlexp.trackers.base import Tracker, one_line, open_tracker
@@ -180,7 +181,7 @@ def table(sweep: Sweep, status: str) -> None:
         if outcome is None:
             shown.add_row(label, "not run", "-", "-", "")
             continue
-        score = "-" if outcome.score is None else f"{outcome.score:.1f}"
+        score = "-" if outcome.score is None else decimal(outcome.score)
         shown.add_row(label, outcome.status, score, f"{outcome.seconds:.1f}", outcome.error)
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(shown)
 

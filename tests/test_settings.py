@@ -82,7 +82,7 @@ REFUSALS = [
     ("algo=sarsa +discretizer=cartpole env=frozen_lake", "algo.discretizer: expected no bins, since FrozenLake-v1 has numbered "
      "states, received dimensions [2, 3]."),
     ("algo=sarsa +discretizer=cartpole env=mountain_car", "algo.discretizer: expected bins of some of the 2 observed numbers"),
-    ("algo=q_learning env.id=Blackjack-v1", "algo.discretizer: expected "),
+    ("algo=q_learning env.id=Blackjack-v1 +discretizer=cartpole", "algo.discretizer: expected no bins"),
     ("algo=q_learning +discretizer=cartpole algo.discretizer.num_bins=[6]", "algo.discretizer: expected as many low, high and "
      "num_bins as dimensions, received 2, 2, 2, 1."),
     ("algo=q_learning +discretizer=cartpole algo.discretizer.low=[1,-1]", "algo.discretizer: expected low < high in every "

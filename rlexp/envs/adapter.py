@@ -26,6 +26,7 @@ import numpy as np
 import rlexp.envs.chapter  # noqa: F401  (registers the chapter's environments)
 from rlexp import seeding
 from rlexp.envs import atari
+from rlexp.envs.numbered import NumberedObservation, num_states
 from rlexp.envs.watchdog import Hangs, calling, watch
 from rlexp.settings import EnvSettings, Refusal, refusal
 
@@ -62,8 +63,8 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
     """Make one environment with the observations and actions that agents expect.
 
     Observations that are no Box (Discrete, Dict, Tuple, ...) are flattened to one vector, categories one-hot. For
-    algorithms with tables (`tabular`) a Discrete observation stays a number, and where `info` has an action mask it
-    is put behind the observation.
+    algorithms with tables (`tabular`) a Discrete observation stays a number, one made of several categories becomes
+    one (see `numbered`), and where `info` has an action mask it is put behind the observation.
 
     Raises:
         Refusal: for an unknown id (with near matches), a missing package (with the line that brings it), arguments
@@ -120,15 +121,24 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
             f"{settings.id!r} with {type(space).__name__} actions ({space})",
             "The algorithms here choose among numbered actions; use a discrete variant of the environment.",
         )
-    numbered = isinstance(env.observation_space, gym.spaces.Discrete)
-    if tabular and (numbered or isinstance(env.observation_space, gym.spaces.Box)):
-        masked = "action_mask" in env.reset(seed=0)[1]
-        return MaskedObservation(env) if masked else env
+    counted = num_states(env.observation_space) is not None
+    if tabular and counted and not isinstance(env.observation_space, gym.spaces.Discrete):
+        env = NumberedObservation(env)
+    if tabular and (counted or isinstance(env.observation_space, gym.spaces.Box)):
+        return MaskedObservation(env) if _has_action_mask(env, settings.id) else env
     if not isinstance(env.observation_space, gym.spaces.Box):
         env = gym.wrappers.FlattenObservation(env)
     if settings.frame_stack > 1:
         env = gym.wrappers.FrameStackObservation(env, settings.frame_stack)
     return env
+
+
+def _has_action_mask(env: gym.Env, env_id: str) -> bool:
+    try:
+        return "action_mask" in env.reset(seed=0)[1]
+    except Exception as error:
+        said = f"{type(error).__name__}: {_first_line(error)}"
+        raise refusal("env.id", "an environment that can be reset", f"{env_id!r} ({said})") from error
 
 
 class MaskedObservation(gym.Wrapper):
@@ -191,17 +201,17 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     space, actions, raw = env.observation_space, env.action_space, env.unwrapped.observation_space
     assert isinstance(actions, gym.spaces.Discrete)
     spec = env.spec
-    discrete = isinstance(raw, gym.spaces.Discrete)
+    counted = num_states(raw) if tabular or isinstance(raw, gym.spaces.Discrete) else None
     table: Any = getattr(env.unwrapped, "P", None) if has_table(env) else None
     floats = "uint8" if space.dtype == np.uint8 else "float32"
     info = EnvInfo(
         observation_shape=tuple(space.shape or ()),
-        observation_dtype="int64" if tabular and discrete else floats,
+        observation_dtype="int64" if tabular and counted is not None else floats,
         num_actions=int(actions.n),
         max_episode_steps=spec.max_episode_steps if spec else None,
         rgb_array="rgb_array" in (env.metadata.get("render_modes") or []),
         tabular=tabular,
-        num_states=int(raw.start + raw.n) if discrete else None,  # type: ignore[attr-defined]
+        num_states=counted,
         masked=isinstance(env, MaskedObservation),
         table=table is not None,
         restricted=table is not None and any(len(table[s]) < actions.n for s in range(int(raw.n))),  # type: ignore[attr-defined]

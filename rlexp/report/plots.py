@@ -13,6 +13,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from rlexp.report.load import JobData
 from rlexp.report.stats import bootstrap_band, iqm, summarize
+from rlexp.report.words import decimal
 
 # Okabe-Ito palette, told apart with any colour vision (Okabe and Ito 2008, "Color Universal Design").
 BLUE, SKY, ORANGE, VERMILION = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
@@ -202,9 +203,7 @@ def _result_text(result: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return "missing"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+    return "missing" if value is None else decimal(value)
 
 
 def q_values(planned: np.ndarray, learned: np.ndarray, path: str | Path) -> None:

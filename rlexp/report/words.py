@@ -17,6 +17,11 @@ def number(value: float | None) -> str:
         return "-"
     if value == int(value) and abs(value) < 1e6:
         return str(int(value))
+    return decimal(value)
+
+
+def decimal(value: float) -> str:
+    """A return among others: one decimal, or three digits where it is small."""
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 

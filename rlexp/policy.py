@@ -58,10 +58,8 @@ class Policy:
     def __call__(self, observation: Any) -> Any:
         """The action for one observation, or the actions [B] for a batch [B, ...]."""
         if self._tabular:
-            if isinstance(observation, tuple | dict):  # as the environment itself has it, where `make_env` has numbers
-                from rlexp.envs import numbered
-
-                observation = numbered.number(self._raw_space, observation)
+            if isinstance(observation, tuple | dict):  # perhaps as the environment itself has it
+                observation = self._flatten(observation)
             observation = np.asarray(observation)
         else:
             if not isinstance(observation, np.ndarray) or np.ndim(observation) < len(self._shape):
@@ -78,9 +76,16 @@ class Policy:
         return adapter.make(self.settings.env, render_mode, self._tabular)
 
     def _flatten(self, observation: Any) -> Any:
+        """An observation of the environment itself, as `adapter.make` hands it out."""
         from gymnasium import spaces
 
-        return observation if isinstance(self._raw_space, spaces.Box) else spaces.flatten(self._raw_space, observation)
+        from rlexp.envs.numbered import num_states, number
+
+        space = self._raw_space
+        if isinstance(space, spaces.Box) or (self._tabular and isinstance(space, spaces.Discrete)):
+            return observation
+        numbers = self._tabular and num_states(space) is not None
+        return number(space, observation) if numbers else spaces.flatten(space, observation)
 
     def _without_model(self) -> Callable[[np.ndarray], np.ndarray]:
         from rlexp.envs import adapter

@@ -104,6 +104,13 @@ def test_learning_finds_the_best_actions_and_the_policy_takes_observations_as_th
     assert policy(np.arange(9)).tolist() == [1, 0, 0, 0, 1, 0, 0, 0, 1]
 
 
+def test_policies_of_bins_and_of_numbered_states_take_sequences_too(tiny: Callable[..., Any]) -> None:
+    for options, batch in ([("+discretizer=cartpole",), np.zeros((2, 4))], [("env=frozen_lake",), np.array([0, 3])]):
+        policy = rlexp.load_policy(tiny("q_learning", *options, "trials=1", "budget.steps=50").folder)
+        assert policy(tuple(batch.tolist())).tolist() == policy(batch).tolist() and len(policy(batch)) == 2
+    assert policy(3) in range(4)
+
+
 def test_a_network_still_gets_them_one_hot() -> None:
     env = compose("env.id=Blackjack-v1").env
     assert adapter.inspect(env).observation_shape == (45,) and adapter.inspect(env).num_states is None

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rlexp import registry
 from rlexp.job import Failure
 from rlexp.settings import Refusal, Settings, build
 
@@ -91,6 +92,8 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
 
     try:
         settings = build(config)
+        if leave_in is None:
+            _spare_threads(settings)
         run, overrides = run_job or runner.run_job, list(hydra.overrides.task)
         return outcome("done", job=run(settings, sweep=sweep, overrides=overrides, prune=_pruner(leave_in)))
     except Refusal as refused:
@@ -143,6 +146,16 @@ def _share_the_machine(number: int) -> None:
     gpus = visible_gpus()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+
+
+def _spare_threads(settings: Settings) -> None:
+    """For a process that runs one job, of an algorithm with tables: one thread for each operation.
+
+    Kernels of some 100 ns each gain nothing from a second thread: what XLA's threads share slows them down. Not for
+    processes that may run a network's job next, since TensorFlow reads it once.
+    """
+    if registry.family(settings.algo.name).tabular:
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def visible_gpus() -> list[str]:

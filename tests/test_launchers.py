@@ -39,16 +39,22 @@ def test_submitit_jobs_that_are_killed_take_no_other_job_with_them(tmp_path: Pat
     check_that_only_the_killer_is_lost(tmp_path)
 
 
-def test_jobs_beside_others_take_one_thread_for_each_operation(tmp_path: Path) -> None:
+def test_jobs_beside_others_and_single_jobs_with_tables_take_one_thread_for_each_operation(tmp_path: Path) -> None:
     (tmp_path / "threads_env.py").write_text(
         BAD_ENV.replace("self.way = way", "self.way = way; Path(f'threads-{way}').write_text("
                         "os.environ.get('TF_NUM_INTRAOP_THREADS', 'all'))")
     )  # fmt: skip
-    options = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[threads_env]", *QUICK)
-    beside = rlexp(*options, "+env.kwargs.way=a", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1", cwd=tmp_path)
-    alone = rlexp(*options, "+env.kwargs.way=b", cwd=tmp_path)
-    assert (beside.returncode, alone.returncode) == (0, 0), beside.stderr + alone.stderr
-    assert [(tmp_path / f"threads-{way}").read_text() for way in "ab"] == ["1", "all"]
+    options = ("env.id=Bad-v0", "env.imports=[threads_env]", *QUICK)
+    tables = ("algo=q_learning", "+discretizer=cartpole")
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1")
+    commands = {
+        "a": ("-m", "algo=random", *joblib), "b": ("-m", "algo=random"),
+        "c": tables, "d": ("-m", *tables), "e": ("algo=random",),
+    }  # fmt: skip
+    for way, command in commands.items():
+        done = rlexp(*command, *options, f"+env.kwargs.way={way}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert [(tmp_path / f"threads-{way}").read_text() for way in commands] == ["1", "all", "1", "all", "all"]
 
 
 @pytest.mark.parametrize(

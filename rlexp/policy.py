@@ -84,7 +84,7 @@ class Policy:
         space = self._raw_space
         if isinstance(space, spaces.Box) or (self._tabular and isinstance(space, spaces.Discrete)):
             return observation
-        numbers = self._tabular and num_states(space) is not None
+        numbers = self._tabular and not self._shape and num_states(space) is not None
         return number(space, observation) if numbers else spaces.flatten(space, observation)
 
     def _without_model(self) -> Callable[[np.ndarray], np.ndarray]:

@@ -49,6 +49,20 @@ class Vast(Pairs):
         return np.zeros(3, int), {}
 
 
+class Seen(gym.ObservationWrapper):
+    """What a third party's wrapper makes of categories: numbers."""
+
+    observation_space = spaces.Box(-1, 2, (2,), np.float32)
+
+    def observation(self, observation: Any) -> np.ndarray:
+        return np.array([observation["a"], observation["b"][0]], np.float32)
+
+
+def wrapped() -> gym.Env:
+    return Seen(Pairs())
+
+
+gym.register("tests/Seen-v0", wrapped, max_episode_steps=5)
 gym.register("tests/Vast-v0", "tests.test_numbered:Vast", max_episode_steps=5)
 gym.register("tests/Pairs-v0", "tests.test_numbered:Pairs", max_episode_steps=5)
 
@@ -85,7 +99,9 @@ def test_every_observation_has_a_number_of_its_own() -> None:
     assert seen == set(range(72)) and num_states(space) == 72
 
 
-@pytest.mark.parametrize("observation", [(32, 0, 0), (0, -1, 0), (0, 0, 2), (0, 0), (0, 0, 0, 0), (0, "a", 0), None])
+@pytest.mark.parametrize(
+    "observation", [(32, 0, 0), (0, -1, 0), (0, 0, 2), (0, 0), (0, 0, 0, 0), (0, "a", 0), (0, 0.5, 0), None]
+)
 def test_what_is_not_in_the_space_has_no_number(observation: Any) -> None:
     with pytest.raises(ValueError, match=r"expected an observation in Tuple.*received"):
         number(CARDS, observation)
@@ -109,6 +125,16 @@ def test_policies_of_bins_and_of_numbered_states_take_sequences_too(tiny: Callab
         policy = rlexp.load_policy(tiny("q_learning", *options, "trials=1", "budget.steps=50").folder)
         assert policy(tuple(batch.tolist())).tolist() == policy(batch).tolist() and len(policy(batch)) == 2
     assert policy(3) in range(4)
+
+
+def test_what_a_wrapper_makes_of_categories_is_what_counts(tiny: Callable[..., Any]) -> None:
+    seen = ("env.id=tests/Seen-v0", "env.imports=[tests.test_numbered]")
+    info = adapter.inspect(compose(*seen).env, tabular=True)
+    assert (info.observation_shape, info.observation_dtype, info.num_states) == ((2,), "float32", None)
+    bins = ("dimensions=[0,1]", "low=[-1.5,-0.5]", "high=[1.5,2.5]", "num_bins=[3,3]")
+    job = tiny("q_learning", *seen, *(f"algo.discretizer.{each}" for each in bins), "trials=1", "budget.steps=600",
+               "algo.epsilon=1.0", "algo.alpha=0.5")  # fmt: skip
+    assert job["final/return"]["per_trial"] == [1.0]
 
 
 def test_a_network_still_gets_them_one_hot() -> None:

@@ -201,7 +201,9 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     space, actions, raw = env.observation_space, env.action_space, env.unwrapped.observation_space
     assert isinstance(actions, gym.spaces.Discrete)
     spec = env.spec
-    counted = num_states(raw) if tabular or isinstance(raw, gym.spaces.Discrete) else None
+    seen = env.env.observation_space if isinstance(env, MaskedObservation) else space  # before its mask
+    states = seen if tabular else raw
+    counted = num_states(states) if isinstance(states, gym.spaces.Discrete) else None
     table: Any = getattr(env.unwrapped, "P", None) if has_table(env) else None
     floats = "uint8" if space.dtype == np.uint8 else "float32"
     info = EnvInfo(

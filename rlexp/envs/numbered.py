@@ -50,9 +50,9 @@ def number(space: gym.Space, observation: Any) -> int:
     state = 0
     try:
         for category, size in zip(_categories(space, observation), _sizes(space) or [], strict=True):
-            if not 0 <= category < size:
+            if not 0 <= category < size or category != int(category):
                 raise ValueError(f"category {category} of {size}")
-            state = state * size + category
+            state = state * size + int(category)
     except (TypeError, ValueError, LookupError) as error:  # too few, no number, a name that is missing, ...
         raise ValueError(f"expected an observation in {space}, received {observation!r}") from error
     return state
@@ -72,7 +72,7 @@ def _sizes(space: gym.Space) -> list[int] | None:
     return None if None in parts else [size for part in parts for size in part or []]
 
 
-def _categories(space: gym.Space, observation: Any) -> Iterator[int]:
+def _categories(space: gym.Space, observation: Any) -> Iterator[Any]:
     """What an observation says of each category, counted from 0."""
     if isinstance(space, spaces.Tuple | spaces.Dict):
         values = [observation[key] for key in space.spaces] if isinstance(space, spaces.Dict) else observation
@@ -80,7 +80,7 @@ def _categories(space: gym.Space, observation: Any) -> Iterator[int]:
             yield from _categories(part, value)
     else:
         first = getattr(space, "start", 0)  # MultiBinary has none
-        yield from (int(value) for value in np.ravel(np.asarray(observation) - first))
+        yield from np.ravel(np.asarray(observation) - first)
 
 
 def _parts(space: spaces.Tuple | spaces.Dict) -> list[gym.Space]:

@@ -132,6 +132,23 @@ def test_targets_by_hand() -> None:
     np.testing.assert_allclose(td_error, [2 + 0.9 * 4 - 1, 2 - 1])
 
 
+@pytest.mark.parametrize("num_actions", [2, 3, 4, 6, 7])
+def test_where_all_actions_are_possible_nobody_counts_them_and_the_actions_are_the_same(num_actions: int) -> None:
+    from rlexp.engines import tensor_numpy
+
+    draw, edges = np.random.default_rng(0), np.arange(num_actions, dtype=np.float32) / np.float32(num_actions)
+    u = np.stack([draw.random(5000, np.float32), draw.random(5000, np.float32)], axis=1)
+    u[: 2 * num_actions, 1] = [*edges, *np.nextafter(edges, np.float32(-1)).clip(0)]  # where rounding would tell
+    q = draw.integers(0, 2, (5000, num_actions)).astype(np.float64)
+    for xp in (np, tensor_numpy):
+        rules, epsilon = rule(QLearning), np.full(5000, 0.5)
+        rules.xp = xp
+        counted = np.asarray(rules.act(q, u, epsilon))
+        rules.all_possible = True
+        assert np.array_equal(np.asarray(rules.act(q, u, epsilon)), counted)
+        assert set(counted.tolist()) == set(range(num_actions))
+
+
 def test_epsilon_greedy_by_hand_takes_only_possible_actions() -> None:
     q = np.array([[-INF, 1.0, -INF, 2.0]] * 4)
     u = np.array([[0.0, 0.0], [0.0, 0.49], [0.0, 0.5], [0.9, 0.0]], np.float32)

@@ -27,17 +27,24 @@ Array = Any  # of the namespace `xp`
 
 
 class QLearning:
-    """The rules; the other tabular algorithms override what differs."""
+    """The rules; the other tabular algorithms override what differs.
+
+    Attributes:
+        all_possible: every action is possible in every state, so that nobody has to count those that are.
+    """
 
     num_tables = 1
     on_policy = False  # whether the next action is chosen before the update, and taken
 
     def __init__(self, config: TabularSettings, info: EnvInfo, xp: Any = np) -> None:
-        self.config, self.xp = config, xp
+        self.config, self.xp, self.all_possible = config, xp, False
 
     def act(self, q: Array, u: Array, epsilon: Array) -> Array:
         """Epsilon-greedy actions [N] for action values [N, A] and uniform numbers [N, 2]."""
         xp = self.xp
+        if self.all_possible:
+            random = xp.astype(xp.floor(xp.multiply(u[..., 1], np.float64(q.shape[-1]))), np.int32)
+            return xp.where(u[..., 0] < epsilon, random, self.greedy(q))
         possible = q > -np.inf  # [N, A]
         # [N]: the rank-th possible action is the random one
         rank = xp.floor(xp.multiply(u[..., 1], xp.sum(possible, axis=-1)))

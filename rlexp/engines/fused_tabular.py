@@ -73,12 +73,13 @@ class FusedTabularLoop:
             parse_schedules(config), {"step": self.max_steps, "update": self.max_steps, "episode": self.max_resets}
         )
         units = self.tables.units
+        rules = type(agent)(config, info, xp)
+        agent.all_possible = rules.all_possible = bool((q > -np.inf).all())
 
         def key(num_lanes: int) -> str:
-            more = [self.max_steps, self.max_resets, *self.shape]
+            more = [self.max_steps, self.max_resets, rules.all_possible, *self.shape]
             return graph_key(settings, num_lanes, ("epsilon", "alpha", "gamma", "initial_value"), units, more)
 
-        rules = type(agent)(config, info, xp)
         env = Numbered(tensor.build(settings.env), self.states)
         self.envs = TensorEnvs(env, self.num_lanes, settings.seeds, self.max_steps, self.max_resets, seeding.LONG_BLOCK)
         self.u_act = uniforms(settings.seeds)

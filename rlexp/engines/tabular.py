@@ -32,6 +32,7 @@ class TabularLoop:
         self.states = States(info, config.discretizer)
         table = tables.load(settings.env)
         initial = initial_values(config, table, self.states.num_states, info.num_actions)
+        agent.all_possible = not info.masked and bool((initial > -np.inf).all())
         shape = (settings.trials, agent.num_tables, *initial.shape)
         self.q = np.broadcast_to(initial, shape).copy()  # [N, K, S, A]
         self.visits = np.zeros(shape, np.int64)  # [N, K, S, A]

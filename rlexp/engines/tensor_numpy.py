@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+astype = tf.cast
 floor = tf.floor
 where = tf.where
 

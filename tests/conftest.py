@@ -42,10 +42,14 @@ TINY_TABLE = {"tabular": ("+discretizer=cartpole",), "planning": ("env=three_sta
 
 
 @pytest.fixture(autouse=True)
-def own_tracking_uri() -> Iterator[None]:
-    """`mlflow.set_tracking_uri` writes the environment, where the next test would find it."""
+def own_environment() -> Iterator[None]:
+    """`mlflow.set_tracking_uri` and jobs of the command line write the environment, where the next test would find it."""
+    threads = os.environ.get("TF_NUM_INTRAOP_THREADS")
     yield
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ.pop("TF_NUM_INTRAOP_THREADS", None)
+    if threads is not None:
+        os.environ["TF_NUM_INTRAOP_THREADS"] = threads
 
 
 @pytest.fixture

@@ -42,6 +42,12 @@ def npz(**arrays: Any) -> bytes:
     return file.getvalue()
 
 
+def encrypted(archive: bytes) -> bytes:
+    """One that says of its first member that it is encrypted."""
+    flags = archive.index(b"PK\x01\x02") + 8  # in the central directory
+    return archive[:flags] + b"\x01" + archive[flags + 1 :]
+
+
 def member(name: str, content: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -72,7 +78,7 @@ TABLES: dict[str, bytes] = {
     "text": b"q = [[0, 0]]",
     "cut": npz(q=np.zeros((16, 4)))[:300],
     "zip with nothing": member("x", b"")[:22],
-    "encrypted flag": npz(q=np.zeros((16, 4))).replace(b"PK\x01\x02\x2d\x03\x2d\x00\x00\x00", b"PK\x01\x02\x2d\x03\x2d\x00\x01\x00"),
+    "encrypted flag": encrypted(npz(q=np.zeros((16, 4)))),
 }  # fmt: skip
 
 

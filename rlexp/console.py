@@ -95,23 +95,19 @@ class JobConsole:
             table.add_row(
                 str(trial["seed"]),
                 trial["status"] + (f" ({trial['note']})" if trial["note"] else ""),
-                _cell(trial["best_eval_return"]),
+                decimal(trial["best_eval_return"]),
                 f"{trial['best_step']:,}",
-                _cell(trial["final_return"]),
+                decimal(trial["final_return"]),
             )
         self._console.print(table)
         final = summary["final/return"]
         low, high = final["ci95"]
         interval = f" [{decimal(low)}, {decimal(high)}]" if low is not None else ""
-        spread = ", ".join(f"{name} {_cell(final[name])}" for name in ("mean", "std", "min", "max"))
+        spread = ", ".join(f"{name} {decimal(final[name])}" for name in ("mean", "std", "min", "max"))
         number = plural(len(final["per_trial"]), "trial")
-        self.say(f"final return over {number}: IQM {_cell(final['iqm'])}{interval}, {spread}")
+        self.say(f"final return over {number}: IQM {decimal(final['iqm'])}{interval}, {spread}")
         jobs = summary.get("grouped", 1)
         seconds = f"{summary['wall_seconds']:.1f} s in all" + (
             f", with the {jobs} jobs of its group" if jobs > 1 else ""
         )
         self.say(f"{summary['steps_per_second']:,.0f} env steps/s over all trials, {seconds}")
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else decimal(value)

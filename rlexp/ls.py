@@ -82,10 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"refused: STUDY: expected a study in {args.output_dir}, received {args.study!r}. {hint}", file=sys.stderr
         )
         return 2
-    rows = [
-        [job.name, job.status, "-" if job.score is None else decimal(job.score), str(job.trials), _when(job.started)]
-        for job in chosen
-    ]
+    rows = [[job.name, job.status, decimal(job.score), str(job.trials), _when(job.started)] for job in chosen]
     _show(["job", "status", "final return (IQM)", "trials", "started"], rows)
     return 0
 

@@ -181,8 +181,7 @@ def table(sweep: Sweep, status: str) -> None:
         if outcome is None:
             shown.add_row(label, "not run", "-", "-", "")
             continue
-        score = "-" if outcome.score is None else decimal(outcome.score)
-        shown.add_row(label, outcome.status, score, f"{outcome.seconds:.1f}", outcome.error)
+        shown.add_row(label, outcome.status, decimal(outcome.score), f"{outcome.seconds:.1f}", outcome.error)
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(shown)
 
 

@@ -56,7 +56,7 @@ class FusedReplayLoop:
         unequal = settings.budget.episodes is not None or config.learn_unit == "episode"
         self.max_steps = call_size(settings, services.info)
         max_episodes = MAX_EPISODES if unequal else self.max_steps
-        self.max_updates = updates_of_a_trial(config, self.max_steps)
+        self.max_updates = updates_of_a_trial(config, self.max_steps)  # of one trial in a call
         self.tables = Tables(
             schedules.parse_scalars(config, lanes.agent.scalars),
             {"step": self.max_steps, "episode": max_episodes, "update": self.max_updates},

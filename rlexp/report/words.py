@@ -20,8 +20,10 @@ def number(value: float | None) -> str:
     return decimal(value)
 
 
-def decimal(value: float) -> str:
-    """A return among others: one decimal, or three digits where it is small."""
+def decimal(value: float | None) -> str:
+    """A return among others: one decimal, or three digits where it is small; "-" for what is missing."""
+    if value is None:
+        return "-"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 

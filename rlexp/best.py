@@ -19,6 +19,7 @@ from rlexp.report.stats import iqm
 from rlexp.report.words import plural
 from rlexp.settings import Refusal, did_you_mean, refusal
 from rlexp.sync import final_status, find_jobs, find_sweeps
+from rlexp.untrusted.text import clean, clean_output
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def command(job: JobData) -> str:
         )  # fmt: skip
     if any(override.lstrip("+").startswith("sweep=") for override in overrides):
         overrides = [*overrides, "hydra.mode=RUN"]  # a named sweep would start again
-    return " ".join(["python -m rlexp", *map(shlex.quote, overrides)])
+    return " ".join(["python -m rlexp", *(shlex.quote(clean(override, newlines=False)) for override in overrides)])
 
 
 def searched_for(folder: Path) -> Objective | None:
@@ -97,6 +98,7 @@ def describe(jobs: Sequence[Ranked], objective: Objective) -> str:
     return "\n".join(lines)
 
 
+@clean_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 where there is no such study or no finished job in it."""
     parser = argparse.ArgumentParser(

@@ -16,6 +16,7 @@ from rlexp.job import in_use
 from rlexp.report.words import decimal
 from rlexp.settings import did_you_mean
 from rlexp.sync import find_jobs
+from rlexp.untrusted.text import clean, clean_output
 
 STATUSES = ("done", "running", "failed", "killed", "pruned")
 
@@ -54,6 +55,7 @@ def _listed(folder: Path) -> Listed:
     return Listed(job["study"], job["name"], status, score, len(job["seeds"]), job["started"])
 
 
+@clean_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 where there is nothing of that name."""
     parser = argparse.ArgumentParser(
@@ -99,7 +101,7 @@ def _when(seconds: float) -> str:
 
 def _show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A plain table, which other programs can read too: columns two spaces apart."""
-    table = [columns, *rows]
+    table = [[clean(cell, newlines=False) for cell in row] for row in (columns, *rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -29,6 +29,8 @@ from rlexp.report import plots
 from rlexp.report.load import load_job
 from rlexp.report.page import Page
 from rlexp.runner import compose
+from rlexp.untrusted.archives import open_npz
+from rlexp.untrusted.links import LinkFound, check_folder
 
 STUDY = "chapter18"
 NOTEBOOK_WAY = "book/q_log_alpha algo.bootstrap=always"
@@ -73,7 +75,7 @@ class JobFolder:
 
     def training(self) -> list[np.ndarray]:
         """Returns of the training episodes of each trial, in order."""
-        with np.load(self.folder / "episodes.npz") as file:
+        with open_npz(self.folder / "episodes.npz") as file:
             return [file["return"][file["trial"] == k] for k in range(len(self.seeds))]
 
     def per_trial(self, statistic: Callable[..., Any]) -> np.ndarray:
@@ -82,7 +84,7 @@ class JobFolder:
 
     def history(self) -> np.ndarray:
         """All iterates of a planning job.  # [I + 1, S, A]"""
-        with np.load(self.folder / "history.npz") as file:
+        with open_npz(self.folder / "history.npz") as file:
             return file["q"]
 
 
@@ -243,6 +245,7 @@ def run_jobs(names: Sequence[str], command_line: Callable[[str], list[str]], pro
 def write(jobs: Jobs, output_dir: Path, command: str) -> Path:
     """Write report.html and report.md of the study; returns the former."""
     folder = output_dir / STUDY / "report"
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     page = Page("The chapter on reinforcement learning, reproduced")
     exact = [(row, row.ours(jobs)) for row in EXACT]
@@ -328,6 +331,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = {n: compose(*command_line(n)) for n in names}
     jobs = {n: JobFolder(resolve(job)[0].folder) for n, job in settings.items()}
     command = " ".join(["python scripts/reproduce_chapter.py", *(sys.argv[1:] if argv is None else argv)])
-    path = write(jobs, output_dir, command)
+    try:
+        path = write(jobs, output_dir, command)
+    except LinkFound as found:
+        print(f"refused: {found}", file=sys.stderr)
+        return 2
     print(json.dumps({"report": str(path), "minutes": round((time.monotonic() - began) / 60, 1)}))
     return 0

@@ -142,8 +142,9 @@ SWEEPS: dict[str, tuple[str, ...]] = {
         "hydra/launcher=fused", "algo=ddqn", "engine=fused", *DQN, "algo.optimizer.lr=1e-3,3e-3", "algo.gamma=0.9,0.99",
     ),
     "a search of jobs": (
-        "hydra/sweeper=optuna", "hydra.sweeper.num_candidates=4", "hydra.sweeper.startup=2", "algo=q_learning", *LAKE,
-        "engine=host", "algo.alpha=tag(log,interval(1e-2,1))", "algo.gamma=.9,.99",
+        "hydra/sweeper=optuna", "hydra.sweeper.num_candidates=4", "hydra.sweeper.startup=2",
+        "hydra.sweeper.prune=false", "algo=q_learning", *LAKE, "engine=host",
+        "algo.alpha=tag(log,interval(1e-2,1))", "algo.gamma=.9,.99",
     ),
 }  # fmt: skip
 NAMES = (*JOBS, *RESUMED, *SWEEPS)

@@ -61,10 +61,10 @@ LITERAL_TRIALS = [
     (3.0, [1.0, 5.0], [2.0, 4.0], "within the spread of our trials, and of literal runs", True, True),
     (6.0, [1.0, 5.0], [5.0, 7.0], "outside of all our trials. The notebook's loop, run literally, gives the figure: the "
      "difference is in what ours does otherwise (ours is shorter)", False, True),
-    (83.2, [27.0, 28.0], [10.97, 58.4, 12.0], "outside of all our trials. The printed code does not give the printed "
-     "figure: 3 literal runs gave 10.97 to 58.4; why is not known", False, False),
-    (3.0, [1.0, 5.0], [4.0, 4.5], "within the spread of our trials. The printed code does not give the printed figure: "
-     "2 literal runs gave 4 to 4.5", True, False),
+    (83.2, [27.0, 28.0], [10.97, 58.4, 12.0], "outside of all our trials. None of 3 literal runs of the printed code gives the "
+     "printed figure: they gave 10.97 to 58.4; why is not known", False, False),
+    (3.0, [1.0, 5.0], [4.0, 4.5], "within the spread of our trials. None of 2 literal runs of the printed code gives the printed "
+     "figure: they gave 4 to 4.5", True, False),
     (None, [1.0, 5.0], [2.0, 4.0], "the notebook prints no figure", None, None),
 ]  # fmt: skip
 

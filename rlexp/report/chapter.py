@@ -106,7 +106,7 @@ def verdict(row: Statistical, ours: np.ndarray, literal: np.ndarray | None = Non
         text += f" ({row.otherwise})"
     else:
         text += (
-            f". The printed code does not give the printed figure: {len(literal)} literal runs gave "
+            f". None of {len(literal)} literal runs of the printed code gives the printed figure: they gave "
             f"{literal.min():.6g} to {literal.max():.6g}" + ("" if good else "; why is not known")
         )
     return Verdict(text, good, gives)
@@ -159,8 +159,11 @@ class Lines:
 
     def statistical(self, row: Statistical, runs: Sequence[Run]) -> tuple[list[str], Verdict]:
         """Cells: preset, what, notebook, literal, ours, verdict."""
-        literal = np.array([row.literal(run) for run in runs]) if row.literal and runs else None
+        values = [row.literal(run) for run in runs] if row.literal else []
+        own = [row.own_seed()] if row.own_seed else []
+        literal = np.array(values + own) if values or own else None
         shown = _spread(literal, row.values) if literal is not None else "not run" if row.literal else "-"
+        shown += ", its own seed 42 included" if own else ""
         cells = [row.job.removeprefix("book/"), row.what, row.printed or "-", shown]
         ours = self.measured(row.job, lambda: row.ours(self.jobs[row.job]))
         if isinstance(ours, Absent):
@@ -237,7 +240,11 @@ def _headline(exact: Sequence[tuple[list[str], bool | None]], found: Sequence[Ve
     return (
         f"{sum(good is True for _, good in exact)} of {len(exact)} exact figures are equal to all printed digits; "
         f"{len(compared) - len(others)} of {len(compared)} statistical ones lie within the spread of our trials. "
-        + (f"Of the other {len(others)}, the notebook's printed code does not give {unconfirmed}. " if others else "")
+        + (
+            f"Of the other {len(others)}, literal runs of the notebook's code do not give {unconfirmed} either. "
+            if others
+            else ""
+        )
         + f"The jobs took {seconds / 60:.1f} minutes, one after the other. Made by"
     )
 

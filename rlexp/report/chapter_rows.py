@@ -44,6 +44,7 @@ class Statistical:
     ours: Callable[[JobFolder], np.ndarray]  # [N]
     literal: Callable[[Run], float] | None = None  # of one literal run; None: the loop is not run literally
     otherwise: str = ""  # in what ours is not the notebook's loop
+    own_seed: Callable[[], float] | None = None  # the literal loop with the notebook's seed, where that is known
     values: str = "trials"  # what ours are: trials, or maxima or minima, which are compared by their range
 
 
@@ -162,10 +163,11 @@ EXACT = [
 STATISTICAL = [
     Statistical("book/mdp_q_learning", "Q(s0, a0) after 10,000 steps", f"18.77621289 ({DRAWN})", 18.77621289,
                 lambda job: np.array([_table(job, seed)[0, 0] for seed in job.seeds]),
-                lambda run: float(run["mdp"][0, 0]), "each trial has random numbers of its own"),
+                lambda run: float(run["mdp"][0, 0]), "each trial has random numbers of its own",
+                lambda: float(chapter.mdp_q_learning()[-1, 0, 0].round(8))),
     *(
         Statistical(f"book/{job}", f"{name} return of 10,000 episodes", str(printed), printed, training(function),
-                    loop(loop_name, function), otherwise, VALUES[name])
+                    loop(loop_name, function), otherwise, values=VALUES[name])
         for job, loop_name, otherwise, figures in (
             ("q_random", "random", FIRST_STATES, (22.291, 11.874818693352752, 8.0, 206.0)),
             ("q_epsilon", "epsilon", f"{LEARNS}; {FIRST_STATES}", (83.2468, 75.87192425238733, 8.0, 747.0)),
@@ -175,7 +177,8 @@ STATISTICAL = [
     *(
         Statistical("book/q_log_alpha", f"{name} of the running total of returns", str(printed), printed,
                     training(running(function)), loop("log_alpha", running(function)),
-                    f"{LEARNS}; {ORDER}; {FROM_ZERO}; {FIRST_STATES}", VALUES[name] if name == "smallest" else "trials")
+                    f"{LEARNS}; {ORDER}; {FROM_ZERO}; {FIRST_STATES}",
+                    values=VALUES[name] if name == "smallest" else "trials")
         for (name, function), printed in zip(STATISTICS.items(), TOTALS, strict=True)
     ),
     *(

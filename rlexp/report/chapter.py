@@ -36,6 +36,7 @@ from rlexp.report.chapter_rows import (
     EXACT,
     NOTEBOOK_WAY,
     ONE_TRIAL,
+    OTHERWISE,
     PLAN,
     PLAN_95,
     STATISTICAL,
@@ -101,13 +102,15 @@ def verdict(row: Statistical, ours: np.ndarray, literal: np.ndarray | None = Non
     gives = _spans(literal, row.figure)
     if gives and good:
         text += ", and of literal runs"
+    elif gives and _overlap(ours, literal):
+        text += ". Literal runs give the figure, and ours overlap with them: no difference is certain"
     elif gives:
-        text += ". The notebook's loop, run literally, gives the figure: the difference is in what ours does otherwise"
-        text += f" ({row.otherwise})"
+        text += ". Literal runs give the figure, and none of ours lies among them: what ours does otherwise (below) is "
+        text += "the reason"
     else:
         text += (
             f". None of {len(literal)} literal runs of the printed code gives the printed figure: they gave "
-            f"{literal.min():.6g} to {literal.max():.6g}" + ("" if good else "; why is not known")
+            f"{_digits(literal.min())} to {_digits(literal.max())}" + ("" if good else "; why is not known")
         )
     return Verdict(text, good, gives)
 
@@ -115,6 +118,12 @@ def verdict(row: Statistical, ours: np.ndarray, literal: np.ndarray | None = Non
 def _spans(values: np.ndarray, figure: float) -> bool:
     values = values[np.isfinite(values)]
     return bool(len(values) and values.min() <= figure <= values.max())
+
+
+def _overlap(ours: np.ndarray, literal: np.ndarray) -> bool:
+    """Whether some of ours lie among literal runs, or all literal runs among ours; also where ours have no values."""
+    ours = ours[np.isfinite(ours)]
+    return not len(ours) or bool(ours.min() <= literal.max() and literal.min() <= ours.max())
 
 
 def load(names: Sequence[str], command_line: Callable[[str], list[str]]) -> tuple[Jobs, dict[str, Absent]]:
@@ -225,6 +234,8 @@ def write(jobs: Jobs, absent: dict[str, Absent], runs: Sequence[Run], output_dir
         [cells for cells, _ in statistical],
         [found.good for _, found in statistical],
     )
+    page.text("What ours does otherwise than the notebook's loops that are run literally:")
+    page.table(["preset", "otherwise"], [[name.removeprefix("book/"), text] for name, text in OTHERWISE.items()])
     page.heading("Figures")
     for path, caption in pictures:
         page.picture(path, caption)
@@ -235,13 +246,15 @@ def write(jobs: Jobs, absent: dict[str, Absent], runs: Sequence[Run], output_dir
 def _headline(exact: Sequence[tuple[list[str], bool | None]], found: Sequence[Verdict], jobs: Jobs) -> str:
     compared = [verdict for verdict in found if verdict.good is not None]
     others = [verdict for verdict in compared if not verdict.good]
-    unconfirmed = sum(verdict.literal is False for verdict in others)
+    given, not_given = (sum(verdict.literal is gives for verdict in others) for gives in (True, False))
+    rest = len(others) - given - not_given
     seconds = sum((job.data.summary or {}).get("wall_seconds", 0.0) for job in jobs.values())
     return (
         f"{sum(good is True for _, good in exact)} of {len(exact)} exact figures are equal to all printed digits; "
         f"{len(compared) - len(others)} of {len(compared)} statistical ones lie within the spread of our trials. "
         + (
-            f"Of the other {len(others)}, literal runs of the notebook's code do not give {unconfirmed} either. "
+            f"Of the other {len(others)}, literal runs of the notebook's code give {given} and do not give {not_given}"
+            + (f"; those of networks ({rest}) are not run literally. " if rest else ". ")
             if others
             else ""
         )
@@ -259,7 +272,8 @@ def _explanations(trials: int, runs: int) -> list[str]:
         f"Run literally: the notebook's printed loops, quirks included, with {runs} seeds. They bootstrap from where "
         "an episode ends, play on past the limit of 500 steps, reset with seed = episode, draw from one global "
         "generator, and the third goes on with the table of the second. Loops with networks are not run literally. "
-        "A reason for a difference is named only where these runs give the notebook's figure.",
+        "A reason for a difference is named only where these runs give the notebook's figure, and none of ours lies "
+        "among them.",
         "The third loop (q_log_alpha) never resets its total of rewards: what it prints are statistics of sums over "
         "all episodes so far, and its largest, 262570, is the sum over all of them. Its printed mean has the digits "
         f"of a mean of {TOTALS_COUNTED:,} whole numbers, not of 10,000: its list held more than one run of the loop "
@@ -272,12 +286,15 @@ def _spread(values: np.ndarray, kind: str) -> str:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return f"0 of {len(values)}"
-    low, high = finite.min(), finite.max()
-    middle = (
-        f"mean {finite.mean():.6g}, std {finite.std():.4g}" if kind == "trials" else f"median {np.median(finite):.6g}"
-    )
+    low, high, mean, std, median = map(_digits, (f(finite) for f in (np.min, np.max, np.mean, np.std, np.median)))
+    middle = f"mean {mean}, std {std}" if kind == "trials" else f"median {median}"
     number = "" if len(finite) == len(values) else f", {len(finite)} of {len(values)}"
-    return f"{middle}, {low:.6g} to {high:.6g}{number}"
+    return f"{middle}, {low} to {high}{number}"
+
+
+def _digits(value: float) -> str:
+    """Five digits, and all those before the point."""
+    return f"{value:.5g}" if abs(value) < 1e5 else f"{value:.0f}"
 
 
 def _positive(text: str) -> int:

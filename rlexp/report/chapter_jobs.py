@@ -6,6 +6,7 @@ One that fails, or is refused, stops no other; why is said on the terminal and i
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-REFUSED = 2  # exit status of `python -m rlexp`
+REFUSED, INTERRUPTED = 2, (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit status of `python -m rlexp`
 LONGEST = 240  # characters of a reason in a cell
 
 
@@ -42,7 +43,7 @@ def run_all(commands: Mapping[str, Sequence[str]], processes: int) -> dict[str, 
             return None
         absent = explain(done.returncode, done.stderr)
         print(f"{name}: {absent.why}" + (f" (after {seconds})" if absent.failed else ""), flush=True)
-        if absent.failed:
+        if absent.failed and done.returncode not in INTERRUPTED:
             print(done.stderr.strip(), file=sys.stderr, flush=True)
         return absent
 
@@ -61,8 +62,10 @@ def explain(status: int, stderr: str) -> Absent:
         if package:
             return Absent(f"not run: needs {package[0].rstrip('.,;')}", failed=False)
         return Absent(f"refused: {_short(said)}")
-    if status in (130, 143) or status < 0:
+    if status in INTERRUPTED:
         return Absent("interrupted: the same command continues it")
+    if status < 0:
+        return Absent(f"failed: killed by signal {-status}")
     told = [line.removeprefix("failed: ") for line in lines if line.startswith("failed: ")]
     return Absent(f"failed: {_short((told or lines or [f'exit status {status}'])[-1])}")
 

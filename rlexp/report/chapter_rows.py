@@ -43,7 +43,6 @@ class Statistical:
     figure: float | None  # what is compared: the printed one, or what it means
     ours: Callable[[JobFolder], np.ndarray]  # [N]
     literal: Callable[[Run], float] | None = None  # of one literal run; None: the loop is not run literally
-    otherwise: str = ""  # in what ours is not the notebook's loop
     own_seed: Callable[[], float] | None = None  # the literal loop with the notebook's seed, where that is known
     values: str = "trials"  # what ours are: trials, or maxima or minima, which are compared by their range
 
@@ -118,10 +117,19 @@ def _numbers(values: np.ndarray, decimals: int) -> str:
 ANGLE, PLAN, PLAN_95 = ONE_TRIAL
 STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "std": np.std, "smallest": np.min, "largest": np.max}
 VALUES = {"mean": "trials", "std": "trials", "smallest": "minima", "largest": "maxima"}
-FIRST_STATES = "each trial draws its own first states, where the notebook resets with seed = episode"
-LEARNS = "no value is added from beyond a fall (algo.bootstrap=always adds it), and episodes end at 500 steps"
-ORDER = "the next value is looked up before the old one is decayed, not after"
-FROM_ZERO = "each trial starts with a table of zeros, where the notebook goes on with its second loop's"
+FIRST_STATES = "Each trial draws its own first states, where the notebook resets with seed = episode."
+LEARNS = "A fall has no next value (algo.bootstrap=always gives it one). Episodes end at 500 steps."
+THIRD = (
+    "The next value is looked up before the old one is decayed, not after. "
+    "Each trial starts with a table of zeros, where the notebook goes on with that of its second loop."
+)
+OTHERWISE = {  # in what a preset is not the notebook's loop
+    "book/mdp_q_learning": "Each trial has its own random numbers.",
+    "book/q_random": f"{LEARNS} {FIRST_STATES}",
+    "book/q_epsilon": f"{LEARNS} {FIRST_STATES}",
+    "book/q_log_alpha": f"{LEARNS} {THIRD} {FIRST_STATES}",
+    NOTEBOOK_WAY: f"Episodes end at 500 steps. {THIRD} {FIRST_STATES}",
+}
 TOTALS = (137017.28518629508, 73124.97786538936, 12.0, 262570.0)  # as printed, of the running total
 TOTALS_COUNTED = 10_011  # the only number of whole totals below 20,000 whose mean has the printed digits
 DRAWN = "drawn in Figure 18-9, not printed"
@@ -163,34 +171,28 @@ EXACT = [
 STATISTICAL = [
     Statistical("book/mdp_q_learning", "Q(s0, a0) after 10,000 steps", f"18.77621289 ({DRAWN})", 18.77621289,
                 lambda job: np.array([_table(job, seed)[0, 0] for seed in job.seeds]),
-                lambda run: float(run["mdp"][0, 0]), "each trial has random numbers of its own",
+                lambda run: float(run["mdp"][0, 0]),
                 lambda: float(chapter.mdp_q_learning()[-1, 0, 0].round(8))),
     *(
         Statistical(f"book/{job}", f"{name} return of 10,000 episodes", str(printed), printed, training(function),
-                    loop(loop_name, function), otherwise, values=VALUES[name])
-        for job, loop_name, otherwise, figures in (
-            ("q_random", "random", FIRST_STATES, (22.291, 11.874818693352752, 8.0, 206.0)),
-            ("q_epsilon", "epsilon", f"{LEARNS}; {FIRST_STATES}", (83.2468, 75.87192425238733, 8.0, 747.0)),
+                    loop(loop_name, function), values=VALUES[name])
+        for job, loop_name, figures in (
+            ("q_random", "random", (22.291, 11.874818693352752, 8.0, 206.0)),
+            ("q_epsilon", "epsilon", (83.2468, 75.87192425238733, 8.0, 747.0)),
         )
         for (name, function), printed in zip(STATISTICS.items(), figures, strict=True)
     ),
     *(
         Statistical("book/q_log_alpha", f"{name} of the running total of returns", str(printed), printed,
                     training(running(function)), loop("log_alpha", running(function)),
-                    f"{LEARNS}; {ORDER}; {FROM_ZERO}; {FIRST_STATES}",
                     values=VALUES[name] if name == "smallest" else "trials")
         for (name, function), printed in zip(STATISTICS.items(), TOTALS, strict=True)
     ),
     *(
         Statistical(job, "mean return of 10,000 episodes", "26.257 (262570 / 10,000)", 26.257, training(np.mean),
-                    loop("log_alpha", np.mean), otherwise)
-        for job, otherwise in (
-            ("book/q_log_alpha", f"{LEARNS}; {ORDER}; {FROM_ZERO}; {FIRST_STATES}"),
-            (NOTEBOOK_WAY, f"episodes end at 500 steps; {ORDER}; {FROM_ZERO}; {FIRST_STATES}"),
-        )
+                    loop("log_alpha", np.mean))
+        for job in ("book/q_log_alpha", NOTEBOOK_WAY)
     ),
-    Statistical("book/pg", "mean return of the last 10 episodes", "177.8", 177.8,
-                training(lambda returns: returns[-10:].mean())),
     # Its variance, 1786.2, is that of whole numbers whose count is a multiple of 5; it plays 10 episodes an update.
     *(
         Statistical("book/pg", f"evaluation of 10 episodes, sampled actions: {name}", str(printed), printed,

@@ -40,6 +40,14 @@ def test_every_preset_is_run_and_every_row_has_one() -> None:
     assert set(chapter.LONGEST_FIRST) <= set(presets)
 
 
+def test_every_figure_of_the_notebook_has_a_row() -> None:
+    assert [row.figure for row in STATISTICAL if row.figure is not None] == [
+        18.77621289, 22.291, 11.874818693352752, 8.0, 206.0, 83.2468, 75.87192425238733, 8.0, 747.0,
+        137017.28518629508, 73124.97786538936, 12.0, 262570.0, 26.257, 26.257,
+        177.8, 135.0, 42.26345939461179, 73.0, 200.0, 146, 200, 200, 200, 115,
+    ]  # fmt: skip
+
+
 def test_overrides_of_a_job() -> None:
     assert chapter.overrides("book/dqn", 10, 7, Path("o")) == [
         "+experiment=book/dqn", "trials=10", "seed=7", "study=chapter18", "output_dir=o",

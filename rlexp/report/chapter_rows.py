@@ -193,6 +193,8 @@ STATISTICAL = [
                     loop("log_alpha", np.mean))
         for job in ("book/q_log_alpha", NOTEBOOK_WAY)
     ),
+    Statistical("book/pg", "mean return of the last 10 episodes", "177.8", 177.8,
+                training(lambda returns: returns[-10:].mean())),
     # Its variance, 1786.2, is that of whole numbers whose count is a multiple of 5; it plays 10 episodes an update.
     *(
         Statistical("book/pg", f"evaluation of 10 episodes, sampled actions: {name}", str(printed), printed,

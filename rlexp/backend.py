@@ -22,14 +22,7 @@ def prepare(device: str) -> str:
     Raises:
         Refusal: for device=gpu where TensorFlow finds none.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one source less of differences between machines
-    # XLA would hand sums of 32,768 numbers or more, over all trials, to a library that adds in another order: a trial's
-    # bits would depend on how many trials run beside it. Read when XLA is first used.
-    if EXACT_SUMS not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {EXACT_SUMS}".strip()
-    if device == "cpu":
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # saves the search for a driver
+    set_environment(device)
     with quiet_stderr():
         import tensorflow as tf
 
@@ -46,6 +39,22 @@ def prepare(device: str) -> str:
             for gpu in gpus:  # otherwise one process maps all of the memory
                 tf.config.experimental.set_memory_growth(gpu, True)
     return "gpu" if gpus and device != "cpu" else "cpu"
+
+
+def set_environment(device: str = "auto") -> None:
+    """Set what TensorFlow reads of the environment when it is imported or first used; imports nothing.
+
+    To be called before modules of other people are imported, which may import TensorFlow themselves.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one source less of differences between machines
+    # XLA would hand sums of 32,768 numbers or more, over all trials, to a library that adds in another order: a trial's
+    # bits would depend on how many trials run beside it. Read when XLA is first used.
+    if EXACT_SUMS not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {EXACT_SUMS}".strip()
+    if device == "cpu":
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # saves the search for a driver
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # as below, for code that starts TensorFlow before it
 
 
 @contextlib.contextmanager

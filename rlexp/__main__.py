@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlexp import registry
-from rlexp.arguments import remember, rewrite
+from rlexp.arguments import options_first, remember, rewrite
 from rlexp.settings import Refusal, check_arguments, conf_dir, explain
 
 HELP = """\
@@ -24,7 +24,8 @@ usage: python -m rlexp [key=value ...]            one job
 
 {algo}
 {env}
-              or any Gymnasium id: env.id=Blackjack-v1
+              or any Gymnasium id: env.id=Blackjack-v1 (module:Id where a module registers it)
+              env.kwargs.<name>=<value>  env.wrappers=[<module>.<Class>]  env.max_episode_steps=500
 {network}
 {tracking}
 {experiment}
@@ -113,7 +114,7 @@ def _status() -> int:
     typed = sys.argv[1:]
     try:
         check_arguments(typed)
-        sys.argv[1:] = rewrite(typed)
+        sys.argv[1:] = rewrite(options_first(typed))
         remember(sys.argv[1:], typed)
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
     except KeyboardInterrupt as interrupt:

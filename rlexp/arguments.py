@@ -34,6 +34,22 @@ def rewrite(args: Iterable[str]) -> list[str]:
     return [_rewritten(arg, own) for arg in args]
 
 
+def options_first(args: list[str]) -> list[str]:
+    """Arguments with Hydra's options in front, since its parser takes none behind the first key=value."""
+    from hydra._internal.utils import get_args_parser
+
+    known = get_args_parser()._option_string_actions
+    options: list[str] = []
+    overrides: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        action = known.get(arg.partition("=")[0]) if arg.startswith("-") else None
+        (overrides if action is None else options).append(arg)
+        if action is not None and action.nargs is None and "=" not in arg:
+            options.extend([value for value in [next(rest, None)] if value is not None])
+    return options + overrides
+
+
 def remember(rewritten: list[str], typed: list[str]) -> None:
     """Keep what a process' arguments were before `rewrite`."""
     global _last

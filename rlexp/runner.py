@@ -193,7 +193,7 @@ class _Training:
         self.earlier = 0.0  # seconds that runs before this one have spent
         self._greet()
         if limitless := no_time_limit(self.settings, info, sweep):
-            console.warn(limitless)
+            console.say(limitless)
         self.agent = self._build_agent(self.settings)
 
     def execute(self) -> dict[Path, Job | Exception]:

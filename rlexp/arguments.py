@@ -61,10 +61,9 @@ def as_typed(args: list[str]) -> list[str]:
     return _last[1] if args == _last[0] else args
 
 
-def unmarked(arg: str) -> str:
-    """An argument without the plus signs that `rewrite` gives it."""
-    parts = ARGUMENT.fullmatch(arg)
-    return f"{parts['key']}={parts['value']}" if parts and _free(parts["key"]) else arg
+def unmarked(text: str) -> str:
+    """What Hydra says of arguments, without the plus signs that `rewrite` gives them."""
+    return re.sub(r"(?<![\w+])\+\+(?=[A-Za-z_][\w.]*=)", "", text)
 
 
 def kind_of(key: str) -> str:
@@ -114,7 +113,7 @@ def _rewritten(arg: str, own: set[str]) -> str:
         return arg
     sign, key, value = parts["sign"], parts["key"], parts["value"]
     group, _, rest = key.partition(".")
-    if _free(key) or (rest and group in own):
+    if not sign and (_free(key) or (rest and group in own)):
         sign = "++"
     whole = kind_of(key) in WHOLE
     if whole or key.startswith(("hydra.sweeper.", "hydra.launcher.")):

@@ -111,6 +111,23 @@ KEYS = {  # words that are no keys here -> what to write
     "env.wrapper": "It is a list: env.wrappers=[module.Class].",
     "network.layers": "It is network.hidden_units, e.g. network.hidden_units=[64,64].",
 }
+ENVS = {  # names of environments that are not in conf/env/, without case and punctuation
+    "atari": "Games are env=space_invaders env.id=ALE/Pong-v5 with network=dueling_cnn or network=cnn.",
+    "blackjack": "Its Gymnasium id is env.id=Blackjack-v1",
+    "breakout": "Games are env=space_invaders env.id=ALE/Breakout-v5 with network=dueling_cnn or network=cnn.",
+    "gridworld": "There are env=frozen_lake, env=cliff_walking and env=taxi.",
+    "lake": "Did you mean env=frozen_lake?",
+    "minigrid": "For example env.id=MiniGrid-Empty-5x5-v0 env.wrappers=[minigrid.wrappers.ImgObsWrapper]",
+    "pendulum": "Its actions can be numbered: env.id=Pendulum-v1 env.wrappers='[{name: DiscretizeAction, bins: 5}]'",
+    "pong": "Games are env=space_invaders env.id=ALE/Pong-v5 with network=dueling_cnn or network=cnn.",
+}
+VALUES = {  # words for what a key may hold
+    "device": {"cuda": "gpu", "cuda:0": "gpu", "gpu:0": "gpu", "tpu": "auto", "mps": "auto"},
+    "algo.loss": {"l2": "mse", "smooth_l1": "huber", "mean_squared_error": "mse"},
+    "algo.optimizer.name": {"rms": "rmsprop", "momentum": "sgd"},
+}
+NO_TRACKER = ("none", "no", "off", "false", "disabled")
+SEEDS = "Seeds run together in one job: trials=3 seed=0 are the seeds 0, 1 and 2."
 ACTIONS = {  # how ids of environments with continuous actions begin -> their discrete variants
     "CarRacing-": "env.kwargs.continuous=false makes its actions numbered.",
     "MountainCarContinuous-": "Its discrete variant is env=mountain_car.",
@@ -127,7 +144,27 @@ def for_choice(group: str, name: str) -> str:
         return _for_env(name)
     if group == "network" and ":" in name:
         return f"A function of your own is network.name={name}"
+    if group == "tracking" and name.lower() in NO_TRACKER:
+        return "Results lie in the job's folder; tracking=files sends them nowhere else."
     return ""
+
+
+def where_nothing_is_near(group: str) -> str:
+    """What to say of a name that resembles none of its group."""
+    return "A Keras model of your own: network.name=module:function" if group == "network" else ""
+
+
+def for_key(key: str) -> str:
+    """Where what an unknown key means is found; empty where near matches say it better."""
+    if key.startswith("hydra.sweeper."):
+        return "Keys of a search need it: -m hydra/sweeper=optuna, or a named one as +sweep=search_dqn"
+    return KEYS.get(key, "")
+
+
+def for_value(key: str, value: str) -> str:
+    """The word of ours for a value that other libraries have."""
+    meant = VALUES.get(key, {}).get(value)
+    return f"Did you mean {meant}?" if meant else ""
 
 
 def for_actions(env_id: str, box: bool) -> str:
@@ -156,7 +193,7 @@ def _for_env(name: str) -> str:
             return f"Did you mean env={known}? Its Gymnasium id is env.id={env_id}"
     if re.search(r"-v\d+$|:|/", name):
         return f"A Gymnasium id is given by env.id={name}"
-    return ""
+    return ENVS.get(_bare(name), "")
 
 
 def _bare(name: str) -> str:

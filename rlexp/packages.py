@@ -1,7 +1,8 @@
-"""Which `pip install` brings what is missing. Nothing is imported and no registry is asked."""
+"""Which `pip install` brings what is missing, and which packages register which ids; no package index is asked."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 
@@ -89,8 +90,19 @@ def for_error(error: BaseException) -> str:
 
 def for_id(env_id: str) -> str:
     """The line that brings the package which registers ids like this one, where it is not installed; else empty."""
-    module = next((module for start, module in IDS.items() if env_id.startswith(start)), None)
+    module = _module_of(env_id)
     return "" if module is None or _installed(module) else f"{line(PACKAGES[module])} brings it."
+
+
+def import_for_id(env_id: str) -> None:
+    """Import the package that is known to register ids like this one when it is imported, if it is installed."""
+    module = _module_of(env_id)
+    if module is not None and _installed(module):
+        importlib.import_module(module)
+
+
+def _module_of(env_id: str) -> str | None:
+    return next((module for start, module in IDS.items() if env_id.startswith(start)), None)
 
 
 def _installed(module: str) -> bool:

@@ -220,12 +220,13 @@ def _loaded(point: EntryPoint, where: str) -> Any:
         ) from error  # fmt: skip
 
 
-def _find(where: str, name: str, table: Mapping[str, Any], group: str) -> Any:
+def _find(where: str, name: str, table: Mapping[str, Any], points: str) -> Any:
     if name in table:
         return table[name]
-    others = {point.name: point for point in entry_points(group=group)}
+    others = {point.name: point for point in entry_points(group=points)}
     if name in others:
         return _loaded(others[name], where)
     known = sorted({*table, *others})
-    hint = hints.for_choice(where.partition(".")[0], name) or settings.did_you_mean(name, known)
+    group = where.partition(".")[0]
+    hint = hints.for_choice(group, name) or settings.did_you_mean(name, known) or hints.where_nothing_is_near(group)
     raise settings.refusal(where, f"one of {', '.join(known)}", repr(name), hint)

@@ -443,10 +443,9 @@ _GROUPS = {  # what a command line may choose, and an example
 
 def explain(error: Exception) -> str:
     """The one or two lines that a user can act on, from a Hydra or OmegaConf error about an override."""
-    text = str(error).strip()
+    text = arguments.unmarked(str(error).strip())
     if hasattr(error, "override"):  # Hydra could not even read it
-        received = error.override or text.splitlines()[0].partition(": ")[2]
-        received = arguments.unmarked(received)
+        received = arguments.unmarked(error.override or "") or text.splitlines()[0].partition(": ")[2]
         quote = "Quote what has blanks or special characters: 'key=\"a b\"'"
         return str(refusal("command line", "key=value", repr(received) if received else text.splitlines()[0], quote))
     unknown = re.search(r"Could not override '(?P<key>[^']+)'", text)
@@ -467,6 +466,7 @@ def explain(error: Exception) -> str:
     if sweep:
         key, values = sweep["key"], sweep["value"]
         several = f"Several jobs: python -m rlexp -m {key}={values}   A list: '{key}=[{values}]'"
+        several = hints.SEEDS if key == "seed" else several
         return str(refusal(key, "one value", values, several))
     sweep = re.search(r"Sweep parameters '(?P<key>[^=]+)=(?P<value>.+)' requires --multirun", text)
     if sweep:
@@ -506,7 +506,7 @@ def unknown_choice(group: str, name: str) -> Refusal:
     if lost is not None:
         return lost
     known = configured(group)
-    hint = hints.for_choice(group, name) or did_you_mean(name, known)
+    hint = hints.for_choice(group, name) or did_you_mean(name, known) or hints.where_nothing_is_near(group)
     return refusal(group, f"one of {', '.join(known)}", repr(name), hint)
 
 
@@ -522,8 +522,8 @@ def unknown_key(key: str) -> str:
         return f"{said}It belongs to other algorithms; this one's keys: python -m rlexp algo=<name> --cfg job"
     if key in ("experiment", "discretizer") and configured(key):
         return f"{said}It is added, with a plus: +{key}=<name>"
-    if key in hints.KEYS:
-        return said + hints.KEYS[key]
+    if hint := hints.for_key(key):
+        return said + hint
     group, _, last = key.rpartition(".")
     near = f"Did you mean {leaf[last]}?" if last in leaf and leaf[last].startswith(group) else ""
     near = near or did_you_mean(key, sorted(known)) or did_you_mean(last, leaf)
@@ -601,8 +601,10 @@ _TYPE_WORDS = {
 def _wrong_type(where: str, kind: str, value: Any) -> Refusal:
     bare = kind.removesuffix(" | None")
     words = _TYPE_WORDS.get(bare, bare) + (" or null" if bare != kind else "")
-    single = bare.startswith("list[") and isinstance(value, str | int | float) and value != ""
-    return refusal(where, words, _shown(value), f"A list of one: '{where}=[{value}]'" if single else "")
+    fix = hints.SEEDS if where == "seed" and isinstance(value, list) else ""
+    if bare.startswith("list[") and isinstance(value, str | int | float) and value != "":
+        fix = f"A list of one: '{where}=[{value}]'"
+    return refusal(where, words, _shown(value), fix)
 
 
 def _shown(value: Any) -> str:
@@ -625,7 +627,7 @@ def _check_ranges(node: Any, prefix: str) -> None:
                 where,
                 f"one of {', '.join(rule['choices'])}",
                 repr(value),
-                did_you_mean(str(value), rule["choices"]),
+                hints.for_value(where, str(value)) or did_you_mean(str(value), rule["choices"]),
             )
         if rule["scalar"]:
             try:

@@ -161,7 +161,7 @@ ROWS: list[tuple[str, str]] = [
     ("algo=angle_policy algo.observation_index=-1", "algo.observation_index: expected a number >= 0, received -1."),
     # choices
     ("engine=fuzed", "engine: expected one of auto, host, fused, received 'fuzed'.\nDid you mean fused?"),
-    ("device=cuda", "device: expected one of auto, cpu, gpu, received 'cuda'.\nDid you mean cpu?"),
+    ("device=cuda", "device: expected one of auto, cpu, gpu, received 'cuda'.\nDid you mean gpu?"),
     ("evaluation.selection=best", "evaluation.selection: expected one of eval, train_episode, last, received 'best'.\nDid you mean last?"),
     ("evaluation.policy=greed", "evaluation.policy: expected one of greedy, sampled, received 'greed'.\nDid you mean greedy?"),
     ("env.preprocessing=atary", "env.preprocessing: expected one of none, atari, received 'atary'.\nDid you mean atari?"),

@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from rlexp.envs import atari, plugins, wrappers
 from rlexp.envs.flattening import check_vector
 from rlexp.envs.numbered import NumberedObservation, num_states
 from rlexp.envs.watchdog import Hangs, calling, watch
-from rlexp.settings import EnvSettings, Refusal, conf_dir, refusal
+from rlexp.settings import EnvSettings, Refusal, conf_dir, did_you_mean, refusal
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -112,7 +113,9 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
     except Exception as error:  # the environment's own
         said = _first_line(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {_first_line(error)}"
         if settings.kwargs:
-            raise refusal("env.kwargs", f"arguments that {settings.id} takes", f"{settings.kwargs} ({said})") from error
+            said = said.partition(" was raised from the environment creator")[0]
+            raise refusal("env.kwargs", f"arguments that {settings.id} takes", f"{settings.kwargs} ({said})",
+                          _near_argument(settings.id, said)) from error  # fmt: skip
         fix = packages.for_error(error)
         raise refusal("env.id", "an environment that can be made", f"{settings.id!r} ({said})", fix) from error
     if not isinstance(env.action_space, gym.spaces.Discrete):
@@ -662,6 +665,18 @@ def _check_version(env_id: str) -> None:
     if versions:
         newest = max(versions, key=lambda i: int(i.rsplit("-v", 1)[1]))
         raise refusal("env.id", "an id with its version", repr(env_id), f"Did you mean {newest}?")
+
+
+def _near_argument(env_id: str, said: str) -> str:
+    """Near matches of an argument that an environment's class does not take."""
+    wrong = re.search(r"unexpected keyword argument '(\w+)'", said)
+    spec = gym.registry.get(env_id.rpartition(":")[2])
+    if wrong is None or spec is None or spec.entry_point is None:
+        return ""
+    creator = spec.entry_point
+    creator = gym.envs.registration.load_env_creator(creator) if isinstance(creator, str) else creator
+    known = [name for name in signature(creator).parameters if name != "render_mode"]
+    return did_you_mean(wrong[1], known) or (f"It takes {', '.join(known)}." if known else "It takes none.")
 
 
 def _unknown(env_id: str) -> Refusal:

@@ -1,7 +1,7 @@
 """Ids that installed packages register, as MiniGrid and MinAtar do, found without importing every package.
 
 Packages name a function that registers their ids in the entry-point group `gymnasium.envs`: under the namespace of the
-ids, or `__root__` where they have none. Gymnasium itself has stopped to call them.
+ids, or `__root__` where they have none. Gymnasium itself no longer calls them. Others register when they are imported.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import warnings
 from importlib.metadata import entry_points
 
 import gymnasium as gym
+
+from rlexp import packages
 
 
 def register(env_id: str) -> None:
@@ -29,3 +31,4 @@ def register(env_id: str) -> None:
             warnings.warn(f"{point.value} has registered no environments: {error}", stacklevel=2)
         if name in gym.registry:
             return
+    packages.import_for_id(name)

@@ -59,7 +59,10 @@ def import_wrapper(path: str, where: str = "env.wrappers") -> type[gym.Wrapper]:
         found: Any = getattr(importlib.import_module(module), name)
     except AttributeError as error:
         known = [key for key, value in vars(importlib.import_module(module)).items() if _is_wrapper(value)]
-        raise refusal(where, f"a wrapper of {module}", repr(name), did_you_mean(name, known) or _list(known)) from error
+        near = did_you_mean(name, known)
+        if "." not in path and not near:
+            near = f"One of another package is named with its module: env.wrappers=[<module>.{name}]"
+        raise refusal(where, f"a wrapper of {module}", repr(name), near or _list(known)) from error
     except Exception as error:  # the module's own errors included
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise refusal(

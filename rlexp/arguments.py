@@ -41,12 +41,15 @@ def options_first(args: list[str]) -> list[str]:
     known = get_args_parser()._option_string_actions
     options: list[str] = []
     overrides: list[str] = []
-    rest = iter(args)
-    for arg in rest:
+    waiting = list(args)
+    while waiting:
+        arg = waiting.pop(0)
         action = known.get(arg.partition("=")[0]) if arg.startswith("-") else None
         (overrides if action is None else options).append(arg)
-        if action is not None and action.nargs is None and "=" not in arg:
-            options.extend([value for value in [next(rest, None)] if value is not None])
+        if action is None or "=" in arg or not waiting:
+            continue
+        if action.nargs is None or (action.nargs == "?" and waiting[0] in (action.choices or ())):  # it takes a value
+            options.append(waiting.pop(0))
     return options + overrides
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rlexp.settings import refusal
 
+# Lines that TensorFlow writes to stderr when it is imported.
+TENSORFLOWS = re.compile(
+    rb"WARNING: All log messages before absl|[IWEF]\d{4} |\d{4}-\d\d-\d\d .*tensorflow/|To enable the foll"
+)
 EXACT_SUMS = "--xla_cpu_experimental_ynn_fusion_type="
 
 
@@ -58,10 +63,22 @@ def set_environment(device: str = "auto") -> None:
 
 
 @contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Hold back what C++ writes to file descriptor 2; shown only if the block raises.
+def importing_others() -> Iterator[None]:
+    """Around imports of other people's modules, which may import TensorFlow: it finds its environment, and is quiet."""
+    set_environment()
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    with quiet_stderr(show=lambda line: not TENSORFLOWS.match(line)):
+        yield
 
-    TensorFlow's first lines come before its log level counts, so that an environment variable cannot silence them.
+
+@contextlib.contextmanager
+def quiet_stderr(show: Callable[[bytes], object] = lambda line: False) -> Iterator[None]:
+    """Hold back what is written to file descriptor 2, by C++ too: shown are the lines that `show` chooses, at the end.
+
+    All are shown if the block raises. TensorFlow's first lines come before its log level counts, so that an environment
+    variable cannot silence them.
     """
     try:
         target = sys.__stderr__.fileno() if sys.__stderr__ else 2
@@ -80,5 +97,8 @@ def quiet_stderr() -> Iterator[None]:
             os.write(target, held.read())
             raise
         finally:
+            sys.stderr.flush()
             os.dup2(saved, target)
             os.close(saved)
+        held.seek(0)
+        os.write(target, b"".join(filter(show, held)))

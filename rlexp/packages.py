@@ -10,7 +10,6 @@ PACKAGES = {  # top-level module -> what to install, where its name does not say
     "ale_py": "rlexp[atari]",
     "Box2D": "rlexp[box2d]",
     "cv2": "rlexp[atari]",
-    "gym": "gymnasium",
     "gymnasium_robotics": "gymnasium-robotics",
     "highway_env": "highway-env",
     "imageio_ffmpeg": "rlexp[video]",
@@ -25,7 +24,6 @@ PACKAGES = {  # top-level module -> what to install, where its name does not say
     "tensorflow_probability": "tensorflow-probability",
     "yaml": "PyYAML",
 }
-GYMNASIUM_EXTRAS = {"box2d": "rlexp[box2d]", "atari": "rlexp[atari]"}  # that are extras of rlexp as well
 WORDS = {  # in what an environment says of a missing package
     "box2d": "rlexp[box2d]",
     "ale_py": "rlexp[atari]",
@@ -34,6 +32,7 @@ WORDS = {  # in what an environment says of a missing package
     "mujoco": "gymnasium[mujoco]",
     "pygame": "gymnasium[classic-control]",
 }
+MISSING = "DependencyNotInstalled"  # Gymnasium's error for a missing package, which says in words what to install
 IDS = {  # how ids begin that a package registers -> its module
     "ALE/": "ale_py",
     "BabyAI-": "minigrid",
@@ -74,18 +73,18 @@ def for_module(module: str) -> str:
 
 def for_error(error: BaseException) -> str:
     """What to do about an exception that a missing package has raised; empty where none is to blame."""
+    for cause in (error, error.__cause__, error.__context__):
+        if isinstance(cause, ModuleNotFoundError) and cause.name and type(error).__name__ != MISSING:
+            return for_module(cause.name)
+    if type(error).__name__ != MISSING:
+        return ""
     text = str(error)
-    extra = re.search(r"gymnasium\[([\w-]+)\]", text)
-    if extra:
-        return f"{line(GYMNASIUM_EXTRAS.get(extra[1], extra[0]))} brings it."
     for word, package in WORDS.items():
         if word in text.lower():
             return f"{line(package)} brings it."
-    for cause in (error, error.__cause__, error.__context__):
-        if isinstance(cause, ModuleNotFoundError) and cause.name:
-            return for_module(cause.name)
     said = re.search(r"pip install [\w\[\]'\".=-]+", text)
-    return said[0].rstrip("'\".") if said else ""
+    extra = re.search(r"gymnasium\[([\w-]+)\]", text)
+    return f"{line(extra[0])} brings it." if extra else said[0].rstrip("'\".") if said else ""
 
 
 def for_id(env_id: str) -> str:

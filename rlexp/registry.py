@@ -7,6 +7,7 @@ same `Algo`, `Network` and `Dynamics` records.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -141,9 +142,10 @@ def dynamics(env_id: str) -> Dynamics | None:
 def load(target: str) -> Callable[..., Any]:
     """Import the object that "module:attribute" names; raises `Refusal` where there is none."""
     module, _, attribute = target.partition(":")
-    backend.set_environment()
+    ours = module.partition(".")[0] == "rlexp"
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        with contextlib.nullcontext() if ours else backend.importing_others():
+            found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         fix = packages.for_error(error) or "Is its package installed here?"
         raise settings.refusal(target, "an importable 'module:attribute'", str(error), fix) from error
@@ -153,7 +155,8 @@ def load(target: str) -> Callable[..., Any]:
 def can_import(module: str) -> bool:
     """Whether there is a module of this name, without importing it (only the packages that it is in)."""
     try:
-        return importlib.util.find_spec(module) is not None
+        with backend.importing_others() if "." in module else contextlib.nullcontext():
+            return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
 
@@ -209,9 +212,9 @@ def _owner(point: EntryPoint) -> str:
 
 def _loaded(point: EntryPoint, where: str) -> Any:
     """The object of an entry point, whose module may import TensorFlow."""
-    backend.set_environment()
     try:
-        return point.load()
+        with backend.importing_others():
+            return point.load()
     except Exception as error:  # the module's own errors included
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise settings.refusal(

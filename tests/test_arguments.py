@@ -13,7 +13,7 @@ import pytest
 
 from rlexp import __main__ as command_line
 from rlexp import runner
-from rlexp.arguments import rewrite
+from rlexp.arguments import options_first, rewrite
 from rlexp.job import command_line as written_command
 from rlexp.runner import compose
 from rlexp.settings import BudgetSettings, Refusal, Settings, build
@@ -178,4 +178,6 @@ def test_options_may_stand_anywhere(typed: Any, tmp_path: Path) -> None:
     (tmp_path / "env" / "mine.yaml").write_text("name: mine\nid: CartPole-v1\n")
     (settings,) = typed("algo=dqn", "--config-dir", str(tmp_path), "env=mine", f"-cd={tmp_path}", "trials=2")
     assert (settings.algo.name, settings.env.name, settings.trials) == ("dqn", "mine", 2)
+    assert options_first(["a=1", "--info", "searchpath", "b=2", "-c", "job", "--info"]) == [
+        "--info", "searchpath", "-c", "job", "--info", "a=1", "b=2"]  # fmt: skip
     assert len(typed("algo=dqn", "-m", "trials=1,2", "tracking=files")) == 2

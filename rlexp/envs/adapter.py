@@ -13,6 +13,7 @@ import importlib
 import math
 import operator
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -63,10 +64,9 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
         Refusal: for an unknown id (with near matches), a missing package (with the line that brings it), arguments
             that the environment does not take, or an action space that is not Discrete.
     """
-    backend.set_environment()  # modules of other people may import TensorFlow
     for module in settings.imports:
         try:
-            importlib.import_module(module)
+            _import(module)
         except Exception as error:  # the module's own errors included
             raise refusal(
                 "env.imports",
@@ -91,6 +91,8 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     try:
+        if ":" in settings.id:
+            _import(settings.id.rpartition(":")[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # an outdated id is refused below, in one sentence
             env = gym.make(settings.id, disable_env_checker=True, **given, **settings.kwargs)
@@ -138,6 +140,13 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
     if settings.frame_stack > 1:
         env = gym.wrappers.FrameStackObservation(env, settings.frame_stack)
     return env
+
+
+def _import(module: str) -> None:
+    """Import a module of other people, once."""
+    if module not in sys.modules:
+        with backend.importing_others():
+            importlib.import_module(module)
 
 
 def _has_action_mask(env: gym.Env, env_id: str) -> bool:
@@ -693,7 +702,7 @@ def _unknown(env_id: str) -> Refusal:
         hint = f"Did you mean env={shipped}? "
     who = f"by another module than {module!r}" if module else "by a module of its own"
     hint += f"Is it registered {who}: env.id=<module>:{name or '<Id>'} or env.imports=[<module>]"
-    what = f"{env_id!r}, which {f'{module!r} does not register' if module else 'is not registered'} or is out of date"
+    what = f"{env_id!r}, which {f'{module!r} does not register' if module else 'is not registered or out of date'}"
     return refusal("env.id", "a Gymnasium id", what, hint)
 
 

@@ -31,4 +31,7 @@ def register(env_id: str) -> None:
             warnings.warn(f"{point.value} has registered no environments: {error}", stacklevel=2)
         if name in gym.registry:
             return
-    packages.import_for_id(name)
+    try:
+        packages.import_for_id(name)
+    except Exception as error:
+        warnings.warn(f"the package of ids like {name} cannot be imported: {error}", stacklevel=2)

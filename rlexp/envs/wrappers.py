@@ -12,14 +12,16 @@ frame_stack). What may stand in the list is checked in `entries.py`, without Gym
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 
-from rlexp import packages
+from rlexp import backend, packages
 from rlexp.envs.entries import parse
 from rlexp.settings import Refusal, did_you_mean, refusal
 
@@ -56,9 +58,10 @@ def import_wrapper(path: str, where: str = "env.wrappers") -> type[gym.Wrapper]:
     module, _, name = path.rpartition(".")
     module = module or "gymnasium.wrappers"
     try:
-        found: Any = getattr(importlib.import_module(module), name)
+        with contextlib.nullcontext() if module in sys.modules else backend.importing_others():
+            found: Any = getattr(importlib.import_module(module), name)
     except AttributeError as error:
-        known = [key for key, value in vars(importlib.import_module(module)).items() if _is_wrapper(value)]
+        known = [key for key, value in vars(sys.modules.get(module, gym.wrappers)).items() if _is_wrapper(value)]
         near = did_you_mean(name, known)
         if "." not in path and not near:
             near = f"One of another package is named with its module: env.wrappers=[<module>.{name}]"

@@ -101,4 +101,4 @@ def quiet_stderr(show: Callable[[bytes], object] = lambda line: False) -> Iterat
             os.dup2(saved, target)
             os.close(saved)
         held.seek(0)
-        os.write(target, b"".join(filter(show, held)))
+        os.write(target, b"".join(line for line in held if show(line)))

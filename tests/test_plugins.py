@@ -20,17 +20,17 @@ from rlexp.settings import Refusal
 from tests.test_refusals import sentence
 
 DYNAMICS = registry.DYNAMICS["CartPole-v1"]
-if "Pole-v0" not in gym.registry:
-    gym.register("Pole-v0", "gymnasium.envs.classic_control.cartpole:CartPoleEnv", max_episode_steps=100)
+if "tests/Pole-v0" not in gym.registry:
+    gym.register("tests/Pole-v0", "gymnasium.envs.classic_control.cartpole:CartPoleEnv", max_episode_steps=100)
 
 
-@pytest.mark.parametrize("name", ["Pole-v0", "tests.test_plugins:Pole-v0"])
-@pytest.mark.parametrize("env_id", ["Pole-v0", "tests.test_plugins:Pole-v0"])
+@pytest.mark.parametrize("name", ["tests/Pole-v0", "tests.test_plugins:tests/Pole-v0"])
+@pytest.mark.parametrize("env_id", ["tests/Pole-v0", "tests.test_plugins:tests/Pole-v0"])
 def test_dynamics_are_found_with_and_without_the_module(name: str, env_id: str, monkeypatch: Any) -> None:
     point = EntryPoint(name, f"{__name__}:DYNAMICS", "rlexp.envs")
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "rlexp.envs" else [])
     assert registry.dynamics(env_id) is DYNAMICS
-    if name == "Pole-v0":
+    if name == "tests/Pole-v0":
         settings = compose(f"env.id={env_id}", "env.imports=[tests.test_plugins]")
         assert resolve(settings)[0].engine == "fused" and tensor.build(settings.env) is not None
 

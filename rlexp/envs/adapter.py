@@ -682,7 +682,7 @@ def _near_argument(env_id: str, said: str) -> str:
     spec = gym.registry.get(env_id.rpartition(":")[2])
     if wrong is None or spec is None or spec.entry_point is None:
         return ""
-    creator = spec.entry_point
+    creator: Any = spec.entry_point
     creator = gym.envs.registration.load_env_creator(creator) if isinstance(creator, str) else creator
     known = [name for name in signature(creator).parameters if name != "render_mode"]
     return did_you_mean(wrong[1], known) or (f"It takes {', '.join(known)}." if known else "It takes none.")

@@ -92,13 +92,9 @@ def preflight(settings: Settings) -> EnvInfo:
 
 def _learner(info: EnvInfo) -> str:
     """An algorithm that learns in an environment: with a table where its states are numbered."""
-    return (
-        "q_learning"
-        if info.num_states is not None
-        else "ddqn"
-        if len(info.observation_shape) == 1
-        else "dqn network=cnn"
-    )
+    if info.num_states is not None:
+        return "q_learning"
+    return "ddqn" if len(info.observation_shape) == 1 else "dqn network=cnn"
 
 
 def _check_memory(where: str, what: str, needed: int, trials: int) -> None:

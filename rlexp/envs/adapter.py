@@ -684,7 +684,10 @@ def _near_argument(env_id: str, said: str) -> str:
         return ""
     creator: Any = spec.entry_point
     creator = gym.envs.registration.load_env_creator(creator) if isinstance(creator, str) else creator
-    known = [name for name in signature(creator).parameters if name != "render_mode"]
+    try:
+        known = [name for name in signature(creator).parameters if name != "render_mode"]
+    except ValueError:  # of a class without a signature
+        return ""
     return did_you_mean(wrong[1], known) or (f"It takes {', '.join(known)}." if known else "It takes none.")
 
 

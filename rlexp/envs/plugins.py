@@ -6,6 +6,7 @@ ids, or `__root__` where they have none. Gymnasium itself no longer calls them. 
 
 from __future__ import annotations
 
+import re
 import warnings
 from importlib.metadata import entry_points
 
@@ -17,7 +18,7 @@ from rlexp import packages
 def register(env_id: str) -> None:
     """Let the packages that may know an unknown id register theirs."""
     module, _, name = env_id.rpartition(":")
-    if module or name in gym.registry:
+    if module or name in gym.registry or not re.search(r"-v\d+$", name):
         return
     namespace = name.partition("/")[0] if "/" in name else "__root__"
     for point in entry_points(group="gymnasium.envs"):

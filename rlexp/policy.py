@@ -35,13 +35,13 @@ class Policy:
     """
 
     def __init__(self, settings: Settings, seed: int, model: Any) -> None:
-        from rlexp.envs import adapter
+        from rlexp.envs import adapter, wrappers
 
         self.settings, self.seed, self.model = settings, seed, model
         self._tabular = registry.family(settings.algo.name).tabular
         env = adapter.make(settings.env, tabular=self._tabular)
         self._shape = env.observation_space.shape or ()
-        self._raw_space = env.unwrapped.observation_space
+        self._raw_space = wrappers.given_space(env)
         self._start = int(env.action_space.start)  # type: ignore[attr-defined]
         num_actions = int(env.action_space.n)  # type: ignore[attr-defined]
         env.close()
@@ -191,6 +191,7 @@ def _check_modules(folder: Path, settings: Settings) -> None:
     if Path(sys.prefix).resolve().is_relative_to(output_dir):  # it stands somewhere else
         output_dir = folder.resolve()
     names = [*settings.env.imports, *(n for n in (settings.env.id, settings.network.name) if ":" in n)]
+    names += [entry["name"] for entry in settings.env.wrappers if "." in entry["name"]]
     for name in names:
         spec = PathFinder.find_spec(name.partition(":")[0].partition(".")[0])
         places = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []

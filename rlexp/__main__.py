@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlexp import registry
+from rlexp.arguments import options_first, remember, rewrite
 from rlexp.settings import Refusal, check_arguments, conf_dir, explain
 from rlexp.untrusted.text import clean
 
@@ -24,7 +25,8 @@ usage: python -m rlexp [key=value ...]            one job
 
 {algo}
 {env}
-              or any Gymnasium id: env.id=Blackjack-v1
+              or any Gymnasium id: env.id=Blackjack-v1 (module:Id where a module registers it)
+              env.kwargs.<name>=<value>  env.wrappers=[<module>.<Class>]  env.max_episode_steps=500
 {network}
 {tracking}
 {experiment}
@@ -110,8 +112,11 @@ def _status() -> int:
             runner.heed()
         return outcomes[-1].score
 
+    typed = sys.argv[1:]
     try:
-        check_arguments(sys.argv[1:])
+        check_arguments(typed)
+        sys.argv[1:] = rewrite(options_first(typed))
+        remember(sys.argv[1:], typed)
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
     except KeyboardInterrupt as interrupt:
         return 128 + getattr(interrupt, "signum", 2)
@@ -123,6 +128,8 @@ def _status() -> int:
         if outcomes:  # something of Hydra's own, after a job
             raise
         return _refuse(explain(error))
+    finally:
+        sys.argv[1:] = typed
     return max((EXIT_STATUS[outcome.status] for outcome in outcomes), default=0)
 
 

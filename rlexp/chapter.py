@@ -1,7 +1,7 @@
 """The notebook's own loops, number for number, for the figures that depend on its one global random generator.
 
-`numpy.random.RandomState(42)` is the generator that `np.random.seed(42)` seeds. Everything else of the chapter runs as
-a preset (`+experiment=book/...`).
+`numpy.random.RandomState(42)` is the generator that `np.random.seed(42)` seeds. Its loops on CartPole are in
+rlexp/chapter_cartpole.py. Everything else of the chapter runs as a preset (`+experiment=book/...`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,24 @@ def chain_runs(num_runs: int = 10, seed: int = SEED) -> list[list[int]]:
             states.append(int(random.choice(len(CHAIN), p=CHAIN[states[-1]])))
         runs.append(states)
     return runs
+
+
+def mdp_q_value_iteration(gamma: float = 0.90, iterations: int = 50) -> np.ndarray:
+    """The values of the decision process by the printed loops ("Q-Value Iteration"); -inf: impossible.  # [3, 3]"""
+    q = np.full((3, 3), -np.inf)
+    for s, actions in enumerate(MDP_ACTIONS):
+        q[s, list(actions)] = 0.0
+    for _ in range(iterations):
+        q_prev = q.copy()
+        for s in range(3):
+            for a in MDP_ACTIONS[s]:
+                q[s, a] = np.sum(
+                    [
+                        p * (MDP_REWARDS[s][a][s2] + gamma * q_prev[s2].max())
+                        for s2, p in enumerate(MDP_PROBABILITIES[s][a] or ())
+                    ]
+                )
+    return q
 
 
 def mdp_q_learning(

@@ -22,6 +22,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlexp import arguments
 from rlexp.settings import Refusal, Settings, refusal
 from rlexp.untrusted.links import LinkFound, check_folder, open_to_write
 from rlexp.untrusted.text import mask, mask_tree
@@ -411,9 +412,10 @@ def _finite(value: Any) -> float | None:
 
 def command_line() -> str:
     """What started this process."""
+    args = arguments.as_typed(sys.argv[1:])
     if Path(sys.argv[0]).parent.name == "rlexp":
-        return " ".join(["python -m rlexp", *sys.argv[1:]])
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        return " ".join(["python -m rlexp", *args])
+    return " ".join([Path(sys.argv[0]).name, *args])
 
 
 def _versions() -> dict[str, str]:

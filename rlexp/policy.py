@@ -41,13 +41,13 @@ class Policy:
     """
 
     def __init__(self, settings: Settings, seed: int, model: Any) -> None:
-        from rlexp.envs import adapter
+        from rlexp.envs import adapter, wrappers
 
         self.settings, self.seed, self.model = settings, seed, model
         self._tabular = registry.family(settings.algo.name).tabular
         env = adapter.make(settings.env, tabular=self._tabular)
         self._shape = env.observation_space.shape or ()
-        self._raw_space = env.unwrapped.observation_space
+        self._raw_space = wrappers.given_space(env)
         self._start = int(env.action_space.start)  # type: ignore[attr-defined]
         num_actions = int(env.action_space.n)  # type: ignore[attr-defined]
         env.close()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlexp import registry
+from rlexp import backend, packages, registry
 from rlexp.settings import (
     AnglePolicySettings,
     DQNSettings,
@@ -34,6 +34,8 @@ def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
 
 def preflight(settings: Settings) -> EnvInfo:
     """Everything that can be refused without TensorFlow; returns the environment's description."""
+    # What Gymnasium and the configuration import may import TensorFlow.
+    backend.set_environment(settings.device if registry.brings_code(settings) else "auto")
     from rlexp.envs import adapter
     from rlexp.replay import ring_type
 
@@ -54,8 +56,9 @@ def preflight(settings: Settings) -> EnvInfo:
         raise refusal(
             "env.id",
             f"an environment with a transition table P for {algo.name}",
-            f"{settings.env.id!r}, which has none",
-            "Toy-text environments have one, for example env=frozen_lake; or learn: algo=q_learning.",
+            f"{settings.env.id!r}, which has none"
+            + (" that env.wrappers leave as it is" if settings.env.wrappers else ""),
+            f"Toy-text environments have one, for example env=frozen_lake; or learn: algo={_learner(info)}.",
         )
     if isinstance(algo, TabularSettings):
         _check_states(settings, algo, info)
@@ -89,6 +92,13 @@ def preflight(settings: Settings) -> EnvInfo:
         needed = settings.trials * ring.num_bytes(algo.replay_size, info.observation_shape, info.observation_dtype)
         _check_memory("algo.replay_size", f"rings of {algo.replay_size} transitions", needed, settings.trials)
     return info
+
+
+def _learner(info: EnvInfo) -> str:
+    """An algorithm that learns in an environment: with a table where its states are numbered."""
+    if info.num_states is not None:
+        return "q_learning"
+    return "ddqn" if len(info.observation_shape) == 1 else "dqn network=cnn"
 
 
 def _check_memory(where: str, what: str, needed: int, trials: int) -> None:
@@ -136,7 +146,8 @@ def _check_network(config: NetworkSettings, network: registry.Network, info: Env
     if ":" in config.name:
         module, _, function = config.name.partition(":")
         if not registry.can_import(module) or not function.isidentifier():
-            raise refusal("network.name", "an importable module:function", repr(config.name))
+            fix = packages.for_module(module) if function.isidentifier() else ""
+            raise refusal("network.name", "an importable module:function", repr(config.name), fix)
     for key, value in config.options.items():
         if network.options is None:
             break

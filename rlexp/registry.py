@@ -7,15 +7,16 @@ same `Algo`, `Network` and `Dynamics` records.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from rlexp import settings
+from rlexp import backend, hints, packages, settings
 
 
 @dataclass(frozen=True)
@@ -125,30 +126,37 @@ def network(name: str) -> Network:
 
 
 def dynamics(env_id: str) -> Dynamics | None:
-    """The tensor dynamics registered for a Gymnasium id, if any."""
-    if env_id in DYNAMICS:
-        return DYNAMICS[env_id]
-    others = {point.name: point for point in entry_points(group="rlexp.envs")}
-    found: Dynamics | None = others[env_id].load() if env_id in others else None
+    """The tensor dynamics registered for a Gymnasium id, if any.
+
+    The module of a "module:Id" only says who registers the id: with or without it, in the configuration or in the name
+    of an entry point, the environment is the same.
+    """
+    bare = env_id.rpartition(":")[2]
+    if bare in DYNAMICS:
+        return DYNAMICS[bare]
+    others = {point.name.rpartition(":")[2]: point for point in entry_points(group="rlexp.envs")}
+    found: Dynamics | None = _loaded(others[bare], "env.id") if bare in others else None
     return found
 
 
 def load(target: str) -> Callable[..., Any]:
     """Import the object that "module:attribute" names; raises `Refusal` where there is none."""
     module, _, attribute = target.partition(":")
+    ours = module.partition(".")[0] == "rlexp"
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        with contextlib.nullcontext() if ours else backend.importing_others():
+            found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise settings.refusal(
-            target, "an importable 'module:attribute'", str(error), "Is its package installed here?"
-        ) from error
+        fix = packages.for_error(error) or "Is its package installed here?"
+        raise settings.refusal(target, "an importable 'module:attribute'", str(error), fix) from error
     return found
 
 
 def can_import(module: str) -> bool:
     """Whether there is a module of this name, without importing it (only the packages that it is in)."""
     try:
-        return importlib.util.find_spec(module) is not None
+        with backend.importing_others() if "." in module else contextlib.nullcontext():
+            return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
 
@@ -159,11 +167,69 @@ def configured(group: str) -> list[str]:
     return sorted(str(Path(p).relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
 
 
-def _find(where: str, name: str, table: Mapping[str, Any], group: str) -> Any:
+def brings_code(configuration: settings.Settings) -> bool:
+    """Whether a job imports modules that are neither rlexp's nor Gymnasium's, which may import TensorFlow."""
+    env, network_name = configuration.env, configuration.network.name
+    named = env.imports or env.wrappers or ":" in env.id or network_name not in NETWORKS
+    return bool(named) or configuration.algo.name not in ALGOS
+
+
+def plugin_without_yaml(group: str, name: str) -> settings.Refusal | None:
+    """The refusal of a name that another package registers, but whose YAML is not found; None for other names."""
+    if group == "env":
+        ids = [point.name for point in entry_points(group="rlexp.envs")]
+        if name not in ids:
+            return None
+        return settings.refusal(group, f"a YAML env/{name}.yaml, of which there is none", repr(name),
+                                f"There are tensor dynamics for this id, which is given by env.id={name}")  # fmt: skip
+    point = next((point for point in entry_points(group=f"rlexp.{group}s") if point.name == name), None)
+    if point is None:
+        return None
+    found = [Path(str(file.locate())) for file in (point.dist.files or [] if point.dist else [])
+             if file.as_posix().endswith(f"{group}/{name}.yaml")]  # fmt: skip
+    folder = found[0].parent.parent if found else f"<folder of {group}/{name}.yaml>"
+    return settings.refusal(
+        group, f"a YAML {group}/{name}.yaml on the search path", f"none, though {_owner(point)} registers {name!r}",
+        f"Say where its YAML lies: --config-dir {folder} {group}={name}",
+    )  # fmt: skip
+
+
+def of_another_yaml(name: str, refused: settings.Refusal) -> settings.Refusal:
+    """What is wrong with keys of `algo`, which may come from another algorithm's YAML where `algo.name` was changed."""
+    point = next((p for p in entry_points(group="rlexp.algos") if p.name == name), None)
+    if name in ALGOS or point is None or "expected a key of the configuration" not in str(refused):
+        return refused
+    key = str(refused).partition(":")[0]
+    return settings.refusal(
+        key, f"a key of {name!r}, which {_owner(point)} registers", "one that it does not have",
+        f"Choose its own YAML instead of algo.name: --config-dir <folder of algo/{name}.yaml> algo={name}",
+    )  # fmt: skip
+
+
+def _owner(point: EntryPoint) -> str:
+    return f"package {point.dist.name}" if point.dist else f"the entry point {point.value}"
+
+
+def _loaded(point: EntryPoint, where: str) -> Any:
+    """The object of an entry point, whose module may import TensorFlow."""
+    try:
+        with backend.importing_others():
+            return point.load()
+    except Exception as error:  # the module's own errors included
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise settings.refusal(
+            where, f"an entry point that can be loaded for {point.name!r}", f"{point.value} ({said})",
+            packages.for_error(error) or f"It belongs to {_owner(point)}.",
+        ) from error  # fmt: skip
+
+
+def _find(where: str, name: str, table: Mapping[str, Any], points: str) -> Any:
     if name in table:
         return table[name]
-    others = {point.name: point for point in entry_points(group=group)}
+    others = {point.name: point for point in entry_points(group=points)}
     if name in others:
-        return others[name].load()
+        return _loaded(others[name], where)
     known = sorted({*table, *others})
-    raise settings.refusal(where, f"one of {', '.join(known)}", repr(name), settings.did_you_mean(name, known))
+    group = where.partition(".")[0]
+    hint = hints.for_choice(group, name) or settings.did_you_mean(name, known) or hints.where_nothing_is_near(group)
+    raise settings.refusal(where, f"one of {', '.join(known)}", repr(name), hint)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlexp import registry
 from rlexp.job import Failure, Job, JobRun, disk_sentences, folder_lock, in_a_sentence, status_of
+from rlexp.notices import no_time_limit
 from rlexp.preflight import resolve
 from rlexp.report.words import plural
 from rlexp.settings import (
@@ -60,6 +61,7 @@ def compose(*overrides: str) -> Settings:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from rlexp.arguments import rewrite
     from rlexp.settings import check_arguments, conf_dir, explain
 
     check_arguments(overrides)
@@ -68,7 +70,7 @@ def compose(*overrides: str) -> Settings:
     instance.clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return build(hydra_compose("config", list(overrides)))
+            return build(hydra_compose("config", rewrite(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise Refusal(explain(error)) from error
     finally:
@@ -190,6 +192,8 @@ class _Training:
         self.began = time.monotonic()
         self.earlier = 0.0  # seconds that runs before this one have spent
         self._greet()
+        if limitless := no_time_limit(self.settings, info, sweep):
+            console.say(limitless)
         self.agent = self._build_agent(self.settings)
 
     def execute(self) -> dict[Path, Job | Exception]:

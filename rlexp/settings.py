@@ -21,7 +21,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from rlexp import __version__, schedules
+from rlexp import __version__, arguments, hints, packages, schedules
 from rlexp.untrusted.text import USER_INFO_HINT, clean, user_info
 
 
@@ -213,6 +213,7 @@ class EnvSettings:
     kwargs: dict[str, Any] = opt({}, "arguments of gymnasium.make")
     max_episode_steps: int | None = opt(None, "limit of an episode; null: the environment's own", low=1)
     imports: list[str] = opt([], "modules to import first")
+    wrappers: list[Any] = opt([], "Gymnasium wrappers in this order: class paths, or mappings of name and arguments")
     preprocessing: str = opt("none", "what stands between the environment and the agent", choices=("none", "atari"))
     frame_stack: int = opt(1, "an observation is the last so many of the environment's", low=1, high=64)
     step_timeout: float | None = opt(600.0, "seconds that a step or reset may take; null: for ever", above=0)
@@ -337,6 +338,8 @@ class Settings:
             del curve[elsewhere]
         curve["budget"] = {"steps": self.max_steps, "episodes": self.budget.episodes}
         del curve["env"]["default_steps"], curve["env"]["step_timeout"]
+        if not self.env.wrappers:  # as it was before there were any
+            del curve["env"]["wrappers"]
         return _digest({"version": __version__, **curve})
 
     @property
@@ -380,6 +383,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Settings:
         Refusal: at the first unknown key, wrong type, value out of range, or contradiction.
     """
     from rlexp import registry
+    from rlexp.envs import entries
 
     if not isinstance(config, DictConfig):
         config = OmegaConf.create(dict(config))
@@ -394,7 +398,11 @@ def build(config: DictConfig | Mapping[str, Any]) -> Settings:
         raise refusal("algo", "a mapping with a name, as in conf/algo/", repr(algo), "For example: algo=dueling_ddqn")
     schema = registry.algo(str(algo["name"])).schema
     settings = _typed(Settings, {**{str(key): value for key, value in raw.items()}, "algo": {}}, "")
-    settings.algo = _typed(schema, algo, "algo")
+    try:
+        settings.algo = _typed(schema, algo, "algo")
+    except Refusal as refused:
+        raise registry.of_another_yaml(str(algo["name"]), refused) from refused
+    settings.env.wrappers = entries.parse(settings.env.wrappers)
     _rename_env(settings.env)
     _check_ranges(settings, "")
     _check_names(settings)
@@ -443,9 +451,9 @@ _GROUPS = {  # what a command line may choose, and an example
 
 def explain(error: Exception) -> str:
     """The one or two lines that a user can act on, from a Hydra or OmegaConf error about an override."""
-    text = str(error).strip()
+    text = arguments.unmarked(str(error).strip())
     if hasattr(error, "override"):  # Hydra could not even read it
-        received = error.override or text.splitlines()[0].partition(": ")[2]
+        received = arguments.unmarked(error.override or "") or text.splitlines()[0].partition(": ")[2]
         quote = "Quote what has blanks or special characters: 'key=\"a b\"'"
         return str(refusal("command line", "key=value", repr(received) if received else text.splitlines()[0], quote))
     unknown = re.search(r"Could not override '(?P<key>[^']+)'", text)
@@ -455,7 +463,9 @@ def explain(error: Exception) -> str:
     if missing and missing["group"].startswith("hydra/"):
         known = [line.strip() for line in text.partition("Available options in")[2].splitlines()[1:]]
         known = [name for name in known if re.fullmatch(r"\w+", name)]
-        near = did_you_mean(missing["name"], known) or "Others come with plugins: pip install hydra-<name>-..."
+        package = packages.HYDRA.get(missing["name"])
+        near = f"{packages.line(package)} brings it." if package else did_you_mean(missing["name"], known)
+        near = near or "Others come with plugins: pip install hydra-<name>-..."
         return str(refusal(missing["group"], f"one of {', '.join(known)}", repr(missing["name"]), near))
     missing = re.search(r"Could not (?:find|load) '(?P<group>\w+)/(?P<name>[^']+)'", text)
     if missing:
@@ -464,6 +474,7 @@ def explain(error: Exception) -> str:
     if sweep:
         key, values = sweep["key"], sweep["value"]
         several = f"Several jobs: python -m rlexp -m {key}={values}   A list: '{key}=[{values}]'"
+        several = hints.SEEDS if key == "seed" else several
         return str(refusal(key, "one value", values, several))
     sweep = re.search(r"Sweep parameters '(?P<key>[^=]+)=(?P<value>.+)' requires --multirun", text)
     if sweep:
@@ -482,6 +493,8 @@ def explain(error: Exception) -> str:
     if there:
         return str(refusal(there["key"], "no + before it", "one", f"It has a value already: write {there['key']}=..."))
     shape = re.search(r"Error merging override \+*(?P<key>[^=]+)=(?P<value>.*)", text)
+    if shape and arguments.kind_of(shape["key"]).startswith("list["):
+        return str(_wrong_type(shape["key"], arguments.kind_of(shape["key"]), shape["value"]))
     if shape:
         return str(refusal(shape["key"], "a mapping of keys", shape["value"], f"For example: {shape['key']}.<key>=..."))
     interpolated = re.search(r"Interpolation key '(?P<key>[^']+)' not found", text)
@@ -495,10 +508,14 @@ def explain(error: Exception) -> str:
 
 def unknown_choice(group: str, name: str) -> Refusal:
     """The refusal of a name that a configuration group does not have."""
-    from rlexp.registry import configured
+    from rlexp.registry import configured, plugin_without_yaml
 
+    lost = plugin_without_yaml(group, name)
+    if lost is not None:
+        return lost
     known = configured(group)
-    return refusal(group, f"one of {', '.join(known)}", repr(name), did_you_mean(name, known))
+    hint = hints.for_choice(group, name) or did_you_mean(name, known) or hints.where_nothing_is_near(group)
+    return refusal(group, f"one of {', '.join(known)}", repr(name), hint)
 
 
 def unknown_key(key: str) -> str:
@@ -513,6 +530,8 @@ def unknown_key(key: str) -> str:
         return f"{said}It belongs to other algorithms; this one's keys: python -m rlexp algo=<name> --cfg job"
     if key in ("experiment", "discretizer") and configured(key):
         return f"{said}It is added, with a plus: +{key}=<name>"
+    if hint := hints.for_key(key):
+        return said + hint
     group, _, last = key.rpartition(".")
     near = f"Did you mean {leaf[last]}?" if last in leaf and leaf[last].startswith(group) else ""
     near = near or did_you_mean(key, sorted(known)) or did_you_mean(last, leaf)
@@ -530,6 +549,7 @@ def _known_keys(schema: type, prefix: str) -> Iterable[str]:
 def _typed(schema: type, values: Mapping[str, Any], where: str) -> Any:
     """Merge values into a dataclass schema; a wrong type or an unknown key is a Refusal."""
     _check_switches(schema, values, where)
+    values = arguments.whole_numbers(schema, values)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
         return OmegaConf.to_object(merged)
@@ -581,6 +601,7 @@ _TYPE_WORDS = {
     "list[int]": "a list of whole numbers",
     "list[float]": "a list of numbers",
     "list[str]": "a list of texts",
+    "list[Any]": "a list",
     "dict[str, Any]": "a mapping",
 }
 
@@ -588,7 +609,10 @@ _TYPE_WORDS = {
 def _wrong_type(where: str, kind: str, value: Any) -> Refusal:
     bare = kind.removesuffix(" | None")
     words = _TYPE_WORDS.get(bare, bare) + (" or null" if bare != kind else "")
-    return refusal(where, words, _shown(value))
+    fix = hints.SEEDS if where == "seed" and isinstance(value, list) else ""
+    if bare.startswith("list[") and isinstance(value, str | int | float) and value != "":
+        fix = f"A list of one: '{where}=[{value}]'"
+    return refusal(where, words, _shown(value), fix)
 
 
 def _shown(value: Any) -> str:
@@ -611,7 +635,7 @@ def _check_ranges(node: Any, prefix: str) -> None:
                 where,
                 f"one of {', '.join(rule['choices'])}",
                 repr(value),
-                did_you_mean(str(value), rule["choices"]),
+                hints.for_value(where, str(value)) or did_you_mean(str(value), rule["choices"]),
             )
         if rule["scalar"]:
             try:
@@ -660,6 +684,11 @@ def _rename_env(env: EnvSettings) -> None:
         env.name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", env.id).strip("-.+_") or "env"
 
 
+_OURS = {  # arguments of gymnasium.make -> what to write
+    "id": "It is env.id.",
+    "max_episode_steps": "The limit of an episode is env.max_episode_steps.",
+    "render_mode": "The best trial is animated at the end (animation.enabled); python -m rlexp.play shows it.",
+}
 _PATH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
@@ -688,8 +717,9 @@ def _check_contradictions(settings: Settings) -> None:
     env, network = settings.env, settings.network
     ours = {"render_mode", "max_episode_steps", "id", "disable_env_checker"} & env.kwargs.keys()
     if ours:
-        raise refusal("env.kwargs", "arguments of the environment itself", f"{min(ours)}, which is rlexp's to give",
-                      "The limit of an episode is env.max_episode_steps.")  # fmt: skip
+        name = min(ours)
+        raise refusal("env.kwargs", "arguments of the environment itself", f"{name}, which is rlexp's to give",
+                      _OURS.get(name, ""))  # fmt: skip
     if ":" not in network.name and network.activation not in ACTIVATIONS:
         raise refusal("network.activation", "a Keras activation", repr(network.activation),
                       did_you_mean(network.activation, ACTIVATIONS))  # fmt: skip

@@ -171,6 +171,7 @@ class Sweep:
 
 def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
     """What tells each job from the others of its sweep: the overrides that they do not all share."""
+    overrides = [[o.removeprefix("++") for o in job] for job in overrides]
     shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
     return [" ".join(o for o in job if o not in shared) or "(as it is)" for job in overrides]
 

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlexp import __main__ as command_line
 from rlexp import registry, runner
+from rlexp.arguments import rewrite
 from rlexp.job import Diverged
 from rlexp.settings import Refusal, Settings, TabularSettings, _known_keys, build, check_arguments, explain
 
@@ -33,16 +34,16 @@ SCALAR = "expected a number or a mapping with the keys kind, initial, final, dur
 READ = "\nQuote what has blanks or special characters: 'key=\"a b\"'"
 ROWS: list[tuple[str, str]] = [
     # keys
-    ("agent=dqn", f"agent: {KEY}\nDid you mean budget or env or algo.target?"),
+    ("agent=dqn", f"agent: {KEY}\nThe algorithm is algo=, e.g. algo=dqn."),
     ("trial=3", f"trial: {KEY}\nDid you mean trials or exact_trials?"),
     ("trails=3", f"trails: {KEY}\nDid you mean trials or tracking or exact_trials?"),
-    ("seeds=3", f"seeds: {KEY}\nDid you mean seed?"),
+    ("seeds=3", f"seeds: {KEY}\nIt is trials= for how many, seed= for the first: seeds are seed, seed + 1, ..."),
     ("evaluation.episodes=3", f"evaluation.episodes: {KEY}\nDid you mean evaluation.num_episodes or evaluation.final_episodes or evaluation.period?"),
     ("env.max_steps=10", f"env.max_steps: {KEY}\nDid you mean env.max_episode_steps or env.default_steps or evaluation.max_steps?"),
     ("budget.step=100", f"budget.step: {KEY}\nDid you mean budget.steps or budget or budget.episodes?"),
     ("steps=1000", f"steps: {KEY}\nDid you mean budget.steps?"),
     ("episodes=100", f"episodes: {KEY}\nDid you mean budget.episodes?"),
-    ("lr=1e-3", f"lr: {KEY}\nDid you mean algo.optimizer.lr?"),
+    ("lr=1e-3", f"lr: {KEY}\nIt is algo.optimizer.lr for networks, algo.alpha for tables."),
     ("gamma=0.9", f"gamma: {KEY}\nDid you mean algo.gamma?"),
     ("algo.lr=1e-3", f"algo.lr: {KEY}\nDid you mean algo.optimizer.lr?"),
     ("algo.optimiser.lr=1e-3", f"algo.optimiser.lr: {KEY}\nDid you mean algo.optimizer.lr or algo.optimizer or algo.optimizer.clip_norm?"),
@@ -50,7 +51,7 @@ ROWS: list[tuple[str, str]] = [
     ("algo.optimizer.clipnorm=1", f"algo.optimizer.clipnorm: {KEY}\nDid you mean algo.optimizer.clip_norm or algo.optimizer.lr or algo.optimizer.name?"),
     ("algo.eps=0.1", f"algo.eps: {KEY}\nDid you mean algo.epsilon or algo.n_step or algo.name?"),
     ("algo.epsilon.start=1", f"algo.epsilon.start: {KEY}\nDid you mean algo.epsilon or algo.learn_start or algo.target?"),
-    ("algo.buffer_size=1000", f"algo.buffer_size: {KEY}\nDid you mean algo.batch_size or algo.replay_size or algo.normalize?"),
+    ("algo.buffer_size=1000", f"algo.buffer_size: {KEY}\nIt is algo.replay_size."),
     ("algo.replaysize=10", f"algo.replaysize: {KEY}\nDid you mean algo.replay_size or algo.normalize or algo.epsilon?"),
     ("algo=pg algo.epsilon=0.1", f"algo.epsilon: {KEY}\nIt belongs to other algorithms; this one's keys: python -m rlexp algo=<name> --cfg job"),
     ("algo=q_value_iteration algo.alpha=0.1", f"algo.alpha: {KEY}\nIt belongs to other algorithms; this one's keys: python -m rlexp algo=<name> --cfg job"),
@@ -73,7 +74,7 @@ ROWS: list[tuple[str, str]] = [
     ("trials=true", "trials: expected a whole number, received true."),
     ("trials=[1]", "trials: expected a whole number, received [1]."),
     ("trials={a:1}", "trials: expected a whole number, received {'a': 1}."),
-    ("trials=1e3", "trials: expected a whole number, received '1000.0'."),
+    ("trials=1.5e0", "trials: expected a whole number, received '1.5e0'."),
     ("trials=${nope}", "trials: expected a value, received ${nope}, which no key has."),
     ("seed=1.5", "seed: expected a whole number, received '1.5'."),
     ("seed=null", "seed: expected a whole number, received null."),
@@ -86,7 +87,7 @@ ROWS: list[tuple[str, str]] = [
     ("budget=[]", "budget: expected a mapping of keys, received [].\nFor example: budget.<key>=..."),
     ("budget=null", "budget: expected a mapping of keys, received null.\nFor example: budget.<key>=..."),
     ("budget.steps=abc", "budget.steps: expected a whole number or null, received 'abc'."),
-    ("budget.steps=1e6", "budget.steps: expected a whole number or null, received '1000000.0'."),
+    ("budget.steps=1e-3", "budget.steps: expected a whole number or null, received '1e-3'."),
     ("evaluation=1", "evaluation: expected a mapping of keys, received '1'.\nFor example: evaluation.<key>=..."),
     ("checkpoint.every=null", "checkpoint.every: expected a number, received null."),
     ("checkpoint.keep=1.5", "checkpoint.keep: expected a whole number, received '1.5'."),
@@ -94,10 +95,10 @@ ROWS: list[tuple[str, str]] = [
     ("tracking.timeout=soon", "tracking.timeout: expected a number, received 'soon'."),
     ("env.kwargs=1", "env.kwargs: expected a mapping, received '1'."),
     ("env.kwargs=[1]", "env.kwargs: expected a mapping of keys, received [1].\nFor example: env.kwargs.<key>=..."),
-    ("env.imports=rlexp", "env.imports: expected a list of texts, received 'rlexp'."),
+    ("env.imports=rlexp", "env.imports: expected a list of texts, received 'rlexp'.\nA list of one: 'env.imports=[rlexp]'"),
     ("env.frame_stack=two", "env.frame_stack: expected a whole number, received 'two'."),
     ("env.max_episode_steps=many", "env.max_episode_steps: expected a whole number or null, received 'many'."),
-    ("network.hidden_units=32", "network.hidden_units: expected a list of whole numbers, received '32'."),
+    ("network.hidden_units=32", "network.hidden_units: expected a list of whole numbers, received '32'.\nA list of one: 'network.hidden_units=[32]'"),
     ("network.hidden_units=[32,1.5]", "network.hidden_units[1]: expected a whole number, received '1.5'."),
     ("network.hidden_units=null", "network.hidden_units: expected a list of whole numbers, received null."),
     ("network.options=1", "network.options: expected a mapping, received '1'."),
@@ -160,7 +161,7 @@ ROWS: list[tuple[str, str]] = [
     ("algo=angle_policy algo.observation_index=-1", "algo.observation_index: expected a number >= 0, received -1."),
     # choices
     ("engine=fuzed", "engine: expected one of auto, host, fused, received 'fuzed'.\nDid you mean fused?"),
-    ("device=cuda", "device: expected one of auto, cpu, gpu, received 'cuda'.\nDid you mean cpu?"),
+    ("device=cuda", "device: expected one of auto, cpu, gpu, received 'cuda'.\nDid you mean gpu?"),
     ("evaluation.selection=best", "evaluation.selection: expected one of eval, train_episode, last, received 'best'.\nDid you mean last?"),
     ("evaluation.policy=greed", "evaluation.policy: expected one of greedy, sampled, received 'greed'.\nDid you mean greedy?"),
     ("env.preprocessing=atary", "env.preprocessing: expected one of none, atari, received 'atary'.\nDid you mean atari?"),
@@ -192,20 +193,20 @@ ROWS: list[tuple[str, str]] = [
     # contradictions and impossible things
     ("evaluation.num_episodes=500 evaluation.final_seed=100100", "evaluation.final_seed: expected at least 100500, the end of evaluation.seed + num_episodes, received 100100.\nEpisodes that score the best weights must be fresh."),
     ("evaluation.candidate_episodes=5 evaluation.candidate_seed=200010", "evaluation.candidate_seed: expected at least 200100, the end of evaluation.final_seed + final_episodes, received 200010.\nEpisodes that score the best weights must be fresh."),
-    ("network.name=nomodule:build", "network.name: expected an importable module:function, received 'nomodule:build'."),
+    ("network.name=nomodule:build", "network.name: expected an importable module:function, received 'nomodule:build'.\nPerhaps: pip install nomodule (a guess from its name). A file of your own is looked for in the current folder and in PYTHONPATH."),
     ("network.name=:", "network.name: expected an importable module:function, received ':'."),
     ("network.name=json:not-a-name", "network.name: expected an importable module:function, received 'json:not-a-name'."),
     ("algo=dqn network=cnn", "network: expected image observations of at least 36 x 36 pixels for cnn, received shape (4,).\nUse network=mlp."),
     ("env.id=", "env.id: expected a Gymnasium id, as in gymnasium.envs.registry, or module:Id, received '' (Malformed environment ID: . (Currently all IDs must be of the form [namespace/](env-name)-v(version). (namespace is optional)))."),
-    ("env.id=cartpole", "env.id: expected a Gymnasium id, received 'cartpole', which is not registered or out of date.\nDid you mean CartPole-v1 or CartPole-v0?"),
+    ("env.id=cartpole", "env.id: expected a Gymnasium id, received 'cartpole', which is not registered or out of date.\nDid you mean env=cartpole? Is it registered by a module of its own: env.id=<module>:cartpole or env.imports=[<module>]"),
     ("env.id=CartPole", "env.id: expected an id with its version, received 'CartPole'.\nDid you mean CartPole-v1?"),
-    ("env.id=CartPole-v9", "env.id: expected a Gymnasium id, received 'CartPole-v9', which is not registered or out of date.\nDid you mean CartPole-v1 or CartPole-v0?"),
-    ("env.id=nomodule:CartPole-v1", "env.id: expected a Gymnasium id, as in gymnasium.envs.registry, or module:Id, received 'nomodule:CartPole-v1' (No module named 'nomodule'. Environment registration via importing a module failed. Check whether 'nomodule' contains env registration and can be imported.)."),
-    ("env.id=json:Foo-v0", "env.id: expected a Gymnasium id, received 'json:Foo-v0', which is not registered or out of date.\nList them: python -c 'import gymnasium; gymnasium.pprint_registry()'"),
-    ("env.id=BipedalWalker-v3", "env.id: expected an environment with a Discrete action space, received 'BipedalWalker-v3' with Box actions (Box(-1.0, 1.0, (4,), float32)).\nThe algorithms here choose among numbered actions; use a discrete variant of the environment."),
+    ("env.id=CartPole-v9", "env.id: expected a Gymnasium id, received 'CartPole-v9', which is not registered or out of date.\nDid you mean CartPole-v1 or CartPole-v0? Is it registered by a module of its own: env.id=<module>:CartPole-v9 or env.imports=[<module>]"),
+    ("env.id=nomodule:CartPole-v1", "env.id: expected a Gymnasium id, as in gymnasium.envs.registry, or module:Id, received 'nomodule:CartPole-v1' (No module named 'nomodule').\nPerhaps: pip install nomodule (a guess from its name). A file of your own is looked for in the current folder and in PYTHONPATH."),
+    ("env.id=json:Xyzzyplugh-v0", "env.id: expected a Gymnasium id, received 'json:Xyzzyplugh-v0', which 'json' does not register.\nIs it registered by another module than 'json': env.id=<module>:Xyzzyplugh-v0 or env.imports=[<module>]"),
+    ("env.id=BipedalWalker-v3", "env.id: expected an environment with a Discrete action space, received 'BipedalWalker-v3' with Box actions (Box(-1.0, 1.0, (4,), float32)).\nThe algorithms here choose among numbered actions: env.wrappers='[{name: DiscretizeAction, bins: 5}]' numbers them."),
     ("env.id=HalfCheetah-v5", "env.id: expected an environment whose packages are installed, received 'HalfCheetah-v5'.\npip install 'gymnasium[mujoco]' brings it."),
-    ("env.id=ALE/Pongg-v5", "env.id: expected a Gymnasium id, received 'ALE/Pongg-v5', which is not registered or out of date.\nDid you mean ALE/Pong-v5 or ALE/Pooyan-v5 or ALE/Boxing-v5?"),
-    ("+env.kwargs.render_mode=human", "env.kwargs: expected arguments of the environment itself, received render_mode, which is rlexp's to give.\nThe limit of an episode is env.max_episode_steps."),
+    ("env.id=ALE/Pongg-v5", "env.id: expected a Gymnasium id, received 'ALE/Pongg-v5', which is not registered or out of date.\nDid you mean ALE/Pong-v5 or ALE/Pooyan-v5 or ALE/Boxing-v5? Is it registered by a module of its own: env.id=<module>:ALE/Pongg-v5 or env.imports=[<module>]"),
+    ("+env.kwargs.render_mode=human", "env.kwargs: expected arguments of the environment itself, received render_mode, which is rlexp's to give.\nThe best trial is animated at the end (animation.enabled); python -m rlexp.play shows it."),
     ("+env.kwargs.max_episode_steps=5", "env.kwargs: expected arguments of the environment itself, received max_episode_steps, which is rlexp's to give.\nThe limit of an episode is env.max_episode_steps."),
     ("env=frozen_lake +env.kwargs.map_name=7x7", "env.kwargs: expected arguments that FrozenLake-v1 takes, received {'map_name': '7x7'} (KeyError: '7x7')."),
     ("env.imports=[os.path.x]", "env.imports: expected modules that can be imported, received 'os.path.x' (No module named 'os.path.x'; 'os.path' is not a package)."),
@@ -215,7 +216,7 @@ ROWS: list[tuple[str, str]] = [
     ("algo=random engine=fused", "engine: expected auto or host, received 'fused', but algo random has no fused loop.\nengine=host runs it: the same algorithm, configuration and metrics."),
     ("algo=dqn env=lunar_lander engine=fused", "engine: expected auto or host, received 'fused', but LunarLander-v3 has neither tensor dynamics (an entry of rlexp.envs) nor a transition table P.\nengine=host runs it: the same algorithm, configuration and metrics."),
     ("algo=angle_policy algo.observation_index=4", "algo: expected an environment with two actions and more than 4 observed numbers for angle_policy, received 'CartPole-v1' with 2 actions and observations of shape (4,).\nIt was made for env=cartpole."),
-    ("algo=q_value_iteration env=mountain_car", "env.id: expected an environment with a transition table P for q_value_iteration, received 'MountainCar-v0', which has none.\nToy-text environments have one, for example env=frozen_lake; or learn: algo=q_learning."),
+    ("algo=q_value_iteration env=mountain_car", "env.id: expected an environment with a transition table P for q_value_iteration, received 'MountainCar-v0', which has none.\nToy-text environments have one, for example env=frozen_lake; or learn: algo=ddqn."),
     ("trials=3 trials=0", "trials: expected a number >= 1 and <= 100000, received 0."),
 ]  # fmt: skip
 
@@ -269,7 +270,7 @@ def sentence(args: Sequence[str]) -> str:
     try:
         check_arguments(args)
         config = copy.deepcopy(composed(groups))
-        apply([arg for arg in args if arg not in groups], config)
+        apply([arg for arg in rewrite(args) if arg not in groups], config)
         runner.resolve(build(config))
     except (HydraException, OmegaConfBaseException) as error:
         return explain(error)
@@ -301,7 +302,7 @@ LINES: list[tuple[list[str], str]] = [
     (["~algo"], "algo: expected a value, received a deletion.\nEvery key has a value; give another one, or null."),
     (["+algo=dqn"], "algo: expected no + before it, received one.\nIt has a value already: write algo=..."),
     (["env="], "env: expected a name, received nothing.\nFor example: env=cartpole"),
-    (["env=cartpole-v1"], "env: expected one of <env>, received 'cartpole-v1'.\nDid you mean cartpole?"),
+    (["env=cartpole-v1"], "env: expected one of <env>, received 'cartpole-v1'.\nDid you mean env=cartpole? Its Gymnasium id is env.id=CartPole-v1"),
     (["env=lunarlander"], "env: expected one of <env>, received 'lunarlander'.\nDid you mean lunar_lander?"),
     (["+env=cartpole"], "env: expected no + before it, received one.\nIt has a value already: write env=..."),
     (["network=mpl"], "network: expected one of <network>, received 'mpl'.\nDid you mean mlp?"),
@@ -421,7 +422,7 @@ def test_random_overrides_are_refused_or_run(overrides: list[tuple[str, str, Any
     try:
         check_arguments(words)
         config = copy.deepcopy(composed(BASE[:3]))
-        apply([*BASE[3:], *words, f"output_dir={tmp_path}"], config)
+        apply([*BASE[3:], *rewrite(words), f"output_dir={tmp_path}"], config)
         chosen, _ = runner.resolve(build(config))
         work = chosen.trials * (chosen.max_steps or 10**6)
         if work <= 1_000 and chosen.evaluation.num_episodes < 10 and chosen.evaluation.final_episodes < 10:

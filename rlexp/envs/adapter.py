@@ -13,10 +13,12 @@ import importlib
 import math
 import operator
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +26,14 @@ import gymnasium as gym
 import numpy as np
 
 import rlexp.envs.chapter  # noqa: F401  (registers the chapter's environments)
-from rlexp import seeding
-from rlexp.envs import atari
+from rlexp import backend, hints, packages, registry, seeding
+from rlexp.envs import atari, plugins, wrappers
+from rlexp.envs.flattening import check_vector
 from rlexp.envs.numbered import NumberedObservation, num_states
 from rlexp.envs.watchdog import Hangs, calling, watch
-from rlexp.settings import EnvSettings, Refusal, refusal
+from rlexp.settings import EnvSettings, Refusal, conf_dir, did_you_mean, refusal
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-
-EXTRAS = {
-    "box2d": "box2d",
-    "ale_py": "atari",
-    "ale": "atari",
-    "opencv": "atari",
-    "mujoco": "mujoco",
-    "pygame": "classic-control",
-}
 
 
 @dataclass(frozen=True)
@@ -72,17 +66,22 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
     """
     for module in settings.imports:
         try:
-            importlib.import_module(module)
+            _import(module)
         except Exception as error:  # the module's own errors included
             raise refusal(
-                "env.imports", "modules that can be imported", f"{module!r} ({_first_line(error)})"
+                "env.imports",
+                "modules that can be imported",
+                f"{module!r} ({_first_line(error)})",
+                packages.for_error(error),
             ) from error
+    classes = wrappers.load(settings.wrappers)
     _check_version(settings.id)
     if settings.id.startswith("ALE/"):
         try:
             atari.register()
         except ImportError as error:
             raise _not_installed(settings.id, "pip install 'rlexp[atari]' brings it.") from error
+    plugins.register(settings.id)
     is_atari = settings.preprocessing == "atari"
     # Only what is asked for: many environments of third parties take no render_mode.
     options = {
@@ -92,26 +91,35 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     try:
+        if ":" in settings.id:
+            _import(settings.id.rpartition(":")[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # an outdated id is refused below, in one sentence
             env = gym.make(settings.id, disable_env_checker=True, **given, **settings.kwargs)
+        env = wrappers.apply(env, classes, settings.id)
         if is_atari:
             env = atari.preprocess(env, settings.max_episode_steps)
+    except Refusal:
+        raise
     except gym.error.DependencyNotInstalled as error:
-        raise _not_installed(settings.id, _install_line(str(error))) from error
+        raise _not_installed(settings.id, packages.for_error(error) or _first_line(error)) from error
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
         raise _unknown(settings.id) from error
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise refusal(
             "env.id",
             "a Gymnasium id, as in gymnasium.envs.registry, or module:Id",
-            f"{settings.id!r} ({_first_line(error)})",
+            f"{settings.id!r} ({_first_line(error).partition('. Environment registration')[0]})",
+            packages.for_error(error),
         ) from error
     except Exception as error:  # the environment's own
         said = _first_line(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {_first_line(error)}"
         if settings.kwargs:
-            raise refusal("env.kwargs", f"arguments that {settings.id} takes", f"{settings.kwargs} ({said})") from error
-        raise refusal("env.id", "an environment that can be made", f"{settings.id!r} ({said})") from error
+            said = said.partition(" was raised from the environment creator")[0]
+            raise refusal("env.kwargs", f"arguments that {settings.id} takes", f"{settings.kwargs} ({said})",
+                          _near_argument(settings.id, said)) from error  # fmt: skip
+        fix = packages.for_error(error)
+        raise refusal("env.id", "an environment that can be made", f"{settings.id!r} ({said})", fix) from error
     if not isinstance(env.action_space, gym.spaces.Discrete):
         space = env.action_space
         env.close()
@@ -119,7 +127,7 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
             "env.id",
             "an environment with a Discrete action space",
             f"{settings.id!r} with {type(space).__name__} actions ({space})",
-            "The algorithms here choose among numbered actions; use a discrete variant of the environment.",
+            hints.for_actions(settings.id, isinstance(space, gym.spaces.Box)),
         )
     counted = num_states(env.observation_space) is not None
     if tabular and counted and not isinstance(env.observation_space, gym.spaces.Discrete):
@@ -127,10 +135,18 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
     if tabular and (counted or isinstance(env.observation_space, gym.spaces.Box)):
         return MaskedObservation(env) if _has_action_mask(env, settings.id) else env
     if not isinstance(env.observation_space, gym.spaces.Box):
+        check_vector(env, settings.id)
         env = gym.wrappers.FlattenObservation(env)
     if settings.frame_stack > 1:
         env = gym.wrappers.FrameStackObservation(env, settings.frame_stack)
     return env
+
+
+def _import(module: str) -> None:
+    """Import a module of other people, once."""
+    if module not in sys.modules:
+        with backend.importing_others():
+            importlib.import_module(module)
 
 
 def _has_action_mask(env: gym.Env, env_id: str) -> bool:
@@ -195,6 +211,17 @@ def actions_of(P: Any, s: int) -> dict[int, Sequence[Any]]:
     return {int(a): lines for a, lines in actions if lines is not None}
 
 
+def replaced(env_id: str) -> bool:
+    """Whether an id of Gymnasium's own is registered with somebody else's class, or inside further wrappers."""
+    bare = env_id.rpartition(":")[2]
+    spec = gym.registry.get(bare)
+    return (
+        bare in registry.DYNAMICS
+        and spec is not None
+        and (not str(spec.entry_point).startswith("gymnasium.envs.") or bool(spec.additional_wrappers))
+    )
+
+
 def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     """Make the environment once and describe it; raises `Refusal` as `make` does."""
     env = make(settings, tabular=tabular)
@@ -204,7 +231,8 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     seen = env.env.observation_space if isinstance(env, MaskedObservation) else space  # before its mask
     states = seen if tabular else raw
     counted = num_states(states) if isinstance(states, gym.spaces.Discrete) else None
-    table: Any = getattr(env.unwrapped, "P", None) if has_table(env) else None
+    P: Any = getattr(env.unwrapped, "P", None) if has_table(env) else None
+    table = None if settings.wrappers else P  # wrappers may change what it says
     floats = "uint8" if space.dtype == np.uint8 else "float32"
     info = EnvInfo(
         observation_shape=tuple(space.shape or ()),
@@ -216,8 +244,8 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
         num_states=counted,
         masked=isinstance(env, MaskedObservation),
         table=table is not None,
-        restricted=table is not None and any(len(table[s]) < actions.n for s in range(int(raw.n))),  # type: ignore[attr-defined]
-        is_table=is_table(env),
+        restricted=P is not None and any(len(P[s]) < actions.n for s in range(int(raw.n))),  # type: ignore[attr-defined]
+        is_table=table is not None and is_table(env),
     )
     env.close()
     return info
@@ -648,25 +676,37 @@ def _check_version(env_id: str) -> None:
         raise refusal("env.id", "an id with its version", repr(env_id), f"Did you mean {newest}?")
 
 
+def _near_argument(env_id: str, said: str) -> str:
+    """Near matches of an argument that an environment's class does not take."""
+    wrong = re.search(r"unexpected keyword argument '(\w+)'", said)
+    spec = gym.registry.get(env_id.rpartition(":")[2])
+    if wrong is None or spec is None or spec.entry_point is None:
+        return ""
+    creator: Any = spec.entry_point
+    creator = gym.envs.registration.load_env_creator(creator) if isinstance(creator, str) else creator
+    try:
+        known = [name for name in signature(creator).parameters if name != "render_mode"]
+    except ValueError:  # of a class without a signature
+        return ""
+    return did_you_mean(wrong[1], known) or (f"It takes {', '.join(known)}." if known else "It takes none.")
+
+
 def _unknown(env_id: str) -> Refusal:
-    name = env_id.rsplit(":", 1)[-1]
+    module, _, name = env_id.rpartition(":")
+    brought = packages.for_id(name)
+    if brought:
+        return _not_installed(env_id, brought)
     known = [i for i in gym.registry if "/" not in i or "/" in name]
     lower = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
-    hint = (
-        f"Did you mean {' or '.join(lower[m] for m in near)}?"
-        if near
-        else "List them: python -c 'import gymnasium; gymnasium.pprint_registry()'"
-    )
-    return refusal("env.id", "a Gymnasium id", f"{env_id!r}, which is not registered or out of date", hint)
-
-
-def _install_line(error: str) -> str:
-    for word, extra in EXTRAS.items():
-        if word in error.lower():
-            ours = extra in ("box2d", "atari")
-            return f"pip install '{'rlexp' if ours else 'gymnasium'}[{extra}]' brings it."
-    return error.splitlines()[0]
+    hint = f"Did you mean {' or '.join(lower[m] for m in near)}? " if near else ""
+    shipped = name if (conf_dir() / "env" / f"{name}.yaml").is_file() else ""
+    if shipped:
+        hint = f"Did you mean env={shipped}? "
+    who = f"by another module than {module!r}" if module else "by a module of its own"
+    hint += f"Is it registered {who}: env.id=<module>:{name or '<Id>'} or env.imports=[<module>]"
+    what = f"{env_id!r}, which {f'{module!r} does not register' if module else 'is not registered or out of date'}"
+    return refusal("env.id", "a Gymnasium id", what, hint)
 
 
 def _first_line(error: Exception) -> str:

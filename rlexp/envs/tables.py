@@ -79,6 +79,8 @@ def dense(P: Mapping[int, Any], num_states: int, num_actions: int, start: np.nda
 
 def load(settings: EnvSettings) -> Table | None:
     """The table of an environment, or None where it has no `P` over numbered states."""
+    if settings.wrappers:  # which may change what the table says
+        return None
     env = adapter.make(settings, tabular=True)
     try:
         raw: Any = env.unwrapped

@@ -43,7 +43,8 @@ figcaption { font-size: .85rem; color: #555; } code { background: #f4f4f4; paddi
 @media (max-width: 40rem) {
   .table { overflow-x: visible; } table, tbody, tr, td { display: block; width: 100%; box-sizing: border-box; }
   thead { display: none; } tr { border: 1px solid #ddd; border-radius: .4rem; margin: .5rem 0; padding: .25rem 0; }
-  td { border: 0; padding: .12rem .7rem; display: flex; gap: .6rem; } td:first-child { font-weight: 600; }
+  td { border: 0; padding: .12rem .7rem; display: flex; gap: .6rem; overflow-wrap: anywhere; }
+  td:first-child { font-weight: 600; }
   td::before { content: attr(data-label); flex: 0 0 42%; color: #666; overflow-wrap: anywhere; }
   td:first-child::before { content: none; } td:first-child, td:last-child { min-width: 0; }
 }

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import rlexp
+from rlexp import packages
 from rlexp.settings import refusal
 from rlexp.untrusted.text import clean
 
@@ -65,7 +66,15 @@ def named(config: Any) -> list[str]:
         if group != "algo" and ":" in name:
             found.append(name.partition(":")[0])
         found += [point.module for point in importlib.metadata.entry_points(group=points) if point.name == name]
-    return found
+    return [*found, *_registering(str(_get(config, "env", "id")))]
+
+
+def _registering(env_id: str) -> list[str]:
+    """Modules that are imported since they may know an id: see `rlexp.envs.plugins`."""
+    namespace = env_id.partition("/")[0] if "/" in env_id else "__root__"
+    points = importlib.metadata.entry_points(group="gymnasium.envs")
+    known = [module for start, module in packages.IDS.items() if env_id.startswith(start) and origin(module)]
+    return [*(point.module for point in points if point.name == namespace), *known]
 
 
 def _wrapper(entry: Any) -> str:

@@ -23,7 +23,11 @@ def why_not(settings: EnvSettings, info: adapter.EnvInfo) -> str | None:
     """Why an environment cannot run on the fused engine, or None where it can; imports no TensorFlow."""
     if settings.preprocessing != "none" or settings.frame_stack > 1:
         return "env.preprocessing and env.frame_stack exist on the host engine only"
+    if settings.wrappers:
+        return "env.wrappers exist on the host engine only"
     known = registry.dynamics(settings.id)
+    if known is not None and adapter.replaced(settings.id):
+        return f"{settings.id} is registered with another class than the one whose tensor dynamics are known"
     if known is None:
         if info.is_table:
             return None

@@ -1,0 +1,38 @@
+"""Ids that installed packages register, as MiniGrid and MinAtar do, found without importing every package.
+
+Packages name a function that registers their ids in the entry-point group `gymnasium.envs`: under the namespace of the
+ids, or `__root__` where they have none. Gymnasium itself no longer calls them. Others register when they are imported.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from importlib.metadata import entry_points
+
+import gymnasium as gym
+
+from rlexp import packages
+
+
+def register(env_id: str) -> None:
+    """Let the packages that may know an unknown id register theirs."""
+    module, _, name = env_id.rpartition(":")
+    if module or name in gym.registry or not re.search(r"-v\d+$", name):
+        return
+    namespace = name.partition("/")[0] if "/" in name else "__root__"
+    for point in entry_points(group="gymnasium.envs"):
+        if point.name != namespace:
+            continue
+        try:
+            hook = point.load()
+            if name not in gym.registry:  # importing its module may have done it
+                hook()
+        except Exception as error:  # of a package that may have nothing to do with this id
+            warnings.warn(f"{point.value} has registered no environments: {error}", stacklevel=2)
+        if name in gym.registry:
+            return
+    try:
+        packages.import_for_id(name)
+    except Exception as error:
+        warnings.warn(f"the package of ids like {name} cannot be imported: {error}", stacklevel=2)

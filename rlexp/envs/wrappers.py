@@ -1,0 +1,131 @@
+"""Gymnasium wrappers that a configuration names: `env.wrappers`.
+
+An entry is a class path, or a mapping of `name`, the class path, and the arguments that follow the environment:
+
+    env.wrappers=[minigrid.wrappers.ImgObsWrapper]
+    env.wrappers='[FlattenObservation, {name: RescaleObservation, min_obs: 0, max_obs: 1}]'
+
+A path is `module.Class` (or `module:Class`); a class name alone is one of `gymnasium.wrappers`. Wrappers stand in the
+order of the list right around what `gymnasium.make` returns, so inside of rlexp's own (preprocessing, flattening,
+frame_stack). What may stand in the list is checked in `entries.py`, without Gymnasium.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+
+from rlexp import backend, packages
+from rlexp.envs.entries import parse
+from rlexp.settings import Refusal, did_you_mean, refusal
+
+STATISTICS = (gym.wrappers.NormalizeObservation, gym.wrappers.NormalizeReward)  # over all of an environment's episodes
+
+
+class Given(gym.Wrapper):
+    """Stands between the wrappers of a configuration and rlexp's own, so that what the former observe can be found."""
+
+
+def load(entries: Sequence[Any]) -> list[tuple[type[gym.Wrapper], dict[str, Any]]]:
+    """The classes of `env.wrappers` with their arguments; their modules may register ids."""
+    named = [(entry.pop("name"), entry) for entry in parse(entries)]
+    return [(import_wrapper(path, f"env.wrappers[{i}]"), entry) for i, (path, entry) in enumerate(named)]
+
+
+def apply(env: gym.Env, classes: Sequence[tuple[type[gym.Wrapper], dict[str, Any]]], env_id: str) -> gym.Env:
+    """Put wrappers around an environment; closes it and raises `Refusal` where one cannot be."""
+    for i, (wrapper, arguments) in enumerate(classes):
+        try:
+            env = _wrapped(env, wrapper, arguments, f"env.wrappers[{i}]", env_id)
+        except Refusal:
+            env.close()
+            raise
+    return Given(env) if classes else env
+
+
+def import_wrapper(path: str, where: str = "env.wrappers") -> type[gym.Wrapper]:
+    """The wrapper class that a path names: the one place that imports what `env.wrappers` says.
+
+    Raises:
+        Refusal: for what cannot be imported, is no wrapper, or would not give the same numbers in every environment.
+    """
+    module, _, name = path.rpartition(".")
+    module = module or "gymnasium.wrappers"
+    try:
+        with contextlib.nullcontext() if module in sys.modules else backend.importing_others():
+            found: Any = getattr(importlib.import_module(module), name)
+    except AttributeError as error:
+        known = [key for key, value in vars(sys.modules.get(module, gym.wrappers)).items() if _is_wrapper(value)]
+        near = did_you_mean(name, known)
+        if "." not in path and not near:
+            near = f"One of another package is named with its module: env.wrappers=[<module>.{name}]"
+        raise refusal(where, f"a wrapper of {module}", repr(name), near or _list(known)) from error
+    except Exception as error:  # the module's own errors included
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise refusal(
+            where, "a wrapper that can be imported", f"{path!r} ({said})", packages.for_error(error)
+        ) from error
+    if not _is_wrapper(found):
+        raise refusal(where, "a class derived from gymnasium.Wrapper", f"{path!r}, which is none")
+    if issubclass(found, STATISTICS):
+        raise refusal(
+            where, "a wrapper whose state ends with the episode", f"{path!r}, which keeps statistics over episodes",
+            "Evaluation and resumed jobs would see other numbers; RescaleObservation and ClipReward keep none.",
+        )  # fmt: skip
+    wrapper: type[gym.Wrapper] = found
+    return wrapper
+
+
+def _wrapped(env: gym.Env, wrapper: type[gym.Wrapper], given: dict[str, Any], where: str, env_id: str) -> gym.Env:
+    name, arguments = wrapper.__name__, {key: _tuples(value) for key, value in given.items()}
+    try:
+        inspect.signature(wrapper).bind(env, **arguments)
+    except TypeError as error:
+        takes = list(inspect.signature(wrapper).parameters)[1:]
+        what = f"{given} ({error})" if given else f"none ({error})"
+        raise refusal(where, f"arguments that {name} takes", what, _list(takes) or "It takes none.") from error
+    except ValueError:  # a class without a signature
+        pass
+    try:
+        return wrapper(env, **arguments)
+    except Exception as error:  # the wrapper's own
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        what = f"{name} with {given}" if given else name
+        raise refusal(
+            where, f"a wrapper and arguments that fit {env_id} with observations {_short(env.observation_space)}",
+            f"{what} ({type(error).__name__}: {said})", packages.for_error(error),
+        ) from error  # fmt: skip
+
+
+def given_space(env: gym.Env) -> gym.Space:
+    """The observations of an environment before rlexp's own wrappers."""
+    layer = env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, Given):
+            return layer.observation_space
+        layer = layer.env
+    return layer.observation_space
+
+
+def _is_wrapper(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, gym.Wrapper)
+
+
+def _tuples(value: Any) -> Any:
+    """YAML has lists where Gymnasium's arguments are tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _list(names: Sequence[str]) -> str:
+    return f"There are {', '.join(names)}." if names else ""
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -21,8 +21,6 @@ from rlexp.settings import (
 if TYPE_CHECKING:
     from rlexp.envs.adapter import EnvInfo
 
-FUSED_TABULAR_STEPS = 2_000_000  # env steps of all trials from which `engine=auto` fuses tables
-
 
 def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
     """The settings with the engine that will run them, and so with the job's real folder; refusals as `preflight`."""
@@ -102,12 +100,12 @@ def choose_engine(settings: Settings, info: EnvInfo) -> str:
     """The engine that runs a job: "host" or "fused"; `auto` takes fused wherever it can.
 
     But agents with tables start without TensorFlow on the host, in a second; there `auto` takes fused for jobs that
-    are long enough to earn its start back.
+    are long enough to earn its start back, by the estimate of `engines/costs.py`.
 
     Raises:
         Refusal: for engine=fused where it cannot run the job.
     """
-    from rlexp.engines.trials import most_steps
+    from rlexp.engines import costs
     from rlexp.envs import tensor
 
     algo = settings.algo.name
@@ -119,8 +117,9 @@ def choose_engine(settings: Settings, info: EnvInfo) -> str:
     else:
         reason = tensor.why_not(settings.env, info)
     if reason is None:
-        short = family.tabular and settings.trials * most_steps(settings, info) < FUSED_TABULAR_STEPS
-        return "host" if settings.engine == "host" or (settings.engine == "auto" and short) else "fused"
+        if settings.engine == "auto" and family.tabular:
+            return costs.sooner(settings, info)
+        return "host" if settings.engine == "host" else "fused"
     if settings.engine == "fused":
         raise refusal("engine", "auto or host", f"'fused', but {reason}",
                       "engine=host runs it: the same algorithm, configuration and metrics.")  # fmt: skip

@@ -25,9 +25,10 @@ import numpy as np
 
 import rlexp.envs.chapter  # noqa: F401  (registers the chapter's environments)
 from rlexp import seeding
-from rlexp.envs import atari
+from rlexp.envs import atari, plugins
 from rlexp.envs.numbered import NumberedObservation, num_states
 from rlexp.envs.watchdog import Hangs, calling, watch
+from rlexp.networks.images import has_small_numbers
 from rlexp.settings import EnvSettings, Refusal, refusal
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -47,7 +48,7 @@ class EnvInfo:
     """What an algorithm needs to know of an environment."""
 
     observation_shape: tuple[int, ...]
-    observation_dtype: str  # "float32", "uint8" for images, "int64" for numbered states
+    observation_dtype: str  # "float32", "uint8" for bytes and booleans, "int64" for numbered states
     num_actions: int
     max_episode_steps: int | None
     rgb_array: bool  # can be rendered to pictures
@@ -57,6 +58,7 @@ class EnvInfo:
     table: bool = False  # has a transition table `P` over numbered states
     restricted: bool = False  # the table lacks some actions in some states
     is_table: bool = False  # the table says all that the environment does
+    small_numbers: bool = False  # of images: no brightnesses from 0 to 255
 
 
 def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = False) -> gym.Env:
@@ -77,6 +79,7 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
             raise refusal(
                 "env.imports", "modules that can be imported", f"{module!r} ({_first_line(error)})"
             ) from error
+    plugins.register(settings.id)
     _check_version(settings.id)
     if settings.id.startswith("ALE/"):
         try:
@@ -205,7 +208,7 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     states = seen if tabular else raw
     counted = num_states(states) if isinstance(states, gym.spaces.Discrete) else None
     table: Any = getattr(env.unwrapped, "P", None) if has_table(env) else None
-    floats = "uint8" if space.dtype == np.uint8 else "float32"
+    floats = "uint8" if space.dtype in (np.uint8, np.bool_) else "float32"
     info = EnvInfo(
         observation_shape=tuple(space.shape or ()),
         observation_dtype="int64" if tabular and counted is not None else floats,
@@ -218,6 +221,7 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
         table=table is not None,
         restricted=table is not None and any(len(table[s]) < actions.n for s in range(int(raw.n))),  # type: ignore[attr-defined]
         is_table=is_table(env),
+        small_numbers=has_small_numbers(env),
     )
     env.close()
     return info

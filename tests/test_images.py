@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ import rlexp
 import tests.probes.catch  # noqa: F401  (registers it)
 from rlexp import registry
 from rlexp.engines import mapping
-from rlexp.envs import adapter
+from rlexp.envs import adapter, plugins
 from rlexp.networks import cnn, images
 from rlexp.networks.building import functional
 from rlexp.networks.flat import FlatModel
 from rlexp.preflight import choose_engine, preflight, resolve
 from rlexp.runner import compose
-from rlexp.settings import NetworkSettings, Refusal
+from rlexp.settings import EnvSettings, NetworkSettings, Refusal
 from tests.test_engines import trial
 
 CATCH = ("env.id=probes/Catch-v0", "env.imports=[tests.probes.catch]")
@@ -280,6 +281,27 @@ def test_folders_of_jobs_with_the_network_of_mnih_keep_their_names() -> None:
     assert settings.config_id == before == config_id(dueling=True, strides=[4, 2, 1])
     assert config_id(dueling=True, strides=[4, 2, 2]) != before != config_id(dueling=True, divide_by=1)
     assert config_id(dueling=False) != before
+
+
+def register_plugin() -> None:
+    gym.register("Plugged/Catch-v0", entry_point="tests.probes.catch:Catch")
+
+
+def test_packages_that_gymnasium_no_longer_asks_register_their_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose name is in the id: MinAtar's function is named in an entry point, and called by nobody else."""
+    points = [
+        EntryPoint("x", f"{__name__}:register_plugin", "gymnasium.envs"),
+        EntryPoint("y", "nothing:here", "gymnasium.envs"),
+    ]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+    with pytest.raises(Refusal, match="'Plugged/Catch-v0', which is not registered"):
+        adapter.inspect(EnvSettings(id="Plugged/Catch-v0"))
+    monkeypatch.setattr(plugins, "_package", lambda point: "plugged" if point.name == "x" else "nothing")
+    info = adapter.inspect(EnvSettings(id="Plugged/Catch-v0"))
+    assert (info.observation_shape, info.observation_dtype, info.small_numbers) == ((10, 10, 2), "uint8", True)
+    with pytest.raises(Refusal, match=r"received 'Nothing-v0' \(nothing:here raised ModuleNotFoundError"):
+        adapter.inspect(EnvSettings(id="Nothing-v0"))
+    gym.registry.pop("Plugged/Catch-v0")
 
 
 def test_minatar_runs(tiny: Callable[..., Any]) -> None:

@@ -576,13 +576,25 @@ def _typed(schema: type, values: Mapping[str, Any], where: str) -> Any:
     """Merge values into a dataclass schema; a wrong type or an unknown key is a Refusal."""
     _check_switches(schema, values, where)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
+        defaults = OmegaConf.structured(schema)
+        _forget_schedules(defaults, schema, values)
+        merged = OmegaConf.merge(defaults, dict(values))
         return OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         raise Refusal(unknown_key(".".join(filter(None, [where, str(error.full_key)])))) from error
     except OmegaConfBaseException as error:
         _find_wrong_type(schema, values, where)
         raise Refusal(explain(error)) from error
+
+
+def _forget_schedules(defaults: DictConfig, schema: type, values: Mapping[str, Any]) -> None:
+    """A schedule that is given takes the place of the default one, whose further keys mean nothing to it."""
+    for f in dataclasses.fields(schema):
+        value, inner = values.get(f.name), f.default_factory
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
+            _forget_schedules(defaults[f.name], inner, value)
+        elif f.name in values and f.metadata.get("scalar"):
+            defaults[f.name] = None
 
 
 def _check_switches(schema: type, values: Mapping[str, Any], where: str) -> None:

@@ -67,3 +67,9 @@ def test_a_schema_of_ones_own_may_leave_values_to_its_parents() -> None:
         temperature: float = 0.5
 
     assert {**flat(Mine()), "name": "dqn"} == {**flat(compose("algo=dqn").algo), "temperature": 0.5}
+
+
+def test_a_schedule_that_is_given_has_no_keys_of_the_default_one() -> None:
+    given = {"kind": "exponential", "initial": 1.0, "final": 0.1, "decay": 0.5}
+    settings = build({"algo": {"name": "dqn", "epsilon": given, "optimizer": {"lr": given}}})
+    assert settings.algo.epsilon == settings.algo.optimizer.lr == given

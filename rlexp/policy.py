@@ -11,6 +11,8 @@ the output folder.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -222,7 +224,12 @@ def _load_weights(folder: Path, settings: Settings) -> Any:
         raise refusal(
             "source", "a trained trial", f"{path}, which does not exist", "The job may not have finished yet."
         )
-    return _load_model(path) if family.keras else load_table(path)
+    if not family.keras:
+        return load_table(path)
+    if ":" in settings.network.name:  # its module registers the classes of its layers with Keras
+        with contextlib.suppress(Exception):  # a model of Keras' own layers needs none
+            importlib.import_module(settings.network.name.partition(":")[0])
+    return _load_model(path)
 
 
 def load_table(path: Path) -> np.ndarray:

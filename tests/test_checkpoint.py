@@ -51,7 +51,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path
     warnings: list[str] = []
     loaded = checkpoints.load(warnings.append)
     assert loaded is not None and loaded["step"] == 1
-    assert len(warnings) == 1 and warnings[0].startswith(f"checkpoint {newest} cannot be read (")
+    assert warnings == [
+        f"checkpoint {newest} cannot be used (its checksum does not match: it is cut short or damaged); it is set aside as "
+        "000000000002.npz.unusable, and the one before it is used"
+    ]
 
 
 def test_nothing_that_could_run_code_is_written_or_read(tmp_path: Path) -> None:
@@ -61,7 +64,10 @@ def test_nothing_that_could_run_code_is_written_or_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "000000000009.npz", tree=np.array([{"dict": {}}], dtype=object))
     warnings: list[str] = []
     assert checkpoints.load(warnings.append) is None
-    assert warnings[0].endswith("(its checksum does not match: it is cut short or damaged); the one before it is used")
+    assert warnings[0].endswith(
+        "(its checksum does not match: it is cut short or damaged); it is set aside as 000000000009.npz.unusable, and the job "
+        "starts afresh"
+    )
 
 
 def test_what_a_killed_process_was_writing_is_removed(tiny: Callable[..., Any]) -> None:

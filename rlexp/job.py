@@ -22,7 +22,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp import code
+from rlexp import provenance
 from rlexp.settings import Settings, refusal
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class JobRun:
                 "started": time.time(),
                 "tags": {
                     **_versions(),
-                    **code.tags(),
+                    **provenance.tags(),
                     **_git(),
                     "device": self.training.device,
                     "engine": settings.engine,

@@ -101,7 +101,7 @@ def run_job(
         Exception: what went wrong while running; error.txt holds the traceback.
     """
     settings, info = resolve(settings)
-    from rlexp import code
+    from rlexp import provenance
     from rlexp.console import JobConsole
     from rlexp.trackers import late
 
@@ -111,7 +111,7 @@ def run_job(
         job = Job(folder)
         console.table(job)
         console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
-        if (others := code.other_version(folder)) is not None:
+        if (others := provenance.other_version(folder)) is not None:
             console.say(f"{others}; rerun=true runs it with this one")
         late.deliver(settings, console.say)
         return job

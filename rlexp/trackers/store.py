@@ -87,6 +87,8 @@ def prepare(path: Path, say: Callable[[str], None]) -> None:
     """
     if path in _known and _identity(path) == _known[path]:
         return
+    if path in _known:  # another file than the one that this process has open
+        _let_go(path)
     condition = _settled(path)
     if condition.kind in ("half made", "damaged"):
         aside = set_aside(path)
@@ -201,10 +203,20 @@ def make(path: Path) -> None:
 
 def renew(path: Path) -> Path | None:
     """Make a store in the place of another; the new name of that, if there was one."""
+    _let_go(path)
     with _built(path) as beside:
         aside = set_aside(path, "replaced") if _files(path) else None
         _place(beside, path)
     return aside
+
+
+def _let_go(path: Path) -> None:
+    """Close what MLflow keeps open of a store in this process, which would be that of a renamed or deleted file."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for uri, engine in getattr(SqlAlchemyStore, "_engine_map", {}).items():
+        if store_path(uri) == path:
+            engine.dispose()
 
 
 @contextlib.contextmanager

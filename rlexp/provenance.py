@@ -22,7 +22,7 @@ def tags() -> dict[str, str]:
     """Of the code that runs; the commit is missing where the package is not a tracked part of a git checkout."""
     found = {VERSION: __version__}
     try:  # an environment may lie inside somebody's repository: the package must be in it, not only below it
-        _ask_git(PACKAGE, "ls-files", "--error-unmatch", "code.py")
+        _ask_git(PACKAGE, "ls-files", "--error-unmatch", "provenance.py")
         found[COMMIT] = _ask_git(PACKAGE, "rev-parse", "HEAD")
         changed = _ask_git(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".", "../conf")
         found[DIRTY] = str(bool(changed)).lower()
@@ -59,7 +59,8 @@ def warnings(where: str, jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> lis
         where: the environment.
         jobs: contender -> the `job.json` of its jobs, whose trials are pooled.
     """
-    told, every = [], {}
+    told: list[str] = []
+    every: dict[str, Mapping[str, Any]] = {}
     for label, pooled in jobs.items():
         known = [own for own in (job.get("tags") for job in pooled) if isinstance(own, Mapping) and VERSION in own]
         own = _different(known)

@@ -355,7 +355,7 @@ def save_model(model: Any, path: Path) -> None:
     """Save what acts of a Keras model, atomically: its first output, the one with a number for each action."""
     import keras
 
-    from rlexp.checkpoint import BESIDE
+    from rlexp.checkpoint import BESIDE, sync_folder
 
     if len(model.outputs) > 1:
         model = keras.Model(model.inputs, model.outputs[0], name=model.name)
@@ -366,6 +366,7 @@ def save_model(model: Any, path: Path) -> None:
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+        sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)

@@ -214,6 +214,28 @@ def test_a_store_that_somebody_is_making_is_waited_for(
     assert "was half made (the file is empty)" in said[0]
 
 
+def test_who_reads_a_store_is_told_that_it_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from rlexp import ui
+    from rlexp.settings import Refusal
+    from rlexp.trackers.mlflow import fetch_job, fetch_study
+
+    path = tmp_path / "mlflow.db"
+    path.write_text("hello " * 999)
+    told = (
+        f"{path} is damaged (file is not a database). The next job sets it aside; this makes it anew from the jobs' folders: "
+        f"python -m rlexp.sync --rebuild {tmp_path}"
+    )
+    assert store.trouble(f"sqlite:///{path}") == told
+    with pytest.raises(Refusal, match=re.escape(told)):
+        fetch_study("s", f"sqlite:///{path}", tmp_path / "study")
+    with pytest.raises(Refusal, match=re.escape(told)):
+        fetch_job("0" * 32, f"sqlite:///{path}")
+    assert ui.main(["--output-dir", str(tmp_path), "--no-browser"]) == 2
+    assert capsys.readouterr().err == f"refused: {told}\n"
+    assert path.read_text() == "hello " * 999
+    assert store.trouble("http://server") is None and store.trouble(f"sqlite:///{tmp_path}/none.db") is None
+
+
 def test_a_child_that_makes_a_store_is_not_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its time to deliver begins when it is made."""
     folder = make_job(tmp_path, num_records=1)

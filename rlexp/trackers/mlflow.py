@@ -41,7 +41,7 @@ from omegaconf import OmegaConf
 
 from rlexp.checkpoint import write_json
 from rlexp.report.stats import iqm
-from rlexp.settings import did_you_mean, refusal
+from rlexp.settings import Refusal, did_you_mean, refusal
 from rlexp.trackers import store
 from rlexp.trackers.base import HEARTBEAT, SET_ASIDE, SILENCE, one_line, resolve_uri, sync_command
 
@@ -702,6 +702,8 @@ def fetch_job(source: str, uri: str | None) -> Path:
         uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file()
     ):
         raise nothing
+    if wrong := store.trouble(uri):
+        raise Refusal(f"source: {wrong}")
     client = MlflowClient(tracking_uri=uri)
     try:
         run = client.get_run(run_id)
@@ -744,6 +746,8 @@ def fetch_study(study: str, uri: str | None, folder: Path) -> None:
     uri = resolve_uri(uri, Path("outputs"))
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise refusal("--tracking-uri", "an MLflow store", f"{uri}, which does not exist")
+    if wrong := store.trouble(uri):
+        raise Refusal(f"--tracking-uri: {wrong}")
     client = MlflowClient(tracking_uri=uri)
     try:
         experiment = client.get_experiment_by_name(study)

@@ -85,6 +85,7 @@ def prepare(path: Path, say: Callable[[str], None]) -> None:
         Unusable: for a store of another version of MLflow, or a database of something else.
         OSError, Exception: where it cannot be made; nothing is left of the attempt.
     """
+    _remove_orphans(path)
     if path in _known and _identity(path) == _known[path]:
         return
     if path in _known:  # another file than the one that this process has open
@@ -123,11 +124,36 @@ def examine(path: Path) -> Condition:
         connection.close()
 
 
+def trouble(uri: str) -> str | None:
+    """Why a store can be neither read nor shown, and what to do; None for a good one, and for a server."""
+    path = store_path(uri)
+    try:
+        condition = examine(path) if path is not None else Condition("good")
+    except Unusable as error:
+        return str(error)
+    if path is None or condition.kind not in ("half made", "damaged"):
+        return None
+    return (f"{path} is {condition.kind} ({condition.why}). The next job sets it aside; this makes it anew from the "
+            f"jobs' folders: python -m rlexp.sync --rebuild {path.parent}")  # fmt: skip
+
+
+def was_used(uri: str) -> bool:
+    """Whether a file is a store that has been opened since it was made: known without MLflow, and true for a server."""
+    path = store_path(uri)
+    if path is None:
+        return True
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            return _has_rows(connection, "experiments")
+    except sqlite3.DatabaseError:
+        return False
+
+
 def _examine(path: Path, connection: sqlite3.Connection) -> Condition:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     from mlflow.store.db.base_sql_model import Base
     from mlflow.store.db.utils import _get_latest_schema_revision  # imports the tables of `Base`, too
 
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     expected = set(Base.metadata.tables)
     bookkeeping = {name for name in tables if name.startswith(("sqlite_", "alembic_", "_alembic_"))}
     if tables - bookkeeping and not tables & {"experiments", "runs", "metrics", "_alembic_tmp_experiments"}:
@@ -224,8 +250,7 @@ def _built(path: Path) -> Iterator[Path]:
     """A new store beside the place that it is for."""
     from mlflow.store.db import utils
 
-    for left in path.parent.glob(f".{path.name}.making-*"):  # by processes that were killed, since the lock is ours
-        left.unlink(missing_ok=True)
+    _remove_orphans(path)
     beside = _making(path, os.getpid())
     try:
         engine = utils.create_sqlalchemy_engine(f"sqlite:///{beside}")
@@ -252,6 +277,12 @@ def _place(beside: Path, path: Path) -> None:
     from rlexp.checkpoint import sync_folder
 
     sync_folder(path.parent)
+
+
+def _remove_orphans(path: Path) -> None:
+    """Remove what killed processes were making; the caller holds the store's lock, so that nobody makes it now."""
+    for left in path.parent.glob(f".{path.name}.making-*"):
+        left.unlink(missing_ok=True)
 
 
 def _making(path: Path, pid: int) -> Path:

@@ -322,10 +322,10 @@ class Delivery:
         if (seed := _best_seed(summary)) is not None:
             file = self._weights(seed)
             send_once(f"model {MODEL_NAME}", file, self._log_model, file, seed, summary)
-        self._close_runs(status, summary)
-        if self.state.get("missing", []) != failures:
+        if self.state.get("missing", []) != failures:  # before the runs are closed, which says that all is over
             self.state["missing"] = failures
             self._save_state()
+        self._close_runs(status, summary)
         return failures
 
     def _weights(self, seed: int | str) -> Path:

@@ -104,8 +104,12 @@ class JobConsole:
         low, high = final["ci95"]
         interval = f" [{decimal(low)}, {decimal(high)}]" if low is not None else ""
         spread = ", ".join(f"{name} {decimal(final[name])}" for name in ("mean", "std", "min", "max"))
-        number = plural(len(final["per_trial"]), "trial")
-        self.say(f"final return over {number}: IQM {decimal(final['iqm'])}{interval}, {spread}")
+        scored, number = (
+            sum(value is not None for value in final["per_trial"]),
+            plural(len(final["per_trial"]), "trial"),
+        )
+        of = f"{scored} of {number}" if scored < len(final["per_trial"]) else number
+        self.say(f"final return over {of}: IQM {decimal(final['iqm'])}{interval}, {spread}")
         jobs = summary.get("grouped", 1)
         seconds = f"{summary['wall_seconds']:.1f} s in all" + (
             f", with the {jobs} jobs of its group" if jobs > 1 else ""

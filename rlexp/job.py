@@ -22,7 +22,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp import arguments
+from rlexp import arguments, provenance
 from rlexp.settings import Settings, refusal
 
 if TYPE_CHECKING:
@@ -69,8 +69,51 @@ class JobRun:
         """Those in the job's folder."""
         from rlexp.checkpoint import Checkpoints
 
-        config = self.settings.checkpoint
-        return Checkpoints(self.folder / "checkpoint", config.every, config.keep)
+        settings, config = self.settings, self.settings.checkpoint
+        job = {"config_id": settings.config_id, "seeds": [settings.seed, settings.trials]}
+        return Checkpoints(self.folder / "checkpoint", config.every, config.keep, job)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last one that the job can continue from, with its records; None where it starts afresh.
+
+        Records that are not those of any checkpoint are kept beside, once.
+        """
+        records, warn = self.folder / "metrics.jsonl", self.training.console.warn
+        changed: list[str] = []
+
+        def check(state: dict[str, Any]) -> None:
+            from rlexp.metrics import check_records
+
+            trials, most = state["trials"], self.settings.max_steps
+            try:
+                number, step, position = len(trials["active"]), int(trials["t"]), int(trials["position"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError("it is no job's") from error
+            if number != self.settings.trials:
+                raise ValueError(f"it holds {number} trials, not {self.settings.trials}")
+            if most is not None and step > most:
+                raise ValueError(f"it is of env step {step:,}, beyond the budget of {most:,}")
+            try:
+                check_records(records, position, trials.get("digest"))
+            except ValueError as error:
+                changed.append(str(error))
+                raise
+
+        if records.exists() and not records.is_file():
+            raise Failure(f"{records}: expected a file, received something else; move it, or rerun=true starts afresh")
+        try:
+            state = self.checkpoints().load(warn, check)
+        except (OSError, MemoryError) as error:
+            said = getattr(error, "strerror", None) or "no memory"
+            raise Failure(
+                f"{self.folder / 'checkpoint'}: cannot be read now ({said}); nothing was changed, and the same command "
+                "continues once it can"
+            ) from error
+        if changed and state is None and records.is_file():
+            aside = records.with_name(f"{records.name}.damaged")
+            records.replace(aside)
+            warn(f"{records}: {changed[0]}; it is kept as {aside.name}")
+        return state
 
     def prepare_folder(self) -> None:
         """Its first files; those of an earlier run where it starts afresh are removed."""
@@ -113,6 +156,7 @@ class JobRun:
                 "started": time.time(),
                 "tags": {
                     **_versions(),
+                    **provenance.tags(),
                     **_git(),
                     "device": self.training.device,
                     "engine": settings.engine,
@@ -311,7 +355,7 @@ def save_model(model: Any, path: Path) -> None:
     """Save what acts of a Keras model, atomically: its first output, the one with a number for each action."""
     import keras
 
-    from rlexp.checkpoint import BESIDE
+    from rlexp.checkpoint import BESIDE, sync_folder
 
     if len(model.outputs) > 1:
         model = keras.Model(model.inputs, model.outputs[0], name=model.name)
@@ -322,6 +366,7 @@ def save_model(model: Any, path: Path) -> None:
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+        sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)

@@ -104,7 +104,9 @@ def run_job(
         Exception: what went wrong while running; error.txt holds the traceback.
     """
     settings, info = resolve(settings)
+    from rlexp import provenance
     from rlexp.console import JobConsole
+    from rlexp.trackers import late
 
     folder = settings.folder
     if finished(settings):
@@ -112,6 +114,9 @@ def run_job(
         job = Job(folder)
         console.table(job)
         console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
+        if (others := provenance.other_version(folder)) is not None:
+            console.say(f"{others}; rerun=true runs it with this one")
+        late.deliver(settings, console.say)
         return job
     known = {} if overrides is None else {folder: overrides}
     outcome = run_together([settings], info, quiet, sweep, known, prune)[folder]
@@ -242,7 +247,7 @@ class _Training:
             end(self.runs, "failed", error)
         finally:
             self.console.stop()
-            results = tracker.close(tracking.timeout * len(folders))
+            results = tracker.close(tracking.timeout * len(folders), self.console.say)
         for wrong in filter(None, errors.values()):
             traceback.clear_frames(wrong.__traceback__)  # they would hold the rings for as long as the error is known
         ended = {folder: errors[folder] or Job(folder) for folder in folders}
@@ -276,7 +281,7 @@ class _Training:
         """The jobs in portions whose checkpoints are at the same step, all of them as a rule; and those checkpoints."""
         portions: dict[int, tuple[list[JobRun], list[Any]]] = {}
         for run in self.runs:
-            state = run.checkpoints().load(self.console.warn)
+            state = run.load_checkpoint()
             runs, states = portions.setdefault(state["trials"]["t"] if state else -1, ([], []))
             runs.append(run)
             states.append(state)

@@ -25,7 +25,7 @@ from rlexp.outcome import IN_PROCESS
 from rlexp.report.words import decimal
 from rlexp.settings import Refusal, build
 from rlexp.sweeps import Ended, Planned, Sweep
-from rlexp.trackers.base import Tracker, one_line, open_tracker
+from rlexp.trackers.base import SET_ASIDE, Tracker, one_line, open_tracker
 from rlexp.trackers.follower import MLflowTracker, shared
 
 
@@ -151,6 +151,8 @@ def close(sweep: Sweep, tracker: Tracker, killed: bool) -> None:
         study = shlex.quote(str(sweep.output_dir / sweep.study))
         print(f"Warning: MLflow has not received everything of {len(missing)} jobs.", file=sys.stderr)
         print(f"Nothing is lost; this delivers the rest:\n  python -m rlexp.sync {study}", file=sys.stderr)
+    for told in dict.fromkeys(line for r in results for line in r.message.splitlines() if line.startswith(SET_ASIDE)):
+        print(f"Warning: {told}", file=sys.stderr)
     for command in dict.fromkeys(result.ui_command for result in results if result.ui_command):
         print(f"look at it:  {command}")
 

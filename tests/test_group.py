@@ -128,7 +128,7 @@ def state(first: int, n: int, t: int, names: tuple[str, ...]) -> dict[str, Any]:
     row = np.arange(first, first + n)
     return {
         "trials": {
-            "t": t, "seconds": float(n), "position": 10 * n, "active": row > -1, "status": [f"s{k}" for k in row],
+            "t": t, "seconds": float(n), "position": 10 * n, "digest": f"d{n}", "active": row > -1, "status": [f"s{k}" for k in row],
             "counts": {"step": np.full(n, t), "episode": row}, "notes": [""] * n,
             "window": {"sum": dict.fromkeys(names, row * 0.5), "count": dict.fromkeys(names, row)},
             "episodes": np.array([[k, t, 1.5, 2] for k in range(n)], float),
@@ -141,12 +141,12 @@ def test_checkpoints_are_cut_and_joined() -> None:
     jobs, states = [job(trials=2), job(trials=3)], [state(0, 2, 7, ("x",)), state(2, 3, 7, ("x",))]
     joined = group.join(states, jobs)
     whole = state(0, 5, 7, ("x",))
-    whole["trials"] |= {"seconds": 3.0, "position": [20, 30]}
+    whole["trials"] |= {"seconds": 3.0, "position": [20, 30], "digest": ["d2", "d3"]}
     whole["trials"]["episodes"][:, 0] = [0, 1, 2, 3, 4]
     assert repr(joined) == repr({**whole, "trials": {k: whole["trials"][k] for k in joined["trials"]}})
     for part, alone in zip(group.rows(jobs), states, strict=True):
         own = group.split(joined, part)
-        own["trials"] |= {key: alone["trials"][key] for key in ("seconds", "position")}
+        own["trials"] |= {key: alone["trials"][key] for key in ("seconds", "position", "digest")}
         assert repr(own) == repr({**alone, "trials": {k: alone["trials"][k] for k in own["trials"]}})
 
 

@@ -44,6 +44,10 @@ class Records(Protocol):
     def sync(self) -> Any:
         """Bring them to the disk; the position that a checkpoint keeps."""
 
+    @property
+    def digest(self) -> Any:
+        """Of the records up to that position."""
+
 
 class Saves(Protocol):
     """Where checkpoints go: a `checkpoint.Checkpoints`, or those of a group of jobs."""
@@ -362,8 +366,14 @@ class Trials:
                 ).returns.mean(axis=1)
             )
         scores: Scores = self._without_failed(self.evaluator.final(policy(self.best.params)))
+        failed = np.array([status == "failed" for status in self.status])
+        scores.returns[failed], scores.lengths[failed] = np.nan, 0  # of an environment that nobody can believe
         self.services.recorder.write(
-            self.t, {"final/return": scores.returns.mean(axis=1), "final/length": scores.lengths.mean(axis=1)}
+            self.t,
+            {
+                "final/return": scores.returns.mean(axis=1),
+                "final/length": np.where(failed, np.nan, scores.lengths.mean(axis=1)),
+            },
         )
         return scores
 
@@ -397,6 +407,7 @@ class Trials:
                 "t": self.t,
                 "seconds": self.services.seconds(),
                 "position": position,
+                "digest": self.services.recorder.digest,
                 "active": self.active,
                 "counts": self.counts,
                 "status": self.status,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rlexp import seeding
+from rlexp import provenance, seeding
 from rlexp.report import words
 from rlexp.report.compare import LEVEL, MIN_TRIALS, Comparison, Sample, compare
 from rlexp.report.contenders import Contender, Task, tasks
@@ -242,6 +242,7 @@ def _warnings(data: StudyData, found: list[Task]) -> list[str]:
             for job in c.jobs:
                 warnings += _job_warning(c, task, job)
         warnings += _pruned_warning(task)
+        warnings += provenance.warnings(task.name, {c.label: [job.job for job in c.jobs] for c in task.contenders})
         trials = {len(c.seeds) for c in task.finished}
         if trials and min(trials) < MIN_TRIALS:
             warnings.append(f"On {task.name} there are as few as {min(trials)} trials a contender: intervals are too "

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import pkgutil
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from rlexp.trackers.store import Unusable
 
 TRACKERS = {
     "files": "rlexp.trackers.files:FilesTracker",
@@ -24,6 +26,7 @@ HEARTBEAT = 30.0  # seconds between two signs of life of a run
 SILENCE = 900.0  # seconds without one after which its process is taken for dead, where its folder's lock cannot tell
 DELIVERED = "Delivered."  # the last line of a job's tracking.log, once its tracker has everything
 NOT_DELIVERED = "Not delivered: "  # so begins its line where the tracker has given it up
+SET_ASIDE = "Set aside: "  # so begins its line where the tracker found a damaged store
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,12 @@ class Tracker(Protocol):
     def end(self, folder: Path, status: str) -> None:
         """Say how a job has ended: "done", "failed", "killed" or "pruned"; everything is in its folder."""
 
-    def close(self, timeout: float) -> dict[Path, TrackingResult]:
+    def close(self, timeout: float, say: Callable[[str], None] = print) -> dict[Path, TrackingResult]:
         """Deliver what is missing of the jobs, which have all ended, and stop.
 
         Args:
-            timeout: longest wait, in seconds.
+            timeout: longest wait, in seconds; the time that a store takes to be made is not counted.
+            say: is told of a wait that `timeout` does not bound.
 
         Returns:
             Of each folder: what was delivered, and what to do about what was not.
@@ -96,8 +100,16 @@ def ui_command(uri: str) -> str:
     return "python -m rlexp.ui" if uri == usual else f"python -m rlexp.ui --tracking-uri {shlex.quote(uri)}"
 
 
+def sync_command(folder: Path, uri: str | None = None) -> str:
+    """The command that delivers a job, or all jobs of a folder, to `uri` where that is not the folder's default."""
+    there = f" --tracking-uri {shlex.quote(uri)}" if uri is not None and uri != resolve_uri(None, folder) else ""
+    return f"python -m rlexp.sync {shlex.quote(str(folder))}{there}"
+
+
 def one_line(error: Exception) -> str:
-    """The first line of an error's message, short enough for a terminal."""
+    """The first line of an error's message, short enough for a terminal; all of it where it was written for people."""
+    if isinstance(error, Unusable):
+        return str(error)
     text = repr(error) if isinstance(error, KeyError) else str(error)
     lines = text.strip().splitlines() or [repr(error)]
     return lines[0][:160]

@@ -31,6 +31,7 @@ LEVEL = (
 POWER = 0.8  # with which the further trials are to find the difference, if it is as large as it looks
 MIN_TRIALS = 5  # nothing is claimed of fewer, whatever the numbers are
 FIRST_DRAWS = 2_000  # of the signs of episodes; all `EXACT` where these say that p is small
+MANY = 15  # episodes from which on there are enough ways to set their signs
 AT_ONCE = 64  # pairs
 EXACT = 20_000  # as many arrangements are enumerated at most; of more, so many are drawn
 MOST_TRIALS = 1_000  # further trials that anybody would run
@@ -123,8 +124,8 @@ def _test(pairs: Sequence[_Pair], seed: int) -> list[float]:
     found, parts = list(over_trials), [pair.parts if pair.size else [] for pair in pairs]
     for draws, up_to in ((FIRST_DRAWS, 1.0), (EXACT, 2 * LEVEL)):  # more where they may matter
         open_ = [i for i, own in enumerate(parts) if own and found[i] <= up_to]
-        for i, luck, exact in _flipped(open_, parts, draws, seeds[1]):
-            found[i] = max(over_trials[i], pairs[i].test_episodes(luck, exact, seeds[2]))
+        for i, luck in _flipped(open_, parts, draws, seeds[1]):
+            found[i] = max(over_trials[i], pairs[i].test_episodes(luck, seeds[2]))
     return found
 
 
@@ -175,12 +176,11 @@ class _Pair:
         scales = [float(len(x)) if self.paired else 1.0 for x in self.first]
         return [scale * part for scale, own in zip(scales, self.luck, strict=True) for part in own]
 
-    def test_episodes(self, luck: np.ndarray, exact: bool, seed: int) -> float:
+    def test_episodes(self, luck: np.ndarray, seed: int) -> float:
         """The larger p-value of those over episodes, and over trials and episodes.
 
         Args:
             luck: the statistic after the differences of episodes have changed signs.  # [R]
-            exact: whether in all ways.
             seed: of the arrangements of trials.
         """
         if self.paired:
@@ -190,7 +190,7 @@ class _Pair:
             statistics = _rearranged(self.first, self.second, seed)
             observed = float(sum(x.mean() - y.mean() for x, y in zip(self.first, self.second, strict=True)))
         over_both = statistics[_chosen(len(statistics), len(luck), seed)] + luck
-        return max(_p_value(luck, observed, exact), _p_value(over_both, observed, False))
+        return max(_p_value(luck, observed, False), _p_value(over_both, observed, False))
 
     def judge(self, adjusted: float, factor: int, minimum: int) -> tuple[str, int | None, str]:
         """Verdict, further trials, and the words for both."""
@@ -277,42 +277,49 @@ def permutation_test(first: Sequence[Any], second: Sequence[Any], generator: np.
     if not strata:
         return 1.0
     exact = len(strata) == 1 and math.comb(len(strata[0][0]) + len(strata[0][1]), len(strata[0][0])) <= EXACT
-    statistics = _rearranged(*zip(*strata, strict=True), generator.integers(2**32))
+    statistics = _rearranged([x for x, _ in strata], [y for _, y in strata], int(generator.integers(2**32)))
     return _p_value(statistics, float(sum(x.mean() - y.mean() for x, y in strata)), exact)
 
 
-def _rearranged(first: Sequence[np.ndarray], second: Sequence[np.ndarray], seed: Any) -> np.ndarray:
+def _rearranged(first: Sequence[np.ndarray], second: Sequence[np.ndarray], seed: int) -> np.ndarray:
     """The sum over environments of mean differences after trials have changed places.  # [R]"""
     exact = len(first) == 1 and math.comb(len(first[0]) + len(second[0]), len(first[0])) <= EXACT
     statistics: Any = 0.0
     for i, (x, y) in enumerate(zip(first, second, strict=True)):
-        statistics = statistics + _places(len(x), len(y), exact, int(seed) + i) @ np.concatenate([x, y])
+        statistics = statistics + _places(len(x), len(y), exact, seed + i) @ np.concatenate([x, y])
     found: np.ndarray = statistics
     return found
 
 
 def _flipped(
     which: Sequence[int], parts: Sequence[Sequence[np.ndarray]], draws: int, seed: int
-) -> Iterator[tuple[int, np.ndarray, bool]]:
+) -> Iterator[tuple[int, np.ndarray]]:
     """Of chosen pairs: the sum of the means of their episodes' differences after each has changed its sign by chance.
 
     Yields:
-        Pair, sums [R], and whether they are all that there are.
+        Pair and sums [R].
     """
     single: dict[int, list[int]] = {}  # many pairs have one part, of as many episodes: one product for some of them
     for i in which:
-        if len(parts[i]) == 1:
+        if len(parts[i]) == 1 and len(parts[i][0]) >= MANY:
             single.setdefault(len(parts[i][0]), []).append(i)
         else:
-            drawn = [_drawn_signs(len(x), seed + k)[:draws] @ x / len(x) for k, x in enumerate(parts[i])]
-            yield i, np.sum(drawn, axis=0), False
+            yield i, np.sum([_luck(part, draws, seed + k) for k, part in enumerate(parts[i])], axis=0)
     for size, alike in single.items():
-        signs, exact = _signs(size, seed)
-        signs = signs if exact else signs[:draws]
+        signs = _drawn_signs(size, seed)[:draws]
         for first in range(0, len(alike), AT_ONCE):
             some = alike[first : first + AT_ONCE]
             sums = np.stack([parts[i][0] for i in some]) @ signs.T / size
-            yield from ((i, row, exact) for i, row in zip(some, sums, strict=True))
+            yield from zip(some, sums, strict=True)
+
+
+def _luck(part: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """The mean of episodes' differences after each has changed its sign by chance; of few, by Student's t.  # [R]"""
+    size = len(part)
+    if size >= MANY:
+        return _drawn_signs(size, seed)[:draws] @ part / size
+    error = math.sqrt(float(part.var(ddof=1)) / size)
+    return error * np.random.default_rng(seed).standard_t(size - 1, size=draws)
 
 
 @functools.lru_cache(maxsize=8)

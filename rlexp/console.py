@@ -14,6 +14,11 @@ from rich.table import Table
 
 from rlexp.report.words import decimal, plural
 
+SCORES = {  # of summary.json: what a trial's best weights were chosen by
+    "best_eval_return": "best eval return",
+    "last_eval_return": "last eval return",
+    "best_train_episode": "best training episode",
+}
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 BAR_EVERY = 0.1
 
@@ -89,13 +94,15 @@ class JobConsole:
         if self._quiet:
             return
         table = Table(title=f"{summary['algo']} on {summary['env']}: {summary['status']}", title_justify="left")
-        for column in ("seed", "status", "best eval return", "at step", "final return"):
+        score = next((name for name in SCORES if any(name in trial for trial in summary["trials"])), "")
+        told = SCORES.get(score, "best score") if "selection" in summary else "best score"  # old ones named all alike
+        for column in ("seed", "status", told, "at step", "final return"):
             table.add_column(column, justify="left" if column == "status" else "right")
         for trial in summary["trials"]:
             table.add_row(
                 str(trial["seed"]),
                 trial["status"] + (f" ({trial['note']})" if trial["note"] else ""),
-                decimal(trial["best_eval_return"]),
+                decimal(trial.get(score)),
                 f"{trial['best_step']:,}",
                 decimal(trial["final_return"]),
             )
@@ -104,12 +111,16 @@ class JobConsole:
         low, high = final["ci95"]
         interval = f" [{decimal(low)}, {decimal(high)}]" if low is not None else ""
         spread = ", ".join(f"{name} {decimal(final[name])}" for name in ("mean", "std", "min", "max"))
-        scored, number = (
-            sum(value is not None for value in final["per_trial"]),
-            plural(len(final["per_trial"]), "trial"),
-        )
-        of = f"{scored} of {number}" if scored < len(final["per_trial"]) else number
-        self.say(f"final return over {of}: IQM {decimal(final['iqm'])}{interval}, {spread}")
+        scored, trials = sum(value is not None for value in final["per_trial"]), len(final["per_trial"])
+        number = f"{scored} of {plural(trials, 'trial')}" if scored < trials else plural(trials, "trial")
+        self.say(f"final return over {number}: IQM {decimal(final['iqm'])}{interval}, {spread}")
+        if "final/value" in summary:
+            exact, best = summary["final/value"], decimal(summary.get("optimum"))
+            lowest, highest = decimal(exact["min"]), decimal(exact["max"])
+            self.say(
+                f"exact value of these policies, from the transition table: IQM {decimal(exact['iqm'])}, "
+                f"min {lowest}, max {highest}; of the best of all policies {best}"
+            )
         jobs = summary.get("grouped", 1)
         seconds = f"{summary['wall_seconds']:.1f} s in all" + (
             f", with the {jobs} jobs of its group" if jobs > 1 else ""

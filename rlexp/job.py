@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from rlexp.runner import _Training
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+SCORE_NAMES = {  # evaluation.selection -> what a trial's best weights were chosen by, as summary.json calls it
+    "eval": "best_eval_return",
+    "last": "last_eval_return",
+    "train_episode": "best_train_episode",
+}
 PROBED = 0.5  # seconds that a start waits for a folder's lock, which `in_use` holds for an instant
 
 
@@ -181,6 +186,7 @@ class JobRun:
         from rlexp.report import stats
         from rlexp.report.load import load_job
         from rlexp.report.plots import learning_curve
+        from rlexp.report.twoway import summarize_final
 
         settings, folder, info = self.settings, self.folder, self.training.info
         model = self.training.model
@@ -204,6 +210,11 @@ class JobRun:
         steps = [int(s) for s in results.counts["step"]]
         diverged = [k for k, status in enumerate(results.status) if status == "diverged"]
         failed = [k for k, status in enumerate(results.status) if status == "failed"]
+        value: dict[str, Any] = {}
+        if results.value is not None:
+            exact = stats.summarize(results.value, seeding.generator(0, "report"))
+            value = {"final/value": exact, "optimum": _finite(results.optimum)}
+        score_name = SCORE_NAMES[settings.evaluation.selection]
         summary = {
             "algo": settings.algo.name,
             "env": settings.env.name,
@@ -221,7 +232,9 @@ class JobRun:
             "train_seconds": round(train_seconds, 3),
             "grouped": grouped,  # jobs that were trained together, in these seconds
             "steps_per_second": round(sum(steps) / train_seconds, 1),
-            "final/return": stats.summarize(finals, seeding.generator(0, "report")),
+            "final/return": summarize_final(finals, scores.returns),
+            **value,
+            "selection": settings.evaluation.selection,
             "best_seed": settings.seeds[best],
             "trials": [
                 {
@@ -230,8 +243,9 @@ class JobRun:
                     "note": results.notes[k],
                     "restarted_episodes": int(results.restarts[k]),
                     "steps": steps[k],
-                    "best_eval_return": _finite(results.score[k]),
+                    score_name: _finite(results.score[k]),
                     "best_step": int(results.step[k]),
+                    "candidate_return": _finite(results.candidate_return[k]),
                     "final_return": _finite(finals[k]),
                 }
                 for k, seed in enumerate(settings.seeds)

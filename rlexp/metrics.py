@@ -37,6 +37,8 @@ METRICS = {
     "eval/regret": "expected return of the best policy (any, within the time limit, undiscounted) minus eval/return",
     "final/return": "sum of rewards of such an episode with the best weights, mean over final_episodes fresh episodes",
     "final/length": "env steps of an episode with the best weights, mean as for final/return",
+    "final/value": "expected return (undiscounted, within the time limit) of the best weights, exactly, from the "
+    "transition table; where the environment is one, and evaluation.policy draws no actions",
     "time/steps_per_second": "env steps of all trials together per second since the last record (in MLflow only)",
 }
 

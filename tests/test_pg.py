@@ -327,7 +327,7 @@ def test_the_last_weights_are_those_of_the_end(tiny: Callable[..., Any]) -> None
     assert [t["best_step"] for t in job["trials"]] == [t["steps"] for t in job["trials"]]
     eval_return = job.curves["eval/return"].values
     last = [column[np.isfinite(column)][-1] for column in eval_return.T]
-    assert [t["best_eval_return"] for t in job["trials"]] == last
+    assert [t["last_eval_return"] for t in job["trials"]] == last
 
 
 def test_penalty_and_scale_reach_learning_and_nothing_else(

@@ -732,8 +732,8 @@ def fetch_job(source: str, uri: str | None) -> Path:
 def fetch_study(study: str, uri: str | None, folder: Path) -> None:
     """Lay a study out as its job folders: what a report needs, from MLflow alone.
 
-    Of each job: `config.yaml`, `job.json`, `metrics.jsonl`, `summary.json`. What a job has not delivered as a file yet
-    (it runs, or died) is put together from its runs: params, tags, status, and the trials' curves.
+    Of each job: `config.yaml`, `job.json`, `metrics.jsonl`, `summary.json`, `evaluation.csv`. What a job has not
+    delivered as a file yet (it runs, or died) is put together from its runs: params, tags, status, the trials' curves.
 
     Args:
         study: name of the experiment.
@@ -786,7 +786,7 @@ def _fetch_job_files(client: MlflowClient, study: str, run: Run, trials: list[Ru
     }
     (folder / "job.json").write_text(json.dumps(job))
     delivered = {file.path for file in client.list_artifacts(run.info.run_id)}
-    for name in ("config.yaml", "metrics.jsonl", "summary.json"):
+    for name in ("config.yaml", "metrics.jsonl", "summary.json", "evaluation.csv"):
         if name in delivered:
             client.download_artifacts(run.info.run_id, name, str(folder))
     if "config.yaml" not in delivered:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlexp.objective import WORDS, Objective
+from rlexp.objective import CHOSEN_BY, WORDS, Objective
 from rlexp.report.load import JobData, load_job
 from rlexp.report.stats import iqm
 from rlexp.report.words import plural
@@ -28,26 +28,49 @@ class Ranked:
 
     Attributes:
         job: its folder's content.
-        trials: its score, one number a trial.  # [N]
+        trials: its score, one number a trial; the worst of all on its environment for one without a score.  # [N]
         score: their IQM.
+        words: what the score is.
+        missing: how many trials have no score.
+        diverged: how many trials diverged or failed.
     """
 
     job: JobData
     trials: np.ndarray
     score: float
+    words: str
+    missing: int
+    diverged: int
 
 
-def ranking(folder: Path, objective: Objective) -> dict[str, list[Ranked]]:
-    """The finished jobs of a study with a score, by environment, the best first; of equals the one that ran first."""
+def ranking(folder: Path, objective: Objective, searched: bool = False) -> dict[str, list[Ranked]]:
+    """The finished jobs of a study with a score, by environment, the best first; of equals the one that ran first.
+
+    A job some of whose trials diverged is finished, too: those count as in a report, with the best weights that they
+    had before, or as the worst trial of all on the environment where they have no score.
+
+    Args:
+        folder: of the study.
+        objective: what is ranked by.
+        searched: rank by what a search for this objective has chosen by.
+    """
+    scored: dict[str, list[tuple[JobData, np.ndarray, str]]] = {}
+    for job in (load_job(path) for path in find_jobs(folder) if final_status(path) in ("done", "failed")):
+        trials, words = objective.choice(job) if searched else (objective.per_trial(job), str(objective))
+        if np.isfinite(trials).any() and "final/return" in (job.summary or {}):
+            scored.setdefault(job.job["env"], []).append((job, trials, words))
     found: dict[str, list[Ranked]] = {}
-    for job in (load_job(path) for path in find_jobs(folder) if final_status(path) == "done"):
-        trials = objective.per_trial(job)
-        score = float(iqm(trials))
-        if not math.isnan(score):
-            found.setdefault(job.job["env"], []).append(Ranked(job, trials, score))
     sign = 1.0 if objective.smaller_is_better else -1.0
-    for jobs in found.values():
-        jobs.sort(key=lambda ranked: (sign * ranked.score, ranked.job.job["started"]))
+    for env, jobs in scored.items():
+        every = [trials for _, trials, _ in jobs]
+        ranked = []
+        for job, trials, words in jobs:
+            statuses = [trial.get("status") for trial in (job.summary or {}).get("trials", [])]
+            filled = objective.filled(trials, every)
+            unwell = sum(status in ("diverged", "failed") for status in statuses)
+            ranked.append(Ranked(job, filled, float(iqm(filled)), words, int(np.isnan(trials).sum()), unwell))
+        ranked.sort(key=lambda r: (sign * r.score, r.job.job["started"], r.job.folder.name))
+        found[env] = ranked
     return found
 
 
@@ -74,28 +97,50 @@ def searched_for(folder: Path) -> Objective | None:
     return Objective(search["objective"], search["threshold"])
 
 
-def describe(jobs: Sequence[Ranked], objective: Objective) -> str:
-    """The best of some jobs: its command, its score, and how the second compares with it."""
+def describe(jobs: Sequence[Ranked], objective: Objective, searched: bool = False) -> str:
+    """The best of some jobs, or all that are equally good: command and score; and how the next one compares."""
     best = jobs[0]
-    number = int(np.count_nonzero(~np.isnan(best.trials)))
-    lines = [
-        command(best.job),
-        f"  {objective} (IQM over {plural(number, 'trial')}): {best.score:,.4g}   {best.job.folder}",
-    ]
+    equal = [ranked for ranked in jobs if math.isclose(ranked.score, best.score, rel_tol=1e-9, abs_tol=1e-12)]
+    lines = [line for ranked in equal for line in _described(ranked, objective, searched)]
+    if len(equal) > 1:
+        lines.append(f"  these {len(equal)} jobs share the first place: equal scores, in the order of their starts")
     if len(jobs) == 1:
         return "\n".join([*lines, "  the only finished job"])
-    second = jobs[1]
-    gap = abs(best.score - second.score)
-    line = f"  second of {len(jobs)}: {second.score:,.4g}, {gap:,.4g} worse"
-    if best.job.job["seeds"] == second.job.job["seeds"]:
-        sign = -1.0 if objective.smaller_is_better else 1.0
-        difference = sign * (best.trials - second.trials)  # [N]
-        better, worse = int((difference > 0).sum()), int((difference < 0).sum())
-        line += f" (better in {better} of {len(difference)} seeds, worse in {worse})"
-    lines.append(f"{line}   {second.job.folder}")
+    if len(equal) < len(jobs):
+        second = jobs[len(equal)]
+        gap = abs(best.score - second.score)
+        place = "second" if len(equal) == 1 else "next"
+        line = f"  {place} of {len(jobs)}: {second.score:,.4g}, {gap:,.4g} worse"
+        if len(equal) == 1 and best.job.job["seeds"] == second.job.job["seeds"]:
+            sign = -1.0 if objective.smaller_is_better else 1.0
+            difference = sign * (best.trials - second.trials)  # [N]
+            better, worse = int((difference > 0).sum()), int((difference < 0).sum())
+            line += f" (better in {better} of {len(difference)} seeds, worse in {worse})"
+        lines.append(f"{line}   {second.job.folder}")
     fresh = max(best.job.job["seeds"]) + 1
     lines.append(f"  the best of several is partly luck: add seed={fresh} to see it on fresh seeds")
     return "\n".join(lines)
+
+
+def _described(ranked: Ranked, objective: Objective, searched: bool) -> list[str]:
+    over = f"(IQM over {plural(len(ranked.trials), 'trial')})"
+    lines = [command(ranked.job)]
+    if searched and objective.name == "final":
+        final = Objective().score(ranked.job)
+        lines.append(f"  chosen by its {ranked.words} {over}: {ranked.score:,.4g}   {ranked.job.folder}")
+        if ranked.words != CHOSEN_BY["final"]:
+            lines.append(f"  final return, in fresh episodes {over}: {final:,.4g}")
+    else:
+        lines.append(f"  {ranked.words} {over}: {ranked.score:,.4g}   {ranked.job.folder}")
+    if ranked.diverged or ranked.missing:
+        told = []
+        if ranked.diverged:
+            told.append(f"{ranked.diverged} of {plural(len(ranked.trials), 'trial')} diverged or failed")
+        counted = "with the best weights before that"
+        if ranked.missing:
+            counted = f"{ranked.missing} without a score as the worst trial of all on this environment"
+        lines.append(f"  {', '.join([*told, 'counted: ' + counted])}")
+    return lines
 
 
 @clean_output()
@@ -103,13 +148,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 where there is no such study or no finished job in it."""
     parser = argparse.ArgumentParser(
         prog="python -m rlexp.best",
-        description="Print the best finished job of a study as the command that reproduces it, with its score and the "
-        "second's; for each environment of the study.",
+        description="Print the best finished job of a study (or all that are equally good) as the command that "
+        "reproduces it, with its score and the second's; for each environment of the study.",
     )
     parser.add_argument("study", metavar="STUDY", help="name of a study")
     parser.add_argument(
-        "--objective", choices=tuple(WORDS), help="what is compared, as IQM over the trials; default: that of the "
-        "study's last search, else final",
+        "--objective", choices=tuple(WORDS), help="what is compared, as IQM over the trials; default: what the "
+        "study's last search has chosen by, else final",
     )  # fmt: skip
     parser.add_argument("--threshold", type=float, metavar="RETURN", help="of --objective steps_to_threshold")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
@@ -129,12 +174,14 @@ def _answer(output_dir: Path, study: str, name: str | None, threshold: float | N
         raise refusal("STUDY", f"a study in {output_dir}", repr(study), hint)
     folder = output_dir / study
     objective = Objective(name or "final", threshold) if name or threshold is not None else searched_for(folder)
-    found = ranking(folder, objective or Objective())
+    searched = name is None and threshold is None and objective is not None
+    found = ranking(folder, objective or Objective(), searched)
     if not found:
         raise refusal("STUDY", f"a finished job with a score ({objective or Objective()})", f"{study!r} without one")
     several = len(found) > 1
     return "\n".join(
-        (f"{env}:\n" if several else "") + describe(jobs, objective or Objective()) for env, jobs in found.items()
+        (f"{env}:\n" if several else "") + describe(jobs, objective or Objective(), searched)
+        for env, jobs in found.items()
     )
 
 

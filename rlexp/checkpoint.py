@@ -1,15 +1,18 @@
 """Checkpoints: everything a job needs to continue bit for bit, as data that cannot run code (npz and JSON).
 
-Written beside, fsynced, renamed; the last few are kept. Each ends with a digest of itself; one that does not match it,
-or cannot be read, is named and the one before is used.
+Written beside, fsynced, renamed; the last few are kept. Each ends with a digest of itself and names its job; one that
+does not match, cannot be read or is another job's is named and set aside (renamed, out of the way of later ones), and
+the one before is used.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -26,6 +29,9 @@ State = dict[str, Any]
 BESIDE = ".part-"  # begins the name of a file under way whose writer insists on the ending
 DIGEST_SIZE = 16  # bytes
 MAX_SHARE = 0.05  # of the wall time that checkpoints may cost
+ASIDE = ".unusable"  # ends the name of a checkpoint that is set aside
+MAX_ASIDE = 2  # of those are kept: they may be as large as a ring
+NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)  # say nothing of a file's content
 
 
 class CheckpointPace:
@@ -54,11 +60,12 @@ class Checkpoints:
         folder: where they live; made if missing.
         every: seconds between two, stretched where one costs more than 5 % of that.
         keep: how many are kept.
+        job: names their job in each of them (plain values); `load` takes those of no other.
     """
 
-    def __init__(self, folder: Path, every: float, keep: int) -> None:
+    def __init__(self, folder: Path, every: float, keep: int, job: Mapping[str, Any] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._keep = folder, keep
+        self._folder, self._keep, self._job = folder, keep, job
         self._pace = CheckpointPace(every)
 
     def due(self) -> bool:
@@ -72,29 +79,76 @@ class Checkpoints:
     def save(self, step: int, state: State) -> Path:
         """Write a checkpoint: nested dicts and lists of arrays, numbers, texts and None."""
         arrays: dict[str, np.ndarray] = {}
-        tree = _strip(state, arrays)
+        tree = _strip({**state, "job": self._job} if self._job else state, arrays)
         arrays["tree"] = np.frombuffer(json.dumps(tree).encode(), np.uint8)
         path = self._folder / f"{step:012d}.npz"
         write_atomically(path, lambda file: _sealed(file, arrays))
-        for old in self.paths()[: -self._keep]:
-            old.unlink()
+        found = self.paths()
+        last = found.index(path) + 1
+        for later in found[last:]:  # a job is never behind its own checkpoint: somebody has put it there
+            self._set_aside(later)
+        for old in found[: max(last - self._keep, 0)]:
+            if old.is_dir():
+                self._set_aside(old)
+            else:
+                old.unlink()
         return path
 
-    def load(self, warn: Callable[[str], None]) -> State | None:
-        """The newest readable checkpoint, or None; `warn` is told of each that cannot be read."""
-        for path in reversed(self.paths()):
+    def load(self, warn: Callable[[str], None], check: Callable[[State], None] | None = None) -> State | None:
+        """The newest checkpoint that can be used, or None; the later ones are set aside, and `warn` is told of each.
+
+        Args:
+            warn: is told why a checkpoint cannot be used.
+            check: raises ValueError for a state that the job cannot continue from.
+
+        Raises:
+            OSError: where a checkpoint cannot be read now (no file handles, no permission), whatever it holds.
+        """
+        paths = self.paths()
+        for path in reversed(paths):
             try:
-                _check_seal(path)
-                with open_npz(path) as file:
-                    tree = json.loads(file["tree"].tobytes())
-                    state: State = _fill(tree, file)
-                if not {"trials", "loop"} <= state.keys():
-                    raise ValueError("it is no job's")
+                state = self._read(path)
+                if check is not None:
+                    check(state)
                 return state
+            except MemoryError:
+                raise
             except Exception as error:  # whatever is in the file, it is only a file
+                if isinstance(error, OSError) and error.errno in NOT_NOW:
+                    raise
                 said = (str(error).strip() or type(error).__name__).splitlines()[0]
-                warn(f"checkpoint {path} cannot be read ({said}); the one before it is used")
+                then = "the job starts afresh" if path == paths[0] else "the one before it is used"
+                aside = self._set_aside(path)
+                where = f"it is set aside as {aside.name}, and " if aside else ""
+                warn(f"checkpoint {path} cannot be used ({said}); {where}{then}")
         return None
+
+    def _read(self, path: Path) -> State:
+        if not path.is_file():
+            raise ValueError("it is not a file")
+        _check_seal(path)
+        with open_npz(path) as file:
+            tree = json.loads(file["tree"].tobytes())
+            state: State = _fill(tree, file)
+        if not {"trials", "loop"} <= state.keys():
+            raise ValueError("it is no job's")
+        job = state.pop("job", self._job)  # those of earlier versions do not say whose they are
+        if self._job is not None and job != self._job:
+            raise ValueError("it is another job's")
+        return state
+
+    def _set_aside(self, path: Path) -> Path | None:
+        """Rename what cannot be used, and remove all but the last few of these; None where that is not possible."""
+        aside = path.with_name(path.name + ASIDE)
+        try:
+            _remove(aside)
+            path.replace(aside)
+            kept = sorted(self._folder.glob(f"*{ASIDE}"), key=lambda file: file.lstat().st_ctime_ns)
+            for old in kept[:-MAX_ASIDE]:
+                _remove(old)
+        except OSError:
+            return None
+        return aside
 
     def paths(self) -> list[Path]:
         """The checkpoints, oldest first."""
@@ -130,6 +184,14 @@ def _check_seal(path: Path) -> None:
             raise ValueError("its checksum does not match: it is cut short or damaged")
 
 
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder that stands in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _digest() -> Any:
     return hashlib.blake2b(digest_size=DIGEST_SIZE)
 
@@ -143,9 +205,20 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):  # the reason why nothing can be written is the one to hear of
             beside.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, so that a rename outlives a power cut; no error where that is not known."""
+    with contextlib.suppress(OSError):  # not of every file system
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def unfinished(folder: Path) -> list[Path]:

@@ -16,6 +16,11 @@ from rich.text import Text
 from rlexp.report.words import decimal, plural
 from rlexp.untrusted.text import clean
 
+SCORES = {  # of summary.json: what a trial's best weights were chosen by
+    "best_eval_return": "best eval return",
+    "last_eval_return": "last eval return",
+    "best_train_episode": "best training episode",
+}
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 BAR_EVERY = 0.1
 
@@ -92,13 +97,15 @@ class JobConsole:
             return
         title = Text(clean(f"{summary['algo']} on {summary['env']}: {summary['status']}", newlines=False))
         table = Table(title=title, title_justify="left")
-        for column in ("seed", "status", "best eval return", "at step", "final return"):
+        score = next((name for name in SCORES if any(name in trial for trial in summary["trials"])), "")
+        told = SCORES.get(score, "best score") if "selection" in summary else "best score"  # old ones named all alike
+        for column in ("seed", "status", told, "at step", "final return"):
             table.add_column(column, justify="left" if column == "status" else "right")
         for trial in summary["trials"]:
             table.add_row(
                 str(trial["seed"]),
                 Text(clean(trial["status"] + (f" ({trial['note']})" if trial["note"] else ""), newlines=False)),
-                decimal(trial["best_eval_return"]),
+                decimal(trial.get(score)),
                 f"{trial['best_step']:,}",
                 decimal(trial["final_return"]),
             )
@@ -107,8 +114,16 @@ class JobConsole:
         low, high = final["ci95"]
         interval = f" [{decimal(low)}, {decimal(high)}]" if low is not None else ""
         spread = ", ".join(f"{name} {decimal(final[name])}" for name in ("mean", "std", "min", "max"))
-        number = plural(len(final["per_trial"]), "trial")
+        scored, trials = sum(value is not None for value in final["per_trial"]), len(final["per_trial"])
+        number = f"{scored} of {plural(trials, 'trial')}" if scored < trials else plural(trials, "trial")
         self.say(f"final return over {number}: IQM {decimal(final['iqm'])}{interval}, {spread}")
+        if "final/value" in summary:
+            exact, best = summary["final/value"], decimal(summary.get("optimum"))
+            lowest, highest = decimal(exact["min"]), decimal(exact["max"])
+            self.say(
+                f"exact value of these policies, from the transition table: IQM {decimal(exact['iqm'])}, "
+                f"min {lowest}, max {highest}; of the best of all policies {best}"
+            )
         jobs = summary.get("grouped", 1)
         seconds = f"{summary['wall_seconds']:.1f} s in all" + (
             f", with the {jobs} jobs of its group" if jobs > 1 else ""

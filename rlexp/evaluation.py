@@ -70,6 +70,10 @@ class Evaluator:
         """Fresh episodes that re-score the best weights of all trials."""
         return self._play(policy, self._config.final_seed, self._config.final_episodes, np.ones(len(self._seeds), bool))
 
+    def acting(self, policy: Policy) -> Policy:
+        """How a policy that this evaluator takes acts on observations."""
+        return policy
+
     def close(self) -> None:
         """Close the environments."""
         self._player.close()
@@ -128,19 +132,23 @@ class BestWeights:
                 rows[k, place + 1 :] = rows[k, place:-1].copy()
                 rows[k, place] = value[k]
 
-    def choose(self, score: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+    def choose(self, score: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
         """Score the candidates again, in order, and put the best of them first.
 
-        A trial's search ends with the first candidate that scores no less than it did before.
+        A trial's search ends with the first candidate that scores no less than it did before. A trial without a
+        candidate (it diverged before its first evaluation) keeps its first weights, which are scored, too.
 
         Args:
             score: weights [N, P], trials that take part [N] bool -> scores [N].
+
+        Returns:
+            The score of the chosen weights in this second look, NaN where there is none.  # [N]
         """
         trials = np.arange(len(self.scores))
         best, best_score = np.zeros(len(trials), np.int64), np.full(len(trials), -np.inf)
         open_ = np.ones(len(trials), bool)
         for i in range(self.scores.shape[1]):
-            open_ &= np.isfinite(self.scores[:, i])
+            open_ &= np.isfinite(self.scores[:, i]) | (i == 0)
             if not open_.any():
                 break
             again = np.where(open_, score(self.candidates[:, i], open_), -np.inf)
@@ -149,6 +157,7 @@ class BestWeights:
             open_ &= again < self.scores[:, i]
         for rows in (self.candidates, self.scores, self.steps):
             rows[:, 0] = rows[trials, best]
+        return np.where(np.isfinite(best_score), best_score, np.nan)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Candidates, scores and steps."""

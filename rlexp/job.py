@@ -22,7 +22,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp import arguments
+from rlexp import arguments, provenance
 from rlexp.settings import Refusal, Settings, refusal
 from rlexp.untrusted.links import LinkFound, check_folder, open_to_write
 from rlexp.untrusted.text import mask, mask_tree
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from rlexp.runner import _Training
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+SCORE_NAMES = {  # evaluation.selection -> what a trial's best weights were chosen by, as summary.json calls it
+    "eval": "best_eval_return",
+    "last": "last_eval_return",
+    "train_episode": "best_train_episode",
+}
 PROBED = 0.5  # seconds that a start waits for a folder's lock, which `in_use` holds for an instant
 
 
@@ -71,8 +76,51 @@ class JobRun:
         """Those in the job's folder."""
         from rlexp.checkpoint import Checkpoints
 
-        config = self.settings.checkpoint
-        return Checkpoints(self.folder / "checkpoint", config.every, config.keep)
+        settings, config = self.settings, self.settings.checkpoint
+        job = {"config_id": settings.config_id, "seeds": [settings.seed, settings.trials]}
+        return Checkpoints(self.folder / "checkpoint", config.every, config.keep, job)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last one that the job can continue from, with its records; None where it starts afresh.
+
+        Records that are not those of any checkpoint are kept beside, once.
+        """
+        records, warn = self.folder / "metrics.jsonl", self.training.console.warn
+        changed: list[str] = []
+
+        def check(state: dict[str, Any]) -> None:
+            from rlexp.metrics import check_records
+
+            trials, most = state["trials"], self.settings.max_steps
+            try:
+                number, step, position = len(trials["active"]), int(trials["t"]), int(trials["position"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError("it is no job's") from error
+            if number != self.settings.trials:
+                raise ValueError(f"it holds {number} trials, not {self.settings.trials}")
+            if most is not None and step > most:
+                raise ValueError(f"it is of env step {step:,}, beyond the budget of {most:,}")
+            try:
+                check_records(records, position, trials.get("digest"))
+            except ValueError as error:
+                changed.append(str(error))
+                raise
+
+        if records.exists() and not records.is_file():
+            raise Failure(f"{records}: expected a file, received something else; move it, or rerun=true starts afresh")
+        try:
+            state = self.checkpoints().load(warn, check)
+        except (OSError, MemoryError) as error:
+            said = getattr(error, "strerror", None) or "no memory"
+            raise Failure(
+                f"{self.folder / 'checkpoint'}: cannot be read now ({said}); nothing was changed, and the same command "
+                "continues once it can"
+            ) from error
+        if changed and state is None and records.is_file():
+            aside = records.with_name(f"{records.name}.damaged")
+            records.replace(aside)
+            warn(f"{records}: {changed[0]}; it is kept as {aside.name}")
+        return state
 
     def prepare_folder(self) -> None:
         """Its first files; those of an earlier run where it starts afresh are removed."""
@@ -115,6 +163,7 @@ class JobRun:
                 "started": time.time(),
                 "tags": {
                     **_versions(),
+                    **provenance.tags(),
                     **_git(),
                     "device": self.training.device,
                     "engine": settings.engine,
@@ -139,6 +188,7 @@ class JobRun:
         from rlexp.report import stats
         from rlexp.report.load import load_job
         from rlexp.report.plots import learning_curve
+        from rlexp.report.twoway import summarize_final
 
         settings, folder, info = self.settings, self.folder, self.training.info
         model = self.training.model
@@ -162,6 +212,11 @@ class JobRun:
         steps = [int(s) for s in results.counts["step"]]
         diverged = [k for k, status in enumerate(results.status) if status == "diverged"]
         failed = [k for k, status in enumerate(results.status) if status == "failed"]
+        value: dict[str, Any] = {}
+        if results.value is not None:
+            exact = stats.summarize(results.value, seeding.generator(0, "report"))
+            value = {"final/value": exact, "optimum": _finite(results.optimum)}
+        score_name = SCORE_NAMES[settings.evaluation.selection]
         summary = {
             "algo": settings.algo.name,
             "env": settings.env.name,
@@ -179,7 +234,9 @@ class JobRun:
             "train_seconds": round(train_seconds, 3),
             "grouped": grouped,  # jobs that were trained together, in these seconds
             "steps_per_second": round(sum(steps) / train_seconds, 1),
-            "final/return": stats.summarize(finals, seeding.generator(0, "report")),
+            "final/return": summarize_final(finals, scores.returns),
+            **value,
+            "selection": settings.evaluation.selection,
             "best_seed": settings.seeds[best],
             "trials": [
                 {
@@ -188,8 +245,9 @@ class JobRun:
                     "note": results.notes[k],
                     "restarted_episodes": int(results.restarts[k]),
                     "steps": steps[k],
-                    "best_eval_return": _finite(results.score[k]),
+                    score_name: _finite(results.score[k]),
                     "best_step": int(results.step[k]),
+                    "candidate_return": _finite(results.candidate_return[k]),
                     "final_return": _finite(finals[k]),
                 }
                 for k, seed in enumerate(settings.seeds)
@@ -315,7 +373,7 @@ def save_model(model: Any, path: Path) -> None:
     """Save what acts of a Keras model, atomically: its first output, the one with a number for each action."""
     import keras
 
-    from rlexp.checkpoint import BESIDE
+    from rlexp.checkpoint import BESIDE, sync_folder
 
     if len(model.outputs) > 1:
         model = keras.Model(model.inputs, model.outputs[0], name=model.name)
@@ -326,6 +384,7 @@ def save_model(model: Any, path: Path) -> None:
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+        sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ class Listed:
         study, name: of the job.
         status: one of STATUSES; "killed" also where it did not live to say so.
         score: IQM of the final returns, where there are any.
+        unwell: of a job with trials that did not finish: how many have a score, how many diverged or failed; else "".
         trials: how many.
         started: seconds since 1970.
     """
@@ -39,6 +40,7 @@ class Listed:
     score: float | None
     trials: int
     started: float
+    unwell: str = ""
 
 
 def jobs(path: Path) -> list[Listed]:
@@ -52,7 +54,18 @@ def _listed(folder: Path) -> Listed:
     summary: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     status = summary.get("status") or ("running" if in_use(folder) else "killed")
     score = summary.get("final/return", {}).get("iqm")
-    return Listed(job["study"], job["name"], status, score, len(job["seeds"]), job["started"])
+    return Listed(job["study"], job["name"], status, score, len(job["seeds"]), job["started"], _unwell(summary))
+
+
+def _unwell(summary: dict[str, Any]) -> str:
+    """What must be said beside the score of a job whose trials have not all finished."""
+    trials = summary.get("trials", [])
+    count = Counter(trial.get("status") for trial in trials)
+    told = [f"{count[word]} {word}" for word in ("diverged", "failed") if count[word]]
+    if not told:
+        return ""
+    scored = sum(value is not None for value in summary.get("final/return", {}).get("per_trial", []))
+    return f"({scored} of {len(trials)} trials scored; {', '.join(told)})"
 
 
 @clean_output()
@@ -84,7 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"refused: STUDY: expected a study in {args.output_dir}, received {args.study!r}. {hint}", file=sys.stderr
         )
         return 2
-    rows = [[job.name, job.status, decimal(job.score), str(job.trials), _when(job.started)] for job in chosen]
+    rows = [
+        [job.name, job.status, f"{decimal(job.score)} {job.unwell}".rstrip(), str(job.trials), _when(job.started)]
+        for job in chosen
+    ]
     _show(["job", "status", "final return (IQM)", "trials", "started"], rows)
     return 0
 

@@ -7,6 +7,8 @@ configuration alone.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import os
@@ -37,8 +39,13 @@ METRICS = {
     "eval/regret": "expected return of the best policy (any, within the time limit, undiscounted) minus eval/return",
     "final/return": "sum of rewards of such an episode with the best weights, mean over final_episodes fresh episodes",
     "final/length": "env steps of an episode with the best weights, mean as for final/return",
+    "final/value": "expected return (undiscounted, within the time limit) of the best weights, exactly, from the "
+    "transition table; where the environment is one, and evaluation.policy draws no actions",
     "time/steps_per_second": "env steps of all trials together per second since the last record (in MLflow only)",
 }
+
+
+DIGEST_SIZE = 16  # bytes
 
 
 class Window:
@@ -110,14 +117,22 @@ class Recorder:
         path: the file; it is cut to `position` bytes, so that what an interrupted run wrote after its last
             checkpoint is written again and not twice.
         position: 0 for a new run.
+
+    Raises:
+        ValueError: if the file is shorter than `position`.
     """
 
     def __init__(self, path: Path, position: int = 0) -> None:
-        self._file = open_to_write(
-            path, "ab", buffering=0
-        )  # what a full disk did not take is not tried again at the end
+        self._digest = _digest_of(path, position)
+        # what a full disk did not take is not tried again at the end
+        self._file = open_to_write(path, "ab", buffering=0)
         self._file.truncate(position)
         self._file.seek(position)
+
+    @property
+    def digest(self) -> str:
+        """Of all that is in the file."""
+        return self._digest.hexdigest()
 
     def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
         """Write one record: name -> [N]; what is not finite becomes null. What has no number at all is left out."""
@@ -127,7 +142,9 @@ class Recorder:
         line = json.dumps({"step": int(step), "time": round(time.time(), 3), "metrics": values})
         left = memoryview(line.encode() + b"\n")
         while left:
-            left = left[self._file.write(left) :]
+            written = self._file.write(left)
+            self._digest.update(left[:written])
+            left = left[written:]
 
     def sync(self) -> int:
         """Bring everything to the disk; the number of bytes written."""
@@ -137,6 +154,35 @@ class Recorder:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def check_records(path: Path, position: int, digest: str | None) -> None:
+    """Whether a metrics.jsonl still begins with what it held at a checkpoint.
+
+    Args:
+        path: the file; a missing one is empty.
+        position: bytes that it held.
+        digest: of them, as `Recorder.digest` had it; None in checkpoints of earlier versions.
+
+    Raises:
+        ValueError: where it does not; one line that says how it differs.
+    """
+    found = _digest_of(path, position).hexdigest()
+    if digest is not None and found != digest:
+        raise ValueError(f"the first {position:,} bytes of {path.name} have changed since")
+
+
+def _digest_of(path: Path, position: int) -> Any:
+    """A running digest of the first `position` bytes of a file, which must have as many."""
+    digest, left = hashlib.blake2b(digest_size=DIGEST_SIZE), position
+    if position:
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            while left and (part := file.read(min(left, 2**20))):
+                digest.update(part)
+                left -= len(part)
+    if left:
+        raise ValueError(f"{path.name} has {position - left:,} bytes, and had {position:,} then")
+    return digest
 
 
 def _number(value: Any) -> float | None:

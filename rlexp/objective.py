@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,11 @@ WORDS = {
     "final": "final return",
     "area": "area under eval/return, a step",
     "steps_to_threshold": "env steps to eval/return {threshold:g}",
+}
+CHOSEN_BY = {  # what a search for the best final return chooses by, so that its final episodes stay fresh
+    "candidates": "return in the second look at the best weights",
+    "periodic": "return in the periodic evaluation (there was no second look)",
+    "final": "final return (there is no other score)",
 }
 
 
@@ -72,3 +77,41 @@ class Objective:
     def score(self, job: JobData) -> float:
         """The IQM over the trials of a finished job; NaN where no trial has a score."""
         return float(iqm(self.per_trial(job)))
+
+    def choice(self, job: JobData) -> tuple[np.ndarray, str]:
+        """What a search chooses by: the score of each trial [N], NaN where it has none, and its name in words.
+
+        For the final return it is another number than the one that is reported, on other episodes: the best of many
+        would otherwise be reported with its luck. It is the return of the chosen weights in the second look at the
+        candidates for them; without one (evaluation.candidates=1, or a selection that needs none) the return of the
+        periodic evaluation that chose them, or the highest one where a training episode did.
+        """
+        if self.name != "final":
+            return self.per_trial(job), str(self)
+        trials, missing = (job.summary or {}).get("trials", []), np.full(len(job.job["seeds"]), np.nan)
+
+        def column(name: str) -> np.ndarray:
+            values = [trial.get(name) for trial in trials]
+            return np.array(values, np.float64) if len(values) == len(missing) else missing
+
+        found = {"candidates": column("candidate_return")}
+        selection = (job.summary or {}).get("selection")
+        if selection == "train_episode" and "eval/return" in job.curves:
+            found["periodic"] = np.fmax.reduce(job.curves["eval/return"].values, axis=0)
+        elif selection is not None:
+            found["periodic"] = column("last_eval_return" if selection == "last" else "best_eval_return")
+        found["final"] = self.per_trial(job)
+        name = next((name for name, values in found.items() if np.isfinite(values).any()), "final")
+        return found[name], CHOSEN_BY[name]
+
+    def filled(self, values: np.ndarray, others: Iterable[np.ndarray]) -> np.ndarray:
+        """Scores [N] in which a trial without one counts as the worst trial of all, `others` [M] included.
+
+        So do reports: a job is not better for a trial that diverged, and not lost for it. Where no trial has a score,
+        they stay NaN.
+        """
+        known = np.concatenate([values, *others])
+        if not np.isfinite(values).any():
+            return values
+        worst = np.nanmax(known) if self.smaller_is_better else np.nanmin(known)
+        return np.where(np.isnan(values), worst, values)

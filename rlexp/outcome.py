@@ -133,7 +133,7 @@ def _folder(settings: Settings | None) -> Path | None:
 
     try:
         return resolve(settings)[0].folder if settings is not None else None
-    except Refusal:
+    except Exception:  # what it did not get beyond before: a refusal, or a network of one's own that cannot be built
         return None
 
 

@@ -12,6 +12,7 @@ they belong to an installed distribution; `allow_imports` imports others.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import math
 import sys
@@ -228,7 +229,12 @@ def _load_weights(folder: Path, settings: Settings, allow_imports: bool) -> Any:
         raise refusal(
             "source", "a trained trial", f"{path}, which does not exist", "The job may not have finished yet."
         )
-    return _load_model(path, allow_imports) if family.keras else load_table(path, _table_size(settings))
+    if not family.keras:
+        return load_table(path, _table_size(settings))
+    if ":" in settings.network.name:  # its module, which may be imported (see `load_settings`), registers its layers
+        with contextlib.suppress(Exception):  # a model of Keras' own layers needs none
+            importlib.import_module(settings.network.name.partition(":")[0])
+    return _load_model(path, allow_imports)
 
 
 def _table_size(settings: Settings) -> int:

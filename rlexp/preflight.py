@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlexp import backend, packages, registry
+from rlexp.networks.images import is_picture
 from rlexp.settings import (
     AnglePolicySettings,
     DQNSettings,
@@ -22,8 +23,6 @@ from rlexp.trackers.base import resolve_uri
 
 if TYPE_CHECKING:
     from rlexp.envs.adapter import EnvInfo
-
-FUSED_TABULAR_STEPS = 2_000_000  # env steps of all trials from which `engine=auto` fuses tables
 
 
 def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
@@ -74,7 +73,7 @@ def preflight(settings: Settings) -> EnvInfo:
     if family.keras:
         network = registry.network(settings.network.name)
         _check_network(settings.network, network, info)
-        if network.dense and len(info.observation_shape) == 3 and min(sorted(info.observation_shape)[1:]) >= 36:
+        if network.dense and is_picture(info.observation_shape):
             raise refusal(
                 "network",
                 f"a convolutional network for images of shape {info.observation_shape}",
@@ -116,29 +115,46 @@ def choose_engine(settings: Settings, info: EnvInfo) -> str:
     """The engine that runs a job: "host" or "fused"; `auto` takes fused wherever it can.
 
     But agents with tables start without TensorFlow on the host, in a second; there `auto` takes fused for jobs that
-    are long enough to earn its start back.
+    are long enough to earn its start back, by the estimate of `engines/costs.py`.
 
     Raises:
         Refusal: for engine=fused where it cannot run the job.
     """
-    from rlexp.engines.trials import most_steps
+    from rlexp.engines import costs
     from rlexp.envs import tensor
 
     algo = settings.algo.name
     family = registry.family(algo)
     if family.fused is None:
         reason: str | None = f"algo {algo} has no fused loop"
-    elif family.keras and registry.network(settings.network.name).convolutional:
-        reason = f"network {settings.network.name} is convolutional, which XLA maps over trials too slowly"
     else:
         reason = tensor.why_not(settings.env, info)
+        if reason is None and family.keras and settings.engine != "host":
+            reason = _why_not_mapped(settings, info)
     if reason is None:
-        short = family.tabular and settings.trials * most_steps(settings, info) < FUSED_TABULAR_STEPS
-        return "host" if settings.engine == "host" or (settings.engine == "auto" and short) else "fused"
+        if settings.engine == "auto" and family.tabular:
+            return costs.sooner(settings, info)
+        return "host" if settings.engine == "host" else "fused"
     if settings.engine == "fused":
         raise refusal("engine", "auto or host", f"'fused', but {reason}",
                       "engine=host runs it: the same algorithm, configuration and metrics.")  # fmt: skip
     return "host"
+
+
+def _why_not_mapped(settings: Settings, info: EnvInfo) -> str | None:
+    """Why a network cannot be mapped over trials; built, which imports TensorFlow, where the registry does not say."""
+    network, name = registry.network(settings.network.name), settings.network.name
+    if network.dense:
+        return None
+    if network.convolutional:
+        return f"network {name} is convolutional, which XLA maps over trials too slowly"
+    from rlexp.backend import prepare
+
+    prepare(settings.device)
+    from rlexp.engines import mapping
+
+    why = mapping.why_not(settings, info)
+    return f"network {name} {why}" if why else None
 
 
 def _check_network(config: NetworkSettings, network: registry.Network, info: EnvInfo) -> None:
@@ -154,17 +170,15 @@ def _check_network(config: NetworkSettings, network: registry.Network, info: Env
         if key not in network.options:
             reads = f"It reads {', '.join(network.options)}." if network.options else "It reads none."
             raise refusal(f"network.options.{key}", f"an option of network {config.name}", "an unknown one", reads)
-        if value not in network.options[key]:
-            choices = ", ".join(str(choice).lower() for choice in network.options[key])
+        allowed = network.options[key]
+        if isinstance(allowed, registry.Rule):
+            if not allowed.fits(value):
+                raise refusal(f"network.options.{key}", allowed.expected, repr(value))
+        elif value not in allowed:
+            choices = ", ".join(str(choice).lower() for choice in allowed)
             raise refusal(f"network.options.{key}", f"one of {choices}", repr(value))
-    shape = info.observation_shape
-    if network.convolutional and (len(shape) != 3 or min(sorted(shape)[1:]) < 36):
-        raise refusal(
-            "network",
-            f"image observations of at least 36 x 36 pixels for {config.name}",
-            f"shape {shape}",
-            "Use network=mlp.",
-        )
+    if network.check:
+        registry.load(network.check)(info.observation_shape, config)
 
 
 def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> None:

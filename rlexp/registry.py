@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -41,15 +42,28 @@ class Algo:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What a value must be, where it is not one of some choices."""
+
+    expected: str
+    fits: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
 class Network:
-    """One Keras model factory: `build(observation_shape, num_outputs, network_settings) -> keras.Model`."""
+    """One Keras model factory: `build(observation_shape, num_outputs, network_settings) -> keras.Model`.
+
+    Whether its model has convolutions is found out from the model itself (engines/mapping.py); `convolutional` and
+    `dense` say it where the engine is to be chosen before TensorFlow is imported.
+    """
 
     target: str  # "module:function"
-    convolutional: bool = False  # compiled without XLA: see engines/lanes.py
-    dense: bool = False  # not meant for images
-    options: Mapping[str, tuple[Any, ...]] | None = (
-        None  # keys of network.options and their values; None: its own affair
+    convolutional: bool = False  # known to have convolutions: for the host engine
+    dense: bool = False  # known to have none, and not meant for pictures
+    options: Mapping[str, tuple[Any, ...] | Rule] | None = (
+        None  # keys of network.options and their choices or rule; None: its own affair
     )
+    check: str | None = None  # "module:function" of (observation_shape, network_settings), which refuses without Keras
 
 
 @dataclass(frozen=True)
@@ -94,11 +108,32 @@ ALGOS: dict[str, Algo] = {
     "double_q_learning": Algo("tabular", settings.TabularSettings, "rlexp.algos.double_q_learning:DoubleQLearning"),
 }
 
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(n) is int and 1 <= n <= 100_000 for n in value)
+
+
+SIZES = Rule("a list of whole numbers from 1 to 100000", _are_sizes)
+DIVISOR = Rule("auto or a number > 0", lambda n: n == "auto" or (type(n) in (int, float) and 0 < n < math.inf))
+CNN = Network(
+    "rlexp.networks.cnn:build",
+    convolutional=True,
+    options={
+        "dueling": (True, False),
+        "filters": SIZES,
+        "kernel_sizes": SIZES,
+        "strides": SIZES,
+        "channels": ("auto", "first", "last"),
+        "divide_by": DIVISOR,
+    },
+    check="rlexp.networks.images:check",
+)
 NETWORKS: dict[str, Network] = {
     "mlp": Network("rlexp.networks.mlp:build", dense=True, options={}),
     "dueling": Network("rlexp.networks.dueling:build", dense=True, options={"aggregation": ("mean", "max")}),
-    "cnn": Network("rlexp.networks.cnn:build", convolutional=True, options={"dueling": (True, False)}),
-    "dueling_cnn": Network("rlexp.networks.cnn:build", convolutional=True, options={"dueling": (True, False)}),
+    "cnn": CNN,
+    "dueling_cnn": CNN,
+    "minatar": CNN,
 }
 
 DYNAMICS: dict[str, Dynamics] = {

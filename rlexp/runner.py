@@ -26,6 +26,7 @@ from rlexp.settings import (
     Refusal,
     Settings,
     build,
+    refusal,
 )
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ def run_job(
         Exception: what went wrong while running; error.txt holds the traceback.
     """
     settings, info = resolve(settings)
+    from rlexp import provenance
     from rlexp.console import JobConsole
+    from rlexp.trackers import late
 
     folder = settings.folder
     if finished(settings):
@@ -111,6 +114,9 @@ def run_job(
         job = Job(folder)
         console.table(job)
         console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
+        if (others := provenance.other_version(folder)) is not None:
+            console.say(f"{others}; rerun=true runs it with this one")
+        late.deliver(settings, console.say)
         return job
     known = {} if overrides is None else {folder: overrides}
     outcome = run_together([settings], info, quiet, sweep, known, prune)[folder]
@@ -241,7 +247,7 @@ class _Training:
             end(self.runs, "failed", error)
         finally:
             self.console.stop()
-            results = tracker.close(tracking.timeout * len(folders))
+            results = tracker.close(tracking.timeout * len(folders), self.console.say)
         for wrong in filter(None, errors.values()):
             traceback.clear_frames(wrong.__traceback__)  # they would hold the rings for as long as the error is known
         ended = {folder: errors[folder] or Job(folder) for folder in folders}
@@ -275,7 +281,7 @@ class _Training:
         """The jobs in portions whose checkpoints are at the same step, all of them as a rule; and those checkpoints."""
         portions: dict[int, tuple[list[JobRun], list[Any]]] = {}
         for run in self.runs:
-            state = run.checkpoints().load(self.console.warn)
+            state = run.load_checkpoint()
             runs, states = portions.setdefault(state["trials"]["t"] if state else -1, ([], []))
             runs.append(run)
             states.append(state)
@@ -354,31 +360,21 @@ class _Training:
             return registry.load(entry.target)(settings.algo, info)
         import numpy as np
 
-        from rlexp import seeding
+        from rlexp.engines import mapping
         from rlexp.engines.lanes import INITIAL_PARAMS, Lanes, compiled_settings
-        from rlexp.networks.flat import FlatModel
+        from rlexp.networks.building import build, check_saved
+        from rlexp.networks.images import is_picture
 
         network = registry.network(settings.network.name)
-        if network.convolutional and self.device == "cpu":
-            self.console.warn("no GPU was found and the network is convolutional: training will be very slow")
         factory, agent_class = registry.load(network.target), registry.load(entry.target)
-
-        def build(seed: int) -> FlatModel:
-            def model() -> Any:
-                return agent_class.build(  # type: ignore[attr-defined]
-                    lambda outputs: factory(info.observation_shape, outputs, settings.network),
-                    info.num_actions,
-                    settings.algo,
-                )
-
-            try:
-                return FlatModel(seeding.with_keras_seed(seed, model))
-            except (TypeError, ValueError) as error:
-                if isinstance(error, Refusal):
-                    raise
-                raise Refusal(f"network: {str(error).strip().splitlines()[0]}") from error
-
-        self.model = build(settings.seeds[0])
+        self.model = build(settings, info, settings.seeds[0])
+        if ":" in settings.network.name:
+            check_saved(self.model.model)
+        why_not = mapping.why_not(settings, info, self.model)
+        if why_not and settings.engine == "fused":  # else `preflight.choose_engine` has taken the host engine
+            raise refusal("engine", "auto or host", f"'fused', but network {settings.network.name} {why_not}")
+        if why_not and is_picture(info.observation_shape) and self.device == "cpu":
+            self.console.warn("no GPU was found and the network is convolutional: training will be very slow")
         try:
             agent = agent_class(settings.algo, self.model, info.num_actions)
         except ValueError as error:
@@ -390,11 +386,11 @@ class _Training:
             params = {settings.seeds[0]: self.model.get_params()}  # jobs of a group may have the same seeds
             for seed in settings.seeds:
                 if seed not in params:
-                    params[seed] = build(seed).get_params()
+                    params[seed] = build(settings, info, seed).get_params()
             return np.stack([params[seed] for seed in settings.seeds])
 
         params = INITIAL_PARAMS.get((graph, tuple(settings.seeds)), initial)
-        return Lanes(agent, params, settings.exact_trials, network.convolutional, graph)
+        return Lanes(agent, params, settings.exact_trials, why_not is not None, graph)
 
 
 _late: list[int] = []  # signals that found nothing to stop: their job was being scored, and has ended as it should

@@ -15,8 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rlexp.job import command_line
 from rlexp.outcome import Outcome
+from rlexp.report.stats import iqm
 from rlexp.settings import Refusal, refusal
 from rlexp.space import split
 from rlexp.sweeper import Sweeper
@@ -24,6 +27,7 @@ from rlexp.sweeps import Planned, Sweep
 
 if TYPE_CHECKING:
     from rlexp.candidates import Candidates
+    from rlexp.report.load import JobData
 
 
 class Search(Sweeper):
@@ -33,7 +37,7 @@ class Search(Sweeper):
         params, restarts: as of `Sweeper`.
         num_candidates: jobs in all, those of earlier starts included.
         batch_size: candidates asked for and given to the launcher at once.
-        objective, threshold: see `rlexp.objective.Objective`.
+        objective, threshold: see `rlexp.objective.Objective`, whose `choice` is what candidates are chosen by.
         seed: of the choice of candidates.
         startup: candidates drawn at random, and trained to the end, before others are chosen and pruned by them.
         prune: whether poor candidates end early.
@@ -108,7 +112,10 @@ class Search(Sweeper):
         unfinished = candidates.unfinished()
         for number in range(len(candidates)):
             sweep.jobs.append(self._planned(candidates, number, compose=number in unfinished))
-        waiting = [number for number in unfinished if not self._settle(sweep, candidates, number)]
+        waiting: list[int] = []
+        for number in unfinished:
+            if not self._settle(sweep, candidates, number, missing=waiting):
+                waiting.append(number)
         if len(candidates):
             print(f"{len(candidates)} candidates are there from before, {len(waiting)} of them unfinished", flush=True)
         for number in waiting:  # how it ended is not known, or by a signal
@@ -135,21 +142,39 @@ class Search(Sweeper):
         overrides = [*self._fixed, *own]
         return self._plan(overrides) if compose else Planned(overrides, None)
 
-    def _settle(self, sweep: Sweep, candidates: Candidates, number: int) -> bool:
-        """Tell how a candidate's job ended; False where that is not known, or it was a signal."""
+    def _settle(self, sweep: Sweep, candidates: Candidates, number: int, missing: Sequence[int] = ()) -> bool:
+        """Tell how a candidate's job ended; False where that is not known, it was a signal, or its score is to wait.
+
+        A job some of whose trials diverged has a score as any other (see `Objective.filled`). It depends on the
+        candidates before, so that it waits for those of them that are `missing` after a kill.
+        """
         from rlexp.candidates import STATES
-        from rlexp.report.load import load_job
 
         outcome = Outcome.read(sweep.job_folder(number))
         if outcome is None or outcome.status not in STATES:
             return False
-        score = float("nan")
-        if outcome.status == "done":
-            assert outcome.folder is not None
-            score = self._objective.score(load_job(outcome.folder))
-            print(f"candidate {number}: {self._objective} {score:,.4g} (IQM over trials)", flush=True)
-        candidates.tell(number, outcome.status, score)
+        status, score = outcome.status, float("nan")
+        job = _scored(outcome)
+        if job is not None:
+            values, words = self._objective.choice(job)
+            if np.isnan(values).any():
+                if missing:
+                    return False
+                values = self._objective.filled(values, self._before(sweep, candidates, number))
+            score = float(iqm(values))
+            if not np.isnan(score):
+                status = "done"
+                final = "" if self._objective.name != "final" else f"; final return {_final(job):,.4g}"
+                print(f"candidate {number}: {words} {score:,.4g}{final} (IQM over trials)", flush=True)
+        candidates.tell(number, status, score)
         return True
+
+    def _before(self, sweep: Sweep, candidates: Candidates, number: int) -> list[np.ndarray]:
+        """The scores of the trials of the candidates before one."""
+        known = [i for i, score in enumerate(candidates.scores()[:number]) if score is not None]
+        outcomes = [Outcome.read(sweep.job_folder(i)) for i in known]
+        jobs = [_scored(outcome) for outcome in outcomes if outcome is not None]
+        return [self._objective.choice(job)[0] for job in jobs if job is not None]
 
     def _say(self, candidates: Candidates, number: int) -> None:
         values = zip(self._space, candidates.values(number), strict=True)
@@ -164,7 +189,12 @@ class Search(Sweeper):
             print("no candidate was done")
             return
         best = (min if self._objective.smaller_is_better else max)(done, key=lambda number: done[number])
-        print(f"the best is candidate {best}: {self._objective} {done[best]:,.4g}\npython -m rlexp.best {sweep.study}")
+        outcome = Outcome.read(sweep.job_folder(best))
+        job = _scored(outcome) if outcome else None
+        words = self._objective.choice(job)[1] if job else str(self._objective)
+        final = f"; final return {_final(job):,.4g}" if job and self._objective.name == "final" else ""
+        print(f"the best is candidate {best}: {words} {done[best]:,.4g}{final}")
+        print(f"python -m rlexp.best {sweep.study}")
 
 
 class _SearchSweep(Sweep):
@@ -201,6 +231,26 @@ def check(options: Mapping[str, Any]) -> None:
     warmup = options["warmup"]
     if isinstance(warmup, bool) or not isinstance(warmup, int | float) or not 0 <= warmup <= 1:
         raise refusal("hydra.sweeper.warmup", "a number >= 0 and <= 1", repr(warmup))
+
+
+def _scored(outcome: Outcome) -> JobData | None:
+    """The job of a candidate that was trained to the end, as far as some trials diverged."""
+    from rlexp.report.load import load_job
+
+    if outcome.status not in ("done", "failed") or outcome.folder is None:
+        return None
+    try:
+        job = load_job(outcome.folder)
+    except (OSError, ValueError):
+        if outcome.status == "done":
+            raise
+        return None  # it failed before it had left anything that can be read
+    return job if "final/return" in (job.summary or {}) else None
+
+
+def _final(job: JobData) -> float:
+    value = (job.summary or {})["final/return"]["iqm"]
+    return float("nan") if value is None else float(value)
 
 
 def _distinct(sweep: Sweep, numbers: Sequence[int]) -> list[int]:

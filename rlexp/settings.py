@@ -1,6 +1,8 @@
 """The schema of a configuration: types, ranges, one line a field; and the refusal of what does not fit.
 
-Values and defaults that a user reads stand in `conf/*.yaml`; here stands what may be written there.
+Values and defaults that a user reads stand in `conf/*.yaml`; here stands what may be written there. The default of a
+field is the value of its YAML (for a schema of several algorithms: of the one that its `name` says), for whoever builds
+settings in Python and for jobs that are older than a key; `tests/test_defaults.py` compares them.
 Nothing in this module imports TensorFlow, MLflow or Gymnasium.
 """
 
@@ -103,14 +105,34 @@ ACTIVATIONS = (  # of Keras
 )  # fmt: skip
 
 
+def linear(initial: float, final: float, duration: int) -> dict[str, Any]:
+    """The schedule that goes from one number to another in so many env steps."""
+    return {"kind": "linear", "initial": initial, "final": final, "duration": duration, "unit": "step"}
+
+
 @dataclass
 class OptimizerSettings:
-    """Optimiser; hyper-parameter names are Keras'."""
+    """Optimiser, with the values of the DQN family; hyper-parameter names are Keras'."""
 
     name: str = opt("adam", "optimiser", choices=tuple(OPTIMIZER_OPTIONS))
-    lr: Any = opt(1e-3, "learning rate, a number or a schedule", above=0, scalar=True)
+    lr: Any = opt(linear(2e-3, 5e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
     clip_norm: float | None = opt(10.0, "largest global gradient norm of a trial; null: no clipping", above=0)
     options: dict[str, Any] = opt({}, "further hyper-parameters by their Keras names")
+
+
+@dataclass
+class PGOptimizerSettings(OptimizerSettings):
+    """Optimiser of REINFORCE."""
+
+    lr: Any = opt(linear(1e-2, 3e-4, 100_000), "learning rate, a number or a schedule", above=0, scalar=True)
+    clip_norm: float | None = opt(None, "largest global gradient norm of a trial; null: no clipping", above=0)
+
+
+@dataclass
+class PGBaselineOptimizerSettings(PGOptimizerSettings):
+    """Optimiser of policy gradients with a baseline."""
+
+    lr: Any = opt(linear(5e-3, 1e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
 
 
 @dataclass
@@ -118,19 +140,25 @@ class DQNSettings:
     """DQN, fixed targets, double DQN, and their dueling variants."""
 
     name: str = opt("dqn", "registry key")
-    gamma: Any = opt(0.99, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
-    epsilon: Any = opt(0.1, "probability of a random action, a number or a schedule", low=0, high=1, scalar=True)
+    gamma: Any = opt(0.998, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
+    epsilon: Any = opt(
+        {**linear(1.0, 0.1, 10_000), "decay": None},
+        "probability of a random action, a number or a schedule",
+        low=0,
+        high=1,
+        scalar=True,
+    )
     optimizer: OptimizerSettings = opt(OptimizerSettings, "optimiser")
-    loss: str = opt("huber", "loss of the TD error", choices=("mse", "huber"))
+    loss: str = opt("mse", "loss of the TD error", choices=("mse", "huber"))
     replay_size: int = opt(50_000, "transitions in the replay ring", low=1)
     batch_size: int = opt(64, "transitions per update", low=1)
     learn_unit: str = opt("step", "what learn_start and learn_period count", choices=("step", "episode"))
     learn_start: int = opt(1_000, "nothing is learned up to this count", low=0)
     learn_period: int = opt(2, "one learning phase every so many", low=1)
-    n_step: int = opt(1, "most steps that one target sums rewards over", low=1, high=1_000)
+    n_step: int = opt(10, "most steps that one target sums rewards over", low=1, high=1_000)
     num_updates: int = opt(1, "updates per learning phase", low=1)
-    target: str = opt("hard", "target network", choices=("none", "hard", "soft"))
-    target_period: int = opt(256, "hard: copied every so many target_unit", low=1)
+    target: str = opt("none", "target network", choices=("none", "hard", "soft"))
+    target_period: int = opt(128, "hard: copied every so many target_unit", low=1)
     target_unit: str = opt("update", "what target_period counts", choices=("update", "step", "episode"))
     tau: Any = opt(0.01, "soft: weight of the online network per update", above=0, high=1, scalar=True)
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
@@ -142,9 +170,9 @@ class PGSettings:
     """Policy gradients: REINFORCE."""
 
     name: str = opt("pg", "registry key")
-    gamma: Any = opt(0.99, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
+    gamma: Any = opt(0.995, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
     head: str = opt("softmax", "what makes probabilities of outputs", choices=("softmax", "sigmoid"))
-    optimizer: OptimizerSettings = opt(OptimizerSettings, "optimiser")
+    optimizer: OptimizerSettings = opt(PGOptimizerSettings, "optimiser")
     batch_unit: str = opt("episode", "what batch_size counts", choices=("episode", "step"))
     batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
     num_updates: int = opt(1, "passes over a batch, each of num_minibatches gradient steps", low=1)
@@ -163,7 +191,15 @@ class PGBaselineSettings(PGSettings):
     """Policy gradients with a learned value baseline."""
 
     name: str = opt("pg_baseline", "registry key")
-    gae_lambda: float = opt(1.0, "lambda of the advantage estimates", low=0, high=1)
+    optimizer: OptimizerSettings = opt(PGBaselineOptimizerSettings, "optimiser")
+    batch_unit: str = opt("step", "what batch_size counts", choices=("episode", "step"))
+    batch_size: int = opt(500, "episodes, or env steps, per batch", low=1)
+    num_updates: int = opt(5, "passes over a batch, each of num_minibatches gradient steps", low=1)
+    clip_ratio: float | None = opt(
+        0.2, "how far a batch's updates may move a probability, as a ratio; null: no limit", above=0, high=1
+    )
+    reward_scale: float = opt(0.1, "rewards are multiplied by it, in learning only", above=0)
+    gae_lambda: float = opt(0.98, "lambda of the advantage estimates", low=0, high=1)
     value_coef: float = opt(0.5, "weight of the value's loss", above=0)
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
 
@@ -195,9 +231,19 @@ class TabularSettings:
     name: str = opt("q_learning", "registry key")
     gamma: float = opt(0.99, "discount factor", low=0, high=1)
     epsilon: Any = opt(
-        0.1, "probability of a random possible action, a number or a schedule", low=0, high=1, scalar=True
+        {**linear(1.0, 0.1, 300_000), "decay": None},
+        "probability of a random possible action, a number or a schedule",
+        low=0,
+        high=1,
+        scalar=True,
     )
-    alpha: Any = opt(0.1, "learning rate, a number or a schedule", low=0, high=1, scalar=True)
+    alpha: Any = opt(
+        {"kind": "exponential", "initial": 0.1, "final": 0.002, "duration": 300_000, "decay": 0.02, "unit": "step"},
+        "learning rate, a number or a schedule",
+        low=0,
+        high=1,
+        scalar=True,
+    )
     visit_power: float = opt(0.0, "alpha is divided by (visits of the state and action)^visit_power", low=0, high=1)
     initial_value: float = opt(0.0, "every possible action starts with this value")
     bootstrap: str = opt("unless_terminated", "when the next state counts", choices=("unless_terminated", "always"))
@@ -225,8 +271,8 @@ class NetworkSettings:
     """A Keras model for one trial."""
 
     name: str = opt("mlp", "registry key, or module:function of your own")
-    hidden_units: list[int] = opt([120, 84], "units of the hidden layers", low=1)
-    activation: str = opt("relu", "Keras name of the hidden activation")
+    hidden_units: list[int] = opt([64, 64], "units of the hidden layers", low=1)
+    activation: str = opt("tanh", "Keras name of the hidden activation")
     options: dict[str, Any] = opt({}, "further options of this network")
 
 
@@ -324,6 +370,8 @@ class Settings:
     @property
     def group_id(self) -> str:
         """Hash of everything that can move a curve but for the seeds: the same for replications."""
+        from rlexp.networks.images import options_that_differ
+
         curve = dataclasses.asdict(self)
         for elsewhere in (
             "study",
@@ -340,6 +388,11 @@ class Settings:
         del curve["env"]["default_steps"], curve["env"]["step_timeout"]
         if not self.env.wrappers:  # as it was before there were any
             del curve["env"]["wrappers"]
+        if self.network.name in (
+            "cnn",
+            "dueling_cnn",
+        ):  # options younger than these networks: not where they change nothing
+            curve["network"]["options"] = options_that_differ(self.network)
         return _digest({"version": __version__, **curve})
 
     @property
@@ -551,13 +604,25 @@ def _typed(schema: type, values: Mapping[str, Any], where: str) -> Any:
     _check_switches(schema, values, where)
     values = arguments.whole_numbers(schema, values)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
+        defaults = OmegaConf.structured(schema)
+        _forget_schedules(defaults, schema, values)
+        merged = OmegaConf.merge(defaults, dict(values))
         return OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         raise Refusal(unknown_key(".".join(filter(None, [where, str(error.full_key)])))) from error
     except OmegaConfBaseException as error:
         _find_wrong_type(schema, values, where)
         raise Refusal(explain(error)) from error
+
+
+def _forget_schedules(defaults: DictConfig, schema: type, values: Mapping[str, Any]) -> None:
+    """A schedule that is given takes the place of the default one, whose further keys mean nothing to it."""
+    for f in dataclasses.fields(schema):
+        value, inner = values.get(f.name), f.default_factory
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
+            _forget_schedules(defaults[f.name], inner, value)
+        elif f.name in values and f.metadata.get("scalar"):
+            defaults[f.name] = None
 
 
 def _check_switches(schema: type, values: Mapping[str, Any], where: str) -> None:

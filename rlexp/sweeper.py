@@ -24,7 +24,7 @@ from rlexp.outcome import IN_PROCESS
 from rlexp.report.words import decimal
 from rlexp.settings import Refusal, build
 from rlexp.sweeps import Ended, Planned, Sweep
-from rlexp.trackers.base import Tracker, one_line, open_tracker, resolve_uri, sync_command
+from rlexp.trackers.base import SET_ASIDE, Tracker, one_line, open_tracker, resolve_uri, sync_command
 from rlexp.trackers.follower import MLflowTracker, shared
 from rlexp.untrusted.text import clean
 
@@ -149,9 +149,11 @@ def close(sweep: Sweep, tracker: Tracker, killed: bool) -> None:
     missing = [result for result in results if not result.delivered]
     if missing:
         uri = resolve_uri(sweep.tracking.uri, sweep.output_dir)
-        command = sync_command(uri, sweep.output_dir / sweep.study, sweep.output_dir)
+        command = sync_command(sweep.output_dir / sweep.study, uri, sweep.output_dir)
         print(f"Warning: MLflow has not received everything of {len(missing)} jobs.", file=sys.stderr)
         print(f"Nothing is lost; this delivers the rest:\n  {command}", file=sys.stderr)
+    for told in dict.fromkeys(line for r in results for line in r.message.splitlines() if line.startswith(SET_ASIDE)):
+        print(f"Warning: {told}", file=sys.stderr)
     for command in dict.fromkeys(result.ui_command for result in results if result.ui_command):
         print(f"look at it:  {command}")
 

@@ -31,10 +31,12 @@ from rlexp.trackers.base import (
     DELIVERED,
     NOT_DELIVERED,
     PUT_IN,
+    SET_ASIDE,
     SILENCE,
     local_store,
     one_line,
     resolve_uri,
+    sync_command,
     ui_command,
 )
 from rlexp.untrusted.links import LinkFound, check_folder, open_to_write
@@ -136,6 +138,18 @@ def sync(folder: Path, uri: str | None = None) -> tuple[bool, str]:
     Returns:
         Whether MLflow has everything, and a line that says so.
     """
+    logged = len(_log_of(folder))
+    delivered, line = _sync(folder, uri)
+    told = [said for said in _log_of(folder)[logged:].splitlines() if said.startswith(SET_ASIDE)]
+    return delivered, "\n".join([*told, line])
+
+
+def _log_of(folder: Path) -> str:
+    path = folder / "tracking.log"
+    return path.read_text(errors="replace") if path.is_file() else ""
+
+
+def _sync(folder: Path, uri: str | None) -> tuple[bool, str]:
     try:
         check_folder(folder)
         with job_lock(folder).acquire(timeout=0):
@@ -166,12 +180,20 @@ def sync(folder: Path, uri: str | None = None) -> tuple[bool, str]:
     except LinkFound as error:
         return False, f"failed: {clean(error).splitlines()[0]}"
     except Exception as error:
-        return False, f"failed: {one_line(error)}"
+        return False, f"failed: {_why(error, folder)}"
     num_files = len(delivery.sent_files)
     line = f"delivered {num_records} records, {num_files} files" if delivery.changed else "nothing new"
     if failures:
         line += f"; failed: {'; '.join(failures)}"
     return not failures, line
+
+
+def _why(error: Exception, folder: Path) -> str:
+    """What went wrong, in a line; with what to do where SQLite finds a store damaged that looked whole."""
+    text = one_line(error)
+    if "disk image is malformed" in text or "is not a database" in text:
+        text += f"; this makes the store anew from the folders: {sync_command(place(folder)[0])} --rebuild"
+    return text
 
 
 def leftovers(output_dir: Path, uri: str) -> list[Path]:
@@ -321,7 +343,7 @@ class _Followed:
             taken = 0.0 if first else time.monotonic() - began
             self._pause, self._grace = min(max(self._interval, taken / SHARE), LONGEST_PAUSE), GRACE
         except Exception as error:
-            failures = [one_line(error)]
+            failures = [_why(error, self.folder)]
             self._pause, self._grace = min(2 * self._pause, LONGEST_PAUSE), 0.0
         if self.status is None:
             self.due = time.monotonic() + self._pause
@@ -376,7 +398,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m rlexp.sync",
         description="Deliver jobs to MLflow: records, artifacts, final status and best weights, read from "
         "the jobs' folders. What was delivered before is not sent again.",
-        epilog="exit code: 0 all delivered, 1 something was not delivered, 2 wrong path",
+        epilog="exit code: 0 all delivered, 1 something was not delivered, 2 wrong path, or nothing was changed",
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="job, study or output folder")
     parser.add_argument(
@@ -385,8 +407,15 @@ def main(argv: list[str] | None = None) -> int:
         help="sqlite:///<file> or http(s)://<server>; default: MLFLOW_TRACKING_URI, else mlflow.db in the output "
         "folder. A job that was tracked elsewhere is sent there only if that is named here: its folder does not choose",
     )
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="make the SQLite store of an output folder anew from all its jobs; the old one is set aside, not deleted",
+    )
     parser.add_argument("--follow", action="store_true", help="deliver running jobs; used by the training process")
     args = parser.parse_args(argv)
+    if args.rebuild and args.follow:
+        parser.error("--rebuild and --follow exclude each other")
     if args.follow:  # where to is in the environment, by the training process
         return 0 if follow(args.paths, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")) else 1
     with clean_output():
@@ -404,6 +433,10 @@ def _deliver(args: argparse.Namespace) -> int:
         if not folders:
             print(f"{path}: no job.json here, in its folders or in theirs", file=sys.stderr)
             return 2
+    if args.rebuild:
+        from rlexp import rebuild
+
+        return rebuild.main(args.paths, args.tracking_uri)
     all_delivered = True
     not_named: dict[str, None] = {}
     uris: dict[str, dict[tuple[Path, str], None]] = {}  # that have answered: the output folders and studies there

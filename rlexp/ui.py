@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlexp.settings import Refusal
+from rlexp.trackers import store
 from rlexp.trackers.base import resolve_uri
 from rlexp.untrusted.text import clean_output, mask
 
@@ -78,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    if not store.was_used(uri) and (wrong := store.trouble(uri)):
+        print(f"refused: {wrong}", file=sys.stderr)
+        return 2
     port = args.port or free_port(args.host)
     if port is None:
         print(f"refused: no free port from {FIRST_PORT} on; give --port", file=sys.stderr)
@@ -88,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         address = f"http://{args.host}:{port}"
         print(f"starting MLflow's server on {uri} ...", flush=True)
         if not _answers(address, server):
-            print(f"failed: MLflow's server did not answer at {address}", file=sys.stderr)
+            why = store.trouble(uri) or f"MLflow's server did not answer at {address}"
+            print(f"failed: {why}", file=sys.stderr)
             return 1
         print(f"{address}  (a study, then Training runs; Ctrl-C ends it)", flush=True)
         _open(address, args.no_browser)

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import engines
 import measuring
 import sweep_costs
 from measuring import Row, spread
@@ -339,6 +340,7 @@ PARTS: measuring.Parts = {
     "workers": lambda output: sweep_costs.workers(command, output, ROUNDS),
     "ladder": partial(sweep_costs.ladder, command),
     "tabular": tabular,
+    "engines": lambda output: engines.engines(output, ROUNDS, QUICK),
     "speed": speed,
     "tracking": tracking,
     "learning": learning,
@@ -350,9 +352,11 @@ def main() -> int:
     """Run the chosen parts; exit status 1 if something asked was not reached."""
     global CHAPTER_TRIALS, QUICK, ROUNDS
     parser = measuring.parser(__doc__, PARTS, Path("outputs/benchmark.json"))
-    parser.add_argument("--quick", action="store_true", help="speed: only what a figure is asked of")
     parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="speed, sweep, workers: pairs of each ratio (default: 3)"
+        "--quick", action="store_true", help="speed: only what a figure is asked of; engines: two budgets, once"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="speed, sweep, workers, engines: pairs of each ratio (default: 3)"
     )
     parser.add_argument(
         "--chapter-trials", type=int, default=CHAPTER_TRIALS, help=f"chapter: a preset (default: {CHAPTER_TRIALS})"

@@ -58,14 +58,17 @@ def results(folder: Path) -> dict[str, Any]:
     return parts
 
 
+OF_TIMES = ("seconds", "position", "digest")
+
+
 def _last_state(folder: Path) -> Any:
-    """The last checkpoint, but for the seconds and the bytes of metrics.jsonl, in which times stand."""
+    """The last checkpoint, but for the seconds, and for the bytes of metrics.jsonl, in which times stand."""
 
     def broken(text: str) -> None:
         raise ValueError(text)
 
     state: Any = Checkpoints(folder / "checkpoint", 0, 1).load(broken)
-    return {**state, "trials": {k: v for k, v in state["trials"].items() if k not in ("seconds", "position")}}
+    return {**state, "trials": {k: v for k, v in state["trials"].items() if k not in OF_TIMES}}
 
 
 def _everything(node: Any) -> Any:

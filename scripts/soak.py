@@ -6,6 +6,7 @@
 
 kills    SIGKILL at random moments of jobs of all families on both engines; what they leave equals an undisturbed run's
 starts   six processes at once on a store that is not there yet
+store    SIGKILL in the first ten seconds of a fresh store, of a job, of what delivers for it, or of both
 sweep    a sweep killed three times and started again, under Hydra's own launcher and joblib
 outage   a real MLflow server killed for half a minute in mid-run
 jobs     thirty jobs in one process: memory
@@ -30,7 +31,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -46,6 +47,7 @@ from rlexp.ui import environment as server_environment
 
 SEED = 0  # --seed: of every random moment
 KILLS = 100  # --kills
+STORE_KILLS = 30  # --kills of the part "store"
 AIMED = 0.25  # of the kills wait for a file that is being written
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
@@ -263,6 +265,9 @@ QUICK = ("algo=q_learning", "env=frozen_lake", "engine=host", "trials=2", "budge
          "log.points=20")  # fmt: skip
 
 
+TRACKED = tuple(option for option in QUICK if not option.startswith("tracking."))  # with the default timeout
+
+
 def start_at_once(output: Path, processes: int) -> list[str]:
     """Jobs that start at the same moment on a store that does not exist; what went wrong."""
     runs = [Started.rlexp(*QUICK, f"output_dir={output}", f"seed={10 * i}") for i in range(processes)]
@@ -287,6 +292,76 @@ def starts(output: Path) -> list[Row]:
     failures = [what for each in wrong for what in each]
     text = "; ".join([f"{len(failures)} failures", *failures])
     return [Row("6 processes at once on a fresh SQLite store, 20 times", "0 failures", text, not failures)]
+
+
+# store
+
+TARGETS = ("the job", "what delivers for it", "both")
+
+
+def kill_young_store(output: Path, target: str, after: float, from_its_birth: bool) -> tuple[str, list[str]]:
+    """Kill a job that makes a store, or its child, and run the same command until nothing is left to do.
+
+    Args:
+        output: a fresh folder.
+        target: of the kill, one of TARGETS.
+        after: seconds.
+        from_its_birth: whether they count from the first file of the store; else from the start of the process.
+
+    Returns:
+        What the store was at that moment, and what went wrong.
+    """
+    command = (*TRACKED, f"output_dir={output}")
+    run = Started.rlexp(*command)
+    while from_its_birth and not _files_of_store(output) and run.wait(0.01) is None:
+        pass
+    run.wait(after)
+    left = _files_of_store(output)
+    was = "being made" if any("making" in name for name in left) else "made" if left else "not there"
+    children = descendants(run.process.pid)
+    if run.process.poll() is not None:
+        was = "made, the job over"
+    elif target == "what delivers for it":
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        run.wait()
+    else:
+        run.kill(with_children=target == "both")
+    wrong = []
+    again = Started.rlexp(*command)
+    if status := again.wait():
+        wrong.append(f"the same command ended with {status}: {again.said()}")
+    folders = job_folders(output)
+    found = stored(output / "mlflow.db", folders)
+    if (dict(found.kinds), found.open) != ({"job": 1, "trial": 2}, []):
+        wrong.append(f"runs in the store: {dict(found.kinds)}, not finished: {found.open}: {again.said()}")
+    if found.lost or found.doubled:
+        wrong.append(f"{found.lost} points lost, {found.doubled} doubled: {again.said()}")
+    wrong += [f"left behind: {name}" for name in _files_of_store(output) if name != "mlflow.db"]
+    return was, wrong
+
+
+def _files_of_store(output: Path) -> list[str]:
+    return sorted(path.name for path in output.glob("*mlflow.db*"))
+
+
+def store(output: Path) -> list[Row]:
+    """The moments are uniform over ten seconds from the start, and over five from the store's first file, in turn."""
+    generator = np.random.default_rng(SEED)
+    moments: Counter[str] = Counter()
+    failures = []
+    for i in range(STORE_KILLS):
+        born, target = i % 2 == 1, TARGETS[i // 2 % 3]
+        after = float(generator.uniform(0, 5 if born else 10))
+        was, wrong = kill_young_store(output / f"store-{i}", target, after, born)
+        moments[was] += 1
+        failures += [f"kill {i + 1} ({target}, {was}): {what}" for what in wrong]
+        shutil.rmtree(output / f"store-{i}")
+    when = ", ".join(f"{number} {was}" for was, number in sorted(moments.items()))
+    text = "; ".join([f"{len(failures)} failures ({when})", *failures])
+    what = f"SIGKILL {STORE_KILLS} times in the first ten seconds of a fresh store, then the same command"
+    return [Row(what, "0 failures: everything delivered, once", text, not failures)]
 
 
 def kill_sweep(
@@ -558,6 +633,7 @@ def long(output: Path) -> list[Row]:
 PARTS: measuring.Parts = {
     "kills": kills,
     "starts": starts,
+    "store": store,
     "sweep": sweep,
     "outage": outage,
     "jobs": jobs,
@@ -567,12 +643,14 @@ PARTS: measuring.Parts = {
 
 def main() -> int:
     """Run the chosen parts; exit status 1 if something asked was not reached."""
-    global KILLS, SEED
+    global KILLS, SEED, STORE_KILLS
     parser = measuring.parser(__doc__, PARTS, Path("outputs/soak.json"))
-    parser.add_argument("--kills", type=int, default=KILLS, help=f"kills: how many (default: {KILLS})")
+    parser.add_argument("--kills", type=int, help=f"how many (default: kills {KILLS}, store {STORE_KILLS})")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the random moments (default: {SEED})")
     args = parser.parse_args()
-    KILLS, SEED = args.kills, args.seed
+    SEED = args.seed
+    if args.kills is not None:
+        KILLS = STORE_KILLS = args.kills
     return measuring.measure(PARTS, args.parts, args.json)
 
 

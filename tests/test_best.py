@@ -25,7 +25,9 @@ def job(folder: Path, name: str, final: list[float | None], status: str = "done"
         "overrides": ["algo=dqn", f"study={name}"],
     }
     (folder / name / "job.json").write_text(json.dumps({**about, **more}))
-    (folder / name / "summary.json").write_text(json.dumps({"status": status, "final/return": {"per_trial": final}}))
+    (folder / name / "summary.json").write_text(
+        json.dumps({"status": status, "final/return": {"per_trial": final, "iqm": None}})
+    )
     values = [None if value is None else 2 * value for value in final]
     line = {"step": 100, "time": 0, "metrics": {"eval/return": values}}
     (folder / name / "metrics.jsonl").write_text(json.dumps(line) + "\n")
@@ -36,7 +38,7 @@ def test_the_best_its_score_and_the_second(tmp_path: Path, capsys: pytest.Captur
     job(study, "good", [3.0, 5.0, 7.0])
     job(study, "better", [4.0, 5.0, 9.0], overrides=["algo=dqn", "network.hidden_units=[8,8]"])
     job(study, "ended_early", [99.0, 99.0, 99.0], status="pruned")
-    job(study, "failed", [99.0, 99.0, None], status="failed")
+    job(study, "failed", [None, None, None], status="failed")
     assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "python -m rlexp algo=dqn 'network.hidden_units=[8,8]'",
@@ -44,6 +46,58 @@ def test_the_best_its_score_and_the_second(tmp_path: Path, capsys: pytest.Captur
         f"  second of 2: 5, 1 worse (better in 2 of 3 seeds, worse in 0)   {study / 'good'}",
         "  the best of several is partly luck: add seed=3 to see it on fresh seeds",
     ]
+
+
+def test_equal_jobs_share_the_first_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "s"
+    job(study, "late", [4.0, 6.0], started=2.0)
+    job(study, "first", [6.0, 4.0], started=1.0)
+    job(study, "worse", [4.0, 5.0])
+    assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "python -m rlexp algo=dqn study=first",
+        f"  final return (IQM over 2 trials): 5   {study / 'first'}",
+        "python -m rlexp algo=dqn study=late",
+        f"  final return (IQM over 2 trials): 5   {study / 'late'}",
+        "  these 2 jobs share the first place: equal scores, in the order of their starts",
+        f"  next of 3: 4.5, 0.5 worse   {study / 'worse'}",
+        "  the best of several is partly luck: add seed=2 to see it on fresh seeds",
+    ]
+
+
+def test_a_diverged_trial_counts_as_the_worst_of_all_as_in_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "s"
+    job(study, "whole", [3.0, 5.0, 7.0])
+    job(study, "failed", [99.0, 99.0, None], status="failed")
+    found = best.ranking(study, Objective())["cartpole"]
+    assert [(r.job.folder.name, r.trials.tolist()) for r in found] == [("failed", [99, 99, 3]), ("whole", [3, 5, 7])]
+    assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
+    assert "  counted: 1 without a score as the worst trial of all on this environment" in capsys.readouterr().out
+
+
+def test_the_best_of_a_search_is_chosen_by_the_second_look_and_reported_by_its_final_episodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "s"
+    for name, final, second_look in (("lucky", [9.0, 9.0], [5.0, 5.0]), ("good", [7.0, 7.0], [8.0, 8.0])):
+        job(study, name, list(final))
+        path = study / name / "summary.json"
+        trials = [{"candidate_return": value, "best_eval_return": 1.0} for value in second_look]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "selection": "eval", "trials": trials}))
+    (study / "sweeps" / "x").mkdir(parents=True)
+    search = {"started": 1.0, "search": {"objective": "final", "threshold": None}}
+    (study / "sweeps" / "x" / "sweep.json").write_text(json.dumps(search))
+    assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[:4] == [
+        "python -m rlexp algo=dqn study=good",
+        f"  chosen by its return in the second look at the best weights (IQM over 2 trials): 8   {study / 'good'}",
+        "  final return, in fresh episodes (IQM over 2 trials): 7",
+        f"  second of 2: 5, 3 worse (better in 2 of 2 seeds, worse in 0)   {study / 'lucky'}",
+    ]
+    assert best.main(["s", "--output-dir", str(tmp_path), "--objective", "final"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "python -m rlexp algo=dqn study=lucky"
 
 
 def test_each_environment_has_its_best_and_a_last_search_its_objective(

@@ -44,6 +44,6 @@ def test_book_dueling_ddqn_runs_as_the_notebook_does(tiny: Callable[..., Any]) -
         assert (episodes["return"] == episodes["length"]).all()
     epsilon = job.curves["train/epsilon"].values
     assert np.nanmin(epsilon) == pytest.approx(1 - 59 / 500, abs=1e-6)
-    best = [trial["best_eval_return"] for trial in job["trials"]]
+    best = [trial["best_train_episode"] for trial in job["trials"]]
     with np.load(job.folder / "episodes.npz") as episodes:
         assert best == [episodes["return"][episodes["trial"] == k].max() for k in range(2)]

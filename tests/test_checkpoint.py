@@ -51,7 +51,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path
     warnings: list[str] = []
     loaded = checkpoints.load(warnings.append)
     assert loaded is not None and loaded["step"] == 1
-    assert len(warnings) == 1 and warnings[0].startswith(f"checkpoint {newest} cannot be read (")
+    assert warnings == [
+        f"checkpoint {newest} cannot be used (its checksum does not match: it is cut short or damaged); it is set aside as "
+        "000000000002.npz.unusable, and the one before it is used"
+    ]
 
 
 def test_nothing_that_could_run_code_is_written_or_read(tmp_path: Path) -> None:
@@ -61,7 +64,10 @@ def test_nothing_that_could_run_code_is_written_or_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "000000000009.npz", tree=np.array([{"dict": {}}], dtype=object))
     warnings: list[str] = []
     assert checkpoints.load(warnings.append) is None
-    assert warnings[0].endswith("(its checksum does not match: it is cut short or damaged); the one before it is used")
+    assert warnings[0].endswith(
+        "(its checksum does not match: it is cut short or damaged); it is set aside as 000000000009.npz.unusable, and the job "
+        "starts afresh"
+    )
 
 
 def test_what_a_killed_process_was_writing_is_removed(tiny: Callable[..., Any]) -> None:
@@ -113,6 +119,185 @@ def test_what_it_takes_to_collect_the_state_counts_as_its_cost(
     tiny("q_learning", "env=frozen_lake", "trials=1", "evaluation.max_steps=5", "checkpoint.every=10")
     assert saved[:-1] == [(10, 14.0), (90, 98.0), (170, 182.0), (250, 266.0)]  # the last one is the job's end
     assert sum(4.0 for _ in saved[1:-1]) <= checkpoint.MAX_SHARE * (saved[-2][1] - saved[0][1])
+
+
+def holding(folder: Path, keep: int = 1, **job: Any) -> Checkpoints:
+    return Checkpoints(folder, every=0, keep=keep, job=job or None)
+
+
+STATE: dict[str, Any] = {"trials": {}, "loop": {}}
+
+
+@pytest.mark.parametrize("what", ["damaged", "foreign", "a folder", "beyond the budget"])
+def test_what_cannot_be_used_does_not_push_new_checkpoints_out(what: str, tmp_path: Path) -> None:
+    """One of a higher step, with keep=1: it is set aside, and what is written stays."""
+    ours, late = holding(tmp_path, config_id="1a2b"), tmp_path / "000000009999.npz"
+    ours.save(5, {**STATE, "step": 5})
+    if what == "damaged":
+        late.write_bytes(b"no checkpoint")
+    elif what == "a folder":
+        (late / "inside").mkdir(parents=True)
+    else:
+        other = holding(tmp_path / "other", config_id="ffff" if what == "foreign" else "1a2b")
+        other.save(9999, {**STATE, "step": 9999}).replace(late)
+
+    def check(state: Any) -> None:
+        if state["step"] > 500:
+            raise ValueError("it is of env step 9,999, beyond the budget of 500")
+
+    why = {
+        "damaged": "its checksum does not match: it is cut short or damaged",
+        "foreign": "it is another job's",
+        "a folder": "it is not a file",
+        "beyond the budget": "it is of env step 9,999, beyond the budget of 500",
+    }[what]
+    warnings: list[str] = []
+    loaded = ours.load(warnings.append, check)
+    assert loaded == {**STATE, "step": 5}
+    assert warnings == [
+        f"checkpoint {late} cannot be used ({why}); it is set aside as 000000009999.npz.unusable, and the one before it is "
+        "used"
+    ]
+    ours.save(6, {**STATE, "step": 6})
+    assert [path.name for path in ours.paths()] == ["000000000006.npz"]
+
+
+def test_a_later_checkpoint_that_comes_while_a_job_runs_is_set_aside(tmp_path: Path) -> None:
+    ours = holding(tmp_path)
+    ours.save(1, STATE)
+    for step in (8, 9):
+        holding(tmp_path / "other").save(step, STATE).replace(tmp_path / f"{step:012d}.npz")
+    ours.save(2, STATE)
+    assert [path.name for path in ours.paths()] == ["000000000002.npz"]
+    assert sorted(path.name for path in tmp_path.glob("*.unusable")) == [f"{n:012d}.npz.unusable" for n in (8, 9)]
+
+
+def test_only_the_last_few_that_cannot_be_used_are_kept(tmp_path: Path) -> None:
+    for step in (5, 4, 3, 2, 1):
+        (tmp_path / f"{step:012d}.npz").write_bytes(b"")
+        warnings: list[str] = []
+        assert holding(tmp_path).load(warnings.append) is None
+        assert warnings[0].endswith("and the job starts afresh")
+        time.sleep(0.02)  # the system's clock for files is coarse
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{n:012d}.npz.unusable" for n in (1, 2)]
+
+
+def test_one_that_cannot_be_read_now_is_not_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory, no file handles: that says nothing of what is in it."""
+    ours = holding(tmp_path)
+    ours.save(1, STATE)
+    for error in (MemoryError(), OSError(24, "Too many open files")):
+        monkeypatch.setattr(Checkpoints, "_read", lambda self, path, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)):
+            ours.load(pytest.fail)
+    monkeypatch.undo()
+    assert ours.load(pytest.fail) == STATE
+
+
+def test_checkpoints_of_earlier_versions_do_not_say_whose_they_are(tmp_path: Path) -> None:
+    holding(tmp_path).save(1, STATE)
+    assert holding(tmp_path, config_id="1a2b").load(pytest.fail) == STATE
+
+
+TABLE = ("env=frozen_lake", "trials=2", "evaluation.max_steps=20", "checkpoint.every=0", "checkpoint.keep=3",
+         "budget.steps=60", "evaluation.period=20")  # fmt: skip
+
+
+def break_off(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, study: Path) -> Path:
+    """A job that a signal has stopped at step 50; its folder, whose last checkpoint is of that step."""
+    from rlexp.engines.trials import Interrupted, Trials
+
+    real = Trials.housekeeping
+
+    def stop(self: Trials, *args: Any) -> None:
+        self.services.stop = lambda: signal.SIGTERM if self.t == 50 else None
+        real(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trials, "housekeeping", stop)
+        with pytest.raises(Interrupted):
+            tiny("q_learning", *TABLE, f"study={study.name}")
+    (folder,) = study.glob("q_learning-*")
+    return folder
+
+
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a person is warned of from here on."""
+    from rlexp.console import JobConsole
+
+    texts: list[str] = []
+    monkeypatch.setattr(JobConsole, "warn", lambda self, text: texts.append(text))
+    return texts
+
+
+@pytest.mark.parametrize("what", ["cut", "cut by a line", "emptied", "removed", "changed"])
+def test_records_that_are_not_those_of_a_checkpoint(
+    what: str, tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint before is used, or the job starts afresh: in either case to the records of the undisturbed job."""
+    whole = tiny("q_learning", *TABLE, "study=whole")
+    folder = break_off(tiny, monkeypatch, tmp_path / "parts")
+    path = folder / "metrics.jsonl"
+    content = path.read_bytes()
+    left = {
+        "cut": content[:-7],
+        "cut by a line": b"".join(content.splitlines(keepends=True)[:-1]),
+        "changed": content.replace(b"train/return", b"train/retorn", 1),
+    }.get(what, b"")
+    path.write_bytes(left)
+    if what == "removed":
+        path.unlink()
+    if what in ("changed", "emptied"):  # there is no checkpoint before
+        for other in Checkpoints(folder / "checkpoint", 0, 1).paths()[:-1]:
+            other.unlink()
+    texts = warned(monkeypatch)
+    again = tiny("q_learning", *TABLE, "study=parts")
+    assert again["status"] == "done" and records(again.folder) == records(whole.folder)
+    assert again["final/return"] == whole["final/return"]
+    size = f"{len(content):,}"
+    why = f"metrics.jsonl has {len(left):,} bytes, and had {size} then"
+    if what == "changed":
+        why = f"the first {size} bytes of metrics.jsonl have changed since"
+    assert texts[0].startswith(
+        f"checkpoint {folder / 'checkpoint' / '000000000050.npz'} cannot be used ({why}); it is set aside as "
+        "000000000050.npz.unusable, and "
+    )
+    if what in ("changed", "emptied"):
+        assert texts[0].endswith("and the job starts afresh")
+        assert texts[1] == f"{path}: {why}; it is kept as metrics.jsonl.damaged"
+        assert (folder / "metrics.jsonl.damaged").read_bytes() == left
+
+
+def test_a_checkpoint_of_an_earlier_version_knows_the_length_of_its_records(
+    tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tiny("q_learning", *TABLE, "study=whole")
+    folder = break_off(tiny, monkeypatch, tmp_path / "parts")
+    ours = Checkpoints(folder / "checkpoint", 0, 1)
+    state = ours.load(pytest.fail)
+    assert state is not None
+    del state["trials"]["digest"]
+    ours.save(50, state)
+    texts = warned(monkeypatch)
+    again = tiny("q_learning", *TABLE, "study=parts")
+    assert texts == [] and records(again.folder) == records(whole.folder)
+
+
+def test_a_checkpoint_of_another_job_is_set_aside(
+    tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of as many trials and the same environment, but another learning rate, and a later step."""
+    other = tiny("q_learning", *TABLE, "algo.alpha=0.01", "study=other")
+    folder = break_off(tiny, monkeypatch, tmp_path / "parts")
+    foreign = sorted((other.folder / "checkpoint").glob("*.npz"))[-1]
+    (folder / "checkpoint" / foreign.name).write_bytes(foreign.read_bytes())
+    texts = warned(monkeypatch)
+    again = tiny("q_learning", *TABLE, "study=parts")
+    assert texts == [
+        f"checkpoint {folder / 'checkpoint' / foreign.name} cannot be used (it is another job's); it is set aside as "
+        f"{foreign.name}.unusable, and the one before it is used"
+    ]
+    assert again["status"] == "done"
 
 
 COMMAND = [*TINY, *TINY_DQN, "algo=ddqn", "trials=2", "budget.steps=1500", "checkpoint.every=0.05"]

@@ -11,6 +11,7 @@ import scipy.stats
 
 from rlexp.report import compare as module
 from rlexp.report.compare import LEVEL, Comparison, Sample, compare, holm, permutation_test, sign_flip_test
+from rlexp.report.load import Episodes
 
 NAN = float("nan")
 
@@ -120,7 +121,14 @@ def test_few_trials_decide_nothing(size: int, second_seed: int) -> None:
 
 def test_five_pairs_are_one_too_few_and_it_says_so() -> None:
     result = one(np.arange(5) + 1e6, np.arange(5))
-    assert (result.p, result.reason) == (2 / 32, "undecided: about 1 more trial each needed")
+    assert (result.p, result.reason) == (2 / 32, "undecided: 5 trials can decide nothing, at least 1 more needed")
+
+
+def test_a_table_names_one_minimum_of_trials_for_all_its_pairs() -> None:
+    """Three pairs of five trials: 2 / 2**n * 3 <= LEVEL from n = 8 on, whatever Holm's factor of a pair is."""
+    found = compare([sample(str(k), np.arange(5.0) + 1000 * k) for k in range(3)], rng())
+    assert {c.minimum for c in found} == {8} and {c.more_trials for c in found} == {3}
+    assert {c.reason for c in found} == {"undecided: 5 trials can decide nothing, at least 3 more needed"}
 
 
 def test_equal_results_are_undecided_for_ever() -> None:
@@ -207,6 +215,87 @@ def test_pairs_of_trials_that_share_their_luck_are_no_reason_for_false_claims() 
 
     found = verdicts(draw, 1000, 2, 10)
     assert 25 <= sum(v["better"] + v["worse"] > 0 for v in found) <= 50
+
+
+# Final returns are means over episodes that all trials share, whose luck no pairing of trials takes away.
+
+
+def one_policy(g: np.random.Generator, size: int, episodes: int) -> np.ndarray:
+    """All trials found the same policy, worth .85."""
+    return np.repeat((g.random(episodes) < 0.85)[None] * 1.0, size, axis=0)
+
+
+def luck_of_episodes(g: np.random.Generator, size: int, episodes: int) -> np.ndarray:
+    return np.repeat(g.normal(0, 3, episodes)[None], size, axis=0)
+
+
+def luck_of_both(g: np.random.Generator, size: int, episodes: int) -> np.ndarray:
+    return g.normal(size=(size, 1)) + g.normal(0, 3, episodes) + g.normal(0, 3, (size, episodes))
+
+
+def luck_of_trials(g: np.random.Generator, size: int, episodes: int) -> np.ndarray:
+    return g.normal(size=(size, 1)) + g.normal(0, 3, (size, episodes))
+
+
+NULLS = {f.__name__: f for f in (one_policy, luck_of_episodes, luck_of_both, luck_of_trials)}
+
+
+def played(name: str, returns: np.ndarray, first_seed: int = 0, known: bool = True, first_episode: int = 0) -> Sample:
+    size, num = returns.shape
+    episodes = Episodes(tuple(range(first_episode, first_episode + num)), returns) if known else None
+    return Sample(name, [range(first_seed, first_seed + size)], [returns.mean(axis=1)], [episodes])
+
+
+def false_claims(draw: object, studies: int, size: int, episodes: int, known: bool = True, **second: int) -> int:
+    claims = 0
+    for study in range(studies):
+        g = rng(1000 + study)
+        a, b = (draw(g, size, episodes) for _ in "ab")  # type: ignore[operator]
+        (found,) = compare([played("a", a, known=known), played("b", b, known=known, **second)], rng())
+        claims += found.verdict != "undecided"
+    return claims
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("episodes", [10, 100])
+@pytest.mark.parametrize(("size", "first_seed"), [(7, 0), (10, 0), (10, 100), (20, 0)])
+@pytest.mark.parametrize("name", NULLS)
+def test_the_luck_of_episodes_leads_to_false_claims_in_at_most_5_percent_of_1000_studies(
+    name: str, size: int, first_seed: int, episodes: int
+) -> None:
+    assert false_claims(NULLS[name], 1000, size, episodes, first_seed=first_seed) <= 50
+
+
+@pytest.mark.parametrize("name", ["one_policy", "luck_of_both"])
+def test_the_luck_of_episodes_leads_to_few_false_claims(name: str) -> None:
+    assert false_claims(NULLS[name], 100, 10, 100) <= 5
+    assert false_claims(NULLS[name], 40, 10, 100, first_seed=100, first_episode=500) <= 2  # each has its own episodes
+
+
+def test_without_the_episodes_their_luck_is_a_claim() -> None:
+    """What the test over trials alone says of two policies of equal worth."""
+    assert false_claims(one_policy, 50, 10, 100, known=False) >= 35
+
+
+def test_a_difference_that_new_episodes_would_show_is_found_and_luck_is_told_as_such() -> None:
+    g = rng(1)
+    good, bad = g.normal(2, 3, 100), g.normal(0, 3, 100)
+    a, b = (np.repeat(x[None], 10, axis=0) + g.normal(0, 0.1, (10, 100)) for x in (good, bad))
+    (found,) = compare([played("a", a), played("b", b)], rng())
+    assert found.verdict == "better" and found.p < 0.01
+    (found,) = compare([played("a", a - 1.6), played("b", b)], rng())
+    assert found.reason == (
+        "undecided: the difference is within the luck of the 100 final episodes, which more trials would not lessen "
+        "(evaluation.final_episodes)"
+    )
+
+
+def test_without_shared_luck_p_is_that_of_the_trials() -> None:
+    x, y = rng(1).normal(1, 1, 10), rng(2).normal(size=10)
+    constant = [np.repeat(v[:, None], 5, axis=1) for v in (x, y)]
+    (known,) = compare([played("a", constant[0]), played("b", constant[1])], rng())
+    (unknown,) = compare([sample("a", x), sample("b", y)], rng())
+    assert known.p == pytest.approx(unknown.p, abs=1e-12) and known.verdict == unknown.verdict
 
 
 @pytest.mark.usefixtures("quick")

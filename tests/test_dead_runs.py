@@ -38,6 +38,15 @@ def kill_with_followers(process: subprocess.Popen[bytes]) -> None:
     for pid in (*children, process.pid):
         os.kill(pid, signal.SIGKILL)
     process.wait()
+    wait_until(lambda: not any(map(alive, children)))  # their locks are theirs until then
+
+
+def alive(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody has asked for its status has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def runs(output: Path) -> Callable[[], dict[str, set[str]]]:

@@ -155,14 +155,15 @@ def test_one_flipped_bit_or_a_cut_anywhere_is_found(seed: int, tmp_path: Path) -
     loaded = checkpoints.load(warnings.append)
     assert loaded is not None and loaded["step"] == 1
     said = "its checksum does not match: it is cut short or damaged"
-    assert warnings == [f"checkpoint {newest} cannot be read ({said}); the one before it is used"]
+    aside = f"it is set aside as {newest.name}.unusable"
+    assert warnings == [f"checkpoint {newest} cannot be used ({said}); {aside}, and the one before it is used"]
 
 
 def test_a_checkpoint_of_another_job_ends_in_a_sentence(tiny: Callable[..., Any]) -> None:
     job = tiny(*JOB)
     (job.folder / "summary.json").unlink()
     Checkpoints(job.folder / "checkpoint", 0, 2).save(
-        10**6, {"trials": {"t": 3, "position": 0, "seconds": 0.0}, "loop": {}}
+        10**6, {"trials": {"t": 3, "position": 0, "seconds": 0.0, "active": np.ones(2, bool)}, "loop": {}}
     )
     with pytest.raises(Failure, match="expected a checkpoint of this job, received another's"):
         tiny(*JOB)

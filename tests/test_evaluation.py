@@ -39,7 +39,7 @@ def test_best_first_and_the_latest_among_equals(best: BestWeights) -> None:
 def test_initial_weights_until_there_is_a_score() -> None:
     best = BestWeights(np.full((1, 2), -1.0), 3)
     offer(best, 1, NAN)
-    best.choose(lambda params, trials: pytest.fail("there is nothing to score"))
+    assert best.choose(lambda params, trials: np.where(trials, params[:, 0], NAN)).tolist() == [-1.0]  # they are scored
     assert best.params.tolist() == [[-1.0, -1.0]] and best.scores[0, 0] == -np.inf
 
 
@@ -50,14 +50,15 @@ def test_a_candidate_that_holds_its_score_ends_the_search(best: BestWeights) -> 
         asked.append((params[:, 0].tolist(), trials.tolist()))
         return np.array([{3.0: 6.5, 2.0: 7.0, 4.0: 9.0}.get(params[0, 0], NAN), 2.0])
 
-    best.choose(score)
+    assert best.choose(score).tolist() == [7.0, 2.0]
     assert asked == [([3.0, 3.0], [True, True]), ([2.0, 5.0], [True, False])]
     assert best.params.tolist() == [[2.0, 2.0], [3.0, 3.0]]
     assert best.steps[:, 0].tolist() == [2, 3] and best.scores[:, 0].tolist() == [7.0, 2.0]
 
 
 def test_none_holds_its_score_the_best_of_the_second_look(best: BestWeights) -> None:
-    best.choose(lambda params, trials: np.array([{3.0: 1.0, 2.0: 2.0, 4.0: 3.0}[params[0, 0]], 1.5]))
+    second_look = best.choose(lambda params, trials: np.array([{3.0: 1.0, 2.0: 2.0, 4.0: 3.0}[params[0, 0]], 1.5]))
+    assert second_look.tolist() == [3.0, 1.5]
     assert best.steps[:, 0].tolist() == [4, 3]  # trial 1: 1.5 < 2, then 1.5 >= 1 is no better
 
 

@@ -69,6 +69,28 @@ def test_a_misbehaving_environment_fails_its_trial_in_a_sentence(
     assert trace or fault != "raises"
 
 
+def test_a_failed_trial_has_no_score_though_its_evaluations_went_well(
+    tiny: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rlexp import ls
+    from rlexp.console import JobConsole
+
+    bad = seeding.episode_seed(1, 0)
+    only = [f"+env.kwargs.modulus={2**31}", f"+env.kwargs.remainder={bad % 2**31}", "+env.kwargs.train_only=true"]
+    _, folder, summary = job(tiny, "reset nan", "trials=2", *only)  # not one observation was a number
+    final = summary["final/return"]
+    assert (final["per_trial"], final["iqm"], final["max"]) == ([10.0, None], 10.0, 10.0)
+    assert [trial["final_return"] for trial in summary["trials"]] == [10.0, None]
+    last = records(folder)[-1]["metrics"]
+    assert last == {"final/return": [10.0, None], "final/length": [10.0, None]}
+    rows = (folder / "evaluation.csv").read_text().splitlines()
+    assert [row.split(",")[2] for row in rows if row.startswith("1,")] == ["nan"] * 4
+    JobConsole(2).table(summary)
+    assert "final return over 1 of 2 trials: IQM 10" in capsys.readouterr().out
+    assert ls.main(["default", "--output-dir", str(tmp_path)]) == 0
+    assert "failed  10.0 (1 of 2 trials scored; 1 failed)  2 " in capsys.readouterr().out
+
+
 def test_the_others_are_untouched(tiny: Callable[..., Any]) -> None:
     bad = seeding.episode_seed(1, 0)
     only = [f"+env.kwargs.modulus={2**31}", f"+env.kwargs.remainder={bad % 2**31}", "+env.kwargs.train_only=true"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from rlexp import registry, seeding
 from rlexp.algos.expected_sarsa import ExpectedSarsa
 from rlexp.algos.q_learning import QLearning
 from rlexp.algos.sarsa import Sarsa
-from rlexp.engines import fused, fused_tabular, tensor_numpy
+from rlexp.engines import costs, fused, fused_tabular, tensor_numpy
 from rlexp.engines.fused_tabular import Numbered
 from rlexp.envs import adapter, tensor
 from rlexp.envs.states import States
@@ -239,10 +240,24 @@ def choice(*overrides: str) -> str:
     return choose_engine(settings, adapter.inspect(settings.env, tabular=registry.family(settings.algo.name).tabular))
 
 
+def test_an_estimate_of_seconds_adds_up_what_each_engine_does() -> None:
+    """Two trials on FrozenLake, by hand: 20,000 steps, ten evaluations of 5 episodes, two looks of 7."""
+    settings = compose("algo=q_learning", "env=frozen_lake", "trials=2", "budget.steps=20000", "evaluation.num_episodes=5",
+                       "evaluation.candidate_episodes=7")  # fmt: skip
+    info = adapter.inspect(settings.env, tabular=True)
+    estimate = costs.seconds(settings, info)
+    assert estimate["host"] == pytest.approx(20_000 * (55e-6 + 2 * 7e-6) + 2 * (50 + 14) * (60e-6 + 20 * 6e-6))
+    assert estimate["fused"] == pytest.approx(4 + 40_000 * 0.7e-6 + 12 * 10e-3)
+    unknown = costs.of(dataclasses.replace(info, max_episode_steps=1000), "Somebodys-v0")
+    assert unknown.length == 300 and costs.of(dataclasses.replace(info, max_episode_steps=None), "Its-v0").length == 200
+
+
 def test_auto_takes_it_where_the_job_is_long() -> None:
     lake = ("algo=q_learning", "env=frozen_lake", "trials=10")
-    assert choice(*lake, "budget.steps=199999") == "host" and choice(*lake, "budget.steps=200000") == "fused"
-    assert choice(*lake, "budget.episodes=1999") == "host" and choice(*lake, "budget.episodes=2000") == "fused"
+    assert choice("algo=q_learning", "env=frozen_lake") == choice("algo=q_learning", "+discretizer=cartpole") == "fused"
+    assert choice(*lake, "budget.steps=10000") == "host" and choice(*lake, "budget.steps=30000") == "fused"
+    assert choice(*lake, "budget.episodes=500") == "host" and choice(*lake, "budget.episodes=2000") == "fused"
+    assert choice(*lake, "budget.steps=10000", "evaluation.period=100") == "fused"  # evaluations are the most of it
     assert choice(*lake, "budget.steps=10", "engine=fused") == "fused"
     assert choice(*lake, "budget.steps=1000000", "engine=host") == "host"
     assert choice("+experiment=book/q_log_alpha") == choice("+experiment=book/q_epsilon") == "fused"

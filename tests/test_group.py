@@ -56,7 +56,7 @@ def test_jobs_that_share_a_program(other: Settings) -> None:
     [
         job(DQNSettings(epsilon={**LINEAR, "unit": "episode"})),
         job(DQNSettings(batch_size=32)),
-        job(DQNSettings(loss="mse")),
+        job(DQNSettings(loss="huber")),
         job(DQNSettings(optimizer=OptimizerSettings(name="sgd"))),
         job(DQNSettings(optimizer=OptimizerSettings(clip_norm=None))),
         job(DQNSettings(name="ddqn")),
@@ -106,7 +106,7 @@ def test_settings_together() -> None:
     scalars = schedules.parse_scalars(settings.algo, ("gamma", "lr", "epsilon"))
     counts = {"step": np.array([0, 100, 50])}
     assert scalars["gamma"](counts).tolist() == [0.5, 0.5, 0.75]
-    np.testing.assert_allclose(scalars["lr"](counts), [1.0, 0.1, 1e-3], rtol=1e-6)
+    np.testing.assert_allclose(scalars["lr"](counts), [1.0, 0.1, 2e-3 - 50 * 1.5e-3 / 50_000], rtol=1e-6)
     assert dataclasses.replace(
         settings.algo, gamma=0, epsilon=0, tau=0.5, optimizer=OptimizerSettings()
     ) == DQNSettings(gamma=0, epsilon=0, tau=0.5)
@@ -128,7 +128,7 @@ def state(first: int, n: int, t: int, names: tuple[str, ...]) -> dict[str, Any]:
     row = np.arange(first, first + n)
     return {
         "trials": {
-            "t": t, "seconds": float(n), "position": 10 * n, "active": row > -1, "status": [f"s{k}" for k in row],
+            "t": t, "seconds": float(n), "position": 10 * n, "digest": f"d{n}", "active": row > -1, "status": [f"s{k}" for k in row],
             "counts": {"step": np.full(n, t), "episode": row}, "notes": [""] * n,
             "window": {"sum": dict.fromkeys(names, row * 0.5), "count": dict.fromkeys(names, row)},
             "episodes": np.array([[k, t, 1.5, 2] for k in range(n)], float),
@@ -141,12 +141,12 @@ def test_checkpoints_are_cut_and_joined() -> None:
     jobs, states = [job(trials=2), job(trials=3)], [state(0, 2, 7, ("x",)), state(2, 3, 7, ("x",))]
     joined = group.join(states, jobs)
     whole = state(0, 5, 7, ("x",))
-    whole["trials"] |= {"seconds": 3.0, "position": [20, 30]}
+    whole["trials"] |= {"seconds": 3.0, "position": [20, 30], "digest": ["d2", "d3"]}
     whole["trials"]["episodes"][:, 0] = [0, 1, 2, 3, 4]
     assert repr(joined) == repr({**whole, "trials": {k: whole["trials"][k] for k in joined["trials"]}})
     for part, alone in zip(group.rows(jobs), states, strict=True):
         own = group.split(joined, part)
-        own["trials"] |= {key: alone["trials"][key] for key in ("seconds", "position")}
+        own["trials"] |= {key: alone["trials"][key] for key in ("seconds", "position", "digest")}
         assert repr(own) == repr({**alone, "trials": {k: alone["trials"][k] for k in own["trials"]}})
 
 

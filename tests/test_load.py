@@ -111,3 +111,22 @@ def test_a_configuration_is_a_mapping_and_plain_data(text, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"config\.yaml is not a configuration"):
         load_config(tmp_path)
+
+
+def test_final_episodes_are_read_or_it_is_said_why_not(tmp_path):
+    folder = make_job(tmp_path / "s", "dqn", [1.0, 3.0], noise=lambda n: np.array([[1.0, -1.0], [0.5, -0.5]]))
+    (job,) = load_study(tmp_path / "s").jobs
+    assert job.episodes.seeds == (5000, 5001) and job.episodes.returns.tolist() == [[2, 0], [3.5, 2.5]]
+    path = folder / "evaluation.csv"
+    text = path.read_text()
+    for broken, why in (
+        (text.replace("2.0", "9.0"), "expected the final returns as the means of their episodes"),
+        (text.replace("1,5001", "1,5002"), "expected the same episodes of each trial"),
+        (text.replace("2.0", "two"), "could not convert"),
+        ("", "expected the same episodes of each trial"),
+    ):
+        path.write_text(broken)
+        (job,) = load_study(tmp_path / "s").jobs
+        assert job.episodes is None and job.no_episodes.startswith(f"evaluation.csv cannot be used: {why}")
+    path.unlink()
+    assert load_study(tmp_path / "s").jobs[0].no_episodes == "no evaluation.csv"

@@ -43,6 +43,18 @@ def test_jobs_of_a_study_the_oldest_first(outputs: Path, capsys: pytest.CaptureF
     assert rows == [["ddqn-cartpole-2", "failed", "-", "2"], ["dqn-cartpole-1", "done", "412.3", "2"]]
 
 
+def test_the_score_of_a_failed_job_says_whose_it_is(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A diverged trial keeps the score of its best weights, a failed one has none."""
+    trials = [{"status": status} for status in ("done", "diverged", "failed")]
+    job(outputs, "mixed", "dqn-cartpole-5", 80.0,
+        {"status": "failed", "final/return": {"iqm": 0.667, "per_trial": [1.0, 0.334, None]}, "trials": trials})  # fmt: skip
+    job(outputs, "mixed", "dqn-cartpole-6", 90.0,
+        {"status": "failed", "final/return": {"iqm": None, "per_trial": [None]}, "trials": trials[2:]})  # fmt: skip
+    assert main(["mixed", "--output-dir", str(outputs)]) == 0
+    rows = [line.split("  ")[2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows == ["0.667 (2 of 3 trials scored; 1 diverged, 1 failed)", "- (0 of 1 trials scored; 1 failed)"]
+
+
 def test_a_job_that_a_process_works_on_is_running(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with FileLock(outputs / "other" / "pg-cartpole-3" / ".lock"):
         assert main(["other", "--output-dir", str(outputs)]) == 0

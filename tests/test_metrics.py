@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from rlexp.metrics import Recorder, Window
+from rlexp.metrics import Recorder, Window, check_records
 
 ALL = np.array([True, True, True])
 
@@ -65,3 +66,31 @@ def test_records_are_plain_json_and_a_resumed_file_holds_each_once(tmp_path: Pat
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20]
     assert lines[0]["metrics"] == {"train/loss": [0.5, None, None]} and lines[0]["time"] > 1.7e9
+
+
+def test_a_file_that_is_shorter_than_its_position_is_not_filled_up(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"12345\n")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl has 6 bytes, and had 1,000 then"):
+        Recorder(path, 1000)
+    assert path.read_bytes() == b"12345\n"
+
+
+def test_the_digest_is_that_of_the_file_whoever_wrote_it(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    recorder = Recorder(path)
+    recorder.write(10, {"train/loss": np.array([0.5])})
+    position, digest = recorder.sync(), recorder.digest
+    recorder.write(20, {"train/loss": np.array([0.5])})
+    recorder.close()
+    check_records(path, position, digest)
+    check_records(path, position, None)  # of an earlier version
+    resumed = Recorder(path, position)
+    assert resumed.digest == digest
+    resumed.write(30, {"train/loss": np.array([0.5])})
+    end, digest = resumed.sync(), resumed.digest
+    resumed.close()
+    check_records(path, end, digest)
+    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.6", 1))
+    with pytest.raises(ValueError, match=f"the first {end} bytes of metrics.jsonl have changed since"):
+        check_records(path, end, digest)

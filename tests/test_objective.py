@@ -26,6 +26,33 @@ def test_final_is_the_iqm_of_the_final_returns() -> None:
     assert Objective("final").score(JOB) == 4.0  # 1 and 100 are cut, the trial without one does not count
 
 
+def test_a_search_for_final_returns_chooses_by_other_episodes_than_it_reports() -> None:
+    def choice(selection: str | None, **columns: list[float | None]) -> tuple[list[float], str]:
+        trials = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        summary = {**JOB.summary, "trials": trials, **({"selection": selection} if selection else {})}  # type: ignore[dict-item]
+        values, words = Objective("final").choice(JobData(Path("j"), JOB.job, summary, JOB.curves))
+        return values[:4].tolist(), words
+
+    second, score, none = [4.0, 5, 6, 7, None], [1.0, 2, 3, 4, 5], [None] * 5
+    looked = "return in the second look at the best weights"
+    periodic = "return in the periodic evaluation (there was no second look)"
+    assert choice("eval", candidate_return=second, best_eval_return=score) == ([4, 5, 6, 7], looked)
+    assert choice("eval", candidate_return=none, best_eval_return=score) == ([1, 2, 3, 4], periodic)
+    assert choice("last", candidate_return=none, last_eval_return=score) == ([1, 2, 3, 4], periodic)
+    # The best training episode is one lucky episode: the highest evaluation stands in.
+    assert choice("train_episode", candidate_return=none, best_train_episode=score) == ([10, 8, 8, 2], periodic)
+    old = "final return (there is no other score)"
+    assert choice(None, best_eval_return=score) == ([5, 1, 3, 100], old)
+    assert Objective("area").choice(JOB)[0].tolist() == Objective("area").per_trial(JOB).tolist()
+
+
+def test_a_trial_without_a_score_is_the_worst_of_all() -> None:
+    values = np.array([5.0, np.nan])
+    assert Objective().filled(values, [np.array([7.0, 2.0])]).tolist() == [5, 2]
+    assert Objective("steps_to_threshold", 1).filled(values, [np.array([7.0, 2.0])]).tolist() == [5, 7]
+    assert np.isnan(Objective().filled(np.array([np.nan]), [values])).all()  # nothing is known of it
+
+
 def test_area_is_the_mean_height_of_the_curve() -> None:
     # trapezoids over two intervals of 100 steps: (0 + 10) / 4 + (10 + 10) / 4, ...
     assert Objective("area").per_trial(JOB).tolist() == [7.5, 4.0, 2.0, 1.5, 9.0]

@@ -211,12 +211,12 @@ def ppo() -> tuple[PGBaseline, FlatModel]:
     return learner, model
 
 
-@pytest.mark.parametrize("convolutional", [False, True])
-def test_all_updates_of_a_batch_in_one_call_aim_at_what_the_policy_that_acted_made_of_it(convolutional: bool) -> None:
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_all_updates_of_a_batch_in_one_call_aim_at_what_the_policy_that_acted_made_of_it(side_by_side: bool) -> None:
     """Compiled for five trials against one by one: advantages, targets and log-probabilities stay; metrics are means."""
     learner, model = ppo()
     params = model.get_params() * np.linspace(0.5, 1.5, 5, dtype=np.float32)[:, None]  # [N, P]
-    lanes = Lanes(learner, params, exact=True, convolutional=convolutional, graph="test_all_updates")
+    lanes = Lanes(learner, params, exact=True, side_by_side=side_by_side, graph="test_all_updates")
     batch, order = rollout(3, (3, 5), 8), [[6, 1, 4, 3], [0, 7, 2, 5], [5, 5, 1, 0]]
     orders = np.array([np.roll(order, k, axis=0) for k in range(5)])  # [N, U, M]
     batches = {name: np.repeat(field.numpy()[None], 5, axis=0) for name, field in batch.items()}
@@ -327,7 +327,7 @@ def test_the_last_weights_are_those_of_the_end(tiny: Callable[..., Any]) -> None
     assert [t["best_step"] for t in job["trials"]] == [t["steps"] for t in job["trials"]]
     eval_return = job.curves["eval/return"].values
     last = [column[np.isfinite(column)][-1] for column in eval_return.T]
-    assert [t["best_eval_return"] for t in job["trials"]] == last
+    assert [t["last_eval_return"] for t in job["trials"]] == last
 
 
 def test_penalty_and_scale_reach_learning_and_nothing_else(

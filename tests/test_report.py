@@ -53,7 +53,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for gamma in (0.9, 0.99):
             final = np.minimum(500, g.normal(200 + 9000 * lr, 20, 10)).round(1)
             make_job(folder, "dqn", final, config={"optimizer": {"lr": lr}, "gamma": gamma})
-    make_job(folder, "ddqn", g.normal(480, 5, 10).round(1))
+    luck = np.tile([-8.0, -1.0, 2.0, 7.0], (10, 1))
+    make_job(folder, "ddqn", g.normal(480, 5, 10).round(1), noise=lambda n: luck[:n])  # their episodes matter
     make_job(folder, "ddqn", g.normal(-90, 5, 10).round(1), env="acrobot", env_id="Acrobot-v1")
     diverged = g.normal(-130, 5, 10).round(1)
     diverged[4] = NAN
@@ -97,8 +98,8 @@ def test_what_is_open_is_said_with_the_number_of_trials_that_are_needed(tmp_path
     make_job(tmp_path / "s", "random", 22 + noise)
     (sentence, *_) = headline(tmp_path / "s")
     assert re.fullmatch(
-        r"On cartpole ddqn has the highest final return \(IQM \d+\.\d, .*\), certainly better than random; against dqn it "
-        r"is undecided \(about \d+ more trials each needed\)\.",
+        r"On cartpole ddqn has the highest final return \(IQM \d+\.\d, .*\), certainly better than random; it is undecided "
+        r"against dqn \(about \d+ more trials each needed\)\.",
         sentence,
     )
 
@@ -109,8 +110,9 @@ def test_few_trials_never_lead_to_a_claim(size: int, tmp_path: Path) -> None:
     make_job(tmp_path / "s", "dqn", np.arange(size) + 1.0)
     (sentence,) = headline(tmp_path / "s")
     assert sentence.startswith("On cartpole nobody won for certain: ddqn has the highest final return")
-    assert sentence.endswith(f"can decide nothing: at least {6 - size} more each).")
-    assert "nothing is claimed of fewer than 5" in warnings(tmp_path / "s")[-1]
+    assert sentence.endswith(f"can decide nothing, at least {6 - size} more needed).")
+    (warned,) = warnings(tmp_path / "s")
+    assert warned.endswith("a contender: intervals of fewer than 5 are too narrow.")
 
 
 def test_equal_returns_are_told_apart_by_learning_speed(tmp_path: Path) -> None:
@@ -121,9 +123,74 @@ def test_equal_returns_are_told_apart_by_learning_speed(tmp_path: Path) -> None:
         line["metrics"]["eval/return"] = [400.0 + k for k in range(10)]
     (fast / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert headline(tmp_path / "s") == [
-        "On cartpole ddqn and dqn cannot be told apart by their final return (IQM 500, 95 % interval 500 to 500): equal in all trials.",
-        "On cartpole ddqn certainly learned faster than dqn (area under the learning curve).",
+        "On cartpole ddqn and dqn reach the maximum of 500 (IQM).",
+        "On cartpole ddqn and dqn share the first place.",
+        "On cartpole, of these, ddqn won, and that is certain (at most a 4 % chance of any false claim): its area under the "
+        "learning curve (IQM 404.5, 95 % interval 401.8 to 407.3) is better than that of dqn.",
     ]
+
+
+def test_the_same_iqm_shares_the_first_place_and_each_rival_has_its_reason(tmp_path: Path) -> None:
+    same = np.random.default_rng(1).normal(300, 5, 10)
+    for algo, values in (
+        ("ddqn", same),
+        ("dqn", same),
+        ("dueling_ddqn", same - 1),
+        ("pg", same[::-1] - 1),
+        ("random", same - 250),
+    ):
+        make_job(tmp_path / "s", algo, values)
+    first = headline(tmp_path / "s")[0]
+    assert re.fullmatch(
+        r"On cartpole ddqn and dqn share the first place with the same final return \(IQM 30\d\.\d, 95 % interval .*, equal "
+        r"in all trials\), certainly before dueling_ddqn and random; against pg \(about \d+ more trials each needed\) it is "
+        r"undecided\.",
+        first,
+    )
+
+
+def test_intervals_hold_the_luck_of_the_episodes_in_summary_picture_and_report_alike(tmp_path: Path) -> None:
+    """Ten trials with one policy, of which 84 of 100 episodes succeed: no spread over trials, but all share their luck."""
+    luck = np.repeat(np.repeat([0.16, -0.84], [84, 16])[None], 10, axis=0)  # [N, E]
+    folder = make_job(tmp_path / "s", "dqn", [0.84] * 10, noise=lambda n: luck)
+    summary = json.loads((folder / "summary.json").read_text())
+    low, high = summary["final/return"]["ci95"]
+    assert 0.74 < low < 0.79 and 0.89 < high < 0.93  # 0.84 +- 2 * sqrt(0.84 * 0.16 / 100)
+    study.write(tmp_path / "s")
+    (row,) = rows(tmp_path / "s" / "report" / "tables" / "results.csv")
+    assert (float(row["low"]), float(row["high"])) == (low, high)
+    (folder / "evaluation.csv").unlink()
+    assert warnings(tmp_path / "s") == [
+        "On cartpole the final episodes of dqn are not known (no evaluation.csv): intervals and comparisons of their "
+        "returns hold the luck of the trials alone, not that of the episodes."
+    ]
+    study.write(tmp_path / "s")
+    (row,) = rows(tmp_path / "s" / "report" / "tables" / "results.csv")
+    assert (float(row["low"]), float(row["high"])) == (0.84, 0.84)
+
+
+def test_exact_values_at_the_optimum_are_a_maximum(tmp_path: Path) -> None:
+    for algo, final, value in (("q_learning", 0.84, 0.888), ("sarsa", 0.86, 0.888), ("random", 0.1, 0.1)):
+        folder = make_job(tmp_path / "s", algo, [final] * 10, env="frozen_lake_8x8", env_id="FrozenLake8x8-v1")
+        summary = json.loads((folder / "summary.json").read_text())
+        summary |= {"final/value": {"per_trial": [value] * 10}, "optimum": 0.888}
+        (folder / "summary.json").write_text(json.dumps(summary))
+    first, second, *_ = headline(tmp_path / "s")
+    assert first == (
+        "On frozen_lake_8x8 sarsa and q_learning reach the maximum of 0.888: their policies are worth as much as the best "
+        "one (exact values, IQM)."
+    )
+    assert second.startswith("On frozen_lake_8x8 sarsa and q_learning share the first place, certainly before random")
+    path = folder.parent
+    for file in path.glob("*/summary.json"):  # the best policy counts steps, which tables cannot
+        file.write_text(json.dumps({**json.loads(file.read_text()), "optimum": 0.913}))
+    assert headline(path)[0].startswith(
+        "On frozen_lake_8x8 sarsa and q_learning share the first place with the same exact value (IQM 0.888), certainly "
+    )
+    study.write(tmp_path / "s")
+    found = rows(tmp_path / "s" / "report" / "tables" / "results.csv")
+    assert [float(row["exact_value_iqm"]) for row in found] == pytest.approx([0.888, 0.888, 0.1])
+    assert "exact value: IQM (the best policy: 0.913)" in (tmp_path / "s" / "report" / "index.html").read_text()
 
 
 def test_one_job_alone_and_none(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from rlexp import __main__ as cli
 from rlexp import best, runner
+from rlexp.objective import Objective
+from rlexp.outcome import Outcome
 from rlexp.report import plots
 from rlexp.report.load import load_job
 
@@ -140,6 +142,68 @@ def test_failing_and_refused_candidates_do_not_end_a_search() -> None:
     statuses = ["failed" if "+env.kwargs.way=raise" in job["overrides"] else "done" for job in found["jobs"]]
     assert [job["status"] for job in found["jobs"]] == statuses and set(statuses) == {"done", "failed"}
     assert [score is None for score in found["scores"]] == [status == "failed" for status in statuses]
+
+
+class FakeSweep:
+    """A sweep whose candidates' jobs are there already: final returns, and those of the second look."""
+
+    def __init__(self, folder: Path, jobs: list[tuple[str, list[float | None], list[float | None]]]) -> None:
+        self.folder = folder
+        for number, (status, final, second_look) in enumerate(jobs):
+            place = folder / f"job-{number}"
+            place.mkdir()
+            (place / "job.json").write_text(json.dumps({"seeds": list(range(len(final)))}))
+            summary: dict[str, Any] = {"status": status, "selection": "eval"}
+            if status != "killed":
+                summary["trials"] = [{"candidate_return": value} for value in second_look]
+                summary["final/return"] = {"per_trial": final, "iqm": 1.0}
+            (place / "summary.json").write_text(json.dumps(summary))
+            Outcome("done" if status == "done" else "failed", folder=str(place)).write(self.job_folder(number))
+
+    def job_folder(self, number: int) -> Path:
+        return self.folder / "jobs" / str(number)
+
+
+class FakeCandidates:
+    def __init__(self) -> None:
+        self.told: dict[int, tuple[str, float]] = {}
+
+    def tell(self, number: int, status: str, score: float) -> None:
+        self.told[number] = (status, score)
+
+    def scores(self) -> list[float | None]:
+        return [self.told[n][1] if self.told.get(n, ("",))[0] == "done" else None for n in range(4)]
+
+
+def test_a_search_chooses_by_the_second_look_and_keeps_what_partly_diverged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trial without a score counts as the worst of all candidates so far, as in a report; nothing else is lost."""
+    from rlexp.search import Search  # Hydra brings its own at first
+
+    sweep: Any = FakeSweep(
+        tmp_path,
+        [
+            ("done", [9.0, 9.0], [5.0, 3.0]),
+            ("failed", [7.0, None], [8.0, None]),
+            ("failed", [None, None], [None, None]),
+            ("killed", [None], [None]),
+        ],
+    )
+    search, candidates = Search.__new__(Search), FakeCandidates()
+    search._objective = Objective("final")
+    assert all(search._settle(sweep, candidates, number) for number in range(4))  # type: ignore[arg-type]
+    told = {number: (status, score) for number, (status, score) in candidates.told.items() if score == score}
+    assert told == {0: ("done", 4.0), 1: ("done", 5.5)}  # (8 + 3) / 2
+    assert [candidates.told[n][0] for n in (2, 3)] == ["failed", "failed"]
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "candidate 0: return in the second look at the best weights 4; final return 1 (IQM over trials)",
+        "candidate 1: return in the second look at the best weights 5.5; final return 1 (IQM over trials)",
+    ]
+    again = FakeCandidates()  # after a kill: the score of 1 depends on 0, which is run again first
+    assert not search._settle(sweep, again, 1, missing=[0])  # type: ignore[arg-type]
+    assert search._settle(sweep, again, 0) and search._settle(sweep, again, 1)  # type: ignore[arg-type]
+    assert again.told == {n: candidates.told[n] for n in (0, 1)}
 
 
 def test_equal_candidates_of_a_batch_are_not_run_at_once_and_fewer_steps_are_better() -> None:

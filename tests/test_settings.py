@@ -45,7 +45,7 @@ REFUSALS = [
     ("study=../elsewhere", "study: expected letters, digits and _ . + - (it names a folder), received '../elsewhere'."),
     ("tracking.uri=nowhere", "tracking.uri: expected sqlite:///<file>, postgresql://..., or http(s)://<server>, received 'nowhere'."),
     ("network.hidden_units=[0]", "network.hidden_units: expected a number >= 1, received 0."),
-    ("network.name=transformer", "network.name: expected one of cnn, dueling, dueling_cnn, mlp, received 'transformer'."),
+    ("network.name=transformer", "network.name: expected one of cnn, dueling, dueling_cnn, minatar, mlp, received 'transformer'."),
     ("env.id=CartPol-v1", "env.id: expected a Gymnasium id, received 'CartPol-v1', which is not registered or out of date.\n"
      "Did you mean CartPole-v1"),
     ("env.id=LunarLander-v2", "env.id: expected a Gymnasium id, received 'LunarLander-v2', which is not registered or out of "

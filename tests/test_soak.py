@@ -31,6 +31,14 @@ def test_starts(tmp_path: Path) -> None:
 
 
 @slow
+@pytest.mark.parametrize("target", soak.TARGETS)
+def test_store(target: str, tmp_path: Path) -> None:
+    """Killed half a second after the first file of the store is there: it is being made."""
+    was, wrong = soak.kill_young_store(tmp_path, target, 0.5, from_its_birth=True)
+    assert (was, wrong) == ("being made", [])
+
+
+@slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_sweep(launcher: str, tmp_path: Path) -> None:
     done, wrong = soak.kill_sweep(tmp_path, launcher, 4, 2, np.random.default_rng(0))

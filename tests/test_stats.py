@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from rlexp.report import twoway
 from rlexp.report.stats import (
     area_under_curve,
     bootstrap_band,
@@ -158,6 +159,135 @@ def test_intervals_cover_the_truth_in_92_to_98_percent_of_1000_studies(name, siz
     truth = iqm(DISTRIBUTIONS[name](generator, 1_000_000))
     low, high = bootstrap_band(DISTRIBUTIONS[name](generator, (1000, size)), generator)  # a record is a study here
     assert 0.92 <= np.mean((low <= truth) & (truth <= high)) <= 0.98
+
+
+# Both kinds of luck: returns [N, E] of trials in the episodes that they share, whose means are the final returns.
+
+
+def crossed(trials, episodes, rest):
+    """Normal effects with these standard deviations: of trials, of episodes, of each trial in each episode."""
+
+    def study(g, n, e):
+        value = g.normal(0, trials, n) if trials else np.zeros(n)
+        return value, value[:, None] + g.normal(0, episodes, e) + g.normal(0, rest, (n, e))
+
+    return study
+
+
+def all_or_nothing(value, shared, spread=0.0):
+    """Episodes of return 1 or 0, as on frozen lakes; a share of their luck is the same for all trials."""
+
+    def study(g, n, e):
+        values = np.clip(value + spread * g.normal(size=n), 0.02, 0.98)
+        u = np.where(g.random((n, e)) < shared, g.random(e), g.random((n, e)))
+        return values, (u < values[:, None]).astype(float)
+
+    return study
+
+
+def skewed(g, n, e):
+    """Exponential effects of all three kinds."""
+    value = g.exponential(1, n)
+    return value, value[:, None] + g.exponential(3, e) - 3 + g.exponential(3, (n, e)) - 3
+
+
+STUDIES = {
+    "trials": crossed(1, 0, 0),
+    "episodes": crossed(0, 3, 0),
+    "both": crossed(1, 3, 3),
+    "episodes and rest": crossed(0, 3, 3),
+    "trials and rest": crossed(1, 0, 3),
+    "skewed": skewed,
+    "one policy of worth .888": all_or_nothing(0.888, 1.0),
+    "policies of worth .888": all_or_nothing(0.888, 0.5),
+    "policies of worth .7, spread": all_or_nothing(0.7, 0.5, 0.08),
+}
+
+
+def coverage(study, size, episodes, studies):
+    """The share of studies whose interval has the IQM over trials of expected returns."""
+    truth = iqm(study(rng(8), 300_000, 1)[0])
+    hits = 0
+    for k in range(studies):
+        returns = study(rng(10_000 + k), size, episodes)[1]
+        low, high = twoway.iqm_interval([returns.mean(axis=1)], [returns], rng(k))
+        hits += low - 1e-9 <= truth <= high + 1e-9
+    return hits / studies
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("episodes", [100, 400])
+@pytest.mark.parametrize("size", [7, 10, 20])
+@pytest.mark.parametrize("name", STUDIES)
+def test_intervals_with_both_kinds_of_luck_cover_the_truth_in_92_to_98_percent_of_1000_studies(name, size, episodes):
+    assert 0.92 <= coverage(STUDIES[name], size, episodes, 1000) <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("episodes", [20, 50])
+@pytest.mark.parametrize("size", [7, 10, 20])
+@pytest.mark.parametrize("name", ["trials", "episodes", "both", "episodes and rest", "skewed"])
+def test_intervals_with_the_luck_of_few_episodes_cover_the_truth(name, size, episodes):
+    assert 0.92 <= coverage(STUDIES[name], size, episodes, 1000) <= 0.98
+
+
+@pytest.mark.parametrize("name", ["both", "one policy of worth .888"])
+def test_intervals_with_both_kinds_of_luck_cover_the_truth(name):
+    assert 0.91 <= coverage(STUDIES[name], 10, 100, 250) <= 0.99
+
+
+def test_intervals_of_trials_alone_miss_the_truth_where_episodes_have_luck():
+    """What they were before: the ten policies are worth .888, the interval says what these 100 episodes said."""
+    hits = 0
+    for k in range(100):
+        returns = all_or_nothing(0.888, 1.0)(rng(k), 10, 100)[1]
+        low, high = bootstrap_ci(returns.mean(axis=1), iqm, rng())
+        hits += low <= 0.888 <= high
+    assert hits <= 20
+
+
+def test_without_shared_luck_an_interval_is_that_of_the_trials_to_the_last_digit():
+    values = rng(1).normal(300, 50, size=10)
+    expected = bootstrap_ci(values, iqm, rng(2))
+    constant = np.repeat(values[:, None], 7, axis=1)  # a deterministic environment
+    for episodes in (None, constant, np.full((10, 7), 500.0)):
+        assert twoway.iqm_interval([values], [episodes], rng(2)) == expected
+    opposite = np.stack([np.tile([1.0, -1.0] if k % 2 else [-1.0, 1.0], 4) for k in range(10)])  # nothing in common
+    assert twoway.iqm_interval([values], [values[:, None] + opposite], rng(2)) == expected
+    assert twoway.iqm_interval([np.full(10, 500.0)], [np.full((10, 100), 500.0)], rng()) == (500, 500)
+    assert np.isnan(twoway.iqm_interval([np.array([1.0])], [np.array([[0.0, 2.0]])], rng())).all()
+    assert np.isnan(twoway.iqm_interval([np.array([NAN, NAN])], [None], rng())).all()
+
+
+def test_the_shared_part_is_the_covariance_of_two_trials():
+    episodes = np.array([[1.0, 2, 6], [0, 4, 5], [3, 3, 9]])
+    weights = np.full(3, 1 / 3)
+    covariance = np.cov(episodes)
+    expected = covariance[~np.eye(3, dtype=bool)].mean()
+    part = twoway.shared_part(episodes, weights)
+    assert part.mean() == pytest.approx(0) and part.var(ddof=1) == pytest.approx(expected)
+    # A trial that diverged has no returns: it is left out of everything.
+    with_one_missing = np.vstack([episodes, np.full(3, NAN)])
+    values = with_one_missing.mean(axis=1)
+    found = twoway.iqm_interval([values], [with_one_missing], rng())
+    assert found == twoway.iqm_interval([values[:3]], [episodes], rng())
+
+
+def test_weights_of_the_iqm_by_hand():
+    assert twoway.iqm_weights(np.array([4.0, 1, 3, 2])).tolist() == [0, 0, 0.5, 0.5]
+    assert twoway.iqm_weights(np.array([1.0, 1, 1, 9])).tolist() == [1 / 3, 1 / 3, 1 / 3, 0]  # equal ones share theirs
+    values = rng(1).normal(size=(50, 11)).round(1)
+    np.testing.assert_allclose([twoway.iqm_weights(row) @ row for row in values], iqm(values))
+
+
+def test_environments_are_resampled_each_with_its_own_episodes():
+    """Two environments with as much luck as one: of their mean half the variance."""
+    luck = rng(3).normal(0, 3, size=100)
+    one = np.repeat(luck[None], 10, axis=0)
+    other = np.repeat(rng(4).permutation(luck)[None], 10, axis=0)
+    low, high = twoway.iqm_interval([one.mean(axis=1)], [one], rng())
+    low2, high2 = twoway.iqm_interval([one.mean(axis=1), other.mean(axis=1)], [one, other], rng())
+    assert (high2 - low2) / (high - low) == pytest.approx(0.5**0.5, rel=0.06)
 
 
 def test_intervals_of_a_mean_cover_the_truth():

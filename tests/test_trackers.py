@@ -250,17 +250,30 @@ def test_runs_params_tags_and_artifacts(client, output_dir):
     assert points(client, state["trial_runs"]["4"], "final/return") == [(2000, 90.0, end)]
 
 
-@pytest.mark.parametrize(("status", "expected"), [("failed", "FAILED"), ("killed", "KILLED")])
-def test_status(client, output_dir, status, expected):
-    folder = make_job(output_dir, status, num_records=1, status=status)
-    assert deliver(folder, status) == []
+@pytest.mark.parametrize("why", ["diverged", "failed"])
+def test_of_a_job_with_one_bad_trial_the_others_are_finished(client, output_dir, why):
+    """What the runner writes then: the job has failed, each trial has its own status, a failed one has no score."""
+    folder = make_job(output_dir, f"one {why}", num_records=1, status="failed")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["trials"][2]["status"] = why
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert deliver(folder, "failed") == []
     state = state_of(folder)
-    assert client.get_run(state["run_id"]).info.status == expected
+    run = client.get_run(state["run_id"])
+    assert run.info.status == "FAILED" and run.data.metrics["final/return/trials"] == 2.0
     assert [client.get_run(run).info.status for run in state["trial_runs"].values()] == [
-        expected,
-        expected,
+        "FINISHED",
+        "FINISHED",
         "FAILED",
     ]
+
+
+@pytest.mark.parametrize(("status", "expected"), [("failed", "FAILED"), ("killed", "KILLED")])
+def test_the_trials_of_a_job_that_was_not_scored_have_its_status(client, output_dir, status, expected):
+    folder = make_job(output_dir, status, num_records=1, status=None)
+    (folder / "summary.json").write_text(json.dumps({"status": status, "error": ""}))
+    assert deliver(folder, status) == []
+    assert statuses(client, folder) == {expected}
 
 
 def test_a_pruned_job_is_killed_with_a_tag_that_goes_when_it_runs_again(client, output_dir):

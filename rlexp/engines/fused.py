@@ -313,6 +313,10 @@ class FusedEvaluator:
         finally:
             evaluator.close()
 
+    def acting(self, policy: Any) -> Policy:
+        """How a policy that this evaluator takes acts on observations."""
+        return self._policy(policy)
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -111,6 +111,11 @@ class GroupRecorder:
         """Bring everything to the disk; the number of bytes written for each job."""
         return [recorder.sync() for recorder, _ in self._parts]
 
+    @property
+    def digest(self) -> list[str]:
+        """Of the records of each job."""
+        return [recorder.digest for recorder, _ in self._parts]
+
     def close(self) -> None:
         """Close the files."""
         for recorder, _ in self._parts:
@@ -142,7 +147,8 @@ class GroupCheckpoints:
             if i in self._ended:
                 continue
             own = split(state, part)
-            own["trials"]["position"] = state["trials"]["position"][i]
+            for name in ("position", "digest"):
+                own["trials"][name] = state["trials"][name][i]
             checkpoints.save(own["trials"]["t"], own)
             if not own["trials"]["active"].any():
                 self._ended.add(i)
@@ -163,6 +169,7 @@ def join(states: Sequence[State], jobs: Sequence[Settings]) -> State:
     trials = [dict(state["trials"]) for state in states]
     episodes = [t.pop("episodes") + np.array([part.start, 0, 0, 0]) for t, part in zip(trials, rows(jobs), strict=True)]
     positions = [t.pop("position") for t in trials]
+    digests = [t.pop("digest", None) for t in trials]
     seconds = max(t.pop("seconds") for t in trials)
     windows = [t.pop("window") for t in trials]
     names = sorted({name for window in windows for name in window["sum"]})
@@ -178,6 +185,7 @@ def join(states: Sequence[State], jobs: Sequence[Settings]) -> State:
         },
         "episodes": np.concatenate(episodes),
         "position": positions,
+        "digest": digests,
         "seconds": seconds,
     }
     return {"trials": {**_join(trials), **together}, "loop": _join([state["loop"] for state in states])}

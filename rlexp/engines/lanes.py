@@ -4,9 +4,10 @@
 learning rates and NaNs are per trial. XLA keeps a lane's bits independent of how many lanes there are from two lanes
 on (measured, with the flag of `backend.prepare`; plain graph mode does not; one lane alone is a matrix less an axis,
 for which XLA has other kernels), so that a single trial is padded to two lanes unless `exact` is false.
-Convolutions are the exception: mapped over trials, each with filters of its own, they are 30 times too slow under XLA
-on a CPU and do not exist without it. Their program is one copy of the update for each trial, side by side and without
-XLA: a trial's operations are then those of its solo run, to the same bits, with no padding.
+Convolutions are the exception, and whatever else `engines/mapping.py` finds in a network: mapped over trials, each with
+filters of its own, they are 30 times too slow under XLA on a CPU or do not exist. Their program is one copy of the
+update for each trial, side by side and without XLA: a trial's operations are then those of its solo run, to the same
+bits, with no padding.
 
 Axes: L lanes (>= N trials), B batch, E observations, P parameters, H scalars.
 """
@@ -74,18 +75,18 @@ class Lanes:
         agent: the agent of one trial (see `rlexp.algos.dqn.DQN`).
         params: initial parameters of the trials.  # [N, P]
         exact: pad a single mapped trial to two lanes, so that a trial's numbers do not depend on N.
-        convolutional: the agent's network has convolutions.
+        side_by_side: the agent's network cannot be mapped: one copy of its update for each trial.
         graph: everything that the compiled programs are made of: jobs of one process that agree in it share them.
     """
 
-    def __init__(self, agent: Any, params: np.ndarray, exact: bool, convolutional: bool, graph: Hashable) -> None:
+    def __init__(self, agent: Any, params: np.ndarray, exact: bool, side_by_side: bool, graph: Hashable) -> None:
         self.agent, self.num_trials = agent, len(params)
-        padded = exact and not convolutional
+        padded = exact and not side_by_side
         self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if padded else self.num_trials
-        self._num_together = 1 if convolutional else min(LANES_TOGETHER, self.num_lanes)
-        self._jit = not convolutional
-        self._map = _side_by_side if convolutional else mapped
-        self._compiled = _PROGRAMS.get((graph, self.num_lanes, convolutional), dict)
+        self._num_together = 1 if side_by_side else min(LANES_TOGETHER, self.num_lanes)
+        self._jit = not side_by_side
+        self._map = _side_by_side if side_by_side else mapped
+        self._compiled = _PROGRAMS.get((graph, self.num_lanes, side_by_side), dict)
         self.state: Tree = self._call("init", agent.init, self.tensor(params))
 
     def act(self, o_t: np.ndarray, u: np.ndarray, scalars: np.ndarray) -> np.ndarray:

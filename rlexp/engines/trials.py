@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rlexp.envs import exact
 from rlexp.envs.adapter import EnvInfo, Fault, Step, TrialEnvs
 from rlexp.evaluation import BestWeights, Evaluator, Scores
 from rlexp.metrics import Window
@@ -43,6 +44,10 @@ class Records(Protocol):
 
     def sync(self) -> Any:
         """Bring them to the disk; the position that a checkpoint keeps."""
+
+    @property
+    def digest(self) -> Any:
+        """Of the records up to that position."""
 
 
 class Saves(Protocol):
@@ -127,6 +132,9 @@ class Results:
         params, score, step: the best weights [N, P], their score [N], env steps of the trial when they had it [N].
         counts, status, notes, restarts, traces: as in `Trials`.
         episodes: as `Episodes.table` has them, trials counted from the first of these.  # [M, 4]
+        candidate_return: of the best weights in the second look that chose them, NaN where there was none.  # [N]
+        value: the expected return of the best weights where it is known exactly, else None.  # [N]
+        optimum: that of the best policy, where it is known.
     """
 
     params: np.ndarray
@@ -138,6 +146,9 @@ class Results:
     restarts: np.ndarray
     traces: list[str]
     episodes: np.ndarray
+    candidate_return: np.ndarray
+    value: np.ndarray | None
+    optimum: float | None
 
 
 class Trials:
@@ -155,6 +166,7 @@ class Trials:
         restarts: how often that has happened to each trial.  # [N]
         traces: of each trial: the traceback of what its environment raised in this process, if it did.
         optimum: the expected return of the best policy, where it is known: evaluations then log `eval/regret`.
+        candidate_return, value: see `Results`.
 
     Args:
         services: the job around the trials.
@@ -181,6 +193,8 @@ class Trials:
         self.episodes = Episodes()
         self.eval_return = np.full(n, np.nan)
         self.optimum: float | None = None
+        self.candidate_return = np.full(n, np.nan)
+        self.value: np.ndarray | None = None
         self._diverged_now = np.zeros(n, bool)
         self._finished_now = np.zeros(n, bool)
         limited = settings.budget.episodes is None or services.info.max_episode_steps is not None
@@ -356,16 +370,34 @@ class Trials:
             policy: weights [N, P] -> the policy that they make, as the engine's evaluator takes it.
         """
         if self.best.scores.shape[1] > 1:
-            self.best.choose(
+            self.candidate_return = self.best.choose(
                 lambda params, trials: self._without_failed(
                     self.evaluator.candidates(policy(params), trials)
                 ).returns.mean(axis=1)
             )
-        scores: Scores = self._without_failed(self.evaluator.final(policy(self.best.params)))
-        self.services.recorder.write(
-            self.t, {"final/return": scores.returns.mean(axis=1), "final/length": scores.lengths.mean(axis=1)}
-        )
+        best = policy(self.best.params)
+        scores: Scores = self._without_failed(self.evaluator.final(best))
+        failed = np.array([status == "failed" for status in self.status])
+        scores.returns[failed], scores.lengths[failed] = np.nan, 0  # of an environment that nobody can believe
+        metrics = {
+            "final/return": scores.returns.mean(axis=1),
+            "final/length": np.where(failed, np.nan, scores.lengths.mean(axis=1)),
+        }
+        self._value_exactly(best)
+        if self.value is not None:
+            self.value[failed] = np.nan
+            metrics["final/value"] = self.value
+        self.services.recorder.write(self.t, metrics)
         return scores
+
+    def _value_exactly(self, policy: Any) -> None:
+        """The expected return of the best weights, where the environment is a table and their policy draws nothing."""
+        if self.settings.evaluation.policy == "sampled" or self.best.params.shape[1] == 0:
+            return
+        act = self.evaluator.acting(policy)(0)
+        found = exact.returns(self.settings, self.services.info, act, len(self.active))
+        if found is not None:
+            self.value, self.optimum = found
 
     def results(self, part: slice) -> Results:
         """What some of the trials have come to, numbered from 0."""
@@ -382,6 +414,9 @@ class Trials:
             self.restarts[part],
             self.traces[part],
             episodes[mine] - [first, 0, 0, 0],
+            self.candidate_return[part],
+            None if self.value is None else self.value[part],
+            self.optimum,
         )
 
     def close(self) -> None:
@@ -397,6 +432,7 @@ class Trials:
                 "t": self.t,
                 "seconds": self.services.seconds(),
                 "position": position,
+                "digest": self.services.recorder.digest,
                 "active": self.active,
                 "counts": self.counts,
                 "status": self.status,

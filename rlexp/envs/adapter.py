@@ -31,6 +31,7 @@ from rlexp.envs import atari, plugins, wrappers
 from rlexp.envs.flattening import check_vector
 from rlexp.envs.numbered import NumberedObservation, num_states
 from rlexp.envs.watchdog import Hangs, calling, watch
+from rlexp.networks.images import has_small_numbers
 from rlexp.settings import EnvSettings, Refusal, conf_dir, did_you_mean, refusal
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -41,7 +42,7 @@ class EnvInfo:
     """What an algorithm needs to know of an environment."""
 
     observation_shape: tuple[int, ...]
-    observation_dtype: str  # "float32", "uint8" for images, "int64" for numbered states
+    observation_dtype: str  # "float32", "uint8" for bytes and booleans, "int64" for numbered states
     num_actions: int
     max_episode_steps: int | None
     rgb_array: bool  # can be rendered to pictures
@@ -51,6 +52,7 @@ class EnvInfo:
     table: bool = False  # has a transition table `P` over numbered states
     restricted: bool = False  # the table lacks some actions in some states
     is_table: bool = False  # the table says all that the environment does
+    small_numbers: bool = False  # of images: no brightnesses from 0 to 255
 
 
 def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = False) -> gym.Env:
@@ -233,7 +235,7 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     counted = num_states(states) if isinstance(states, gym.spaces.Discrete) else None
     P: Any = getattr(env.unwrapped, "P", None) if has_table(env) else None
     table = None if settings.wrappers else P  # wrappers may change what it says
-    floats = "uint8" if space.dtype == np.uint8 else "float32"
+    floats = "uint8" if space.dtype in (np.uint8, np.bool_) else "float32"
     info = EnvInfo(
         observation_shape=tuple(space.shape or ()),
         observation_dtype="int64" if tabular and counted is not None else floats,
@@ -246,6 +248,7 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
         table=table is not None,
         restricted=P is not None and any(len(P[s]) < actions.n for s in range(int(raw.n))),  # type: ignore[attr-defined]
         is_table=table is not None and is_table(env),
+        small_numbers=has_small_numbers(env),
     )
     env.close()
     return info

@@ -54,11 +54,23 @@ class Table:
         return None if self.start is None else float(self.start @ v)
 
     def policy_return(self, actions: np.ndarray, horizon: int) -> float | None:
-        """The expected undiscounted return of `horizon` steps of the policy state -> `actions[state]` [S]."""
-        states, v = np.arange(len(actions)), np.zeros(len(actions))  # [S], [S]
+        """The expected undiscounted return of `horizon` steps of the policy state -> `actions[state]` [S].
+
+        NaN where it may come to choose an action that does not exist.
+        """
+        if self.start is None:
+            return None
+        states = np.arange(len(actions))
+        transition, reward = self.transition[states, actions], self.reward[states, actions]  # [S, S], [S]
+        reward = np.where(self.possible[states, actions], reward, np.nan)
+        there, total = np.asarray(self.start, np.float64), 0.0  # the probability of each state [S]
         for _ in range(horizon):
-            v = self.backup(v, 1.0)[states, actions]
-        return None if self.start is None else float(self.start @ v)
+            here = there > 0
+            if not here.any():
+                break
+            total += float(there[here] @ reward[here])
+            there = there @ transition
+        return total
 
 
 def dense(P: Mapping[int, Any], num_states: int, num_actions: int, start: np.ndarray | None = None) -> Table:

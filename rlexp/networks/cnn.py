@@ -1,45 +1,48 @@
-"""The convolutional network of Mnih et al. 2015 ("Human-level control", Methods) for image observations."""
+"""A convolutional network for image observations: by default that of Mnih et al. 2015 ("Human-level control", Methods).
+
+`network=minatar` is the one of Young and Tian 2019 ("MinAtar", section 3) for small images.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
+from rlexp.networks import images
 from rlexp.networks.dueling import head
 from rlexp.networks.mlp import check_options
-from rlexp.settings import NetworkSettings, refusal
+from rlexp.settings import NetworkSettings
 
 
 def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSettings) -> keras.Model:
-    """Three convolutions, the dense layers of `hidden_units`, and a plain or dueling head.
+    """Convolutions without padding, the dense layers of `hidden_units`, and a plain or dueling head.
 
     Args:
-        observation_shape: (height, width, channels), or (channels, height, width) as frame stacks come.
+        observation_shape: (height, width, channels), (channels, height, width) as frame stacks come, or
+            (frames, height, width, channels).
         num_outputs: A, the number of outputs.
-        network: `hidden_units`, `activation`, `options.dueling`.
+        network: `hidden_units`, `activation`, `options.dueling`, `.filters`, `.kernel_sizes`, `.strides`, `.channels`
+            and `.divide_by` (auto, where `images.resolved` has not replaced it: 255).
 
     Returns:
-        Model: images of 0 to 255 as floats (it scales them itself) [B, *observation_shape] -> outputs [B, A].
+        Model: images as floats, whose numbers it divides itself [B, *observation_shape] -> outputs [B, A].
 
     Raises:
-        Refusal: where an observation is no image of at least 36 x 36 pixels.
+        Refusal: where an observation is no image, or smaller than the convolutions need.
     """
-    check_options(network, ("dueling",))
-    shape = tuple(observation_shape)
-    channels_first = len(shape) == 3 and shape[0] < min(shape[1:])
-    if len(shape) != 3 or min(shape[1:] if channels_first else shape[:2]) < 36:
-        raise refusal(
-            "network",
-            "image observations of at least 36 x 36 pixels for cnn",
-            f"shape {shape}",
-            "Use network=mlp.",
-        )
-    inputs = keras.layers.Input(shape, name="observation")
-    hidden = keras.layers.Permute((2, 3, 1))(inputs) if channels_first else inputs
-    hidden = keras.layers.Rescaling(1 / 255)(hidden)
-    for filters, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
-        hidden = keras.layers.Conv2D(filters, kernel, stride, activation=network.activation)(hidden)
+    check_options(network, ("dueling", *images.MNIH_2015))
+    images.check(observation_shape, network)
+    options = images.options_of(network)
+    inputs = keras.layers.Input(tuple(observation_shape), name="observation")
+    hidden = _channels_last(inputs, options["channels"])
+    divide_by = images.BRIGHTEST if options["divide_by"] == "auto" else options["divide_by"]
+    if divide_by != 1:
+        hidden = keras.layers.Rescaling(1 / divide_by)(hidden)
+    layers = zip(options["filters"], options["kernel_sizes"], options["strides"], strict=True)
+    for filters, kernel_size, stride in layers:
+        hidden = keras.layers.Conv2D(filters, kernel_size, stride, activation=network.activation)(hidden)
     hidden = keras.layers.Flatten()(hidden)
     for units in network.hidden_units:
         hidden = keras.layers.Dense(units, activation=network.activation)(hidden)
@@ -48,3 +51,14 @@ def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSe
     else:
         outputs = keras.layers.Dense(num_outputs, name="outputs")(hidden)
     return keras.Model(inputs, outputs, name="cnn")
+
+
+def _channels_last(observation: Any, channels: str) -> Any:
+    """Images [B, height, width, channels] of observations as they come; frames of a stack are further channels."""
+    shape = observation.shape[1:]
+    if len(shape) == 4:
+        hidden = keras.layers.Permute((2, 3, 1, 4))(observation)
+        return keras.layers.Reshape((shape[1], shape[2], shape[0] * shape[3]))(hidden)
+    if images.channels_first(shape, channels):
+        return keras.layers.Permute((2, 3, 1))(observation)
+    return observation

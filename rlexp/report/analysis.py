@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from rlexp import seeding
-from rlexp.report import words
-from rlexp.report.compare import LEVEL, MIN_TRIALS, Comparison, Sample, compare
+from rlexp import provenance
+from rlexp.report import twoway, verdicts, words
+from rlexp.report.compare import Comparison, Sample, compare
 from rlexp.report.contenders import Contender, Task, tasks
-from rlexp.report.load import JobData, StudyData
-from rlexp.report.stats import bootstrap_ci, iqm, normalise
+from rlexp.report.load import Episodes, JobData, StudyData
+from rlexp.report.stats import iqm, normalise
 
 ENDED = {"failed": "has failed", "killed": "was killed"}  # statuses in a sentence
 RULES = ("policy", "selection", "final_episodes", "final_seed")  # of the final return
-CERTAIN = f"at most a {100 * LEVEL:g} % chance of any false claim"
+NARROW = 5  # trials: with fewer, intervals cover too rarely
 
 
 @dataclass
@@ -83,21 +82,22 @@ def analyse(data: StudyData, generator: np.random.Generator) -> Analysis:
     overall = _overall(found, generator)
     result = Analysis(data.name, analyses, overall, warnings=_warnings(data, found))
     if overall:
-        result.headline.append(_sentence("Over all environments", "normalised score", overall.comparisons,
-                                         list(overall.scores), overall.intervals))  # fmt: skip
+        result.headline.append(verdicts.sentence("Over all environments", "normalised score", overall.comparisons,
+                                                 list(overall.scores), overall.intervals))  # fmt: skip
     for analysis in analyses:
         result.headline += _task_sentences(analysis)
     return result
 
 
-def interval_of(values: np.ndarray) -> tuple[float, float, float]:
-    """IQM with its 95 % interval: to the last digit the one in the summary of a job with these values."""
-    return float(iqm(values)), *bootstrap_ci(values, iqm, seeding.generator(0, "report"))
+def interval_of(values: np.ndarray, episodes: Episodes | None = None) -> tuple[float, float, float]:
+    """IQM with its 95 % interval: to the last digit the one in the summary of a job with these values and episodes."""
+    return float(iqm(values)), *twoway.interval(values, episodes.returns if episodes else None)
 
 
 def _analyse_task(task: Task, generator: np.random.Generator) -> TaskAnalysis:
-    intervals = {c.label: interval_of(c.scores) for c in task.finished}
-    returns = compare([Sample(c.label, [c.seeds], [c.scores]) for c in task.finished], generator)
+    intervals = {c.label: interval_of(c.scores, c.score_episodes) for c in task.finished}
+    samples = [Sample(c.label, [c.seeds], [c.scores], [c.score_episodes]) for c in task.finished]
+    returns = compare(samples, generator)
     learners = [c for c in task.finished if np.isfinite(c.area).any() and len(c.curves["eval/return"].steps) > 1]
     if len(learners) < 2:
         return TaskAnalysis(task, intervals, returns, [], "fewer than two learning curves")
@@ -122,19 +122,25 @@ def _overall(found: list[Task], generator: np.random.Generator) -> Overall | Non
         for label in complete
     }
     complete.sort(key=lambda label: -float(iqm(np.concatenate(scores[label]))))
-    intervals = {label: (float(iqm(np.concatenate(scores[label]))), *_stratified(scores[label], generator))
-                 for label in complete}  # fmt: skip
-    samples = [Sample(label, [names[label].seeds for names in by_task], scores[label]) for label in complete]
+    episodes = {
+        label: [_scaled(names[label].score_episodes, task) for task, names in zip(scaled, by_task, strict=True)]
+        for label in complete
+    }
+    intervals = {}
+    for label in complete:
+        played = [known.returns if known else None for known in episodes[label]]
+        middle = float(iqm(np.concatenate(scores[label])))
+        intervals[label] = (middle, *twoway.iqm_interval(scores[label], played, generator))
+    samples = [
+        Sample(label, [names[label].seeds for names in by_task], scores[label], episodes[label]) for label in complete
+    ]
     every = {c.label for task in found for c in task.contenders}
     return Overall(scaled, {label: scores[label] for label in complete}, intervals,
                    compare(samples, generator), sorted(every - set(complete)))  # fmt: skip
 
 
-def _stratified(scores: Sequence[np.ndarray], generator: np.random.Generator) -> tuple[float, float]:
-    matrix = np.full((max(map(len, scores)), len(scores)), np.nan)  # [N, M]
-    for column, values in enumerate(scores):
-        matrix[: len(values), column] = values
-    return bootstrap_ci(matrix, iqm, generator)
+def _scaled(episodes: Episodes | None, task: Task) -> Episodes | None:
+    return Episodes(episodes.seeds, normalise(episodes.returns, *task.scale[:2])) if episodes else None
 
 
 # Sentences.
@@ -146,14 +152,32 @@ def _task_sentences(analysis: TaskAnalysis) -> list[str]:
     where = f"On {task.name}"
     if not names:
         return [f"{where} no job has finished yet: there is nothing to compare."]
-    sentences = [_sentence(where, "final return", analysis.returns, names, analysis.intervals)]
+    best = [c.label for c in task.finished if c.at_maximum]
+    sentences = [verdicts.maximum(where, best, task)] if best else []
+    first, why = _first(task, best, analysis.intervals)
+    sentences.append(
+        verdicts.sentence(where, "final return", analysis.returns, names, analysis.intervals, first=first, why=why)
+    )
+    speed = sorted(
+        (c for c in task.finished if np.isfinite(c.area).any()), key=lambda c: -float(iqm(c.area))
+    )  # the fastest first
+    if len(first) > 1:
+        among = [c for c in analysis.speed if c.first in first and c.second in first]
+        if not among:
+            return [*sentences, f"{where} their areas under the learning curves are not compared: {analysis.no_speed}."]
+        areas = {c.label: interval_of(c.area) for c in speed if c.label in first}
+        what = "area under the learning curve"
+        return [*sentences, verdicts.sentence(f"{where}, of these,", what, among, list(areas), areas)]
     leader = names[0]
-    open_ = {_other(c, leader) for c in analysis.returns if leader in (c.first, c.second) and c.verdict == "undecided"}
+    open_ = {
+        verdicts.other(c, leader)
+        for c in analysis.returns
+        if leader in (c.first, c.second) and c.verdict == "undecided"
+    }
     if not open_ or not analysis.speed:
         return sentences
-    fastest = max((c for c in task.finished if np.isfinite(c.area).any()), key=lambda c: float(iqm(c.area))).label
-    beaten = _beaten(analysis.speed, fastest)
-    told = [name for name in beaten if name in open_ or name == leader]
+    fastest = speed[0].label
+    told = [name for name in verdicts.beaten(analysis.speed, fastest) if name in open_ or name == leader]
     if told:
         sentences.append(
             f"{where} {fastest} certainly learned faster than {words.names(told)} (area under the learning curve)."
@@ -161,77 +185,22 @@ def _task_sentences(analysis: TaskAnalysis) -> list[str]:
     return sentences
 
 
-def _sentence(
-    where: str,
-    what: str,
-    comparisons: Sequence[Comparison],
-    names: Sequence[str],
-    intervals: dict[str, tuple[float, float, float]],
-) -> str:
-    """Who is first, and over whom for certain."""
-    leader = names[0]
-    middle, low, high = intervals[leader]
-    reached = f"IQM {words.number(middle)}" + (
-        f", 95 % interval {words.number(low)} to {words.number(high)}" if np.isfinite(low) else ""
-    )
-    own = [c for c in comparisons if leader in (c.first, c.second)]
-    if not own:
-        return f"{where} {leader} reached a {what} of {reached}; there is nothing to compare it with."
-    beaten = _beaten(own, leader)
-    undecided = [c for c in own if c.verdict == "undecided"]
-    if not undecided and len(beaten) == len(own):
-        others = beaten[0] if len(beaten) == 1 else f"each of the {len(beaten)} others"
-        return (
-            f"{where} {leader} won, and that is certain ({CERTAIN}): its {what} ({reached}) is better than that of "
-            f"{others}."
-        )
-    lost = [c for c in own if c not in undecided and _other(c, leader) not in beaten]
-    open_ = [_other(c, leader) for c in undecided]
-    equal = [_other(c, leader) for c in undecided if c.p == 1 and c.more_trials is None]
-    advice = _advice(undecided)
-    if beaten or lost:
-        certainly = f"certainly better than {words.names(beaten)}" if beaten else ""
-        worse = f"certainly worse by its mean than {words.names([_other(c, leader) for c in lost])}" if lost else ""
-        known = " and ".join(filter(None, [certainly, worse]))
-        rest = f"; against {_open(open_)} it is undecided{advice}" if open_ else ""
-        return f"{where} {leader} has the highest {what} ({reached}), {known}{rest}."
-    if len(equal) == len(own):
-        return (
-            f"{where} {leader} and {words.names(equal)} cannot be told apart by their {what} ({reached}): equal in all "
-            "trials."
-        )
-    return (
-        f"{where} nobody won for certain: {leader} has the highest {what} ({reached}), but against {_open(open_)} it "
-        f"is undecided{advice}."
-    )
-
-
-def _advice(undecided: Sequence[Comparison]) -> str:
-    """How many further trials would decide it: against the one that is easiest to tell, and against all."""
-    few = [c for c in undecided if c.num_trials < MIN_TRIALS]
-    needed = [c.more_trials for c in undecided if c.more_trials is not None]
-    if few:
-        have = words.plural(few[0].num_trials, "trial")
-        return f" ({have} can decide nothing: at least {max(needed)} more each)"
-    if not needed:
-        return " (equal, or too close for any affordable number of trials)"
-    some = f"{min(needed)} to {max(needed)}" if min(needed) < max(needed) else str(max(needed))
-    some += " more trials each needed" if max(needed) > 1 else " more trial each needed"
-    rest = "; for the others no affordable number would do" if len(needed) < len(undecided) else ""
-    return f" (about {some}{rest})"
-
-
-def _open(names: Sequence[str]) -> str:
-    return words.names(names) if len(names) <= words.NAMED else f"{len(names)} others"
-
-
-def _beaten(comparisons: Sequence[Comparison], name: str) -> list[str]:
-    return [_other(c, name) for c in comparisons
-            if (c.first == name and c.verdict == "better") or (c.second == name and c.verdict == "worse")]  # fmt: skip
-
-
-def _other(comparison: Comparison, name: str) -> str:
-    return comparison.second if comparison.first == name else comparison.first
+def _first(
+    task: Task, best: list[str], intervals: dict[str, tuple[float, float, float]]
+) -> tuple[list[str], str | None]:
+    """Who shares the first place, and with what, if that is not the IQM of their final returns."""
+    leader = task.finished[0]
+    if leader.label in best:
+        return best, ""
+    if np.isfinite(leader.value).all():  # their final returns differ by the luck of episodes alone
+        value = float(iqm(leader.value))
+        equal = [
+            c.label for c in task.finished if np.isfinite(c.value).all() and verdicts.same(float(iqm(c.value)), value)
+        ]
+        if len(equal) > 1:
+            return equal, f" with the same exact value (IQM {words.number(value)})"
+    middle = intervals[leader.label][0]
+    return [label for label, (other, _, _) in intervals.items() if verdicts.same(other, middle)], None
 
 
 def _warnings(data: StudyData, found: list[Task]) -> list[str]:
@@ -242,10 +211,17 @@ def _warnings(data: StudyData, found: list[Task]) -> list[str]:
             for job in c.jobs:
                 warnings += _job_warning(c, task, job)
         warnings += _pruned_warning(task)
+        warnings += provenance.warnings(task.name, {c.label: [job.job for job in c.jobs] for c in task.contenders})
         trials = {len(c.seeds) for c in task.finished}
-        if trials and min(trials) < MIN_TRIALS:
-            warnings.append(f"On {task.name} there are as few as {min(trials)} trials a contender: intervals are too "
-                            f"narrow, and nothing is claimed of fewer than {MIN_TRIALS}.")  # fmt: skip
+        if trials and min(trials) < NARROW:
+            warnings.append(f"On {task.name} there are as few as {words.plural(min(trials), 'trial')} a contender: "
+                            f"intervals of fewer than {NARROW} are too narrow.")  # fmt: skip
+        unknown = [c for c in task.finished if c.episodes is None]
+        if unknown:
+            why = "; ".join(dict.fromkeys(c.no_episodes for c in unknown))
+            warnings.append(f"On {task.name} the final episodes of {words.names([c.label for c in unknown])} are not "
+                            f"known ({why}): intervals and comparisons of their returns hold the luck of the trials "
+                            "alone, not that of the episodes.")  # fmt: skip
         budgets = {c.config.get("budget.steps") or f"{c.config.get('budget.episodes')} episodes" for c in task.finished}
         if len(budgets) > 1:
             warnings.append(f"On {task.name} the budgets differ ({', '.join(sorted(map(str, budgets)))}): "

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rlexp.report import references
-from rlexp.report.load import Curve, JobData
+from rlexp.report.load import Curve, Episodes, JobData
 from rlexp.report.references import Reference
 from rlexp.report.stats import area_under_curve, iqm, steps_to
 from rlexp.report.words import setting
@@ -41,6 +41,9 @@ class Contender:
         statuses: of the trials: "done", "diverged", "failed", "killed", "pruned" or "unfinished".  # N
         final: final return of the best weights, NaN where there is none.  # [N]
         curves: "eval/return", "train/return" -> `Curve` of all trials.
+        episodes: the final episodes of all trials; None where they are not known, or not the same ones.
+        no_episodes: why they are None.
+        value: expected return of the best weights, where it is known exactly, NaN elsewhere.  # [N]
     """
 
     label: str
@@ -52,6 +55,9 @@ class Contender:
     statuses: list[str]
     final: np.ndarray
     curves: dict[str, Curve]
+    episodes: Episodes | None
+    no_episodes: str
+    value: np.ndarray
 
     @property
     def finished(self) -> bool:
@@ -62,6 +68,22 @@ class Contender:
     def scores(self) -> np.ndarray:
         """Final returns; a trial without one (it diverged) counts as the worst trial of all on this environment."""
         return np.where(np.isfinite(self.final), self.final, self.task.worst)
+
+    @property
+    def score_episodes(self) -> Episodes | None:
+        """The episodes behind `scores`: a trial without final return has had the worst one in each of them."""
+        if self.episodes is None:
+            return None
+        returns = np.where(np.isfinite(self.final)[:, None], self.episodes.returns, self.task.worst)
+        return Episodes(self.episodes.seeds, returns)
+
+    @property
+    def at_maximum(self) -> bool:
+        """Whether its trials (their IQM) are as good as can be: by exact values where known, else by returns."""
+        if self.task.optimum is not None and np.isfinite(self.value).all():
+            return bool(iqm(self.value) >= self.task.optimum - 1e-9 * max(1.0, abs(self.task.optimum)))
+        maximum = self.task.reference.maximum if self.task.reference else None
+        return maximum is not None and bool(np.isclose(iqm(self.scores), maximum, rtol=1e-9))
 
     @property
     def curve_name(self) -> str | None:
@@ -127,6 +149,12 @@ class Task:
     def finished(self) -> list[Contender]:
         """Contenders with final returns, the best first."""
         return [c for c in self.contenders if c.finished]
+
+    @property
+    def optimum(self) -> float | None:
+        """The expected return of the best policy, where the environment is a table and a job says so."""
+        said = ((job.summary or {}).get("optimum") for c in self.contenders for job in c.jobs)
+        return next((float(value) for value in said if value is not None), None)
 
     @cached_property
     def worst(self) -> float:
@@ -266,7 +294,25 @@ def _contender(task: Task, jobs: list[JobData]) -> Contender:
     curves = {name: _merge(name, columns) for name in ("eval/return", "train/return")}
     kept = {name: curve for name, curve in curves.items() if np.isfinite(curve.values).any()}
     config = _flat(jobs[0].config)
-    return Contender("", str(jobs[0].job["algo"]), task, jobs, config, seeds, statuses, final, kept)
+    episodes, no_episodes = _pool_episodes(jobs, columns)
+    value = np.array([_value(job, k) for job, k in columns], np.float64)
+    return Contender(
+        "", str(jobs[0].job["algo"]), task, jobs, config, seeds, statuses, final, kept, episodes, no_episodes, value
+    )
+
+
+def _pool_episodes(jobs: list[JobData], columns: list[tuple[JobData, int]]) -> tuple[Episodes | None, str]:
+    """The final episodes of trials from one or more jobs, or why they cannot be taken together."""
+    missing = next((job.no_episodes for job in jobs if job.episodes is None), "")
+    found = {id(job): job.episodes for job in jobs if job.episodes is not None}
+    if missing or len({episodes.seeds for episodes in found.values()}) != 1:
+        return None, missing or "its jobs have different final episodes"
+    return Episodes(next(iter(found.values())).seeds, np.stack([found[id(job)].returns[k] for job, k in columns])), ""
+
+
+def _value(job: JobData, trial: int) -> float:
+    known = ((job.summary or {}).get("final/value") or {}).get("per_trial")
+    return np.nan if known is None or known[trial] is None else float(known[trial])
 
 
 def _merge(name: str, columns: list[tuple[JobData, int]]) -> Curve:

@@ -1,5 +1,6 @@
 """Reads a job's folder back; nothing here knows how it was written, or needs more than NumPy."""
 
+import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,19 @@ class Curve(NamedTuple):
     values: np.ndarray  # [T, N], NaN where a trial has no value
 
 
+@dataclass(frozen=True)
+class Episodes:
+    """The final episodes, which all trials of a job have played.
+
+    Attributes:
+        seeds: of the episodes.  # E
+        returns: NaN for a trial that has not played them.  # [N, E]
+    """
+
+    seeds: tuple[int, ...]
+    returns: np.ndarray
+
+
 @dataclass
 class JobData:
     """One job's folder in memory.
@@ -28,6 +42,8 @@ class JobData:
         summary: `summary.json`, or `None` while the job has not ended.
         curves: metric name -> `Curve`. `T` is the number of records with this metric.
         config: `config.yaml`, where the whole study was loaded.
+        episodes: `evaluation.csv`, where the whole study was loaded, and it has the episodes of all trials.
+        no_episodes: why `episodes` is `None`.
     """
 
     folder: Path
@@ -35,6 +51,8 @@ class JobData:
     summary: dict[str, Any] | None
     curves: dict[str, Curve]
     config: dict[str, Any] = field(default_factory=dict)
+    episodes: Episodes | None = None
+    no_episodes: str = "not loaded"
 
 
 def load_job(folder: str | Path) -> JobData:
@@ -125,11 +143,35 @@ def load_study(folder: str | Path) -> StudyData:
         try:
             job = load_job(path)
             job.config = load_config(path)
+            job.episodes, job.no_episodes = load_episodes(job)
             jobs.append(job)
         except (ValueError, KeyError, TypeError, OSError) as error:
             problems[path.name] = str(error)
     name = next((str(job.job["study"]) for job in jobs if "study" in job.job), folder.name)
     return StudyData(name, jobs, problems)
+
+
+def load_episodes(job: JobData) -> tuple[Episodes | None, str]:
+    """The final episodes behind a job's final returns, or why they are not known."""
+    path = job.folder / "evaluation.csv"
+    final = ((job.summary or {}).get("final/return") or {}).get("per_trial")
+    if final is None:
+        return None, "no final returns"
+    if not path.is_file():
+        return None, "no evaluation.csv"
+    try:
+        with path.open(newline="") as file:
+            rows = [(int(row["seed"]), int(row["episode_seed"]), float(row["return"])) for row in csv.DictReader(file)]
+        seeds = [int(seed) for seed in job.job["seeds"]]
+        played = tuple(episode for seed, episode, _ in rows if seed == seeds[0])
+        if [row[:2] for row in rows] != [(seed, episode) for seed in seeds for episode in played] or not played:
+            raise ValueError("expected the same episodes of each trial")
+        returns = np.array([row[2] for row in rows]).reshape(len(seeds), len(played))  # [N, E]
+        if not np.allclose(returns.mean(axis=1), np.array(final, np.float64), rtol=1e-6, equal_nan=True):
+            raise ValueError("expected the final returns as the means of their episodes")
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        return None, f"evaluation.csv cannot be used: {str(error).splitlines()[0]}"
+    return Episodes(played, returns), ""
 
 
 def load_config(folder: str | Path) -> dict[str, Any]:

@@ -45,12 +45,14 @@ class Reference:
         solved: return from which on it counts as solved.
         why: where `solved` comes from.
         published: results of others.
+        maximum: the largest return that there is, where it is known and can be reached for certain.
     """
 
     random: float
     solved: float
     why: str = "Gymnasium's reward_threshold"
     published: tuple[Published, ...] = ()
+    maximum: float | None = None
 
 
 def _zoo(algo: str, value: float, spread: float | None, steps: str) -> Published:
@@ -75,6 +77,7 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
             _cleanrl("C51", 481.2, 20.5),
             _cleanrl("PPO", 490.0, 6.1),
         ),
+        maximum=500.0,
     ),
     ("Acrobot-v1", None): Reference(
         -499.9,
@@ -112,7 +115,7 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
     ("FrozenLake-v1", None): Reference(0.015, 0.70),
     ("FrozenLake8x8-v1", None): Reference(0.0014, 0.85),
     ("Taxi-v4", None): Reference(-764.0, 8.0),
-    ("CliffWalking-v1", 200): Reference(-2114.0, -13.0, "the return of the shortest way"),
+    ("CliffWalking-v1", 200): Reference(-2114.0, -13.0, "the return of the shortest way", maximum=-13.0),
 }
 
 

@@ -138,7 +138,7 @@ def expanded(confidence: float, sizes: Sequence[int]) -> float:
     return 2 * NormalDist().cdf(t * math.sqrt(mean / (mean - 1))) - 1
 
 
-def t_quantile(p: float, df: int) -> float:
+def t_quantile(p: float, df: float) -> float:
     """Quantile of Student's t distribution, by its expansion in 1 / df (Abramowitz and Stegun 26.7.5)."""
     z = NormalDist().inv_cdf(p)
     terms = [

@@ -15,13 +15,14 @@ import numpy as np
 from rlexp import seeding
 from rlexp.checkpoint import write_atomically
 from rlexp.report import figures, words
-from rlexp.report.analysis import CERTAIN, Analysis, Overall, TaskAnalysis, analyse
-from rlexp.report.compare import MIN_TRIALS, POWER, Comparison
+from rlexp.report.analysis import Analysis, Overall, TaskAnalysis, analyse
+from rlexp.report.compare import POWER, Comparison
 from rlexp.report.contenders import MISSING, Contender, Task, short_keys, varied
 from rlexp.report.figures import Line
 from rlexp.report.load import StudyData, load_study
 from rlexp.report.page import Page
 from rlexp.report.stats import bootstrap_band, iqm, performance_profile
+from rlexp.report.verdicts import CERTAIN
 from rlexp.settings import Refusal, did_you_mean, refusal
 from rlexp.untrusted.links import LinkFound, check_folder
 from rlexp.untrusted.text import clean
@@ -32,15 +33,23 @@ MAX_PANELS, PANELS = 12, 6  # contenders with a panel for their single trials; p
 DEFINITIONS = (
     "A trial is one seed. Its final return is the mean return of fresh episodes (evaluation.final_episodes, 100 unless "
     "it was changed) with its best weights; all trials play the same ones. IQM: mean of the middle half of the trials.",
-    "Intervals cover the true value with 95 %: stratified bootstrap over trials (Agarwal et al. 2021) with "
-    "percentiles expanded for few trials (Hesterberg 2015). With fewer than five trials they are too narrow.",
+    "Intervals of final returns cover the IQM of the trials' expected returns with 95 %. They hold two kinds of luck: "
+    "that of the trials (stratified bootstrap, Agarwal et al. 2021, percentiles expanded for few trials, Hesterberg "
+    "2015), and that of the final episodes, which all trials share (their common part, resampled beside the trials). "
+    "With fewer than five trials they are too narrow; what none of the episodes has shown is not in them. Bands of "
+    "learning curves and performance profiles hold the luck of the trials alone.",
+    "Exact value: expected return (undiscounted, within the time limit) of the best weights, computed from the "
+    "transition table; only where the environment is one and the policy draws no actions. It has no luck of episodes.",
     "Area under the curve: mean evaluation return over all env steps, by trapezoids. Steps to the threshold: the first "
     "evaluation that reaches it; median over trials, a trial that never does counts as infinite.",
     "Comparisons: two trials with the same seed are a pair (same episodes, same first weights where the network is "
     "the same); p is Fisher's exact sign-flip test of their mean difference. Where seeds differ, it is the permutation "
-    "test. "
-    "Holm's correction takes all pairs of one table as one family: "
-    f"better and worse are said with {CERTAIN} in the table. Nothing is claimed of fewer than {MIN_TRIALS} trials.",
+    "test. Final returns share their episodes, too: where these have luck in common, their differences change signs as "
+    "well, and p is the largest of three tests, over trials, over episodes and over both, so that a difference counts "
+    "only where new trials and new episodes would show it. Areas are compared on the evaluation episodes, the same "
+    "for all: what is said of them holds for these. Holm's correction takes all pairs of one table as one family: "
+    f"better and worse are said with {CERTAIN} in the table. Too few trials decide nothing, whatever their results: "
+    "the verdicts say how many are needed at least, which is more the more pairs a table has.",
     f"More trials needed: as many as find the difference with a probability of {POWER:.0%}, if it is as large as it "
     "looks now. Such an estimate from few trials is rough. More trials: the same command with seed= set to the next "
     "seed.",
@@ -227,9 +236,14 @@ class _Writer:
             page.pictures(pictures)
         shown = [_table_row(row) for row in self._results(task, lines)]
         threshold = f"steps to {words.number(task.reference.solved)}" if task.reference else "steps to threshold"
+        exact = []
+        if task.optimum is not None:
+            exact = [f"exact value: IQM (the best policy: {words.number(task.optimum)})"]
+            for row, c in zip(shown, task.contenders, strict=True):
+                row.insert(3, words.number(float(iqm(c.value))))
         page.table(
-            ["algorithm", "trials", "final return: IQM [95 % interval]", "mean", "worst trial", "area under curve: IQM",
-             threshold, "env steps", "time and speed", "status"], shown,
+            ["algorithm", "trials", "final return: IQM [95 % interval]", *exact, "mean", "worst trial",
+             "area under curve: IQM", threshold, "env steps", "time and speed", "status"], shown,
         )  # fmt: skip
         if analysis.returns:
             page.heading(f"Which is better on {task.name}: final return", 3)
@@ -254,7 +268,7 @@ class _Writer:
                     *(c.label, len(c.seeds), len(finite), line.final_iqm, *line.final_interval),
                     *((float(finite.mean()), float(finite.min())) if len(finite) else (math.nan, math.nan)),
                     *(float(iqm(c.area)), middle, int(np.isfinite(known).sum()) if len(known) else None),
-                    *(c.steps, c.wall_seconds, c.steps_per_second, c.status),
+                    *(c.steps, c.wall_seconds, c.steps_per_second, c.status, float(iqm(c.value))),
                 ]
             )
         return rows
@@ -424,8 +438,12 @@ class _Writer:
 RESULTS = (
     "contender", "trials", "with_final_return", "iqm", "low", "high", "mean", "worst", "area_under_curve_iqm",
     "steps_to_threshold_median", "reached_threshold", "env_steps", "wall_seconds", "steps_per_second", "status",
+    "exact_value_iqm",
 )  # fmt: skip
-TRIALS = ("environment", "contender", "seed", "status", "final_return", "area_under_curve", "steps_to_threshold")
+TRIALS = (
+    "environment", "contender", "seed", "status", "final_return", "area_under_curve", "steps_to_threshold",
+    "exact_value",
+)  # fmt: skip
 COMPARISONS = (
     "first", "second", "verdict", "reason", "more_trials", "trials", "paired", "mean_difference", "p", "p_holm",
     "probability_of_improvement", "low", "high",
@@ -434,7 +452,7 @@ COMPARISONS = (
 
 def _table_row(row: list[Any]) -> list[str]:
     """A row of RESULTS as a reader wants it."""
-    label, trials, scored, middle, low, high, mean, worst, area, steps, reached, budget, wall, speed, status = row
+    label, trials, scored, middle, low, high, mean, worst, area, steps, reached, budget, wall, speed, status, _ = row
     if reached is None or scored == 0:
         to_threshold = "-"
     elif reached == 0:
@@ -466,7 +484,9 @@ def _comparison_row(found: tuple[str, str, Comparison]) -> list[Any]:
 def _trial_rows(c: Contender) -> list[list[Any]]:
     solved = c.task.reference.solved if c.task.reference else math.nan
     reached = c.steps_to(solved) if c.task.reference else np.full(len(c.seeds), math.nan)
-    return [[c.task.name, c.label, *row] for row in zip(c.seeds, c.statuses, c.final, c.area, reached, strict=True)]
+    return [
+        [c.task.name, c.label, *row] for row in zip(c.seeds, c.statuses, c.final, c.area, reached, c.value, strict=True)
+    ]
 
 
 def _levels(task: Task) -> dict[str, float]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import pkgutil
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from rlexp.settings import refusal
+from rlexp.trackers.store import Unusable
 from rlexp.untrusted.text import MASK, USER_INFO_HINT, clean, mask, user_info
 
 TRACKERS = {
@@ -27,6 +28,7 @@ HEARTBEAT = 30.0  # seconds between two signs of life of a run
 SILENCE = 900.0  # seconds without one after which its process is taken for dead, where its folder's lock cannot tell
 DELIVERED = "Delivered."  # the last line of a job's tracking.log, once its tracker has everything
 NOT_DELIVERED = "Not delivered: "  # so begins its line where the tracker has given it up
+SET_ASIDE = "Set aside: "  # so begins its line where the tracker found a damaged store
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,12 @@ class Tracker(Protocol):
     def end(self, folder: Path, status: str) -> None:
         """Say how a job has ended: "done", "failed", "killed" or "pruned"; everything is in its folder."""
 
-    def close(self, timeout: float) -> dict[Path, TrackingResult]:
+    def close(self, timeout: float, say: Callable[[str], None] = print) -> dict[Path, TrackingResult]:
         """Deliver what is missing of the jobs, which have all ended, and stop.
 
         Args:
-            timeout: longest wait, in seconds.
+            timeout: longest wait, in seconds; the time that a store takes to be made is not counted.
+            say: is told of a wait that `timeout` does not bound.
 
         Returns:
             Of each folder: what was delivered, and what to do about what was not.
@@ -120,10 +123,16 @@ def local_store(uri: str, output_dir: Path) -> bool:
         return False
 
 
-def sync_command(uri: str, path: Path, output_dir: Path) -> str:
-    """What delivers a folder to `uri`, which it names where `rlexp.sync` would not send there by itself."""
+def sync_command(path: Path, uri: str | None = None, output_dir: Path | None = None) -> str:
+    """What delivers a folder to `uri`, which it names where `rlexp.sync` would not send there by itself.
+
+    Args:
+        path: a job's folder, or one of several jobs.
+        uri: None: the default.
+        output_dir: the output folder; by default `path` is one.
+    """
     command = f"python -m rlexp.sync {shlex.quote(str(path))}"
-    if uri == os.environ.get("MLFLOW_TRACKING_URI") or local_store(uri, output_dir):
+    if uri is None or uri == os.environ.get("MLFLOW_TRACKING_URI") or local_store(uri, output_dir or path):
         return command
     hidden = mask(uri)
     return f"{command} --tracking-uri {shlex.quote(hidden)}" + (f"   ({PUT_IN})" if hidden != uri else "")
@@ -141,7 +150,9 @@ def ui_command(uri: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of an error's message, short enough for a terminal."""
+    """The first line of an error's message, short enough for a terminal; all of it where it was written for people."""
+    if isinstance(error, Unusable):
+        return clean(error)
     text = repr(error) if isinstance(error, KeyError) else str(error)
     lines = text.strip().splitlines() or [repr(error)]
     return clean(lines[0])[:160]

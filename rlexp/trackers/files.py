@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlexp.trackers.base import TrackingResult
@@ -20,6 +20,6 @@ class FilesTracker:
     def end(self, folder: Path, status: str) -> None:
         """Nobody to tell."""
 
-    def close(self, timeout: float) -> dict[Path, TrackingResult]:
+    def close(self, timeout: float, say: Callable[[str], None] = print) -> dict[Path, TrackingResult]:
         """The files are in place already, whatever `timeout` is."""
         return {folder: TrackingResult(delivered=True, message=f"Results: {folder}") for folder in self.folders}

@@ -13,13 +13,25 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import rlexp
-from rlexp.trackers.base import DELIVERED, NOT_DELIVERED, TrackingResult, resolve_uri, sync_command, ui_command
+from rlexp.trackers import store
+from rlexp.trackers.base import (
+    DELIVERED,
+    NOT_DELIVERED,
+    SET_ASIDE,
+    TrackingResult,
+    resolve_uri,
+    sync_command,
+    ui_command,
+)
 from rlexp.untrusted.links import open_to_write
 from rlexp.untrusted.text import clean, mask
+
+MAKING = 600.0  # seconds that a child gets to make a store, beyond the time that its delivery may take
 
 _of_sweep: list[MLflowTracker] = []  # the tracker of the sweep whose jobs run in this process, if any
 
@@ -109,20 +121,22 @@ class MLflowTracker:
                 self.process.stdin.write(f"{what} {folder}\n".encode())
                 self.process.stdin.flush()
 
-    def close(self, timeout: float = 60.0) -> dict[Path, TrackingResult]:
-        """Wait at most `timeout` seconds for the child to deliver; then it is stopped."""
+    def close(self, timeout: float = 60.0, say: Callable[[str], None] = print) -> dict[Path, TrackingResult]:
+        """Wait at most `timeout` seconds for the child to deliver; then it is stopped, unless it is making a store."""
         if self._shared is not None:
             return {folder: TrackingResult(False, "MLflow receives it beside the next jobs") for folder in self.folders}
         if self.process is not None:
-            self._wait(self.process, timeout)
+            self._wait(self.process, timeout, say)
         return {folder: self._result(folder) for folder in self.folders}
 
-    def _wait(self, process: subprocess.Popen[bytes], timeout: float) -> None:
+    def _wait(self, process: subprocess.Popen[bytes], timeout: float, say: Callable[[str], None]) -> None:
         try:
-            if process is _Kept.child:
-                self._wait_for_delivery(process, timeout)
-            else:
-                process.communicate(timeout=timeout)
+            try:
+                self._wait_within(process, timeout)
+            except subprocess.TimeoutExpired:
+                if not self._wait_for_store(process, say):
+                    raise
+                self._wait_within(process, timeout)
         except subprocess.TimeoutExpired:
             process.kill()  # safe at any moment: what it has delivered is in tracking.json
             process.wait()
@@ -134,6 +148,22 @@ class MLflowTracker:
             for folder in self.folders:
                 if not self._delivered(folder):
                     _log(folder, f"The tracking process is gone: {error}")
+
+    def _wait_within(self, process: subprocess.Popen[bytes], timeout: float) -> None:
+        if process is _Kept.child:
+            self._wait_for_delivery(process, timeout)
+        else:
+            process.communicate(timeout=timeout)
+
+    def _wait_for_store(self, process: subprocess.Popen[bytes], say: Callable[[str], None]) -> bool:
+        """Wait while the child makes a store; whether it did."""
+        if not store.being_made(self.uri, process.pid):
+            return False
+        say(f"MLflow's store is being made, for the first time: waiting until it is whole ({self.uri})")
+        deadline = time.monotonic() + MAKING
+        while store.being_made(self.uri, process.pid) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return True
 
     def _wait_for_delivery(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -147,6 +177,12 @@ class MLflowTracker:
         return any(line == DELIVERED.encode() or line.startswith(NOT_DELIVERED.encode()) for line in lines)
 
     def _result(self, folder: Path) -> TrackingResult:
+        found = self._found(folder)
+        log = _read(folder)[self._old_log.get(folder, 0) :].decode(errors="replace")
+        told = [line for line in log.splitlines() if line.startswith(SET_ASIDE)]
+        return replace(found, message="\n".join([*told, found.message]))
+
+    def _found(self, folder: Path) -> TrackingResult:
         if not self._delivered(folder):
             return TrackingResult(delivered=False, message=self._warning(folder), ui_command=ui_command(self.uri))
         if (folder / "sweep.json").is_file():
@@ -163,7 +199,7 @@ class MLflowTracker:
         return (
             f"Warning: MLflow has not received all of this job ({clean(reason)}).\n"
             "Nothing is lost; this delivers the rest:\n"
-            f"  {sync_command(self.uri, folder, self._output_dir)}"
+            f"  {sync_command(folder, self.uri, self._output_dir)}"
         )
 
 

@@ -40,13 +40,14 @@ from filelock import FileLock
 
 from rlexp.checkpoint import write_json
 from rlexp.report.stats import iqm
-from rlexp.settings import did_you_mean, refusal
-from rlexp.trackers.base import HEARTBEAT, SILENCE, local_store, one_line, resolve_uri
+from rlexp.settings import Refusal, did_you_mean, refusal
+from rlexp.trackers import store
+from rlexp.trackers.base import HEARTBEAT, SET_ASIDE, SILENCE, local_store, one_line, resolve_uri, sync_command
 from rlexp.untrusted import names
 from rlexp.untrusted.archives import read_json
 from rlexp.untrusted.links import check_folder, open_to_write, owned
 from rlexp.untrusted.stored import read_config, select
-from rlexp.untrusted.text import mask, mask_tree, same_address
+from rlexp.untrusted.text import clean, mask, mask_tree, same_address
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # 7 block for 4 minutes; rlexp.sync repeats
@@ -63,6 +64,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.types.schema import Schema, TensorSpec
 
 STATUSES = {"done": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "killed": "KILLED"}
+TRIAL_STATUSES = {"done": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}  # of trials whose job was scored
 JOB_ARTIFACTS = (
     "config.yaml",
     "learning_curve.png",
@@ -106,8 +108,7 @@ class Delivery:
         self.job = json.loads((folder / "job.json").read_text())
         self.changed = False
         self.sent_files: list[str] = []
-        with _store_lock(uri):
-            self.client = MlflowClient(tracking_uri=uri)
+        with _opened(uri, self.folder, self.folder.parents[1]) as self.client:
             self.experiment_id = _find_or_create_experiment(
                 self.client, uri, self.job["study"], folder.parent.parent, inside
             )
@@ -147,6 +148,7 @@ class Delivery:
             "sending": [],  # times of the lines after them that may have arrived
             "artifacts": {},  # file -> SHA-256 of what was delivered
             "status": None,  # that the runs were closed with
+            "missing": [],  # what could not be delivered when they were closed
         }
 
     def _load_state(self) -> dict[str, Any]:
@@ -332,6 +334,9 @@ class Delivery:
         if (seed := _best_seed(summary)) is not None:
             file = self._weights(seed)
             send_once(f"model {MODEL_NAME}", file, self._log_model, file, seed, summary)
+        if self.state.get("missing", []) != failures:  # before the runs are closed, which says that all is over
+            self.state["missing"] = failures
+            self._save_state()
         self._close_runs(status, summary)
         return failures
 
@@ -341,6 +346,8 @@ class Delivery:
     def _send_summary(self, path: Path, summary: dict[str, Any]) -> None:
         final = summary.get("final/return", {})
         values = {f"final/return/{name}": final.get(name) for name in ("mean", "std", "iqm", "min", "max")}
+        if final:  # over how many trials these are
+            values["final/return/trials"] = sum(value is not None for value in final.get("per_trial", []))
         values["time/wall_seconds"] = summary.get("wall_seconds")
         values["time/grouped"] = summary.get("grouped")
         step, seconds = self._end()
@@ -359,10 +366,10 @@ class Delivery:
         if self.state["status"] == status and not self.changed:
             return
         trials = summary.get("trials", [])
-        diverged = {str(trial["seed"]) for trial in trials if trial.get("status") == "diverged"}
+        ended = {str(trial["seed"]): TRIAL_STATUSES.get(trial.get("status")) for trial in trials}
         end = int(self._end()[1] * 1000)
         for seed, run_id in self.state["trial_runs"].items():
-            self.client.set_terminated(run_id, "FAILED" if seed in diverged else STATUSES[status], end)
+            self.client.set_terminated(run_id, ended.get(seed) or STATUSES[status], end)
         if summary.get("error"):
             self.client.set_tag(self.state["run_id"], "rlexp.error", mask(str(summary["error"]))[:MAX_TAG])
         if status == "pruned":
@@ -417,8 +424,7 @@ class SweepDelivery:
     def __init__(self, folder: Path, uri: str, inside: Path | None = None) -> None:
         self.folder, self.uri = folder.absolute(), uri
         sweep = json.loads((folder / "sweep.json").read_text())
-        with _store_lock(uri):
-            self.client = MlflowClient(tracking_uri=uri)
+        with _opened(uri, self.folder, self.folder.parents[2]) as self.client:
             experiment_id = _find_or_create_experiment(self.client, uri, sweep["study"], self.folder.parents[2], inside)
         with FileLock(self.folder.parents[1] / ".sweep.lock"):
             self.run_id = _find_or_create_sweep_run(self.client, experiment_id, sweep)
@@ -690,13 +696,25 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _store_lock(uri: str) -> contextlib.AbstractContextManager[Any]:
-    """Processes that meet at a fresh SQLite store would break it for good: one at a time."""
-    if not uri.startswith("sqlite:///"):
-        return contextlib.nullcontext()
-    folder = Path(uri.removeprefix("sqlite:///")).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / ".mlflow.lock")
+@contextlib.contextmanager
+def _opened(uri: str, folder: Path, output_dir: Path) -> Iterator[MlflowClient]:
+    """A client of a store that is whole, while no other process makes it or sets it right.
+
+    Args:
+        uri: tracking URI.
+        folder: a job's or a sweep's, whose log is told what was set aside.
+        output_dir: whose jobs may have been delivered to it.
+    """
+    again = sync_command(output_dir, uri)
+
+    def say(what: str) -> None:
+        with open_to_write(folder / "tracking.log", "a") as log:
+            log.write(f"{SET_ASIDE}{clean(what)} What other jobs had delivered comes back with: {again}\n")
+
+    with store.lock(uri) as path:
+        if path is not None:
+            store.prepare(path, say)
+        yield MlflowClient(tracking_uri=uri)
 
 
 def _chunks(items: list[Any], size: int) -> Iterable[list[Any]]:
@@ -732,6 +750,8 @@ def fetch_job(source: str, uri: str | None, folder: Path) -> Path:
         uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file()
     ):
         raise nothing
+    if wrong := store.trouble(uri):
+        raise Refusal(f"source: {wrong}")
     client = MlflowClient(tracking_uri=uri)
     try:
         run = client.get_run(run_id)
@@ -795,8 +815,8 @@ def _fetch_file(run: Run, uri: str, name: str, folder: Path, most: int) -> None:
 def fetch_study(study: str, uri: str | None, folder: Path) -> dict[str, str]:
     """Lay a study out as its job folders: what a report needs, from MLflow alone.
 
-    Of each job: `config.yaml`, `job.json`, `metrics.jsonl`, `summary.json`. What a job has not delivered as a file yet
-    (it runs, or died) is put together from its runs: params, tags, status, and the trials' curves.
+    Of each job: `config.yaml`, `job.json`, `metrics.jsonl`, `summary.json`, `evaluation.csv`. What a job has not
+    delivered as a file yet (it runs, or died) is put together from its runs: params, tags, status, the trials' curves.
 
     Args:
         study: name of the experiment.
@@ -812,6 +832,8 @@ def fetch_study(study: str, uri: str | None, folder: Path) -> dict[str, str]:
     uri = resolve_uri(uri, Path("outputs"))
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise refusal("--tracking-uri", "an MLflow store", f"{uri}, which does not exist")
+    if wrong := store.trouble(uri):
+        raise Refusal(f"--tracking-uri: {wrong}")
     client = MlflowClient(tracking_uri=uri)
     problems: dict[str, str] = {}
     try:
@@ -861,7 +883,12 @@ def _fetch_job_files(client: MlflowClient, uri: str, study: str, run: Run, trial
     }
     (folder / "job.json").write_text(json.dumps(job))
     delivered = {file.path for file in client.list_artifacts(run_id) if not file.is_dir}
-    for name, most in (("config.yaml", MAX_CONFIG), ("metrics.jsonl", MAX_RECORDS), ("summary.json", MAX_CONFIG * 16)):
+    for name, most in (
+        ("config.yaml", MAX_CONFIG),
+        ("metrics.jsonl", MAX_RECORDS),
+        ("summary.json", MAX_CONFIG * 16),
+        ("evaluation.csv", MAX_RECORDS),
+    ):
         if name in delivered:
             _fetch_file(run, uri, name, folder, most)
     if "config.yaml" not in delivered:

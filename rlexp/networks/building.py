@@ -1,0 +1,73 @@
+"""The Keras model of one trial, from the configuration: the factory's, as the algorithm uses it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import keras
+
+from rlexp import registry, seeding
+from rlexp.envs.adapter import EnvInfo
+from rlexp.networks import images
+from rlexp.networks.flat import FlatModel
+from rlexp.settings import Refusal, Settings, refusal
+
+
+def build(settings: Settings, info: EnvInfo, seed: int) -> FlatModel:
+    """The model of the trial with this seed.
+
+    Raises:
+        Refusal: for a network that cannot be built, or is none.
+    """
+    entry = registry.network(settings.network.name)
+    factory = registry.load(entry.target)
+    agent_class: Any = registry.load(registry.algo(settings.algo.name).target)
+    config = settings.network
+    if entry.options and "divide_by" in entry.options:
+        config = images.resolved(config, info.small_numbers)
+
+    def network(num_outputs: int) -> keras.Model:
+        return functional(factory(info.observation_shape, num_outputs, config), info.observation_shape)
+
+    try:
+        model = seeding.with_keras_seed(seed, lambda: agent_class.build(network, info.num_actions, settings.algo))
+        return FlatModel(model)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, Refusal):
+            raise
+        raise Refusal(f"network: {str(error).strip().splitlines()[0]}") from error
+
+
+def check_saved(model: keras.Model) -> None:
+    """Refuse a model whose best weights could be saved and not be loaded again, as the best trial's are at the end.
+
+    Raises:
+        Refusal: for classes that are not registered, configurations that do not make the same layer, and lambdas.
+    """
+    try:
+        written = keras.saving.serialize_keras_object(model)
+        keras.saving.deserialize_keras_object(written, safe_mode=True)
+    except Exception as error:
+        said = str(error).strip()
+        unknown = re.search(r"Could not locate class '(\w+)'", said)
+        received = f"{unknown[1]}, which Keras does not know" if unknown else said.splitlines()[0]
+        raise refusal(
+            "network",
+            "a model that Keras can save and load in safe mode",
+            received,
+            "Decorate classes of your own with @keras.saving.register_keras_serializable(), give them get_config, "
+            "and use layers in place of lambdas.",
+        ) from error
+
+
+def functional(model: Any, observation_shape: tuple[int, ...]) -> keras.Model:
+    """The model itself, or one around a subclass of `keras.Model`, which has neither input nor weights until called."""
+    if not isinstance(model, keras.Model):
+        raise refusal("network", "a keras.Model of its factory", type(model).__name__)
+    try:
+        model.input  # noqa: B018  (raises where there is none)
+        return model
+    except (AttributeError, ValueError):
+        observation = keras.layers.Input(observation_shape, name="observation")
+        return keras.Model(observation, model(observation))

@@ -1,0 +1,154 @@
+"""Sentences of a report's headline: who is first, whether that is certain, and what is missing against each rival."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rlexp.report import words
+from rlexp.report.compare import LEVEL, Comparison
+from rlexp.report.contenders import Task
+
+CERTAIN = f"at most a {100 * LEVEL:g} % chance of any false claim"
+
+
+def sentence(
+    where: str,
+    what: str,
+    comparisons: Sequence[Comparison],
+    names: Sequence[str],
+    intervals: Mapping[str, tuple[float, float, float]],
+    first: Sequence[str] | None = None,
+    why: str | None = None,
+) -> str:
+    """Who is first, and over whom for certain.
+
+    Args:
+        where, what: the environment, and the measure.
+        comparisons: of the pairs.
+        names: of the contenders, the best first.
+        intervals: IQM and interval of each.
+        first: those that share the first place; default: those with the same IQM.
+        why: what they have in common, if that is not their IQM.
+    """
+    leader = names[0]
+    middle, low, high = intervals[leader]
+    if first is None:
+        first = [name for name in names if same(intervals[name][0], middle)]
+    reached = f"IQM {words.number(middle)}" + (
+        f", 95 % interval {words.number(low)} to {words.number(high)}" if np.isfinite(low) else ""
+    )
+    if len(first) > 1:
+        return _shared(where, what, comparisons, names, first, reached, why)
+    own = [c for c in comparisons if leader in (c.first, c.second)]
+    if not own:
+        return f"{where} {leader} reached {_article(what)} {what} of {reached}; there is nothing to compare it with."
+    certain = beaten(own, leader)
+    undecided = [c for c in own if c.verdict == "undecided"]
+    if not undecided and len(certain) == len(own):
+        others = certain[0] if len(certain) == 1 else f"each of the {len(certain)} others"
+        return (
+            f"{where} {leader} won, and that is certain ({CERTAIN}): its {what} ({reached}) is better than that of "
+            f"{others}."
+        )
+    lost = [other(c, leader) for c in own if c not in undecided and other(c, leader) not in certain]
+    if certain or lost:
+        better = f"certainly better than {words.names(certain)}" if certain else ""
+        worse = f"certainly worse by its mean than {words.names(lost)}" if lost else ""
+        known = " and ".join(filter(None, [better, worse]))
+        rest = f"; it is undecided against {_open(undecided, leader)}" if undecided else ""
+        return f"{where} {leader} has the highest {what} ({reached}), {known}{rest}."
+    return (
+        f"{where} nobody won for certain: {leader} has the highest {what} ({reached}), but it is undecided against "
+        f"{_open(undecided, leader)}."
+    )
+
+
+def maximum(where: str, best: Sequence[str], task: Task) -> str:
+    """Who is as good as can be."""
+    verb = "reaches" if len(best) == 1 else "reach"
+    if task.optimum is not None:
+        their = "its policies are" if len(best) == 1 else "their policies are"
+        return (
+            f"{where} {words.names(best)} {verb} the maximum of {words.number(task.optimum)}: {their} worth as much as "
+            "the best one (exact values, IQM)."
+        )
+    assert task.reference is not None and task.reference.maximum is not None
+    return f"{where} {words.names(best)} {verb} the maximum of {words.number(task.reference.maximum)} (IQM)."
+
+
+def same(a: float, b: float) -> bool:
+    """Whether two IQMs are the same number but for rounding."""
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def beaten(comparisons: Sequence[Comparison], name: str) -> list[str]:
+    """Over whom a contender is certainly better."""
+    return [other(c, name) for c in comparisons
+            if (c.first == name and c.verdict == "better") or (c.second == name and c.verdict == "worse")]  # fmt: skip
+
+
+def other(comparison: Comparison, name: str) -> str:
+    """The one of a pair that is not `name`."""
+    return comparison.second if comparison.first == name else comparison.first
+
+
+def _shared(
+    where: str,
+    what: str,
+    comparisons: Sequence[Comparison],
+    names: Sequence[str],
+    first: Sequence[str],
+    reached: str,
+    why: str | None,
+) -> str:
+    """Several are first: what is certain of them all against the others, and among them."""
+    text = f"{where} {words.names(first)} share the first place"
+    among = [c for c in comparisons if c.first in first and c.second in first]
+    if why is None:
+        equal = ", equal in all trials" if all(c.p == 1 and c.difference == 0 for c in among) else ""
+        why = f" with the same {what} ({reached}{equal})"
+    text += why
+    rivals = [name for name in names if name not in first]
+    against = {r: [c for c in comparisons if r in (c.first, c.second) and other(c, r) in first] for r in rivals}
+    certain = [r for r, own in against.items() if own and all(r in beaten(comparisons, other(c, r)) for c in own)]
+    undecided = [next(c for c in own if r not in beaten(comparisons, other(c, r)))
+                 for r, own in against.items() if own and r not in certain]  # fmt: skip
+    if certain and len(certain) == len(rivals):
+        others = certain[0] if len(certain) == 1 else f"each of the {len(certain)} others"
+        text += f", certainly before {others} ({CERTAIN})"
+    elif certain:
+        text += f", certainly before {words.names(certain)}"
+    if undecided:
+        decided = [c for c in undecided if c.verdict != "undecided"]
+        unsure = [c for c in undecided if c.verdict == "undecided"]
+        if unsure:
+            text += f"; against {_open(unsure, *first)} it is undecided"
+        for c in decided:  # the rival's mean is better
+            rival, beats = next((r, other(c, r)) for r in rivals if r in (c.first, c.second))
+            text += f"; by its mean {rival} is certainly better than {beats}"
+    for c in among:
+        if c.verdict != "undecided":
+            better, worse = (c.first, c.second) if c.verdict == "better" else (c.second, c.first)
+            text += f"; by its mean {better} is certainly better than {worse}"
+    return f"{text}."
+
+
+def _open(undecided: Sequence[Comparison], *leaders: str) -> str:
+    """The rivals of undecided comparisons, each with the reason beside it; those that have the same share it."""
+    by_reason: dict[str, list[str]] = {}
+    for c in undecided:
+        rival = c.second if c.first in leaders else c.first
+        by_reason.setdefault(c.reason.removeprefix("undecided: "), []).append(rival)
+    told = [f"{words.names(rivals)} ({reason})" for reason, rivals in by_reason.items()]
+    if len(told) > words.NAMED:
+        left = sum(map(len, list(by_reason.values())[words.NAMED :]))
+        told = [*told[: words.NAMED], f"{words.plural(left, 'other')} (see the table)"]
+        return f"{', '.join(told[:-1])} and {told[-1]}"
+    return words.names(told)
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"

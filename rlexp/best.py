@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +15,11 @@ from rlexp.objective import CHOSEN_BY, WORDS, Objective
 from rlexp.report.load import JobData, load_job
 from rlexp.report.stats import iqm
 from rlexp.report.words import plural
-from rlexp.settings import Refusal, did_you_mean, refusal
-from rlexp.sync import final_status, find_jobs, find_sweeps
-from rlexp.untrusted.text import clean, clean_output
+from rlexp.settings import did_you_mean, refusal
+from rlexp.stored_files import SWEEP, read_job, read_json, skipping
+from rlexp.sync import find_jobs, find_sweeps
+from rlexp.tool import Parser, tool, warn
+from rlexp.untrusted.text import clean
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def ranking(folder: Path, objective: Objective, searched: bool = False) -> dict[
         searched: rank by what a search for this objective has chosen by.
     """
     scored: dict[str, list[tuple[JobData, np.ndarray, str]]] = {}
-    for job in (load_job(path) for path in find_jobs(folder) if final_status(path) in ("done", "failed")):
+    for job in _finished(folder):
         trials, words = objective.choice(job) if searched else (objective.per_trial(job), str(objective))
         if np.isfinite(trials).any() and "final/return" in (job.summary or {}):
             scored.setdefault(job.job["env"], []).append((job, trials, words))
@@ -74,6 +74,15 @@ def ranking(folder: Path, objective: Objective, searched: bool = False) -> dict[
     return found
 
 
+def _finished(folder: Path) -> Iterator[JobData]:
+    """The finished jobs of a study; of damaged ones there is a warning."""
+    for path in find_jobs(folder):
+        with skipping(warn):
+            job, summary = read_job(path, "env", "started")
+            if summary is not None and summary["status"] in ("done", "failed"):
+                yield load_job(path)
+
+
 def command(job: JobData) -> str:
     """What runs a job again; raises `Refusal` where its overrides are not known."""
     overrides = job.job.get("overrides")
@@ -89,12 +98,15 @@ def command(job: JobData) -> str:
 
 def searched_for(folder: Path) -> Objective | None:
     """The objective of the last search in a study, if there was one."""
-    sweeps = [json.loads((path / "sweep.json").read_text()) for path in find_sweeps(folder)]
+    sweeps = []
+    for path in find_sweeps(folder):
+        with skipping(warn):
+            sweeps.append(read_json(path / "sweep.json", SWEEP, "started"))
     searches = sorted((sweep["started"], i) for i, sweep in enumerate(sweeps) if "search" in sweep)
     if not searches:
         return None
     search = sweeps[searches[-1][1]]["search"]
-    return Objective(search["objective"], search["threshold"])
+    return Objective(search.get("objective", "final"), search.get("threshold"))
 
 
 def describe(jobs: Sequence[Ranked], objective: Objective, searched: bool = False) -> str:
@@ -143,10 +155,10 @@ def _described(ranked: Ranked, objective: Objective, searched: bool) -> list[str
     return lines
 
 
-@clean_output()
+@tool
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 where there is no such study or no finished job in it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m rlexp.best",
         description="Print the best finished job of a study (or all that are equally good) as the command that "
         "reproduces it, with its score and the second's; for each environment of the study.",
@@ -159,11 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threshold", type=float, metavar="RETURN", help="of --objective steps_to_threshold")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
     args = parser.parse_args(argv)
-    try:
-        print(_answer(args.output_dir, args.study, args.objective, args.threshold))
-    except Refusal as refused:
-        print(f"refused: {refused}", file=sys.stderr)
-        return 2
+    print(_answer(args.output_dir, args.study, args.objective, args.threshold))
     return 0
 
 

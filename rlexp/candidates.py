@@ -10,7 +10,6 @@ and what was known when it was asked for, so that a search which was killed goes
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from rlexp import seeding
 from rlexp.report.stats import iqm
 from rlexp.settings import Refusal
 from rlexp.space import Dimension, Value
+from rlexp.stored_files import SWEEP, read_json
 
 JOURNAL = "candidates.journal"
 STUDY = "search"
@@ -105,7 +105,7 @@ def pruner(job_folder: Path) -> Callable[[int, float, np.ndarray], bool] | None:
     sweep_folder, number = job_folder.parents[1], int(job_folder.name)
     if not (sweep_folder / JOURNAL).is_file():
         return None
-    search = json.loads((sweep_folder / "sweep.json").read_text())["search"]
+    search = read_json(sweep_folder / "sweep.json", SWEEP, "search")["search"]
     if not search["prune"]:
         return None
     from optuna.pruners import MedianPruner

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from rlexp.stored_files import remove_folder, seal
 from rlexp.untrusted.archives import open_npz
 from rlexp.untrusted.links import open_to_write
 from rlexp.untrusted.text import mask_tree
@@ -204,6 +205,7 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        remove_folder(path)
         beside.replace(path)
         sync_folder(path.parent)
     finally:
@@ -242,8 +244,8 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically; what looks like a secret in it is masked."""
-    text = json.dumps(mask_tree(value), indent=2) + "\n"
+    """Write a mapping to a JSON file, atomically and with its digest; what looks like a secret in it is masked."""
+    text = json.dumps(seal(mask_tree(value)), indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 

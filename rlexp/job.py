@@ -9,7 +9,6 @@ import json
 import math
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 from rlexp import arguments, provenance
 from rlexp.settings import Refusal, Settings, refusal
+from rlexp.stored_files import (
+    FILES,
+    OWNER,
+    SUMMARY,
+    digest_of,
+    digests,
+    read_json,
+    remove,
+    remove_folder,
+)
+from rlexp.tool import WRONG_PATH, shortened, warn
 from rlexp.untrusted.links import LinkFound, check_folder, open_to_write
 from rlexp.untrusted.text import mask, mask_tree
 
@@ -40,6 +50,7 @@ SCORE_NAMES = {  # evaluation.selection -> what a trial's best weights were chos
     "last": "last_eval_return",
     "train_episode": "best_train_episode",
 }
+DIGESTED = ("metrics.jsonl", "evaluation.csv", "episodes.npz", "history.npz")  # what summary.json holds digests of
 PROBED = 0.5  # seconds that a start waits for a folder's lock, which `in_use` holds for an instant
 
 
@@ -130,7 +141,7 @@ class JobRun:
         remove_unfinished(folder)
         if settings.rerun:
             for name in ("checkpoint", "trials"):
-                shutil.rmtree(folder / name, ignore_errors=True)
+                remove(folder / name)
             for name in (
                 "metrics.jsonl",
                 "tracking.json",
@@ -139,9 +150,9 @@ class JobRun:
                 "episodes.npz",
                 "history.npz",
             ):
-                (folder / name).unlink(missing_ok=True)
+                remove(folder / name)
         for name in ("summary.json", "error.txt"):
-            (folder / name).unlink(missing_ok=True)
+            remove(folder / name)
         from omegaconf import OmegaConf
 
         overrides = self.training.overrides.get(folder)
@@ -161,6 +172,7 @@ class JobRun:
                 "sweep": self.training.sweep,
                 "overrides": list(overrides) if overrides is not None else None,
                 "started": time.time(),
+                FILES: {"config.yaml": digest_of(text.encode())},
                 "tags": {
                     **_versions(),
                     **provenance.tags(),
@@ -262,6 +274,8 @@ class JobRun:
         data: JobData = load_job(folder)
         data.summary = summary
         learning_curve(data, folder / "learning_curve.png", seeding.generator(0, "report"))
+        weights = sorted((folder / "trials").glob("*/best.*"))
+        summary[FILES] = digests([*(folder / name for name in DIGESTED), *weights])
         write_json(folder / "summary.json", summary)
         if diverged or failed:
             raise _unwell(settings, diverged, failed, results.notes, results.traces, folder)
@@ -391,6 +405,18 @@ def save_model(model: Any, path: Path) -> None:
 
 
 @contextlib.contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    """Around what makes a job's folder: one that cannot be made was named wrongly."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in WRONG_PATH:
+            raise
+        raise refusal("output_dir", "a folder in which this user can make others", f"{shortened(folder)} "
+                      f"({error.strerror})") from error  # fmt: skip
+
+
+@contextlib.contextmanager
 def folder_lock(
     folder: Path,
     where: str = "output_dir",
@@ -405,8 +431,11 @@ def folder_lock(
         check_folder(folder)
     except LinkFound as found:
         raise Refusal(f"{where}: {found}") from found
-    with disk_sentences(folder):
+    with disk_sentences(folder), _refusing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        remove_folder(folder / ".lock")
+        remove_folder(owner)
+    with disk_sentences(folder):
         lock = FileLock(folder / ".lock", timeout=PROBED)
         try:
             lock.acquire()
@@ -443,25 +472,29 @@ def in_use(folder: Path) -> bool:
 def who_works(folder: Path) -> str:
     """The process whose lock a job's folder has, as far as it is known."""
     try:
-        first = json.loads((folder / "owner.json").read_text())
+        first = read_json(folder / "owner.json", OWNER, "pid", "host")
         return f"process {first['pid']} on {first['host']} is at work"
-    except (OSError, ValueError, KeyError, TypeError):  # it is just starting
+    except (OSError, ValueError):  # it is just starting
         return "one is at work"
 
 
 def owner_elsewhere(folder: Path) -> bool:
     """Whether the process that last worked on a job was of another machine, and did not say that it left."""
     try:
-        return bool(json.loads((folder / "owner.json").read_text())["host"] != socket.gethostname())
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(folder / "owner.json", OWNER, "host")["host"] != socket.gethostname())
+    except (OSError, ValueError):
         return False
 
 
 def status_of(folder: Path) -> str | None:
+    """How a job ended; None where it has not, or where its summary is damaged, which is told."""
     try:
-        status: str = json.loads((folder / "summary.json").read_text())["status"]
+        status: str = read_json(folder / "summary.json", SUMMARY, "status")["status"]
         return status
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        warn(f"{error}; the job's end is done again")
         return None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections import Counter
@@ -15,8 +13,10 @@ from typing import Any
 from rlexp.job import in_use
 from rlexp.report.words import decimal
 from rlexp.settings import did_you_mean
+from rlexp.stored_files import read_job, skipping
 from rlexp.sync import find_jobs
-from rlexp.untrusted.text import clean, clean_output
+from rlexp.tool import Parser, tool, warn
+from rlexp.untrusted.text import clean
 
 STATUSES = ("done", "running", "failed", "killed", "pruned")
 
@@ -44,14 +44,17 @@ class Listed:
 
 
 def jobs(path: Path) -> list[Listed]:
-    """The jobs in a job's, a study's or an output folder, the oldest first."""
-    return sorted((_listed(folder) for folder in find_jobs(path)), key=lambda job: job.started)
+    """The jobs in a job's, a study's or an output folder, the oldest first; of damaged ones there is a warning."""
+    found = []
+    for folder in find_jobs(path):
+        with skipping(warn):
+            found.append(_listed(folder))
+    return sorted(found, key=lambda job: job.started)
 
 
 def _listed(folder: Path) -> Listed:
-    job = json.loads((folder / "job.json").read_text())
-    path = folder / "summary.json"
-    summary: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    job, ended = read_job(folder, "study", "name", "started")
+    summary: dict[str, Any] = ended or {}
     status = summary.get("status") or ("running" if in_use(folder) else "killed")
     score = summary.get("final/return", {}).get("iqm")
     return Listed(job["study"], job["name"], status, score, len(job["seeds"]), job["started"], _unwell(summary))
@@ -68,10 +71,10 @@ def _unwell(summary: dict[str, Any]) -> str:
     return f"({scored} of {len(trials)} trials scored; {', '.join(told)})"
 
 
-@clean_output()
+@tool
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 where there is nothing of that name."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m rlexp.ls",
         description="List the studies of an output folder, or the jobs of one study, with status and score (the "
         "interquartile mean over the trials of the final returns).",

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from rlexp import registry
 from rlexp.job import Failure
 from rlexp.settings import Refusal, Settings, build
+from rlexp.stored_files import OUTCOME, Damaged, find_json
+from rlexp.tool import warn
 from rlexp.untrusted.text import clean
 
 FILE = "outcome.json"
@@ -50,9 +51,15 @@ class Outcome:
 
     @classmethod
     def read(cls, folder: Path) -> Outcome | None:
-        """The one that lies in a folder; None where there is none."""
+        """The one that lies in a folder; None where there is none, or one that says nothing: the job runs again."""
         path = folder / FILE
-        return cls(**json.loads(path.read_text())) if path.is_file() else None
+        try:
+            found = find_json(path, OUTCOME, "status")
+        except Damaged as error:
+            warn(str(error))
+            return None
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in found.items() if key in known}) if found else None
 
 
 def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:

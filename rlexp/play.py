@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 from rlexp.backend import quiet_stderr
 from rlexp.policy import Policy, load_policy
-from rlexp.settings import Refusal, Settings, refusal
-from rlexp.untrusted.text import clean_output
+from rlexp.settings import Settings, refusal
+from rlexp.tool import Parser, shortened, tool
+
+LAST_SEED = 2**32  # of an episode, and beyond
 
 
 def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> float:
@@ -51,9 +52,10 @@ def default_seed(settings: Settings) -> int:
     return settings.evaluation.final_seed
 
 
+@tool
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m rlexp.play",
         description="Play episodes with a trained greedy policy and render them to a GIF, an MP4 or the screen.",
         epilog="example: python -m rlexp.play outputs/default/dueling_ddqn-cartpole-0123abcd --output best.mp4",
@@ -82,12 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         "installed distributions, since others may have come with the folder)",
     )
     args = parser.parse_args(argv)
-    with clean_output():
-        try:
-            return _play(args)
-        except (Refusal, ModuleNotFoundError) as error:
-            print(error, file=sys.stderr)
-            return 2
+    return _play(args)
 
 
 def _play(args: Any) -> int:
@@ -95,6 +92,12 @@ def _play(args: Any) -> int:
         raise refusal("--output", "a .gif or .mp4 file", str(args.output))
     if args.episodes < 1 or args.max_steps < 1:
         raise refusal("--episodes, --max-steps", "numbers >= 1", f"{args.episodes}, {args.max_steps}")
+    if args.episode_seed is not None and not 0 <= args.episode_seed <= LAST_SEED - args.episodes:
+        raise refusal("--episode-seed", f"a whole number >= 0 and < {LAST_SEED}", str(args.episode_seed))
+    if args.output is not None and not args.output.expanduser().parent.is_dir():
+        raise refusal("--output", "a file in a folder that is there", shortened(args.output))
+    if args.output is not None and args.output.is_dir():
+        raise refusal("--output", "a file", f"{shortened(args.output)}, a folder")
     if (
         args.screen
         and sys.platform.startswith("linux")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import math
 import sys
 import tempfile
@@ -26,6 +25,8 @@ import numpy as np
 import rlexp
 from rlexp import registry, seeding
 from rlexp.settings import Refusal, Settings, build, refusal
+from rlexp.stored_files import JOB, SUMMARY, Damaged, check_later, find_json, read_json
+from rlexp.tool import warn
 from rlexp.untrusted import archives, stored
 from rlexp.untrusted.text import clean
 
@@ -202,6 +203,7 @@ def load_settings(folder: Path, allow_imports: bool = False) -> Settings:
 
     path = folder / "config.yaml"
     try:
+        _check_unchanged(path)
         config = stored.read_config(folder)
         modules.check_config(config, str(path), allow_imports)
         return build(config)
@@ -212,11 +214,22 @@ def load_settings(folder: Path, allow_imports: bool = False) -> Settings:
         raise refusal(str(path), "a job's configuration", _said(error).removeprefix(f"{path} is ")) from error
 
 
+def _check_unchanged(path: Path) -> None:
+    """Warn of a configuration that is not the one that its job has run with."""
+    try:
+        check_later(path, find_json(path.with_name("job.json"), JOB))
+    except Damaged as error:
+        warn(f"{error}; the policy is of the job's own configuration" if error.path == path else str(error))
+
+
 def _best_seed(folder: Path, settings: Settings) -> int:
     try:
-        return int(json.loads((folder / "summary.json").read_text())["best_seed"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return int(read_json(folder / "summary.json", SUMMARY, "best_seed")["best_seed"])
+    except FileNotFoundError:
         return settings.seed  # no trial has been scored yet
+    except Damaged as error:
+        warn(f"{error}; seed {settings.seed} is played, which may not be the best")
+        return settings.seed
 
 
 def _load_weights(folder: Path, settings: Settings, allow_imports: bool) -> Any:
@@ -225,6 +238,12 @@ def _load_weights(folder: Path, settings: Settings, allow_imports: bool) -> Any:
     if not family.keras and not family.tabular:
         return None
     path = folder / ("best.keras" if family.keras else "best.npz")
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            check_later(path, find_json(folder.parents[1] / "summary.json", SUMMARY))
+        except Damaged as error:
+            if error.path == path:
+                raise Refusal(str(error)) from error
     if not path.is_file():
         raise refusal(
             "source", "a trained trial", f"{path}, which does not exist", "The job may not have finished yet."

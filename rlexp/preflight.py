@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from dataclasses import replace
@@ -90,7 +91,29 @@ def preflight(settings: Settings) -> EnvInfo:
         ring = ring_type(settings.env.frame_stack)
         needed = settings.trials * ring.num_bytes(algo.replay_size, info.observation_shape, info.observation_dtype)
         _check_memory("algo.replay_size", f"rings of {algo.replay_size} transitions", needed, settings.trials)
+    if family.keras and network.dense and network.options is not None:
+        size = _num_weights(settings.network.hidden_units, info)
+        check_weights(settings, size)
     return info
+
+
+def _num_weights(hidden_units: list[int], info: EnvInfo) -> int:
+    """Numbers in the weights of a dense network."""
+    sizes = [math.prod(info.observation_shape), *hidden_units, info.num_actions]
+    return sum((before + 1) * after for before, after in itertools.pairwise(sizes))
+
+
+def check_weights(settings: Settings, size: int) -> None:
+    """Raise `Refusal` where the weights of all trials, and what is kept of them, do not fit into memory.
+
+    Args:
+        settings: of the job.
+        size: numbers in the weights of one trial.
+    """
+    copies = 5 + settings.evaluation.candidates  # gradient, two moments, target or second network; the best so far
+    key = "network.hidden_units" if settings.network.name in ("mlp", "dueling") else "network"
+    what = f"networks of {size:,} weights, {copies} times each,"
+    _check_memory(key, what, 4 * copies * size * settings.trials, settings.trials)
 
 
 def _learner(info: EnvInfo) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp import __version__
+from rlexp.stored_files import JOB, read_json
 
 PACKAGE = Path(__file__).resolve().parent
 VERSION, COMMIT, DIRTY = "version.rlexp", "code.commit", "code.dirty"  # tags of a job
@@ -45,8 +45,8 @@ def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 def other_version(folder: Path) -> str | None:
     """A sentence on a job that ran with other code than this process; None where it did not, or nobody knows."""
     try:
-        own = dict(json.loads((folder / "job.json").read_text())["tags"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        own = read_json(folder / "job.json", JOB, "tags")["tags"]
+    except (OSError, ValueError):
         return None
     return None if same(own, tags()) else f"it was trained by {name(own)}; this is {name(tags())}"
 

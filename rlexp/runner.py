@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rlexp import registry
 from rlexp.job import Failure, Job, JobRun, disk_sentences, folder_lock, in_a_sentence, status_of
 from rlexp.notices import no_time_limit
-from rlexp.preflight import resolve
+from rlexp.preflight import check_weights, resolve
 from rlexp.report.words import plural
 from rlexp.settings import (
     DQNSettings,
@@ -368,6 +368,7 @@ class _Training:
         network = registry.network(settings.network.name)
         factory, agent_class = registry.load(network.target), registry.load(entry.target)
         self.model = build(settings, info, settings.seeds[0])
+        check_weights(settings, self.model.size)
         if ":" in settings.network.name:
             check_saved(self.model.model)
         why_not = mapping.why_not(settings, info, self.model)

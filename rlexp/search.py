@@ -76,6 +76,7 @@ class Search(Sweeper):
         from rlexp.objective import Objective
 
         require_optuna()
+        self._check()
         check(self.options)
         self._objective = Objective(self.options["objective"], self.options["threshold"])
         self._fixed, self._space = split(self._parse(arguments))

@@ -23,7 +23,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from rlexp import __version__, arguments, hints, packages, schedules
+from rlexp import __version__, arguments, hints, packages, places, schedules
 from rlexp.untrusted.text import USER_INFO_HINT, clean, user_info
 
 
@@ -778,6 +778,8 @@ def _check_contradictions(settings: Settings) -> None:
         raise refusal("seed", "seed + trials <= 2**32", f"{settings.seed} + {settings.trials}")
     if not settings.output_dir.strip():
         raise refusal("output_dir", "a folder", "nothing", "The current one is output_dir=.")
+    if why := places.why_not(settings.output_dir):
+        raise refusal("output_dir", "a folder in which jobs can make theirs", why)
     _check_episode_seeds(settings.evaluation)
     env, network = settings.env, settings.network
     ours = {"render_mode", "max_episode_steps", "id", "disable_env_checker"} & env.kwargs.keys()

@@ -18,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf, read_write
 
+from rlexp import limits
 from rlexp.arguments import rewrite as arguments_of_hydra
 from rlexp.job import command_line
 from rlexp.outcome import IN_PROCESS
@@ -44,6 +45,7 @@ class Sweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> list[Any]:
         """Run all jobs; raises `Ended` unless all are done, `Refusal` where nothing can run."""
         assert self.config is not None
+        self._check()
         jobs = [self._plan(overrides) for overrides in self._combinations(arguments)]
         if not jobs:
             raise Refusal("sweep: expected at least one job, received none.\nA range or a choice in it is empty.")
@@ -51,6 +53,14 @@ class Sweeper(BasicSweeper):
             raise Refusal(jobs[0].refused if len(jobs) == 1 else f"all {len(jobs)} jobs: {jobs[0].refused}")
         self._complete(Sweep(jobs, self._name(), command_line()), f"{len(jobs)} jobs")
         return []
+
+    def _check(self) -> None:
+        """Raise `Refusal` for an option of the sweeper or the launcher that has no sense."""
+        assert self.config is not None
+        limits.check("hydra.sweeper", {"restarts": self.restarts, "max_batch_size": self.max_batch_size})
+        launcher: Any = OmegaConf.select(self.config, "hydra.launcher", default={})
+        limits.check_workers(launcher.get("n_jobs"))
+        limits.check("hydra.launcher", {key: launcher.get(key) for key in limits.LOWEST if key in launcher})
 
     def _complete(self, sweep: Sweep, what: str) -> None:
         """Run a sweep and close it, whatever happens; raises `Ended` unless all is well, `Refusal` before it begins."""
@@ -85,7 +95,9 @@ class Sweeper(BasicSweeper):
         return parser.parse_overrides(arguments_of_hydra([*self._parse_config(), *arguments]))
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
-        batches = self.split_arguments(self._parse(arguments), None)
+        parsed = self._parse(arguments)
+        limits.check_number(parsed)
+        batches = self.split_arguments(parsed, None)
         return [job for batch in batches for job in batch]
 
     def _plan(self, overrides: list[str]) -> Planned:

@@ -24,6 +24,8 @@ from typing import Any
 
 from rlexp.outcome import EXIT_STATUS, Outcome
 from rlexp.settings import Settings
+from rlexp.stored_files import SWEEP, Damaged, read_json, set_aside
+from rlexp.tool import warn
 
 
 class Ended(Exception):
@@ -105,8 +107,12 @@ class Sweep:
         from rlexp.checkpoint import write_json
 
         path, local_id = self.folder / "sweep.json", uuid.uuid4().hex
-        if path.is_file():
-            local_id = json.loads(path.read_text())["local_id"]
+        try:
+            local_id = read_json(path, SWEEP, "local_id")["local_id"]
+        except FileNotFoundError:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except Damaged as error:
+            set_aside(error, warn)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._forget()
         self._plan: dict[str, Any] = {
@@ -178,5 +184,6 @@ def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
 
 def identity(folder: Path) -> dict[str, Any]:
     """What a sweep's job keeps of it, so that either can make the sweep's run in MLflow."""
-    plan = json.loads((folder / "sweep.json").read_text())
-    return {name: plan[name] for name in ("id", "local_id", "name", "command", "started")}
+    names = ("id", "local_id", "name", "command", "started")
+    plan = read_json(folder / "sweep.json", SWEEP, *names)
+    return {name: plan[name] for name in names}

@@ -9,9 +9,7 @@ sign of life (see `rlexp/trackers/mlflow.py`) is younger than `SILENCE`.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
 import queue
 import shlex
@@ -26,7 +24,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rlexp.job import in_use, owner_elsewhere, who_works
-from rlexp.settings import Refusal
+from rlexp.settings import refusal
+from rlexp.stored_files import SUMMARY, SWEEP, TRACKING, find_json, read_json
+from rlexp.tool import Parser, shortened, tool
 from rlexp.trackers.base import (
     DELIVERED,
     NOT_DELIVERED,
@@ -41,7 +41,7 @@ from rlexp.trackers.base import (
 )
 from rlexp.untrusted.links import LinkFound, check_folder, open_to_write
 from rlexp.untrusted.stored import read_config, select
-from rlexp.untrusted.text import MASK, clean, clean_output, mask, same_address
+from rlexp.untrusted.text import MASK, clean, mask, same_address
 
 INTERVAL = 2.0  # seconds between deliveries while a job runs, at least
 SHARE = 0.1  # of the time at most is spent on them: the cores are the training's
@@ -73,7 +73,7 @@ def place(folder: Path) -> tuple[Path, str]:
 def asked_uri(folder: Path) -> str | None:
     """The tracking URI that a job's or a sweep's folder asks for, with a password masked; None where it names none."""
     if is_sweep(folder):
-        own = json.loads((folder / "sweep.json").read_text())["tracking_uri"]
+        own = read_json(folder / "sweep.json", SWEEP, "tracking_uri")["tracking_uri"]
     else:
         own = select(read_config(folder), "tracking", "uri")
     if own is not None and not isinstance(own, str):
@@ -116,11 +116,11 @@ class NotNamed(ValueError):
 
 def final_status(folder: Path) -> str:
     """How a job or a sweep ended by what it left; "killed" if it did not live to say so."""
-    summary = folder / "summary.json"
     if is_sweep(folder):
-        status: str = json.loads((folder / "sweep.json").read_text())["status"]
+        status: str = read_json(folder / "sweep.json", SWEEP, "status")["status"]
         return "killed" if status == "running" else status
-    return json.loads(summary.read_text())["status"] if summary.exists() else "killed"
+    summary = find_json(folder / "summary.json", SUMMARY, "status")
+    return summary["status"] if summary is not None else "killed"
 
 
 def job_lock(folder: Path) -> FileLock:
@@ -204,7 +204,7 @@ def leftovers(output_dir: Path, uri: str) -> list[Path]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             check_folder(folder)
             if (folder / "tracking.json").exists():
-                state = json.loads((folder / "tracking.json").read_text())
+                state = read_json(folder / "tracking.json", TRACKING, "uri", "status")
                 left = same_address(state["uri"], uri) and state["status"] is None
             else:
                 left = _never_reached(folder, uri)
@@ -229,7 +229,7 @@ def close_silent(output_dir: Path, study: str, uri: str) -> list[str]:
     living = set()
     for folder in (*find_jobs(output_dir / study), *find_sweeps(output_dir / study)):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it has no run
-            run_id = json.loads((folder / "tracking.json").read_text())["run_id"]
+            run_id = read_json(folder / "tracking.json", TRACKING, "run_id")["run_id"]
             if in_use(folder):
                 living.add(run_id)
     return mlflow.close_silent(uri, study, living)
@@ -392,9 +392,10 @@ def _wait(said: queue.Queue[str], due: Sequence[float], parent: int) -> str | No
         return None if os.getppid() == parent else ""
 
 
+@tool
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code: 0 all delivered, 1 something not delivered, 2 wrong path."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m rlexp.sync",
         description="Deliver jobs to MLflow: records, artifacts, final status and best weights, read from "
         "the jobs' folders. What was delivered before is not sent again.",
@@ -418,21 +419,15 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--rebuild and --follow exclude each other")
     if args.follow:  # where to is in the environment, by the training process
         return 0 if follow(args.paths, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")) else 1
-    with clean_output():
-        try:
-            return _deliver(args)
-        except Refusal as refused:
-            print(f"refused: {refused}", file=sys.stderr)
-            return 2
+    return _deliver(args)
 
 
-def _deliver(args: argparse.Namespace) -> int:
+def _deliver(args: Any) -> int:
     resolve_uri(args.tracking_uri, Path("outputs"))  # refuses it, or MLFLOW_TRACKING_URI, once
     jobs = {path: [*find_jobs(path), *find_sweeps(path)] for path in args.paths}
     for path, folders in jobs.items():
         if not folders:
-            print(f"{path}: no job.json here, in its folders or in theirs", file=sys.stderr)
-            return 2
+            raise refusal("PATH", "a folder of jobs", f"{shortened(path)}, where is no job.json, nor two folders below")
     if args.rebuild:
         from rlexp import rebuild
 

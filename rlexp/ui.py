@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,14 +16,17 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlexp.settings import Refusal
+from rlexp.settings import Refusal, refusal
+from rlexp.tool import Parser, Terminated, tool
 from rlexp.trackers import store
 from rlexp.trackers.base import resolve_uri
-from rlexp.untrusted.text import clean_output, mask
+from rlexp.untrusted.text import mask
 
 LOOPBACK = "127.0.0.1"
 FIRST_PORT = 5000  # MLflow's own
 PORTS = 100  # tried one after another
+PR_SET_PDEATHSIG = 1  # of prctl
+GRACE = 10.0  # seconds for it to end
 PATIENCE = 120.0  # seconds for the server to answer
 
 
@@ -38,23 +43,23 @@ def environment() -> dict[str, str]:
     return {**os.environ, **ours}
 
 
-def free_port(host: str, first: int = FIRST_PORT) -> int | None:
-    """The first port from `first` on that nobody listens on; None where there is none of the next hundred."""
-    for port in range(first, min(first + PORTS, 65_536)):
+def free_port(host: str, first: int = FIRST_PORT, number: int = PORTS) -> int | None:
+    """The first port from `first` on that nobody listens on; None where there is none of the next `number`."""
+    for port in range(first, min(first + number, 65_536)):
         with socket.socket() as candidate:
             candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 candidate.bind((host, port))
-            except OSError:
+            except (OSError, OverflowError, UnicodeError):
                 continue
             return port
     return None
 
 
-@clean_output()
+@tool
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command until it is interrupted; its exit code: 0, 1 where the server fails, 2 without a store."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m rlexp.ui",
         description="Show studies, jobs and trials in MLflow's pages, in a browser on this machine.",
     )
@@ -64,30 +69,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT} on")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     args = parser.parse_args(argv)
-    try:
-        uri = resolve_uri(args.tracking_uri, args.output_dir)
-    except Refusal as refused:
-        print(f"refused: {refused}", file=sys.stderr)
-        return 2
+    if args.port is not None and not 0 < args.port < 65_536:
+        raise refusal("--port", "a number from 1 to 65535", str(args.port))
+    uri = resolve_uri(args.tracking_uri, args.output_dir)
     if uri.startswith("http"):
         print(f"the results are on a server: {uri}")
         _open(uri, args.no_browser)
         return 0
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        print(
-            f"refused: expected results in {uri}, received no such file. Run a job first, or give --output-dir.",
-            file=sys.stderr,
-        )
-        return 2
+        raise Refusal(f"expected results in {uri}, received no such file. Run a job first, or give --output-dir.")
     if not store.was_used(uri) and (wrong := store.trouble(uri)):
-        print(f"refused: {wrong}", file=sys.stderr)
-        return 2
+        raise Refusal(wrong)
     port = args.port or free_port(args.host)
     if port is None:
-        print(f"refused: no free port from {FIRST_PORT} on; give --port", file=sys.stderr)
-        return 2
+        raise refusal("--host, --port", "an address of this machine with a free port",
+                      f"{args.host}, none from {FIRST_PORT} on", "Give another --port or --host.")  # fmt: skip
+    if args.port is not None and free_port(args.host, port, 1) is None:
+        raise refusal("--host, --port", "an address of this machine and a free port", f"{args.host}:{port}",
+                      "Without --port, a free one is taken.")  # fmt: skip
     env = {**environment(), "MLFLOW_BACKEND_STORE_URI": uri}
-    server = subprocess.Popen(command(uri, args.host, port), env=env, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command(uri, args.host, port), env=env, stdout=subprocess.DEVNULL, start_new_session=True,
+        preexec_fn=_end_with_parent if sys.platform.startswith("linux") else None,
+    )  # fmt: skip
     try:
         address = f"http://{args.host}:{port}"
         print(f"starting MLflow's server on {uri} ...", flush=True)
@@ -98,11 +102,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{address}  (a study, then Training runs; Ctrl-C ends it)", flush=True)
         _open(address, args.no_browser)
         return 0 if server.wait() == 0 else 1
+    except Terminated:
+        raise
     except KeyboardInterrupt:
         return 0
     finally:
-        server.terminate()
-        server.wait()
+        _end(server)
+
+
+def _end_with_parent() -> None:
+    """In the server, before it starts: SIGTERM once this process has died, by whatever."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and all that it has started, in bounded time."""
+    with contextlib.suppress(ValueError):  # not the main thread
+        for signum in (signal.SIGTERM, signal.SIGINT):  # a second one must not leave it behind
+            signal.signal(signum, signal.SIG_IGN)
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(server.pid, signum)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(GRACE)
 
 
 def _answers(address: str, server: subprocess.Popen[bytes]) -> bool:

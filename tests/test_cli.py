@@ -146,7 +146,7 @@ def test_play_refuses_in_a_sentence(
     lines: list[str] = []
     monkeypatch.setattr("builtins.print", lambda *a, **k: lines.append(str(a[0])))
     assert main(args) == 2
-    assert lines[0].startswith(message.rstrip("\n"))
+    assert lines[0].startswith("refused: " + message.rstrip("\n"))
 
 
 def test_a_failure_keeps_its_traceback_and_exits_with_1(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_last_line_cut_anywhere_is_left_out(job):
 def test_a_broken_line_before_the_end_names_file_and_line(job, broken, reason):
     lines = (job / "metrics.jsonl").read_text().splitlines()
     (job / "metrics.jsonl").write_text("\n".join([lines[0], broken, lines[2], ""]))
-    with pytest.raises(ValueError, match=rf"metrics\.jsonl, line 2: expected a record of 2 trials: .*{reason}"):
+    with pytest.raises(ValueError, match=rf"metrics\.jsonl, line 2: expected a record of 2 trials, received .*{reason}"):
         load_job(job)
 
 
@@ -83,7 +83,7 @@ def test_a_broken_last_line_that_was_ended_is_an_error(job):
 
 def test_broken_json_files_are_named(job):
     (job / "summary.json").write_text("{")
-    with pytest.raises(ValueError, match=r"summary\.json is not JSON: Expecting property name"):
+    with pytest.raises(ValueError, match=r"summary\.json: expected JSON, received Expecting property name"):
         load_job(job)
 
 

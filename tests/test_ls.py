@@ -16,7 +16,8 @@ from rlexp.ls import main
 def job(output: Path, study: str, name: str, started: float, summary: dict | None) -> Path:
     folder = output / study / name
     folder.mkdir(parents=True)
-    (folder / "job.json").write_text(json.dumps({"study": study, "name": name, "seeds": [0, 1], "started": started}))
+    seeds = list(range(len((summary or {}).get("trials", [0, 1]))))
+    (folder / "job.json").write_text(json.dumps({"study": study, "name": name, "seeds": seeds, "started": started}))
     if summary is not None:
         (folder / "summary.json").write_text(json.dumps(summary))
     return folder

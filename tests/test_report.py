@@ -385,7 +385,7 @@ def test_command_writes_and_prints(mixed: Path, tmp_path: Path, capsys: pytest.C
 def test_a_wrong_study_is_refused_with_near_matches(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mixt", "--output-dir", str(mixed.parent)]) == 2
     assert capsys.readouterr().err == (
-        f"study: expected a study under {mixed.parent} or a study's folder, received 'mixt'.\nDid you mean mixed?\n"
+        f"refused: study: expected a study under {mixed.parent} or a study's folder, received 'mixt'.\nDid you mean mixed?\n"
     )
     assert main([str(mixed.parent)]) == 2
     assert capsys.readouterr().err.endswith("a folder of 1.\nName one: mixed\n")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlexp.settings import Refusal
-from rlexp.untrusted.text import clean_output
+from rlexp.tool import Parser, tool
 
 
-@clean_output()
+@tool
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 written, 2 there is no such study."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m rlexp.report",
         description="Compare the jobs of a study: learning curves, final returns with intervals, probability of "
         "improvement, paired tests with a verdict in words. Writes index.html (self-contained), index.md, figures/ "
@@ -35,13 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = shlex.join(["python", "-m", "rlexp.report", *(sys.argv[1:] if argv is None else argv)])
     from rlexp.report import study
 
-    try:
-        path, headline = study.make(
-            args.study, output_dir=args.output_dir, tracking_uri=args.tracking_uri, to=args.to, command=command
-        )
-    except Refusal as refused:
-        print(refused, file=sys.stderr)
-        return 2
+    path, headline = study.make(
+        args.study, output_dir=args.output_dir, tracking_uri=args.tracking_uri, to=args.to, command=command
+    )
     print("\n".join([*headline, f"report: {path}"]))
     return 0
 

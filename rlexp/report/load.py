@@ -1,15 +1,31 @@
 """Reads a job's folder back; nothing here knows how it was written, or needs more than NumPy."""
 
+import contextlib
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlexp.stored_files import (
+    CONFIG,
+    COUNT,
+    JOB,
+    MAX_RECORDS,
+    Damaged,
+    check,
+    check_file,
+    read_bytes,
+    read_job,
+    shown,
+)
 from rlexp.untrusted.stored import read_config
-from rlexp.untrusted.text import printable_tree
+from rlexp.untrusted.text import clean, printable_tree
+
+NEEDED = ("study", "name", "algo", "env", "config_id", "started")  # of a job that is compared with others
 
 
 class Curve(NamedTuple):
@@ -69,36 +85,38 @@ def load_job(folder: str | Path) -> JobData:
 
     Raises:
         FileNotFoundError: if the folder has no `job.json`.
-        ValueError: if a file is broken, or a record has not one value a trial; names the file and line.
+        Damaged: if a file is broken, or a record has not one value a trial; names the file and line.
     """
     folder = Path(folder)
-    if not (folder / "job.json").is_file():
-        raise FileNotFoundError(f"{folder} is not a job's folder: it has no job.json")
-    job = _load_json(folder / "job.json")
-    summary = _load_json(folder / "summary.json") if (folder / "summary.json").exists() else None
-    return JobData(folder, job, summary, _load_curves(folder / "metrics.jsonl", len(job["seeds"])))
-
-
-def _load_json(path: Path) -> dict[str, Any]:
     try:
-        return printable_tree(json.loads(path.read_bytes()))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        job, summary = read_job(folder)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} is not a job's folder: it has no job.json") from None
+    return JobData(folder, job, summary, _load_curves(folder / "metrics.jsonl", len(job["seeds"]), summary))
 
 
-def _load_curves(path: Path, num_trials: int) -> dict[str, Curve]:
-    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+def _load_curves(path: Path, num_trials: int, summary: dict[str, Any] | None) -> dict[str, Curve]:
+    try:
+        data = read_bytes(path, MAX_RECORDS)
+        check_file(path, data, summary)
+    except FileNotFoundError:
+        if path.name in (summary or {}).get("files", {}):
+            raise Damaged(path, "the records of a finished job", "no such file") from None
+        data = b""
+    lines = data.split(b"\n")
     records: dict[str, tuple[list[int], list[np.ndarray]]] = {}
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            step = int(record["step"])
+            step = record["step"]
+            if not COUNT.fits(step):
+                raise ValueError(f"step is {shown(step)}")
             metrics = {name: _values(name, row, num_trials) for name, row in record["metrics"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             if number == len(lines):  # after the last newline: nothing, or half a line of a killed process
                 continue
-            text = f"{path}, line {number}: expected a record of {num_trials} trials: {error!r}"
-            raise ValueError(text) from error
+            where, said = path.with_name(f"{path.name}, line {number}"), clean(repr(error), newlines=False)[:200]
+            raise Damaged(where, f"a record of {num_trials} trials", f"one with {said}") from error
         for name, values in metrics.items():
             steps, rows = records.setdefault(name, ([], []))
             steps.append(step)
@@ -107,6 +125,8 @@ def _load_curves(path: Path, num_trials: int) -> dict[str, Curve]:
 
 
 def _values(name: str, row: Any, num_trials: int) -> np.ndarray:
+    if isinstance(row, list) and any(isinstance(value, str | bool) for value in row):
+        raise ValueError(f"{name} has values that are no numbers")
     values = np.array(row, dtype=np.float64)  # [N], null becomes NaN
     if values.shape != (num_trials,):
         raise ValueError(f"{name} has shape {values.shape}, expected ({num_trials},)")
@@ -142,10 +162,11 @@ def load_study(folder: str | Path) -> StudyData:
     for path in found:
         try:
             job = load_job(path)
-            job.config = load_config(path)
+            check(path / "job.json", job.job, JOB, *NEEDED)
+            job.config = load_config(path, job.job)
             job.episodes, job.no_episodes = load_episodes(job)
             jobs.append(job)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, OSError) as error:
             problems[path.name] = str(error)
     name = next((str(job.job["study"]) for job in jobs if "study" in job.job), folder.name)
     return StudyData(name, jobs, problems)
@@ -157,11 +178,11 @@ def load_episodes(job: JobData) -> tuple[Episodes | None, str]:
     final = ((job.summary or {}).get("final/return") or {}).get("per_trial")
     if final is None:
         return None, "no final returns"
-    if not path.is_file():
-        return None, "no evaluation.csv"
     try:
-        with path.open(newline="") as file:
-            rows = [(int(row["seed"]), int(row["episode_seed"]), float(row["return"])) for row in csv.DictReader(file)]
+        data = read_bytes(path)
+        check_file(path, data, job.summary)
+        table = csv.DictReader(data.decode().splitlines())
+        rows = [(int(row["seed"]), int(row["episode_seed"]), float(row["return"])) for row in table]
         seeds = [int(seed) for seed in job.job["seeds"]]
         played = tuple(episode for seed, episode, _ in rows if seed == seeds[0])
         if [row[:2] for row in rows] != [(seed, episode) for seed in seeds for episode in played] or not played:
@@ -169,11 +190,24 @@ def load_episodes(job: JobData) -> tuple[Episodes | None, str]:
         returns = np.array([row[2] for row in rows]).reshape(len(seeds), len(played))  # [N, E]
         if not np.allclose(returns.mean(axis=1), np.array(final, np.float64), rtol=1e-6, equal_nan=True):
             raise ValueError("expected the final returns as the means of their episodes")
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        return None, f"evaluation.csv cannot be used: {str(error).splitlines()[0]}"
+    except FileNotFoundError:
+        return None, "no evaluation.csv"
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
+        said = str(error).removeprefix(f"{path}: ").splitlines()[0]
+        return None, f"evaluation.csv cannot be used: {clean(said, newlines=False)}"
     return Episodes(played, returns), ""
 
 
-def load_config(folder: str | Path) -> dict[str, Any]:
-    """Loads the `config.yaml` of a job as plain values; raises ValueError for a missing or broken one."""
-    return printable_tree(read_config(folder))
+def load_config(folder: str | Path, job: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Loads the `config.yaml` of a job as plain values; raises ValueError for a missing or broken one.
+
+    Args:
+        folder: of the job.
+        job: its `job.json`, where the file's digest is compared with the one there.
+    """
+    path = Path(folder) / "config.yaml"
+    with contextlib.suppress(FileNotFoundError):
+        check_file(path, read_bytes(path), job)
+    config: dict[str, Any] = printable_tree(read_config(folder))
+    check(path, config, CONFIG)
+    return config

@@ -24,6 +24,7 @@ from rlexp.report.page import Page
 from rlexp.report.stats import bootstrap_band, iqm, performance_profile
 from rlexp.report.verdicts import CERTAIN
 from rlexp.settings import Refusal, did_you_mean, refusal
+from rlexp.tool import warn
 from rlexp.untrusted.links import LinkFound, check_folder
 from rlexp.untrusted.text import clean
 
@@ -94,9 +95,21 @@ def make(
             problems = fetch_study(study, tracking_uri, Path(fetched))
             data = load_study(fetched)
             data.problems.update(problems)
+        _warn(data)
         return _report(data, _place(to, output_dir / study / "report"), command)
     folder = _find(study, output_dir)
-    return _report(load_study(folder), _place(to, folder / "report"), command)
+    data = load_study(folder)
+    _warn(data)
+    return _report(data, _place(to, folder / "report"), command)
+
+
+def _warn(data: StudyData) -> None:
+    """What the page says of damaged files, on stderr as well."""
+    for name, why in data.problems.items():
+        warn(f"{name}: {why}")
+    for job in data.jobs:
+        if "cannot be used" in job.no_episodes:
+            warn(f"{job.folder}: {job.no_episodes}")
 
 
 def _place(named: Path | None, usual: Path) -> Path:

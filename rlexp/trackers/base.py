@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from rlexp import places
 from rlexp.settings import refusal
+from rlexp.trackers import store
 from rlexp.trackers.store import Unusable
 from rlexp.untrusted.text import MASK, USER_INFO_HINT, clean, mask, user_info
 
@@ -101,7 +104,17 @@ def resolve_uri(uri: str | None, output_dir: Path) -> str:
     if named and user_info(named):
         where = "tracking URI" if uri else "MLFLOW_TRACKING_URI"
         raise refusal(where, "an address without a user's name or password", named, USER_INFO_HINT)
+    scheme = re.match(r"([a-z][a-z0-9.-]*)(?:\+\w+)?:", named or "", re.IGNORECASE)
+    if scheme and scheme[1].lower() not in SCHEMES:
+        where = "--tracking-uri" if uri else "MLFLOW_TRACKING_URI"
+        raise refusal(where, "sqlite:///<file>, postgresql://..., or http(s)://<server>", mask(named or ""))
+    path = store.store_path(named or "")
+    if path is not None and (why := places.why_not(path.parent)):
+        raise refusal("tracking URI", "a file in a folder that can be made", why)
     return named or default
+
+
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "file")  # of MLflow's stores
 
 
 def local_store(uri: str, output_dir: Path) -> bool:

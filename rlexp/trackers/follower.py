@@ -8,7 +8,6 @@ worker of a sweep. What it has to say of a job goes to `<folder>/tracking.log`.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import rlexp
+from rlexp.stored_files import TRACKING, read_json
 from rlexp.trackers import store
 from rlexp.trackers.base import (
     DELIVERED,
@@ -187,7 +187,7 @@ class MLflowTracker:
             return TrackingResult(delivered=False, message=self._warning(folder), ui_command=ui_command(self.uri))
         if (folder / "sweep.json").is_file():
             return TrackingResult(True, f"MLflow: the sweep is in {mask(self.uri)}", ui_command(self.uri))
-        run_id = json.loads((folder / "tracking.json").read_text())["run_id"]
+        run_id = read_json(folder / "tracking.json", TRACKING, "run_id")["run_id"]
         return TrackingResult(True, f"MLflow: run {run_id} is in {mask(self.uri)}", ui_command(self.uri), run_id)
 
     def _delivered(self, folder: Path) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from rlexp.settings import Settings
+from rlexp.stored_files import TRACKING, read_json
 from rlexp.trackers import store
 from rlexp.trackers.base import open_tracker, resolve_uri, sync_command
 from rlexp.untrusted.text import mask, same_address
@@ -15,9 +15,9 @@ from rlexp.untrusted.text import mask, same_address
 def delivered(folder: Path, uri: str) -> bool:
     """Whether a store has everything of a finished job, as far as the job's folder knows."""
     try:
-        state = json.loads((folder / "tracking.json").read_text())
+        state = read_json(folder / "tracking.json", TRACKING, "uri", "status")
         closed = same_address(state["uri"], uri) and state["status"] is not None and not state.get("missing")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError):
         return False
     path = store.store_path(uri)
     return closed and (path is None or path.is_file())

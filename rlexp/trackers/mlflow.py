@@ -41,10 +41,23 @@ from filelock import FileLock
 from rlexp.checkpoint import write_json
 from rlexp.report.stats import iqm
 from rlexp.settings import Refusal, did_you_mean, refusal
+from rlexp.stored_files import (
+    JOB,
+    SUMMARY,
+    SWEEP,
+    TRACKING,
+    check_file,
+    check_later,
+    find_json,
+    read_bytes,
+    read_json,
+    seal,
+)
+from rlexp.stored_files import MAX_RECORDS as MAX_LINES
 from rlexp.trackers import store
 from rlexp.trackers.base import HEARTBEAT, SET_ASIDE, SILENCE, local_store, one_line, resolve_uri, sync_command
 from rlexp.untrusted import names
-from rlexp.untrusted.archives import read_json
+from rlexp.untrusted.archives import read_json as read_member
 from rlexp.untrusted.links import check_folder, open_to_write, owned
 from rlexp.untrusted.stored import read_config, select
 from rlexp.untrusted.text import clean, mask, mask_tree, same_address
@@ -63,6 +76,8 @@ from mlflow.models import Model, ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.types.schema import Schema, TensorSpec
 
+DELIVERED_KEYS = ("study", "name", "algo", "env", "config_id", "group_id", "seeds", "command", "started", "tags")
+SWEEP_KEYS = ("id", "local_id", "name", "study", "command", "started", "status")
 STATUSES = {"done": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "killed": "KILLED"}
 TRIAL_STATUSES = {"done": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}  # of trials whose job was scored
 JOB_ARTIFACTS = (
@@ -105,7 +120,7 @@ class Delivery:
 
     def __init__(self, folder: Path, uri: str, running: bool = False, inside: Path | None = None) -> None:
         self.folder, self.uri, self._inside = folder.absolute(), uri, inside
-        self.job = json.loads((folder / "job.json").read_text())
+        self.job = read_json(folder / "job.json", JOB, *DELIVERED_KEYS)
         self.changed = False
         self.sent_files: list[str] = []
         with _opened(uri, self.folder, self.folder.parents[1]) as self.client:
@@ -153,9 +168,9 @@ class Delivery:
 
     def _load_state(self) -> dict[str, Any]:
         path = self.folder / "tracking.json"
-        if not path.exists():
+        stored = find_json(path, TRACKING, "local_id", "uri")
+        if stored is None:
             return self._new_state(uuid.uuid4().hex)
-        stored = json.loads(path.read_text())
         local_id = stored["local_id"]
         if not isinstance(local_id, str) or not re.fullmatch(r"[0-9a-f]{1,64}", local_id):  # it goes into a query
             raise ValueError(f"expected a hexadecimal local_id in {path}, received {local_id!r}")
@@ -165,7 +180,7 @@ class Delivery:
         path = self.folder / "tracking.json"
         beside = path.with_suffix(".json.new")
         with open_to_write(beside, "w") as file:
-            json.dump(self.state, file, indent=1)
+            json.dump(seal(self.state), file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -240,7 +255,9 @@ class Delivery:
     def send(self) -> int:
         """Send the complete lines of `metrics.jsonl` that were not sent before; returns how many."""
         path = self.folder / "metrics.jsonl"
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        data = read_bytes(path, MAX_LINES) if path.exists() else b""
+        check_file(path, data, find_json(self.folder / "summary.json", SUMMARY, "status"))
+        lines = data.split(b"\n")[:-1]
         first = self.state["lines"]
         for chunk in _chunks(lines[first:], LINES_AT_ONCE):
             self._send_lines(chunk)
@@ -307,7 +324,8 @@ class Delivery:
             mlflow.exceptions.MlflowException: if the runs could not be closed.
         """
         path = self.folder / "summary.json"
-        summary = json.loads(path.read_text()) if path.exists() else {}
+        summary = find_json(path, SUMMARY, "status") or {}
+        check_later(self.folder / "evaluation.csv", summary)
         job_run, failures = self.state["run_id"], []
         self.client.get_run(job_run)  # a server that is away says so here, once
 
@@ -423,7 +441,7 @@ class SweepDelivery:
 
     def __init__(self, folder: Path, uri: str, inside: Path | None = None) -> None:
         self.folder, self.uri = folder.absolute(), uri
-        sweep = json.loads((folder / "sweep.json").read_text())
+        sweep = read_json(folder / "sweep.json", SWEEP, *SWEEP_KEYS)
         with _opened(uri, self.folder, self.folder.parents[2]) as self.client:
             experiment_id = _find_or_create_experiment(self.client, uri, sweep["study"], self.folder.parents[2], inside)
         with FileLock(self.folder.parents[1] / ".sweep.lock"):
@@ -451,7 +469,7 @@ class SweepDelivery:
             mlflow.exceptions.MlflowException: if the store cannot be reached.
         """
         client, run_id, folder = self.client, self.run_id, self.folder
-        sweep = json.loads((folder / "sweep.json").read_text())
+        sweep = read_json(folder / "sweep.json", SWEEP, *SWEEP_KEYS)
         failures = []
         report = folder.parents[1] / "report"  # of the study
         send: dict[str, Callable[[], None]] = {"sweep.json": lambda: client.log_artifact(run_id, folder / "sweep.json")}
@@ -613,7 +631,7 @@ def save_keras_model(weights: Path, path: Path, model: Model, signature: ModelSi
         model: MLflow's description of the model, completed here.
         signature: shapes and types of its input and output.
     """
-    version = read_json(weights, "metadata.json")["keras_version"]
+    version = read_member(weights, "metadata.json")["keras_version"]
     backend = {"keras_version": version, "keras_backend": "tensorflow"}
     model.add_flavor("keras", data="data", save_exported_model=False, **backend)
     packages = ("keras", "tensorflow", "numpy")
@@ -645,7 +663,7 @@ def model_signature(weights: Path, summary: dict[str, Any]) -> ModelSignature:
     Raises:
         ValueError: if the shape of the input is not known.
     """
-    config = read_json(weights, "config.json")["config"]
+    config = read_member(weights, "config.json")["config"]
     layers = [layer["config"] for layer in config.get("layers", []) if layer["class_name"] == "InputLayer"]
     if len(layers) == 1:
         shape, dtype = layers[0]["batch_shape"][1:], layers[0]["dtype"]
@@ -760,7 +778,7 @@ def fetch_job(source: str, uri: str | None, folder: Path) -> Path:
         _fetch_file(job_run, uri, "config.yaml", folder, MAX_CONFIG)
         _fetch_file(job_run, uri, "summary.json", folder, MAX_CONFIG * 16)
         seeds = _seeds(read_config(folder))
-        best = None if tag is not None else _best_seed(json.loads((folder / "summary.json").read_text()))
+        best = None if tag is not None else _best_seed(read_json(folder / "summary.json", SUMMARY))
         seed = names.seed(tag if tag is not None else str(best), seeds) if tag is not None or best is not None else None
         trial = run if tag is not None else _trial_run(client, job_run, seed)
         target = folder / "trials" / str(seed)

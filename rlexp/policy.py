@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -161,7 +162,7 @@ def load_policy(
             path = path.parent
         if (path.parent.name, (path.parent.parent / "config.yaml").is_file()) == ("trials", True):
             path, seed = path.parent.parent, _folder_seed(path)
-        if not (path / "config.yaml").is_file():
+        if not os.path.lexists(path / "config.yaml"):  # whatever it is, `load_settings` says what is wrong with it
             raise refusal(
                 "source",
                 "a job folder, a trial in one, or an MLflow run",
@@ -169,6 +170,7 @@ def load_policy(
                 "List them: ls outputs/*/",
             )
         settings = load_settings(path, allow_imports)
+        _check_unchanged(path / "config.yaml")
         if seed is None:
             seed = _best_seed(path, settings)
         return policy_of(settings, seed, path, allow_imports)
@@ -203,7 +205,6 @@ def load_settings(folder: Path, allow_imports: bool = False) -> Settings:
 
     path = folder / "config.yaml"
     try:
-        _check_unchanged(path)
         config = stored.read_config(folder)
         modules.check_config(config, str(path), allow_imports)
         return build(config)
@@ -238,22 +239,30 @@ def _load_weights(folder: Path, settings: Settings, allow_imports: bool) -> Any:
     if not family.keras and not family.tabular:
         return None
     path = folder / ("best.keras" if family.keras else "best.npz")
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            check_later(path, find_json(folder.parents[1] / "summary.json", SUMMARY))
-        except Damaged as error:
-            if error.path == path:
-                raise Refusal(str(error)) from error
     if not path.is_file():
         raise refusal(
             "source", "a trained trial", f"{path}, which does not exist", "The job may not have finished yet."
         )
     if not family.keras:
-        return load_table(path, _table_size(settings))
+        table = load_table(path, _table_size(settings))
+        _check_weights(path)
+        return table
     if ":" in settings.network.name:  # its module, which may be imported (see `load_settings`), registers its layers
         with contextlib.suppress(Exception):  # a model of Keras' own layers needs none
             importlib.import_module(settings.network.name.partition(":")[0])
-    return _load_model(path, allow_imports)
+    model = _load_model(path, allow_imports)
+    _check_weights(path)
+    return model
+
+
+def _check_weights(path: Path) -> None:
+    """Raise `Refusal` for weights that are not those which the job has scored."""
+    try:
+        check_later(path, find_json(path.parents[2] / "summary.json", SUMMARY))
+    except Damaged as error:
+        if error.path == path:
+            raise Refusal(str(error)) from error
+        warn(str(error))
 
 
 def _table_size(settings: Settings) -> int:

@@ -112,8 +112,7 @@ def check_weights(settings: Settings, size: int) -> None:
     """
     copies = 5 + settings.evaluation.candidates  # gradient, two moments, target or second network; the best so far
     key = "network.hidden_units" if settings.network.name in ("mlp", "dueling") else "network"
-    what = f"networks of {size:,} weights, {copies} times each,"
-    _check_memory(key, what, 4 * copies * size * settings.trials, settings.trials)
+    _check_memory(key, f"networks of {size:,} weights", 4 * copies * size * settings.trials, settings.trials)
 
 
 def _learner(info: EnvInfo) -> str:

@@ -856,6 +856,8 @@ def _check_contradictions(settings: Settings) -> None:
         raise refusal("tracking.uri", "an address without a user's name or password", uri, USER_INFO_HINT)
     if uri is not None and not re.match(r"(sqlite|postgresql|mysql|mssql|https?|file)(\+\w+)?:", uri):
         raise refusal("tracking.uri", "sqlite:///<file>, postgresql://..., or http(s)://<server>", repr(uri))
+    if uri is not None and uri.startswith("sqlite:///") and (why := places.why_not(Path(uri[10:]).parent)):
+        raise refusal("tracking.uri", "a file in a folder that can be made", why)
 
 
 def _check_episode_seeds(config: EvaluationSettings) -> None:

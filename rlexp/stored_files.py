@@ -4,8 +4,8 @@
     read_bytes(path)                   a regular file's content; never waits for a pipe
     Damaged                            what is wrong, with the file's name: "<file>: expected ..., received ..."
 
-JSON files hold a digest of their own content, and those of a job the digests of the files beside them (`files`): a digit
-that a disk has changed is noticed. Files of earlier versions have none and are read as they are.
+JSON files hold a digest of their own content, and those of a job the digests of the files beside them (`files`): a
+digit that a disk has changed is noticed. Files of earlier versions have none and are read as they are.
 """
 
 from __future__ import annotations
@@ -172,10 +172,11 @@ def read_bytes(path: Path, most: int = MAX_JSON) -> bytes:
         raise
     except (OSError, ValueError) as error:
         raise Damaged(path, "a file that can be read", _said(error)) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise Damaged(path, "a file", what_is(found.st_mode))
     with open(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise Damaged(path, "a file", what_is(found.st_mode))
         if found.st_size > most:
             raise Damaged(path, f"at most {most:,} bytes", f"{found.st_size:,}")
         try:
@@ -215,9 +216,9 @@ def read_json(path: Path, schema: Schema, *required: str) -> dict[str, Any]:
         raise Damaged(path, "a mapping", shown(value))
     try:
         sealed = value.pop(DIGEST, None)
+        check(path, value, schema, *required)
         if sealed is not None and sealed != _digest_of(value):
             raise Damaged(path, "what its digest was made of", "something that was changed since")
-        check(path, value, schema, *required)
         return printable_tree(value)  # type: ignore[no-any-return]
     except RecursionError:
         raise Damaged(path, "JSON", "values that are nested too deeply") from None

@@ -6,6 +6,7 @@
 
 kills    SIGKILL at random moments of jobs of all families on both engines; what they leave equals an undisturbed run's
 starts   six processes at once on a store that is not there yet
+attack   one file of a job damaged, and one command run on it, many times
 store    SIGKILL in the first ten seconds of a fresh store, of a job, of what delivers for it, or of both
 sweep    a sweep killed three times and started again, under Hydra's own launcher and joblib
 outage   a real MLflow server killed for half a minute in mid-run
@@ -36,6 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import attack as damages
 import measuring
 import numpy as np
 from evidence import differences, records, stored
@@ -47,6 +49,7 @@ from rlexp.ui import environment as server_environment
 
 SEED = 0  # --seed: of every random moment
 KILLS = 100  # --kills
+CASES = 1000  # --cases: of the part "attack"
 STORE_KILLS = 30  # --kills of the part "store"
 AIMED = 0.25  # of the kills wait for a file that is being written
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -630,8 +633,18 @@ def long(output: Path) -> list[Row]:
     return rows
 
 
+def attack(output: Path) -> list[Row]:
+    """Damaged files: nothing is shown that is not theirs, and nothing but sentences of what is wrong with them."""
+    damages.load()
+    report = damages.attack(damages.prepare(output / "attack"), CASES, SEED)
+    what = "every command on jobs, a sweep and a search, one file of which is damaged"
+    asked = f"{CASES:,} cases, 0 tracebacks, 0 silent wrong results, 0 hangs over {damages.LIMIT:.0f} s"
+    return [Row(what, asked, damages.measured(report), not damages.failures(report))]
+
+
 PARTS: measuring.Parts = {
     "kills": kills,
+    "attack": attack,
     "starts": starts,
     "store": store,
     "sweep": sweep,
@@ -643,12 +656,13 @@ PARTS: measuring.Parts = {
 
 def main() -> int:
     """Run the chosen parts; exit status 1 if something asked was not reached."""
-    global KILLS, SEED, STORE_KILLS
+    global CASES, KILLS, SEED, STORE_KILLS
     parser = measuring.parser(__doc__, PARTS, Path("outputs/soak.json"))
     parser.add_argument("--kills", type=int, help=f"how many (default: kills {KILLS}, store {STORE_KILLS})")
+    parser.add_argument("--cases", type=int, default=CASES, help=f"of the part attack (default: {CASES})")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the random moments (default: {SEED})")
     args = parser.parse_args()
-    SEED = args.seed
+    SEED, CASES = args.seed, args.cases
     if args.kills is not None:
         KILLS = STORE_KILLS = args.kills
     return measuring.measure(PARTS, args.parts, args.json)

@@ -70,7 +70,9 @@ def test_a_last_line_cut_anywhere_is_left_out(job):
 def test_a_broken_line_before_the_end_names_file_and_line(job, broken, reason):
     lines = (job / "metrics.jsonl").read_text().splitlines()
     (job / "metrics.jsonl").write_text("\n".join([lines[0], broken, lines[2], ""]))
-    with pytest.raises(ValueError, match=rf"metrics\.jsonl, line 2: expected a record of 2 trials, received .*{reason}"):
+    with pytest.raises(
+        ValueError, match=rf"metrics\.jsonl, line 2: expected a record of 2 trials, received .*{reason}"
+    ):
         load_job(job)
 
 

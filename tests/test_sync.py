@@ -201,7 +201,9 @@ def test_a_part_that_fails_is_named_and_the_rest_delivered(jobs, capsys):
     assert out == f"{folder}: delivered 2 records, 6 files; failed: model best: File is not a zip file\n"
     (folder / "job.json").write_text("{}")
     assert sync.main([str(folder)]) == 1
-    assert capsys.readouterr().out == f"{folder}: failed: KeyError('study')\n"
+    assert (
+        capsys.readouterr().out == f"{folder}: failed: {folder / 'job.json'}: expected the key study, received none\n"
+    )
     shutil.rmtree(folder)
 
 
@@ -219,7 +221,8 @@ def test_a_server_that_goes_away_before_silent_runs_are_closed_is_told_of(tmp_pa
 def test_wrong_path(tmp_path, capsys):
     for path in (tmp_path, tmp_path / "missing"):
         assert sync.main([str(path)]) == 2
-        assert capsys.readouterr().err == f"{path}: no job.json here, in its folders or in theirs\n"
+        text = f"{path}, where is no job.json, nor two folders below"
+        assert capsys.readouterr().err == f"refused: PATH: expected a folder of jobs, received {text}.\n"
 
 
 def test_help():

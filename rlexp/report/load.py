@@ -1,6 +1,5 @@
 """Reads a job's folder back; nothing here knows how it was written, or needs more than NumPy."""
 
-import contextlib
 import csv
 import json
 from collections.abc import Mapping
@@ -98,7 +97,6 @@ def load_job(folder: str | Path) -> JobData:
 def _load_curves(path: Path, num_trials: int, summary: dict[str, Any] | None) -> dict[str, Curve]:
     try:
         data = read_bytes(path, MAX_RECORDS)
-        check_file(path, data, summary)
     except FileNotFoundError:
         if path.name in (summary or {}).get("files", {}):
             raise Damaged(path, "the records of a finished job", "no such file") from None
@@ -121,6 +119,7 @@ def _load_curves(path: Path, num_trials: int, summary: dict[str, Any] | None) ->
             steps, rows = records.setdefault(name, ([], []))
             steps.append(step)
             rows.append(values)
+    check_file(path, data, summary)
     return {name: Curve(np.array(steps, np.int64), np.stack(rows)) for name, (steps, rows) in records.items()}
 
 
@@ -180,7 +179,6 @@ def load_episodes(job: JobData) -> tuple[Episodes | None, str]:
         return None, "no final returns"
     try:
         data = read_bytes(path)
-        check_file(path, data, job.summary)
         table = csv.DictReader(data.decode().splitlines())
         rows = [(int(row["seed"]), int(row["episode_seed"]), float(row["return"])) for row in table]
         seeds = [int(seed) for seed in job.job["seeds"]]
@@ -190,6 +188,7 @@ def load_episodes(job: JobData) -> tuple[Episodes | None, str]:
         returns = np.array([row[2] for row in rows]).reshape(len(seeds), len(played))  # [N, E]
         if not np.allclose(returns.mean(axis=1), np.array(final, np.float64), rtol=1e-6, equal_nan=True):
             raise ValueError("expected the final returns as the means of their episodes")
+        check_file(path, data, job.summary)
     except FileNotFoundError:
         return None, "no evaluation.csv"
     except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
@@ -206,8 +205,7 @@ def load_config(folder: str | Path, job: Mapping[str, Any] | None = None) -> dic
         job: its `job.json`, where the file's digest is compared with the one there.
     """
     path = Path(folder) / "config.yaml"
-    with contextlib.suppress(FileNotFoundError):
-        check_file(path, read_bytes(path), job)
     config: dict[str, Any] = printable_tree(read_config(folder))
     check(path, config, CONFIG)
+    check_file(path, read_bytes(path), job)
     return config

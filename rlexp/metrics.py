@@ -1,8 +1,8 @@
 """What is measured, what each name means, and the record of it: metrics.jsonl, the source of truth.
 
-A record is one line: {"step": env steps of a trial, "time": unix seconds, "metrics": {name: [number or null, ...]}},
-with one number a trial. Nothing is averaged over trials here. But for "time", the lines of a job depend on its
-configuration alone.
+A record is one line: {"step": env steps of a trial, "time": unix seconds, "metrics": {name: [number or null, ...]},
+"sum": checksum of step and metrics}, with one number a trial. Nothing is averaged over trials here. But for "time", the
+lines of a job depend on its configuration alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rlexp.stored_files import record_sum
 from rlexp.untrusted.links import open_to_write
 
 METRICS = {
@@ -139,7 +140,8 @@ class Recorder:
         values = {name: [_number(v) for v in array] for name, array in metrics.items() if np.isfinite(array).any()}
         if not values:
             return
-        line = json.dumps({"step": int(step), "time": round(time.time(), 3), "metrics": values})
+        record = {"step": int(step), "time": round(time.time(), 3), "metrics": values}
+        line = json.dumps({**record, "sum": record_sum(record)})
         left = memoryview(line.encode() + b"\n")
         while left:
             written = self._file.write(left)

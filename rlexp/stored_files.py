@@ -16,6 +16,7 @@ import math
 import os
 import shutil
 import stat
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -291,6 +292,55 @@ def _check_trials(path: Path, seeds: list[int], summary: Mapping[str, Any]) -> N
     named = [trial.get("seed", seed) for trial, seed in zip(trials, seeds, strict=False)]
     if trials and named != seeds:
         raise Damaged(path, f"trials of the seeds {_span(seeds)}", shown(named))
+
+
+def read_record(path: Path, number: int, line: bytes, num_trials: int) -> dict[str, Any]:
+    """A line of `metrics.jsonl`: a step, a time, and a number or null for each trial under each name.
+
+    Raises:
+        Damaged: names the file and the line.
+    """
+    try:
+        record = json.loads(line)
+        if not isinstance(record, dict):
+            raise ValueError(shown(record))
+        for key, kind in (("step", COUNT), ("time", TIME)):
+            if key in record and not kind.fits(record[key]):
+                raise ValueError(f"{key} = {shown(record[key])}")
+            if key not in record:
+                raise ValueError(f"no {key}")
+        metrics = record.get("metrics")
+        if not isinstance(metrics, dict):
+            raise ValueError(f"metrics = {shown(metrics)}")
+        for name, row in metrics.items():
+            if not isinstance(row, list) or len(row) != num_trials or not all(map(_VALUE.fits, row)):
+                raise ValueError(f"{name} = {shown(row)}")
+        if record.get("sum", record_sum(record)) != record_sum(record):
+            raise ValueError("numbers that were changed since")
+        return record
+    except RecursionError:
+        said = "one that is nested too deeply"
+    except ValueError as error:
+        said = f"one with {_said(error)}" if line.strip() else "an empty line"
+    where = path.with_name(f"{path.name}, line {number}")
+    raise Damaged(where, f"a record of {num_trials} trials", said) from None
+
+
+def record_sum(record: Mapping[str, Any]) -> str:
+    """Of the step and the numbers of a record: the same whenever it was written."""
+    return f"{zlib.crc32(json.dumps([record['step'], record['metrics']]).encode()):08x}"
+
+
+_VALUE = Kind(
+    "a number or null",
+    lambda value: value is None or NUMBER.fits(value),
+)
+
+
+def folders_with(path: Path, name: str, *below: str) -> list[Path]:
+    """The folders that hold something of a name, whatever it is: `path` itself, and those that patterns find below."""
+    found = [path, *(folder for pattern in below for folder in path.glob(pattern))]
+    return sorted(folder for folder in dict.fromkeys(found) if os.path.lexists(folder / name))
 
 
 def check_file(path: Path, data: bytes, known: Mapping[str, Any] | None) -> None:

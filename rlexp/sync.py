@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from rlexp.job import in_use, owner_elsewhere, who_works
 from rlexp.settings import refusal
-from rlexp.stored_files import SUMMARY, SWEEP, TRACKING, find_json, read_json
+from rlexp.stored_files import SUMMARY, SWEEP, TRACKING, find_json, folders_with, read_json
 from rlexp.tool import Parser, shortened, tool
 from rlexp.trackers.base import (
     DELIVERED,
@@ -51,17 +51,17 @@ GRACE = 5.0  # seconds of further attempts once the job has ended, and for what 
 
 def find_jobs(path: Path) -> list[Path]:
     """The job folders at `path`, sorted: itself, those of a study, or those of an output folder's studies."""
-    return sorted(file.parent for depth in ("", "*/", "*/*/") for file in path.glob(f"{depth}job.json"))
+    return folders_with(path, "job.json", "*", "*/*")
 
 
 def find_sweeps(path: Path) -> list[Path]:
     """The sweep folders at `path`, sorted: itself, those of a study, or those of an output folder's studies."""
-    return sorted(file.parent for depth in ("", "sweeps/*/", "*/sweeps/*/") for file in path.glob(f"{depth}sweep.json"))
+    return folders_with(path, "sweep.json", "sweeps/*", "*/sweeps/*")
 
 
 def is_sweep(folder: Path) -> bool:
     """Whether a folder is a sweep's, and not a job's."""
-    return (folder / "sweep.json").is_file()
+    return os.path.lexists(folder / "sweep.json")
 
 
 def place(folder: Path) -> tuple[Path, str]:

@@ -83,7 +83,8 @@ def _status(main: Callable[[], int]) -> int:
 
 def refuse(text: str) -> int:
     """Say why nothing was done; the exit status."""
-    print(text if text.startswith("refused: ") else f"refused: {text}", file=sys.stderr)
+    lines = [line if len(line) <= 1_000 else f"{line[:500]}...{line[-300:]}" for line in text.splitlines()]
+    print("\n".join(lines if text.startswith("refused: ") else ["refused: " + lines[0], *lines[1:]]), file=sys.stderr)
     return REFUSED
 
 

@@ -21,9 +21,9 @@ from rlexp.checkpoint import Checkpoints
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a job's metrics.jsonl without their times."""
+    """The lines of a job's metrics.jsonl without their times and checksums."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "time"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("time", "sum")} for line in lines]
 
 
 def weights(path: Path) -> dict[str, bytes]:
@@ -45,7 +45,7 @@ def _keep(found: dict[str, bytes], name: str, node: Any) -> None:
 def results(folder: Path) -> dict[str, Any]:
     """All that a finished job has come to, but for times: each part by its name."""
     summary = json.loads((folder / "summary.json").read_text())
-    timed = ("wall_seconds", "train_seconds", "steps_per_second", "finished")
+    timed = ("wall_seconds", "train_seconds", "steps_per_second", "finished", "files", "digest")
     parts: dict[str, Any] = {
         "metrics.jsonl": records(folder),
         "summary.json": {key: value for key, value in summary.items() if key not in timed},

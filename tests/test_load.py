@@ -56,15 +56,16 @@ def test_a_last_line_cut_anywhere_is_left_out(job):
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ('{"step": 200, "ti', "Unterminated string"),
-        ("", "Expecting value"),
-        ('{"step": 200}', "KeyError\\('metrics'\\)"),
-        (
-            '{"step": 200, "metrics": {"eval/return": [1.0]}}',
-            r"eval/return has shape \(1,\), expected \(2,\)",
-        ),
-        ('{"step": 200, "metrics": {"eval/return": 1.0}}', r"eval/return has shape \(\), expected \(2,\)"),
-        ("[200]", "TypeError"),
+        ('{"step": 200, "ti', "one with Unterminated string"),
+        ("", "an empty line"),
+        ("[" * 100_000, "one that is nested too deeply"),
+        ('{"step": 200, "time": 1.0}', "one with metrics = None"),
+        ('{"step": 2e400, "time": 1.0, "metrics": {}}', "one with step = inf"),
+        ('{"step": 200, "time": 1.0, "metrics": {"eval/return": [1.0]}}', r"one with eval/return = a list of 1"),
+        ('{"step": 200, "time": 1.0, "metrics": {"eval/return": 1.0}}', r"one with eval/return = 1\.0"),
+        ('{"step": 200, "time": 1.0, "metrics": {"eval/return": ["1", "2"]}}', r"one with eval/return = a list of 2"),
+        ('{"step": 200, "time": 1.0, "metrics": {}, "sum": "00000000"}', "one with numbers that were changed since"),
+        ("[200]", "one with a list of 1"),
     ],
 )
 def test_a_broken_line_before_the_end_names_file_and_line(job, broken, reason):

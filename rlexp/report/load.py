@@ -1,7 +1,7 @@
 """Reads a job's folder back; nothing here knows how it was written, or needs more than NumPy."""
 
 import csv
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +11,15 @@ import numpy as np
 
 from rlexp.stored_files import (
     CONFIG,
-    COUNT,
     JOB,
     MAX_RECORDS,
     Damaged,
     check,
     check_file,
+    folders_with,
     read_bytes,
     read_job,
-    shown,
+    read_record,
 )
 from rlexp.untrusted.stored import read_config
 from rlexp.untrusted.text import clean, printable_tree
@@ -105,31 +105,17 @@ def _load_curves(path: Path, num_trials: int, summary: dict[str, Any] | None) ->
     records: dict[str, tuple[list[int], list[np.ndarray]]] = {}
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            step = record["step"]
-            if not COUNT.fits(step):
-                raise ValueError(f"step is {shown(step)}")
-            metrics = {name: _values(name, row, num_trials) for name, row in record["metrics"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            record = read_record(path, number, line, num_trials)
+        except Damaged:
             if number == len(lines):  # after the last newline: nothing, or half a line of a killed process
                 continue
-            where, said = path.with_name(f"{path.name}, line {number}"), clean(repr(error), newlines=False)[:200]
-            raise Damaged(where, f"a record of {num_trials} trials", f"one with {said}") from error
-        for name, values in metrics.items():
+            raise
+        for name, row in record["metrics"].items():
             steps, rows = records.setdefault(name, ([], []))
-            steps.append(step)
-            rows.append(values)
+            steps.append(record["step"])
+            rows.append(np.array(row, np.float64))  # [N], null becomes NaN
     check_file(path, data, summary)
     return {name: Curve(np.array(steps, np.int64), np.stack(rows)) for name, (steps, rows) in records.items()}
-
-
-def _values(name: str, row: Any, num_trials: int) -> np.ndarray:
-    if isinstance(row, list) and any(isinstance(value, str | bool) for value in row):
-        raise ValueError(f"{name} has values that are no numbers")
-    values = np.array(row, dtype=np.float64)  # [N], null becomes NaN
-    if values.shape != (num_trials,):
-        raise ValueError(f"{name} has shape {values.shape}, expected ({num_trials},)")
-    return values
 
 
 @dataclass
@@ -156,7 +142,7 @@ def load_study(folder: str | Path) -> StudyData:
         folder: `outputs/<study>`.
     """
     folder = Path(folder).resolve()
-    found = [folder] if (folder / "job.json").is_file() else sorted(p.parent for p in folder.glob("*/job.json"))
+    found = [folder] if os.path.lexists(folder / "job.json") else folders_with(folder, "job.json", "*")
     jobs, problems = [], {}
     for path in found:
         try:

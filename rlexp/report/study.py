@@ -24,6 +24,7 @@ from rlexp.report.page import Page
 from rlexp.report.stats import bootstrap_band, iqm, performance_profile
 from rlexp.report.verdicts import CERTAIN
 from rlexp.settings import Refusal, did_you_mean, refusal
+from rlexp.stored_files import folders_with
 from rlexp.tool import warn
 from rlexp.untrusted.links import LinkFound, check_folder
 from rlexp.untrusted.text import clean
@@ -126,10 +127,10 @@ def _find(study: str, output_dir: Path) -> Path:
     """The folder of a study: a path, or a name under the output folder."""
     named, path = output_dir / study, Path(study).expanduser()
     for folder in (named, path):
-        if (folder / "job.json").is_file() or any(folder.glob("*/job.json")):
+        if folders_with(folder, "job.json", "*"):
             return folder
-    known = sorted({job.parent.parent.name for job in output_dir.glob("*/*/job.json")})
-    inside = sorted({job.parent.parent.name for job in path.glob("*/*/job.json")}) if path.is_dir() else []
+    known = sorted({job.parent.name for job in folders_with(output_dir, "job.json", "*/*")})
+    inside = sorted({job.parent.name for job in folders_with(path, "job.json", "*/*")})
     if inside:
         raise refusal("study", "one study", f"{study}, a folder of {len(inside)}",
                       f"Name one: {', '.join(inside[:10])}")  # fmt: skip

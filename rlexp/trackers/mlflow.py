@@ -51,6 +51,7 @@ from rlexp.stored_files import (
     find_json,
     read_bytes,
     read_json,
+    read_record,
     seal,
 )
 from rlexp.stored_files import MAX_RECORDS as MAX_LINES
@@ -259,12 +260,12 @@ class Delivery:
         check_file(path, data, find_json(self.folder / "summary.json", SUMMARY, "status"))
         lines = data.split(b"\n")[:-1]
         first = self.state["lines"]
-        for chunk in _chunks(lines[first:], LINES_AT_ONCE):
-            self._send_lines(chunk)
+        for chunk in _chunks(list(enumerate(lines, start=1))[first:], LINES_AT_ONCE):
+            self._send_lines(path, chunk)
         return max(len(lines) - first, 0)
 
-    def _send_lines(self, lines: list[bytes]) -> None:
-        records = [json.loads(line) for line in lines]
+    def _send_lines(self, path: Path, lines: list[tuple[int, bytes]]) -> None:
+        records = [read_record(path, number, line, len(self.job["seeds"])) for number, line in lines]
         times = self.state["sending"]
         times += [record["time"] for record in records[len(times) :]]
         self._save_state()

@@ -537,7 +537,8 @@ def test_lost_or_old_state_repeats_without_doubling(client, output_dir):
     (folder / "tracking.json").write_text(old)
     assert deliver(folder) == []
     assert state_of(folder) == new
-    (folder / "tracking.json").write_text(old.replace(new["uri"], "http://elsewhere"))
+    moved = json.loads(old) | {"uri": "http://elsewhere"}
+    (folder / "tracking.json").write_text(json.dumps({key: moved[key] for key in moved if key != "digest"}))
     assert deliver(folder) == []
     assert state_of(folder) == new
     assert_delivered_once(client, folder, [make_record(index) for index in range(20)])

@@ -10,7 +10,9 @@ and what was known when it was asked for, so that a search which was killed goes
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from rlexp import seeding
 from rlexp.report.stats import iqm
 from rlexp.settings import Refusal
 from rlexp.space import Dimension, Value
-from rlexp.stored_files import SWEEP, read_json
+from rlexp.stored_files import SWEEP, Damaged, read_bytes, read_json, set_aside
+from rlexp.tool import warn
 
 JOURNAL = "candidates.journal"
 STUDY = "search"
@@ -50,7 +53,12 @@ class Candidates:
 
     def __init__(self, folder: Path, space: Sequence[Dimension], seed: int, startup: int, minimize: bool) -> None:
         self._space, self._seed, self._startup = space, seed, startup
-        self._study = _open(folder, direction="minimize" if minimize else "maximize")
+        direction = "minimize" if minimize else "maximize"
+        try:
+            self._study = _open(folder, direction)
+        except Damaged as error:
+            set_aside(error, lambda said: warn(f"{said}, and the search starts anew: jobs that are done stay done"))
+            self._study = _open(folder, direction)
 
     def __len__(self) -> int:
         return len(self._study.get_trials(deepcopy=False))
@@ -136,10 +144,31 @@ def _open(folder: Path, direction: Any = None) -> Any:
     path = folder / JOURNAL
     # Optuna's own locks outlive a killed process, by half a minute.
     lock: Any = FileLock(path.with_suffix(".lock"))
-    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    if direction is None:
-        return optuna.load_study(study_name=STUDY, storage=storage)
-    return optuna.create_study(study_name=STUDY, storage=storage, direction=direction, load_if_exists=True)
+    try:
+        with lock:
+            _check_journal(path, mend=direction is not None)
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        if direction is None:
+            return optuna.load_study(study_name=STUDY, storage=storage)
+        return optuna.create_study(study_name=STUDY, storage=storage, direction=direction, load_if_exists=True)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, AssertionError) as error:
+        if isinstance(error, Damaged):
+            raise
+        raise Damaged(path, "a journal of Optuna's", f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def _check_journal(path: Path, mend: bool) -> None:
+    """Raise `Damaged` or ValueError for a line that is no JSON; cut off half a line of a killed process, to `mend` it."""
+    try:
+        data = read_bytes(path)
+    except FileNotFoundError:
+        return
+    whole = data.rfind(b"\n") + 1
+    for line in data[:whole].splitlines():
+        json.loads(line)
+    if mend and whole < len(data):  # else the next record would follow on the same line
+        os.truncate(path, whole)
+        warn(f"{path}: expected whole lines, received half of one at the end; it is cut off")
 
 
 def _distribution(dimension: Dimension) -> Any:

@@ -48,6 +48,6 @@ def _number(override: Override) -> int:
     """Values of one override."""
     value: Any = override.value()
     if isinstance(value, RangeSweep):
-        start, stop, step = (float(part) for part in (value.start, value.stop, value.step))
+        start, stop, step = (float(part or 0) for part in (value.start, value.stop, value.step))
         return max(math.ceil((stop - start) / step), 0) if step and math.isfinite(step) else 0
     return len(getattr(value, "list", None) or [None])

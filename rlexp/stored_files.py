@@ -220,7 +220,7 @@ def read_json(path: Path, schema: Schema, *required: str) -> dict[str, Any]:
         check(path, value, schema, *required)
         if sealed is not None and sealed != _digest_of(value):
             raise Damaged(path, "what its digest was made of", "something that was changed since")
-        return printable_tree(value)  # type: ignore[no-any-return]
+        return printable_tree(value)
     except RecursionError:
         raise Damaged(path, "JSON", "values that are nested too deeply") from None
 

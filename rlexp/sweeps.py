@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 
 from rlexp.outcome import EXIT_STATUS, Outcome
 from rlexp.settings import Settings
-from rlexp.stored_files import SWEEP, Damaged, read_json, set_aside
+from rlexp.stored_files import SWEEP, Damaged, read_json, remove, set_aside
 from rlexp.tool import warn
 
 
@@ -132,7 +131,7 @@ class Sweep:
                 Outcome("refused", error=job.refused.splitlines()[0]).write(self.job_folder(index))
 
     def _forget(self) -> None:
-        shutil.rmtree(self.folder / "jobs", ignore_errors=True)
+        remove(self.folder / "jobs")
 
     def job_folder(self, index: int) -> Path:
         """Hydra's folder of a job, where its outcome lies."""

@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         """Raise `Refusal`."""
         raise Refusal(f"{message[:400]}\n{self.prog} --help shows what there is.")
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's; a NUL is in no path, name or address."""
         args = list(sys.argv[1:] if args is None else args)
         for arg in args:

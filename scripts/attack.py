@@ -22,6 +22,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,12 @@ def prepare(folder: Path, networks: bool = True, sweeps: bool = True) -> Base:
             if state != "done" and name in ("random", "planning"):
                 continue
             base.jobs[f"{name} {state}"] = command = (*common, f"seed={10 * seed}")
-            said = in_child(folder, lambda command=command, state=state: _make(command, state), 300.0)
+            said = in_child(folder, partial(_make, command, state), 300.0)
             if said.status != 0:
                 raise SystemExit(f"{name} {state} could not be made:\n{said.text}")
     for name, overrides in (("sweep", SWEEP), ("search", SEARCH)) if sweeps else ():
         base.jobs[name] = command = (*overrides, *BRIEF, f"study={name}", "tracking=files")
-        said = in_child(folder, lambda command=command: train(command), 300.0)
+        said = in_child(folder, partial(train, command), 300.0)
         if said.status != 0:
             raise SystemExit(f"{name} could not be made:\n{said.text}")
     return base
@@ -231,7 +232,7 @@ def in_child(folder: Path, main: Callable[[], int], seconds: float = LIMIT) -> S
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        status = 70
+        status: int | None = 70
         try:
             os.setsid()
             with log.open("wb") as file:
@@ -486,7 +487,8 @@ def _judge(report: Report, name: str, path: Path, said: Said, expected: Said, pl
     invisible = UNSEALED in name or (
         path.name == "metrics.jsonl" and unfinished and name.endswith(("truncated", "empty"))
     )
-    if said.results != expected.results and not named and not invisible:
+    differs = said.results != expected.results or said.status != expected.status
+    if differs and not named and not invisible:
         report.silent.append(f"{told}\n    usual: {str(expected.results)[:300]}\n    now:   {str(said.results)[:300]}")
 
 

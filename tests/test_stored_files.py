@@ -118,3 +118,23 @@ def test_an_outcome_that_says_nothing_is_none(tmp_path: Path, capsys: pytest.Cap
         (tmp_path / "outcome.json").write_text(text)
         assert Outcome.read(tmp_path) is None
         assert capsys.readouterr().err.startswith(f"warning: {tmp_path}/outcome.json: expected ")
+
+
+def test_a_damaged_journal_is_set_aside_and_half_a_line_cut_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    from rlexp.candidates import JOURNAL, Candidates
+
+    journal = tmp_path / JOURNAL
+    Candidates(tmp_path, [], 0, 1, False)
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "wor')
+    Candidates(tmp_path, [], 0, 1, False)
+    assert journal.read_bytes() == whole and "half of one at the end" in capsys.readouterr().err
+    journal.write_bytes(b"x\n" + whole)
+    Candidates(tmp_path, [], 0, 1, False)
+    assert (tmp_path / f"{JOURNAL}.damaged").read_bytes() == b"x\n" + whole
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: {journal}: expected a journal of Optuna's, received JSONDecodeError")
+    assert "the search starts anew" in said and journal.is_file()

@@ -158,7 +158,7 @@ def _open(folder: Path, direction: Any = None) -> Any:
 
 
 def _check_journal(path: Path, mend: bool) -> None:
-    """Raise `Damaged` or ValueError for a line that is no JSON; cut off half a line of a killed process, to `mend` it."""
+    """Raise ValueError for a line that is no JSON; cut off half a line of a killed process, to `mend` it."""
     try:
         data = read_bytes(path)
     except FileNotFoundError:

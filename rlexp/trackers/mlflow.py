@@ -331,6 +331,9 @@ class Delivery:
         self.client.get_run(job_run)  # a server that is away says so here, once
 
         def send_once(what: str, file: Path, send: Callable[..., object], *args: object) -> None:
+            if file.is_dir():
+                failures.append(f"{what}: expected a file, received a folder")
+                return
             digest = _sha256(file) if file.is_file() and owned(file, self.folder) else None
             if digest in (None, self.state["artifacts"].get(what)):
                 return

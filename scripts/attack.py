@@ -482,7 +482,7 @@ def _judge(report: Report, name: str, path: Path, said: Said, expected: Said, pl
         return
     page = place / "outputs" / _study(job) / "report" / "index.md"
     every = said.text + (page.read_text(errors="replace") if page.is_file() else "")
-    named = path.name in every or path.parent.name in every and path.stem == "best"
+    named = path.name in every or (path.parent.name in every and path.stem == "best")
     unfinished = not job.endswith("done") and job not in ("sweep", "search")
     invisible = UNSEALED in name or (
         path.name == "metrics.jsonl" and unfinished and name.endswith(("truncated", "empty"))
@@ -515,7 +515,7 @@ def load(networks: bool = True, everything: bool = True) -> None:
     import rlexp.ls
     import rlexp.play
     import rlexp.report.study
-    import rlexp.sync  # noqa: F401
+    import rlexp.sync
 
     if everything:
         import rlexp.trackers.mlflow  # noqa: F401

@@ -78,7 +78,7 @@ def _finished(folder: Path) -> Iterator[JobData]:
     """The finished jobs of a study; of damaged ones there is a warning."""
     for path in find_jobs(folder):
         with skipping(warn):
-            job, summary = read_job(path, "env", "started")
+            _, summary = read_job(path, "env", "started")
             if summary is not None and summary["status"] in ("done", "failed"):
                 yield load_job(path)
 

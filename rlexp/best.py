@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rlexp.arguments import as_written
 from rlexp.objective import WORDS, Objective
 from rlexp.report.load import JobData, load_job
 from rlexp.report.stats import iqm
@@ -60,7 +61,7 @@ def command(job: JobData) -> str:
         )  # fmt: skip
     if any(override.lstrip("+").startswith("sweep=") for override in overrides):
         overrides = [*overrides, "hydra.mode=RUN"]  # a named sweep would start again
-    return " ".join(["python -m rlexp", *map(shlex.quote, overrides)])
+    return " ".join(["python -m rlexp", *(shlex.quote(as_written(o)) for o in overrides)])
 
 
 def searched_for(folder: Path) -> Objective | None:

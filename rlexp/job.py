@@ -403,9 +403,10 @@ def _finite(value: Any) -> float | None:
 
 def command_line() -> str:
     """What started this process."""
-    if Path(sys.argv[0]).parent.name == "rlexp":
-        return " ".join(["python -m rlexp", *sys.argv[1:]])
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    from rlexp.arguments import written
+
+    name = "python -m rlexp" if Path(sys.argv[0]).parent.name == "rlexp" else Path(sys.argv[0]).name
+    return " ".join([name, *written()])
 
 
 def _versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 from rlexp.job import in_use
 from rlexp.report.words import decimal
 from rlexp.settings import did_you_mean
+from rlexp.sweeps import labels
 from rlexp.sync import find_jobs
 
 STATUSES = ("done", "running", "failed", "killed", "pruned")
@@ -30,6 +31,7 @@ class Listed:
         score: IQM of the final returns, where there are any.
         trials: how many.
         started: seconds since 1970.
+        overrides: that it was composed from, where they are known.
     """
 
     study: str
@@ -38,6 +40,7 @@ class Listed:
     score: float | None
     trials: int
     started: float
+    overrides: Sequence[str] = ()
 
 
 def jobs(path: Path) -> list[Listed]:
@@ -51,7 +54,8 @@ def _listed(folder: Path) -> Listed:
     summary: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     status = summary.get("status") or ("running" if in_use(folder) else "killed")
     score = summary.get("final/return", {}).get("iqm")
-    return Listed(job["study"], job["name"], status, score, len(job["seeds"]), job["started"])
+    overrides = job.get("overrides") or ()
+    return Listed(job["study"], job["name"], status, score, len(job["seeds"]), job["started"], overrides)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,8 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"refused: STUDY: expected a study in {args.output_dir}, received {args.study!r}. {hint}", file=sys.stderr
         )
         return 2
-    rows = [[job.name, job.status, decimal(job.score), str(job.trials), _when(job.started)] for job in chosen]
-    _show(["job", "status", "final return (IQM)", "trials", "started"], rows)
+    differs = labels([job.overrides for job in chosen]) if len(chosen) > 1 else [""]
+    rows = [
+        [job.name, job.status, decimal(job.score), str(job.trials), _when(job.started), what if job.overrides else ""]
+        for job, what in zip(chosen, differs, strict=True)
+    ]
+    _show(["job", "status", "final return (IQM)", "trials", "started", "what differs"], rows)
     return 0
 
 

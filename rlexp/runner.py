@@ -60,6 +60,7 @@ def compose(*overrides: str) -> Settings:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from rlexp.arguments import for_hydra
     from rlexp.settings import check_arguments, conf_dir, explain
 
     check_arguments(overrides)
@@ -68,7 +69,7 @@ def compose(*overrides: str) -> Settings:
     instance.clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return build(hydra_compose("config", list(overrides)))
+            return build(hydra_compose("config", for_hydra(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise Refusal(explain(error)) from error
     finally:
@@ -280,7 +281,9 @@ class _Training:
     def _train(self, runs: list[JobRun], states: list[Any], stop: Any, end: Callable[..., None]) -> None:
         """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
         from rlexp.engines import group
+        from rlexp.engines.tabular import set_optimum
         from rlexp.engines.trials import Services
+        from rlexp.envs import tables
         from rlexp.evaluation import Scores
         from rlexp.metrics import Recorder
 
@@ -302,6 +305,8 @@ class _Training:
         target = family.fused if settings.engine == "fused" and family.fused else family.loop
         loop: Any = registry.load(target)(agent, services)
         trials = loop.trials
+        if trials.optimum is None and (table := tables.load(settings.env) if self.info.table else None):
+            set_optimum(trials, table)  # of networks, too, so that their regret stands beside that of tables
         if states[0]:
             state = states[0] if len(states) == 1 else group.join(states, jobs)
             states.clear()  # as large as the rings

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlexp.arguments import shown
 from rlexp.outcome import EXIT_STATUS, Outcome
 from rlexp.settings import Settings
 
@@ -172,7 +173,7 @@ class Sweep:
 def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
     """What tells each job from the others of its sweep: the overrides that they do not all share."""
     shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
-    return [" ".join(o for o in job if o not in shared) or "(as it is)" for job in overrides]
+    return [" ".join(shown(o) for o in job if o not in shared) or "(as it is)" for job in overrides]
 
 
 def identity(folder: Path) -> dict[str, Any]:

@@ -338,6 +338,7 @@ PARTS: measuring.Parts = {
     "overhead": partial(sweep_costs.overhead, command),
     "workers": lambda output: sweep_costs.workers(command, output, ROUNDS),
     "ladder": partial(sweep_costs.ladder, command),
+    "families": partial(sweep_costs.families, command),
     "tabular": tabular,
     "speed": speed,
     "tracking": tracking,

@@ -18,6 +18,7 @@ from rlexp.report.load import JobData, load_job
 from rlexp.report.stats import iqm
 from rlexp.report.words import plural
 from rlexp.settings import Refusal, did_you_mean, refusal
+from rlexp.shorthands import as_written
 from rlexp.sync import final_status, find_jobs, find_sweeps
 
 
@@ -83,7 +84,7 @@ def command(job: JobData) -> str:
         )  # fmt: skip
     if any(override.lstrip("+").startswith("sweep=") for override in overrides):
         overrides = [*overrides, "hydra.mode=RUN"]  # a named sweep would start again
-    return " ".join(["python -m rlexp", *map(shlex.quote, overrides)])
+    return " ".join(["python -m rlexp", *(shlex.quote(as_written(o)) for o in overrides)])
 
 
 def searched_for(folder: Path) -> Objective | None:

@@ -32,6 +32,7 @@ usage: python -m rlexp [key=value ...]            one job
 {experiment}
 {discretizer}
 {sweep}
+{schedule}
 
 trials=5 seed=0            seeds run together: seed, seed + 1, ...
 budget.steps=50000         env steps per trial (or budget.episodes=600)
@@ -43,7 +44,9 @@ examples:
   python -m rlexp algo=dueling_ddqn
   python -m rlexp algo=ddqn env=acrobot trials=10 budget.steps=100000
   python -m rlexp +experiment=book/dueling_ddqn
+  python -m rlexp +sweep=families                              # policy gradients, tables and DQN side by side
   python -m rlexp +sweep=dqn_ladder env=cartpole,acrobot
+  python -m rlexp -m algo=q_learning env=frozen_lake schedule@algo.epsilon=linear,exponential,log10,constant
   python -m rlexp -m hydra/launcher=fused algo=dqn algo.optimizer.lr=1e-4,3e-4,1e-3 algo.gamma=.95,.99
   python -m rlexp algo=ddqn algo.optimizer.lr=1e-3 algo.epsilon.final=0.02
   python -m rlexp -m hydra/sweeper=optuna 'algo.optimizer.lr=tag(log,interval(1e-4,1e-2))' algo.gamma=.98,.99
@@ -63,11 +66,13 @@ def help_text() -> str:
     """What `--help` prints: everything that can be chosen, found in conf/."""
     groups = {group: f"{group}=" for group in ("algo", "env", "network", "tracking")}
     groups |= {group: f"+{group}=" for group in ("experiment", "discretizer", "sweep")}
+    groups |= {"schedule": "schedule@<key>= "}
     return HELP.format(**{group: _choices(label, group) for group, label in groups.items()})
 
 
 def _choices(label: str, group: str) -> str:
-    text = ", ".join(registry.configured(group))
+    names = registry.configured(group)
+    text = ", ".join(name for name in names if group != "schedule" or "/" not in name)
     return textwrap.fill(
         text,
         110,

@@ -18,6 +18,7 @@ from rlexp.report.load import JobData, load_job
 from rlexp.report.stats import iqm
 from rlexp.report.words import plural
 from rlexp.settings import Refusal, did_you_mean, refusal
+from rlexp.shorthands import as_written
 from rlexp.sync import final_status, find_jobs, find_sweeps
 from rlexp.untrusted.text import clean, clean_output
 
@@ -84,7 +85,8 @@ def command(job: JobData) -> str:
         )  # fmt: skip
     if any(override.lstrip("+").startswith("sweep=") for override in overrides):
         overrides = [*overrides, "hydra.mode=RUN"]  # a named sweep would start again
-    return " ".join(["python -m rlexp", *(shlex.quote(clean(override, newlines=False)) for override in overrides)])
+    written = (clean(as_written(override), newlines=False) for override in overrides)
+    return " ".join(["python -m rlexp", *map(shlex.quote, written)])
 
 
 def searched_for(folder: Path) -> Objective | None:

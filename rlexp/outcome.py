@@ -93,6 +93,8 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
 
     try:
         settings = build(config)
+        if "discretizer" in config.algo and not hasattr(settings.algo, "discretizer"):
+            print(f"note: {settings.algo.name} is no table, and reads no bins (+discretizer)", file=sys.stderr)
         if leave_in is None:
             _spare_threads(settings)
         run, overrides = run_job or runner.run_job, list(hydra.overrides.task)

@@ -12,6 +12,7 @@ from rlexp import backend, packages, registry
 from rlexp.networks.images import is_picture
 from rlexp.settings import (
     AnglePolicySettings,
+    DiscretizerSettings,
     DQNSettings,
     NetworkSettings,
     PGSettings,
@@ -187,7 +188,7 @@ def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> N
     if settings.env.frame_stack > 1:
         raise refusal("env.frame_stack", f"1 for {algo.name}", str(settings.env.frame_stack))
     if info.num_states is not None:
-        if bins.dimensions:
+        if bins.dimensions and bins != settings.env.discretizer:  # the environment's own wait for it to be a vector
             raise refusal(
                 "algo.discretizer",
                 f"no bins, since {settings.env.id} has numbered states",
@@ -202,11 +203,21 @@ def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> N
             "algo.discretizer",
             f"bins of some of the {size} observed numbers for {algo.name}" if size else "an environment with states",
             f"dimensions {bins.dimensions} and {settings.env.id!r} with {shape}",
-            "Add +discretizer=cartpole, or give algo.discretizer.dimensions, .low, .high and .num_bins."
+            _advise_bins(settings, bins)
             if size
             else "A table cannot hold such observations; use a network, for example algo=ddqn.",
         )
     _check_tables("algo.discretizer.num_bins", settings, info, math.prod(bins.num_bins))
+
+
+def _advise_bins(settings: Settings, given: DiscretizerSettings) -> str:
+    """What to do where the bins do not suit an environment."""
+    if settings.env.discretizer.dimensions and given != settings.env.discretizer:
+        return f"{settings.env.name} has bins of its own: leave out algo.discretizer (or +discretizer)."
+    return (
+        "Give env.discretizer.dimensions, .low, .high and .num_bins, one entry per binned number; "
+        "or use a network, for example algo=ddqn."
+    )
 
 
 def _check_tables(where: str, settings: Settings, info: EnvInfo, num_states: int) -> None:

@@ -290,7 +290,9 @@ class _Training:
     def _train(self, runs: list[JobRun], states: list[Any], stop: Any, end: Callable[..., None]) -> None:
         """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
         from rlexp.engines import group
+        from rlexp.engines.tabular import set_optimum
         from rlexp.engines.trials import Services
+        from rlexp.envs import tables
         from rlexp.evaluation import Scores
         from rlexp.metrics import Recorder
 
@@ -312,6 +314,8 @@ class _Training:
         target = family.fused if settings.engine == "fused" and family.fused else family.loop
         loop: Any = registry.load(target)(agent, services)
         trials = loop.trials
+        if trials.optimum is None and (table := tables.load(settings.env) if self.info.table else None):
+            set_optimum(trials, table)  # of networks, too, so that their regret stands beside that of tables
         if states[0]:
             state = states[0] if len(states) == 1 else group.join(states, jobs)
             states.clear()  # as large as the rings

@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf, read_write
 
-from rlexp.arguments import rewrite as arguments_of_hydra
+from rlexp.arguments import rewrite
 from rlexp.job import command_line
 from rlexp.outcome import IN_PROCESS
 from rlexp.report.words import decimal
@@ -82,7 +82,7 @@ class Sweeper(BasicSweeper):
         """A named sweep's overrides, then those of the command line."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        return parser.parse_overrides(arguments_of_hydra([*self._parse_config(), *arguments]))
+        return parser.parse_overrides(rewrite([*self._parse_config(), *arguments]))
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         batches = self.split_arguments(self._parse(arguments), None)

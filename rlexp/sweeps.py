@@ -24,6 +24,7 @@ from typing import Any
 
 from rlexp.outcome import EXIT_STATUS, Outcome
 from rlexp.settings import Settings
+from rlexp.shorthands import shown
 
 
 class Ended(Exception):
@@ -173,7 +174,7 @@ def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
     """What tells each job from the others of its sweep: the overrides that they do not all share."""
     overrides = [[o.removeprefix("++") for o in job] for job in overrides]
     shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
-    return [" ".join(o for o in job if o not in shared) or "(as it is)" for job in overrides]
+    return [" ".join(shown(o) for o in job if o not in shared) or "(as it is)" for job in overrides]
 
 
 def identity(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from rlexp import seeding
 from rlexp.checkpoint import write_atomically
-from rlexp.report import figures, words
+from rlexp.report import families, figures, words
 from rlexp.report.analysis import Analysis, Overall, TaskAnalysis, analyse
 from rlexp.report.compare import POWER, Comparison
 from rlexp.report.contenders import MISSING, Contender, Task, short_keys, varied
@@ -245,6 +245,7 @@ class _Writer:
             ["algorithm", "trials", "final return: IQM [95 % interval]", *exact, "mean", "worst trial",
              "area under curve: IQM", threshold, "env steps", "time and speed", "status"], shown,
         )  # fmt: skip
+        families.section(page, analysis, lines, stem)
         if analysis.returns:
             page.heading(f"Which is better on {task.name}: final return", 3)
             self._comparisons(analysis.returns)
@@ -344,8 +345,8 @@ class _Writer:
     def _hyper_parameters(self) -> None:
         pictures = []
         for a in self.analysis.tasks:
-            for algo in sorted({c.algo for c in a.task.finished}):
-                same = [c for c in a.task.finished if c.algo == algo]
+            for algo in sorted({c.name for c in a.task.finished}):
+                same = [c for c in a.task.finished if c.name == algo]
                 keys = varied(same)
                 if len(same) < 3 or not keys:
                     continue
@@ -361,9 +362,7 @@ class _Writer:
                         (path, f"{algo} on {a.task.name}: final return (IQM) by {names[y]} and {names[x]}.")
                     )
                 bounds = np.array([a.intervals[c.label][1:] for c in same]).T
-                panels = {
-                    names[key]: ([_plain(v) for v in values], middle, bounds) for key, values in list(keys.items())[:6]
-                }
+                panels = {names[key]: (_plain_values(values), middle, bounds) for key, values in list(keys.items())[:6]}
                 path = figures.save(figures.slices(panels), stem.with_name(f"{stem.name}-slices"))
                 told = f" The first 6 of {len(keys)} keys." if len(keys) > 6 else ""
                 pictures.append((path, f"{algo} on {a.task.name}: final return of each job against each value.{told}"))
@@ -505,7 +504,7 @@ def _grid(keys: dict[str, list[Any]], middle: np.ndarray) -> tuple[tuple[list[st
     """Two hyper-parameters whose values make at least half of a full grid; None for anything else."""
     if len(keys) != 2:
         return None
-    first, second = ([_plain(v) for v in values] for values in keys.values())
+    first, second = (_plain_values(values) for values in keys.values())
     ys, xs = (sorted(set(v), key=lambda value: (isinstance(value, str), value)) for v in (first, second))
     if len(ys) < 2 or len(xs) < 2 or len(middle) < max(4, len(ys) * len(xs) / 2):
         return None
@@ -520,6 +519,12 @@ def _grid(keys: dict[str, list[Any]], middle: np.ndarray) -> tuple[tuple[list[st
 def _plain(value: Any) -> Any:
     """A number, or the text of anything else."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else words.setting(value)
+
+
+def _plain_values(values: Sequence[Any]) -> list[Any]:
+    """The values of one key, schedules by their kinds where these tell them apart."""
+    names = words.schedules(values)
+    return [names[words.as_json(v)] if names else _plain(v) for v in values]
 
 
 def _slug(name: str) -> str:

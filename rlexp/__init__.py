@@ -8,7 +8,19 @@ Importing this package imports neither TensorFlow nor MLflow.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+
+READERS = ("best", "ls", "play", "report", "sync", "ui")  # commands that run no code of the working directory
+left_out: str | None = None  # what they have taken from sys.path
+
+_reading = sys.argv[:1] == ["-m"] and {f"rlexp.{name}" for name in READERS} & {*sys.orig_argv}
+_own_path = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if _reading and not sys.flags.safe_path and sys.path[0] not in ("", _own_path):
+    # `python -m` has put the working directory first: a numpy.py in a folder that somebody sent would pass for NumPy.
+    left_out = sys.path.pop(0)
+
+from typing import TYPE_CHECKING, Any  # noqa: E402  (so that not even this is a file of the working directory)
 
 __version__ = "0.1.0"
 

@@ -14,6 +14,7 @@ from typing import Any
 from rlexp import registry
 from rlexp.arguments import options_first, remember, rewrite
 from rlexp.settings import Refusal, check_arguments, conf_dir, explain
+from rlexp.untrusted.text import clean
 
 HELP = """\
 rlexp: reinforcement-learning experiments, many seeds at once, tracked in MLflow.
@@ -138,7 +139,7 @@ def _status() -> int:
 
 
 def _refuse(text: str) -> int:
-    print(f"refused: {text}", file=sys.stderr)
+    print(f"refused: {clean(text)}", file=sys.stderr)
     return 2
 
 

@@ -20,6 +20,7 @@ from rlexp.report.words import plural
 from rlexp.settings import Refusal, did_you_mean, refusal
 from rlexp.shorthands import as_written
 from rlexp.sync import final_status, find_jobs, find_sweeps
+from rlexp.untrusted.text import clean, clean_output
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def command(job: JobData) -> str:
         )  # fmt: skip
     if any(override.lstrip("+").startswith("sweep=") for override in overrides):
         overrides = [*overrides, "hydra.mode=RUN"]  # a named sweep would start again
-    return " ".join(["python -m rlexp", *(shlex.quote(as_written(o)) for o in overrides)])
+    written = (clean(as_written(override), newlines=False) for override in overrides)
+    return " ".join(["python -m rlexp", *map(shlex.quote, written)])
 
 
 def searched_for(folder: Path) -> Objective | None:
@@ -143,6 +145,7 @@ def _described(ranked: Ranked, objective: Objective, searched: bool) -> list[str
     return lines
 
 
+@clean_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 where there is no such study or no finished job in it."""
     parser = argparse.ArgumentParser(

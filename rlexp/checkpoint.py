@@ -20,6 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from rlexp.untrusted.archives import open_npz
+from rlexp.untrusted.links import open_to_write
+from rlexp.untrusted.text import mask_tree
+
 State = dict[str, Any]
 
 BESIDE = ".part-"  # begins the name of a file under way whose writer insists on the ending
@@ -123,7 +127,7 @@ class Checkpoints:
         if not path.is_file():
             raise ValueError("it is not a file")
         _check_seal(path)
-        with np.load(path, allow_pickle=False) as file:
+        with open_npz(path) as file:
             tree = json.loads(file["tree"].tobytes())
             state: State = _fill(tree, file)
         if not {"trials", "loop"} <= state.keys():
@@ -196,7 +200,7 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
     """Let `write` fill a binary file beside `path`, bring it to the disk, and rename it: all of it or nothing."""
     beside = path.with_name(f".{path.name}.part")
     try:
-        with beside.open("w+b") as file:
+        with open_to_write(beside, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -238,8 +242,8 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically."""
-    text = json.dumps(value, indent=2) + "\n"
+    """Write a JSON file atomically; what looks like a secret in it is masked."""
+    text = json.dumps(mask_tree(value), indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from rlexp.report.words import decimal, plural
+from rlexp.untrusted.text import clean
 
 SCORES = {  # of summary.json: what a trial's best weights were chosen by
     "best_eval_return": "best eval return",
@@ -82,18 +84,19 @@ class JobConsole:
     def say(self, text: str) -> None:
         """Print one line, above the bar."""
         if not self._quiet:
-            self._console.print(text, markup=False)
+            self._console.print(clean(text), markup=False)
 
     def warn(self, text: str) -> None:
         """Print one warning, to stderr."""
         if not self._quiet:
-            print(f"warning: {text}", file=sys.stderr)
+            print(f"warning: {clean(text)}", file=sys.stderr)
 
     def table(self, summary: Mapping[str, Any]) -> None:
         """The closing table of a job."""
         if self._quiet:
             return
-        table = Table(title=f"{summary['algo']} on {summary['env']}: {summary['status']}", title_justify="left")
+        title = Text(clean(f"{summary['algo']} on {summary['env']}: {summary['status']}", newlines=False))
+        table = Table(title=title, title_justify="left")
         score = next((name for name in SCORES if any(name in trial for trial in summary["trials"])), "")
         told = SCORES.get(score, "best score") if "selection" in summary else "best score"  # old ones named all alike
         for column in ("seed", "status", told, "at step", "final return"):
@@ -101,7 +104,7 @@ class JobConsole:
         for trial in summary["trials"]:
             table.add_row(
                 str(trial["seed"]),
-                trial["status"] + (f" ({trial['note']})" if trial["note"] else ""),
+                Text(clean(trial["status"] + (f" ({trial['note']})" if trial["note"] else ""), newlines=False)),
                 decimal(trial.get(score)),
                 f"{trial['best_step']:,}",
                 decimal(trial["final_return"]),

@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp import arguments, provenance
-from rlexp.settings import Settings, refusal
+from rlexp.settings import Refusal, Settings, refusal
+from rlexp.untrusted.links import LinkFound, check_folder, open_to_write
+from rlexp.untrusted.text import mask, mask_tree
 
 if TYPE_CHECKING:
     from rlexp.checkpoint import Checkpoints
@@ -143,7 +145,7 @@ class JobRun:
         from omegaconf import OmegaConf
 
         overrides = self.training.overrides.get(folder)
-        text = OmegaConf.to_yaml(OmegaConf.create(replace(settings, rerun=False).to_dict()))
+        text = OmegaConf.to_yaml(OmegaConf.create(mask_tree(replace(settings, rerun=False).to_dict())))
         write_atomically(folder / "config.yaml", lambda file: file.write(text.encode()))
         write_json(
             folder / "job.json",
@@ -278,13 +280,13 @@ class JobRun:
     def _animate(self, seed: int) -> None:
         from rlexp.envs import watchdog
         from rlexp.play import animate
-        from rlexp.policy import load_policy
+        from rlexp.policy import policy_of
 
         if not self.training.info.rgb_array:
             self.training.console.say(f"no animation: {self.settings.env.id} cannot be rendered to pictures")
             return
         try:
-            policy = load_policy(self.folder, seed=seed)
+            policy = policy_of(self.settings, seed, self.folder, allow_imports=True)  # the command has named them
             with watchdog.calling():
                 animate(
                     policy,
@@ -304,7 +306,9 @@ class JobRun:
         if pruned:
             error = None
         if error is not None:
-            (self.folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+            text = mask("".join(traceback.format_exception(error)))
+            with open_to_write(self.folder / "error.txt", "w", errors="backslashreplace") as file:
+                file.write(text)
         if status == "done" or (self.folder / "summary.json").exists():
             return
         settings = self.settings
@@ -397,6 +401,10 @@ def folder_lock(
     from filelock import FileLock, Timeout
 
     owner = folder / "owner.json"
+    try:
+        check_folder(folder)
+    except LinkFound as found:
+        raise Refusal(f"{where}: {found}") from found
     with disk_sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=PROBED)
@@ -405,8 +413,8 @@ def folder_lock(
         except Timeout as error:
             raise refusal(where, expected, f"{folder}, where {who_works(folder)}", hint) from error
     try:
-        with disk_sentences(folder):
-            owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        with disk_sentences(folder), open_to_write(owner, "w") as file:
+            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -422,7 +430,7 @@ def in_use(folder: Path) -> bool:
     from filelock import FileLock, Timeout
 
     try:
-        if not (folder / ".lock").is_file():
+        if (folder / ".lock").is_symlink() or not (folder / ".lock").is_file():
             return False
         with FileLock(folder / ".lock", timeout=0):  # for less than PROBED, so that no start is refused for it
             return False
@@ -479,11 +487,59 @@ def _versions() -> dict[str, str]:
 
 def _git() -> dict[str, str]:
     """Commit and dirty flag of the repository the command was started in, if any."""
-
-    def git(*args: str) -> str:
-        return subprocess.run(["git", *args], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-
+    here = Path.cwd()
     try:
-        return {"git.commit": git("rev-parse", "HEAD"), "git.dirty": str(bool(git("status", "--porcelain"))).lower()}
+        dirty = bool(_ask_git(here, "status", "--porcelain", "--ignore-submodules=all"))
+        return {"git.commit": _ask_git(here, "rev-parse", "HEAD"), "git.dirty": str(dirty).lower()}
     except (OSError, subprocess.SubprocessError):
         return {}
+
+
+_NO_PROGRAMS = (  # settings of a repository that git would run something for
+    "core.fsmonitor=false",
+    f"core.hooksPath={os.devnull}",
+    "core.untrackedCache=false",
+    "core.pager=cat",
+    "core.sshCommand=false",
+    "diff.external=",
+    "submodule.recurse=false",
+    "status.submoduleSummary=false",
+    "safe.bareRepository=explicit",
+    "protocol.allow=never",
+)
+
+
+def _ask_git(folder: Path, *args: str) -> str:
+    """What git says of the repository that a folder is in; nothing that the repository's own settings name is run.
+
+    Raises:
+        OSError, subprocess.SubprocessError: where there is no git, no repository or no answer.
+    """
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env |= {
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_ALLOW_PROTOCOL": "none",
+    }
+
+    def git(settings: list[str], *args: str, fine: tuple[int, ...] = (0,)) -> str:
+        command = ["git", *(word for setting in settings for word in ("-c", setting)), *args]
+        done = subprocess.run(
+            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5
+        )
+        if done.returncode not in fine:
+            raise subprocess.CalledProcessError(done.returncode, command)
+        return done.stdout.strip()
+
+    settings = list(_NO_PROGRAMS)
+    # A filter's name is the repository's choice. Those of the user's own settings, such as Git LFS, stay.
+    filters = git(settings, "config", "--show-scope", "--name-only", "--get-regexp", r"^filter\.", fine=(0, 1))
+    for line in filters.splitlines():
+        scope, _, name = line.partition("\t")
+        if scope not in ("global", "system"):
+            if "=" in name:  # which `-c` would not switch off
+                raise subprocess.SubprocessError(f"a filter named {name!r}")
+            driver = name.rpartition(".")[0]
+            settings += [f"{driver}.clean=", f"{driver}.smudge=", f"{driver}.process=", f"{driver}.required=false"]
+    return git(settings, *args)

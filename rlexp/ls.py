@@ -17,6 +17,7 @@ from rlexp.report.words import decimal
 from rlexp.settings import did_you_mean
 from rlexp.sweeps import labels
 from rlexp.sync import find_jobs
+from rlexp.untrusted.text import clean, clean_output
 
 STATUSES = ("done", "running", "failed", "killed", "pruned")
 
@@ -72,6 +73,7 @@ def _unwell(summary: dict[str, Any]) -> str:
     return f"({scored} of {len(trials)} trials scored; {', '.join(told)})"
 
 
+@clean_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 where there is nothing of that name."""
     parser = argparse.ArgumentParser(
@@ -121,7 +123,7 @@ def _when(seconds: float) -> str:
 
 def _show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A plain table, which other programs can read too: columns two spaces apart."""
-    table = [columns, *rows]
+    table = [[clean(cell, newlines=False) for cell in row] for row in (columns, *rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

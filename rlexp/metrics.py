@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from rlexp.untrusted.links import open_to_write
+
 METRICS = {
     "train/return": "sum of rewards of an exploring training episode, mean over those since the record before",
     "train/length": "env steps of a training episode, mean as for train/return",
@@ -122,7 +124,8 @@ class Recorder:
 
     def __init__(self, path: Path, position: int = 0) -> None:
         self._digest = _digest_of(path, position)
-        self._file = path.open("ab", buffering=0)  # what a full disk did not take is not tried again at the end
+        # what a full disk did not take is not tried again at the end
+        self._file = open_to_write(path, "ab", buffering=0)
         self._file.truncate(position)
         self._file.seek(position)
 

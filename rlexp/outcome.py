@@ -15,6 +15,7 @@ from typing import Any
 from rlexp import registry
 from rlexp.job import Failure
 from rlexp.settings import Refusal, Settings, build
+from rlexp.untrusted.text import clean
 
 FILE = "outcome.json"
 IN_PROCESS = ("basic", "fused")  # launchers that run one job after another in the process of the sweep
@@ -113,9 +114,9 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
         if isinstance(error, Pruned):
             return outcome("pruned", str(error))
         if isinstance(error, Failure):
-            print(f"failed: {error}", file=sys.stderr)
+            print(f"failed: {clean(error)}", file=sys.stderr)
         else:
-            traceback.print_exc()
+            print(clean(traceback.format_exc()), end="", file=sys.stderr)
         return outcome("failed", f"{type(error).__name__}: {error}")
 
 

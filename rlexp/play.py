@@ -11,6 +11,7 @@ from typing import Any
 from rlexp.backend import quiet_stderr
 from rlexp.policy import Policy, load_policy
 from rlexp.settings import Refusal, Settings, refusal
+from rlexp.untrusted.text import clean_output
 
 
 def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> float:
@@ -74,12 +75,19 @@ def main(argv: list[str] | None = None) -> int:
         "--tracking-uri",
         help="where the MLflow run lives (default: MLFLOW_TRACKING_URI, else outputs/mlflow.db)",
     )
+    parser.add_argument(
+        "--allow-imports",
+        action="store_true",
+        help="import the modules that the job's configuration names, wherever they lie (default: only those of "
+        "installed distributions, since others may have come with the folder)",
+    )
     args = parser.parse_args(argv)
-    try:
-        return _play(args)
-    except (Refusal, ModuleNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    with clean_output():
+        try:
+            return _play(args)
+        except (Refusal, ModuleNotFoundError) as error:
+            print(error, file=sys.stderr)
+            return 2
 
 
 def _play(args: Any) -> int:
@@ -93,8 +101,10 @@ def _play(args: Any) -> int:
         and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     ):
         raise refusal("--screen", "a display", "none (DISPLAY is not set)", "Leave --screen out and look at the file.")
-    policy = load_policy(args.source, seed=args.seed, tracking_uri=args.tracking_uri)
+    policy = load_policy(args.source, seed=args.seed, tracking_uri=args.tracking_uri, allow_imports=args.allow_imports)
     output = args.output or Path(f"play-{policy.seed}.gif")
+    if args.output is None and output.is_symlink():  # nobody has named it
+        raise refusal("--output", f"a file {output} of its own here", "a symbolic link", "Remove it, or give --output.")
     first = default_seed(policy.settings) if args.episode_seed is None else args.episode_seed
     for episode_seed in range(first, first + args.episodes):
         if args.screen:

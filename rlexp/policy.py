@@ -5,8 +5,8 @@
     action = policy(observation)
 
 Loading cannot run code that a folder brings: `.keras` files are opened in safe mode, tables are plain arrays,
-configurations plain YAML, and the modules that a configuration names (`env.imports`, `module:Id`) are never taken from
-the output folder.
+configurations plain YAML, and the modules that a configuration names (`env.imports`, `module:Id`) are imported only if
+they belong to an installed distribution; `allow_imports` imports others.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import rlexp
 from rlexp import registry, seeding
 from rlexp.settings import Refusal, Settings, build, refusal
+from rlexp.untrusted import archives, stored
+from rlexp.untrusted.text import clean
 
 
 class Policy:
@@ -124,7 +129,9 @@ class Policy:
         return lambda observation: best(tf.constant(observation)).numpy()
 
 
-def load_policy(source: Any, *, seed: int | None = None, tracking_uri: str | None = None) -> Policy:
+def load_policy(
+    source: Any, *, seed: int | None = None, tracking_uri: str | None = None, allow_imports: bool = False
+) -> Policy:
     """Load a trained policy.
 
     Args:
@@ -133,78 +140,76 @@ def load_policy(source: Any, *, seed: int | None = None, tracking_uri: str | Non
         seed: which trial of a job folder; default: the one with the highest final return. (Of an MLflow
             run: give the trial's run.)
         tracking_uri: where an MLflow run lives; default MLFLOW_TRACKING_URI, else outputs/mlflow.db.
+        allow_imports: import the modules that the configuration names, wherever they lie. Without it, only those of
+            installed distributions are: others may have come with the folder.
 
     Raises:
-        Refusal: where there is no such policy.
+        Refusal: where there is no such policy, or its configuration names a module that is not installed.
     """
     path = Path(str(source)).expanduser()
-    fetched = not path.exists()
-    if fetched:
-        from rlexp.trackers.mlflow import fetch_job
+    if allow_imports and rlexp.left_out is not None:
+        sys.path.insert(0, rlexp.left_out)
+        rlexp.left_out = None
+    with contextlib.ExitStack() as stack:
+        if not _exists(path):
+            from rlexp.trackers.mlflow import fetch_job
 
-        path = fetch_job(str(source), tracking_uri)
-    if path.suffix in (".keras", ".npz"):
-        path = path.parent
-    if (path.parent.name, (path.parent.parent / "config.yaml").is_file()) == ("trials", True):
-        path, seed = path.parent.parent, int(path.name)
-    if not (path / "config.yaml").is_file():
-        raise refusal(
-            "source",
-            "a job folder, a trial in one, or an MLflow run",
-            str(source),
-            "List them: ls outputs/*/",
-        )
-    settings = load_settings(path)
-    if not fetched:
-        _check_modules(path, settings)
-    if seed is None:
-        seed = _best_seed(path, settings)
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rlexp-")))
+            path = fetch_job(str(source), tracking_uri, place)
+        if path.suffix in (".keras", ".npz"):
+            path = path.parent
+        if (path.parent.name, (path.parent.parent / "config.yaml").is_file()) == ("trials", True):
+            path, seed = path.parent.parent, _folder_seed(path)
+        if not (path / "config.yaml").is_file():
+            raise refusal(
+                "source",
+                "a job folder, a trial in one, or an MLflow run",
+                str(source),
+                "List them: ls outputs/*/",
+            )
+        settings = load_settings(path, allow_imports)
+        if seed is None:
+            seed = _best_seed(path, settings)
+        return policy_of(settings, seed, path, allow_imports)
+
+
+def policy_of(settings: Settings, seed: int, folder: Path, allow_imports: bool = False) -> Policy:
+    """The policy of one trial of a job whose settings are known; raises `Refusal` where there is none."""
     if seed not in settings.seeds:
         raise refusal("seed", f"one of {settings.seeds}", str(seed))
-    return Policy(settings, seed, _load_weights(path / "trials" / str(seed), settings))
+    return Policy(settings, seed, _load_weights(folder / "trials" / str(seed), settings, allow_imports))
 
 
-def load_settings(folder: Path) -> Settings:
-    """The settings of a job folder, from its config.yaml."""
-    import yaml
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        return False
+
+
+def _folder_seed(path: Path) -> int:
+    """The seed that a trial's folder is named after."""
+    if not (path.name.isascii() and path.name.isdigit()):
+        raise refusal("source", "a trial's folder, trials/<seed>", str(path))
+    return int(path.name)
+
+
+def load_settings(folder: Path, allow_imports: bool = False) -> Settings:
+    """The settings of a job folder, from its config.yaml; `allow_imports` as of `load_policy`."""
     from omegaconf.errors import OmegaConfBaseException
+
+    from rlexp.untrusted import modules
 
     path = folder / "config.yaml"
     try:
-        text = path.read_text()
-        if any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
-            raise ValueError("YAML with tags or aliases, which no job writes")
-        config = yaml.safe_load(text)
-        if not isinstance(config, dict):
-            raise ValueError(f"no mapping but {type(config).__name__}")
+        config = stored.read_config(folder)
+        modules.check_config(config, str(path), allow_imports)
         return build(config)
     except Refusal as error:
-        raise Refusal(f"{path}: {error}") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise refusal(str(path), "a job's configuration", said) from error
-
-
-def _check_modules(folder: Path, settings: Settings) -> None:
-    """A folder that somebody sent may name modules, and bring them: what is in its output folder is not imported."""
-    from importlib.machinery import PathFinder
-
-    output_dir = [folder.resolve(), *folder.resolve().parents][:3][-1]
-    if Path(sys.prefix).resolve().is_relative_to(output_dir):  # it stands somewhere else
-        output_dir = folder.resolve()
-    names = [*settings.env.imports, *(n for n in (settings.env.id, settings.network.name) if ":" in n)]
-    names += [entry["name"] for entry in settings.env.wrappers if "." in entry["name"]]
-    for name in names:
-        spec = PathFinder.find_spec(name.partition(":")[0].partition(".")[0])
-        places = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []
-        for place in filter(None, places):
-            if Path(place).resolve().is_relative_to(output_dir):
-                raise refusal(
-                    str(folder / "config.yaml"),
-                    f"modules from outside {output_dir}",
-                    f"{name!r}, which would be {place}",
-                    "Start from another working directory.",
-                )
+        said = str(error)
+        raise Refusal(said if said.startswith(str(path)) else f"{path}: {said}") from error
+    except (OSError, ValueError, TypeError, RecursionError, OmegaConfBaseException) as error:
+        raise refusal(str(path), "a job's configuration", _said(error).removeprefix(f"{path} is ")) from error
 
 
 def _best_seed(folder: Path, settings: Settings) -> int:
@@ -214,7 +219,7 @@ def _best_seed(folder: Path, settings: Settings) -> int:
         return settings.seed  # no trial has been scored yet
 
 
-def _load_weights(folder: Path, settings: Settings) -> Any:
+def _load_weights(folder: Path, settings: Settings, allow_imports: bool) -> Any:
     """The Keras model or the table of a trial's folder; None for policies without weights."""
     family = registry.family(settings.algo.name)
     if not family.keras and not family.tabular:
@@ -225,17 +230,27 @@ def _load_weights(folder: Path, settings: Settings) -> Any:
             "source", "a trained trial", f"{path}, which does not exist", "The job may not have finished yet."
         )
     if not family.keras:
-        return load_table(path)
-    if ":" in settings.network.name:  # its module registers the classes of its layers with Keras
+        return load_table(path, _table_size(settings))
+    if ":" in settings.network.name:  # its module, which may be imported (see `load_settings`), registers its layers
         with contextlib.suppress(Exception):  # a model of Keras' own layers needs none
             importlib.import_module(settings.network.name.partition(":")[0])
-    return _load_model(path)
+    return _load_model(path, allow_imports)
 
 
-def load_table(path: Path) -> np.ndarray:
-    """The table [S, A] of a `best.npz`; raises `Refusal` for a broken one."""
+def _table_size(settings: Settings) -> int:
+    """Bytes of a job's table: one number for each of its states and actions."""
+    from rlexp.envs import adapter
+    from rlexp.envs.states import States
+
+    info = adapter.inspect(settings.env, tabular=True)
+    states = States(info, getattr(settings.algo, "discretizer", None))
+    return 8 * states.num_states * info.num_actions
+
+
+def load_table(path: Path, most: int | None = None) -> np.ndarray:
+    """The table [S, A] of a `best.npz`, of `most` bytes; raises `Refusal` for a broken one."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with archives.open_npz(path, most) as file:
             table: np.ndarray = file["q"]
         if table.ndim != 2 or table.dtype.kind != "f":
             raise ValueError(f"an array of {table.dtype} with {table.ndim} axes")
@@ -244,20 +259,68 @@ def load_table(path: Path) -> np.ndarray:
         raise Refusal(f"{path}: expected an npz file with a table q, received: {_said(error)}") from error
 
 
-def _load_model(path: Path) -> Any:
+def _load_model(path: Path, allow_imports: bool) -> Any:
     from rlexp.backend import prepare
 
     prepare("auto")
     import keras
 
     try:
+        config = archives.check_keras(path)
+        _check_classes(config, allow_imports, str(path))
+        needed, held = _num_numbers(config), archives.num_weights(path)
+        if needed > held + 4096:  # states of random generators are not always among the weights
+            raise ValueError(f"a model of {needed:,} numbers with weights of {held:,}")
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         if not isinstance(model, keras.Model):
             raise ValueError(f"a {type(model).__name__}")
         return model
+    except Refusal:
+        raise
     except Exception as error:
         raise Refusal(f"{path}: expected a Keras model that loads in safe mode, received: {_said(error)}") from error
 
 
+def _check_classes(config: Any, allow_imports: bool, where: str) -> None:
+    """A model may be made of Keras' own classes, of registered ones, and of those of installed distributions."""
+    import keras
+
+    from rlexp.untrusted import modules
+
+    for node in _mappings(config):
+        module, names = node.get("module"), (node.get("registered_name"), node.get("class_name"), node.get("config"))
+        if module is None or module == "builtins" or str(module).partition(".")[0] == "keras":
+            continue
+        if any(isinstance(name, str) and keras.saving.get_registered_object(name) is not None for name in names):
+            continue
+        modules.check([str(module)], where, allow_imports)
+
+
+def _mappings(node: Any) -> Iterator[dict[str, Any]]:
+    """All mappings in a nested value, in no order."""
+    left = [node]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            yield node
+            left += node.values()
+        elif isinstance(node, list):
+            left += node
+
+
+def _num_numbers(config: Any) -> int:
+    """Numbers in the variables of a model, none of which is made for this."""
+    import keras
+    from keras.src.backend.common import global_state
+
+    before = global_state.get_global_attribute("uninitialized_variables")
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            return sum(math.prod(variable.shape) for variable in getattr(model, "variables", ()))
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", list(before or []))
+
+
 def _said(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return clean((str(error).strip() or type(error).__name__).splitlines()[0])

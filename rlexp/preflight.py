@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlexp import backend, packages, registry
@@ -19,6 +20,7 @@ from rlexp.settings import (
     TabularSettings,
     refusal,
 )
+from rlexp.trackers.base import resolve_uri
 
 if TYPE_CHECKING:
     from rlexp.envs.adapter import EnvInfo
@@ -37,6 +39,8 @@ def preflight(settings: Settings) -> EnvInfo:
     from rlexp.envs import adapter
     from rlexp.replay import ring_type
 
+    if settings.tracking.name == "mlflow":
+        resolve_uri(settings.tracking.uri, Path(settings.output_dir))  # refuses addresses that hold a password
     algo = settings.algo
     entry = registry.algo(algo.name)
     family = registry.family(algo.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -90,8 +89,6 @@ def _plain(text: Any) -> str:
 
 def _ask_git(folder: Path, *args: str) -> str:
     """What git says of a folder's own repository, whatever repository the environment names."""
-    ours = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *args]
-    environment = {key: value for key, value in os.environ.items() if key not in ours}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True, env=environment)
-    return done.stdout.strip()
+    from rlexp.job import _ask_git as ask
+
+    return ask(folder, *args)

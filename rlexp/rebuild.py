@@ -72,7 +72,7 @@ def rebuild(paths: Sequence[Path], uri: str | None) -> int:
 
 def _folders(paths: Sequence[Path], target: str, asked: bool) -> tuple[list[Path], dict[Path, str]]:
     """The jobs and sweeps whose store it is, and the URIs of the others."""
-    from rlexp.sync import find_jobs, find_sweeps, job_uri, place
+    from rlexp.sync import NotNamed, find_jobs, find_sweeps, job_uri, place
 
     ours: dict[Path, None] = {}
     elsewhere: dict[Path, str] = {}
@@ -86,6 +86,8 @@ def _folders(paths: Sequence[Path], target: str, asked: bool) -> tuple[list[Path
         for folder in found:
             try:
                 own = target if asked else job_uri(folder, None)
+            except NotNamed as error:
+                own = error.asked
             except (OSError, ValueError, KeyError, TypeError, OmegaConfBaseException, yaml.YAMLError):
                 own = target  # its delivery says what is wrong with it
             if own == target:

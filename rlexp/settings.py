@@ -24,14 +24,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from rlexp import __version__, arguments, hints, packages, schedules
+from rlexp.untrusted.text import USER_INFO_HINT, clean, user_info
 
 
 class Refusal(ValueError):
-    """A configuration that cannot run. The message says what was expected, what was received, what to do."""
+    """A configuration that cannot run. The message says what was expected, what was received, what to do.
+
+    What it quotes of files, servers and command lines is shown, and not obeyed by a terminal; secrets are masked.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(clean(message))
 
 
 def refusal(where: str, expected: str, received: str, fix: str = "") -> Refusal:
     """Build a `Refusal` of one line, or two where there is something to do."""
+    where, received = clean(where, newlines=False), clean(received, newlines=False)
     return Refusal(f"{where}: expected {expected}, received {received}." + (f"\n{fix}" if fix else ""))
 
 
@@ -863,6 +871,8 @@ def _check_contradictions(settings: Settings) -> None:
     if isinstance(algo, TabularSettings):
         bins.check("algo.discretizer", algo.discretizer)
     uri = settings.tracking.uri
+    if uri is not None and user_info(uri):
+        raise refusal("tracking.uri", "an address without a user's name or password", uri, USER_INFO_HINT)
     if uri is not None and not re.match(r"(sqlite|postgresql|mysql|mssql|https?|file)(\+\w+)?:", uri):
         raise refusal("tracking.uri", "sqlite:///<file>, postgresql://..., or http(s)://<server>", repr(uri))
 

@@ -8,7 +8,6 @@ one at a time, so that a job which kills its process takes no other with it.
 from __future__ import annotations
 
 import contextlib
-import shlex
 import signal
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -25,8 +24,9 @@ from rlexp.outcome import IN_PROCESS
 from rlexp.report.words import decimal
 from rlexp.settings import Refusal, build
 from rlexp.sweeps import Ended, Planned, Sweep
-from rlexp.trackers.base import SET_ASIDE, Tracker, one_line, open_tracker
+from rlexp.trackers.base import SET_ASIDE, Tracker, one_line, open_tracker, resolve_uri, sync_command
 from rlexp.trackers.follower import MLflowTracker, shared
+from rlexp.untrusted.text import clean
 
 
 class Sweeper(BasicSweeper):
@@ -65,7 +65,7 @@ class Sweeper(BasicSweeper):
             print(f"sweep {sweep.id} of study {sweep.study}: {what} in {sweep.folder}", flush=True)
             for job, label in zip(sweep.jobs, sweep.labels, strict=True):
                 if job.settings is None:
-                    print(f"refused: {label}: {job.refused}", file=sys.stderr)
+                    print(f"refused: {clean(label)}: {job.refused}", file=sys.stderr)
             tracker = open_tracker(sweep.tracking.name, sweep.tracking.uri, [sweep.folder], sweep.output_dir)
             tracker.start()
             killed = True
@@ -148,9 +148,10 @@ def close(sweep: Sweep, tracker: Tracker, killed: bool) -> None:
     results = tracker.close(sweep.tracking.timeout).values()
     missing = [result for result in results if not result.delivered]
     if missing:
-        study = shlex.quote(str(sweep.output_dir / sweep.study))
+        uri = resolve_uri(sweep.tracking.uri, sweep.output_dir)
+        command = sync_command(sweep.output_dir / sweep.study, uri, sweep.output_dir)
         print(f"Warning: MLflow has not received everything of {len(missing)} jobs.", file=sys.stderr)
-        print(f"Nothing is lost; this delivers the rest:\n  python -m rlexp.sync {study}", file=sys.stderr)
+        print(f"Nothing is lost; this delivers the rest:\n  {command}", file=sys.stderr)
     for told in dict.fromkeys(line for r in results for line in r.message.splitlines() if line.startswith(SET_ASIDE)):
         print(f"Warning: {told}", file=sys.stderr)
     for command in dict.fromkeys(result.ui_command for result in results if result.ui_command):
@@ -182,9 +183,9 @@ def table(sweep: Sweep, status: str) -> None:
     shown.add_column("what went wrong", overflow="ellipsis", no_wrap=True, max_width=80)
     for label, outcome in zip(sweep.labels, sweep.outcomes(), strict=True):
         if outcome is None:
-            shown.add_row(label, "not run", "-", "-", "")
+            shown.add_row(clean(label), "not run", "-", "-", "")
             continue
-        shown.add_row(label, outcome.status, decimal(outcome.score), f"{outcome.seconds:.1f}", outcome.error)
+        shown.add_row(clean(label), outcome.status, decimal(outcome.score), f"{outcome.seconds:.1f}", outcome.error)
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(shown)
 
 

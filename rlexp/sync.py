@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import queue
+import shlex
 import signal
 import sys
 import threading
@@ -22,22 +23,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from rlexp.job import in_use, owner_elsewhere, who_works
+from rlexp.settings import Refusal
 from rlexp.trackers.base import (
     DELIVERED,
     NOT_DELIVERED,
+    PUT_IN,
     SET_ASIDE,
     SILENCE,
+    local_store,
     one_line,
     resolve_uri,
     sync_command,
     ui_command,
 )
+from rlexp.untrusted.links import LinkFound, check_folder, open_to_write
+from rlexp.untrusted.stored import read_config, select
+from rlexp.untrusted.text import MASK, clean, clean_output, mask, same_address
 
 INTERVAL = 2.0  # seconds between deliveries while a job runs, at least
 SHARE = 0.1  # of the time at most is spent on them: the cores are the training's
@@ -66,13 +70,48 @@ def place(folder: Path) -> tuple[Path, str]:
     return study.parent, study.name
 
 
-def job_uri(folder: Path, uri: str | None) -> str:
-    """The tracking URI of a job or a sweep: `uri`, else its own `tracking.uri`, else the default."""
+def asked_uri(folder: Path) -> str | None:
+    """The tracking URI that a job's or a sweep's folder asks for, with a password masked; None where it names none."""
     if is_sweep(folder):
         own = json.loads((folder / "sweep.json").read_text())["tracking_uri"]
     else:
-        own = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "tracking.uri")
-    return resolve_uri(uri or own, place(folder)[0])
+        own = select(read_config(folder), "tracking", "uri")
+    if own is not None and not isinstance(own, str):
+        raise ValueError(f"expected a text as tracking.uri in {folder}, received {own!r}")
+    return own or None
+
+
+def job_uri(folder: Path, uri: str | None) -> str:
+    """Where to a job or a sweep is delivered: `uri`, else its own store in the output folder, else the default.
+
+    A folder is data, perhaps somebody else's: it does not choose the server that its reader sends to.
+
+    Raises:
+        NotNamed: where it asks for another one than its user names, by `uri` or MLFLOW_TRACKING_URI.
+    """
+    output_dir = place(folder)[0]
+    asked = None if uri else asked_uri(folder)
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if asked is None:
+        chosen = resolve_uri(uri, output_dir)
+        if uri or named or (output_dir / "mlflow.db").resolve().is_relative_to(output_dir.resolve()):
+            return chosen
+        raise NotNamed(chosen)  # its store is a link to another one
+    if named and same_address(asked, named):
+        return resolve_uri(None, output_dir)
+    if local_store(asked, output_dir):
+        return asked
+    raise NotNamed(asked)
+
+
+class NotNamed(ValueError):
+    """A folder asks to be sent to a place that the reader has not named."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(
+            f"not sent: its folder asks for {clean(asked, newlines=False)}, which this command does not name"
+        )
+        self.asked = asked
 
 
 def final_status(folder: Path) -> str:
@@ -112,12 +151,17 @@ def _log_of(folder: Path) -> str:
 
 def _sync(folder: Path, uri: str | None) -> tuple[bool, str]:
     try:
+        check_folder(folder)
         with job_lock(folder).acquire(timeout=0):
             from rlexp.trackers.mlflow import Delivery, SweepDelivery
 
             runs = in_use(folder)
             own_uri = job_uri(folder, uri)
-            delivery = SweepDelivery(folder, own_uri) if is_sweep(folder) else Delivery(folder, own_uri, runs)
+            named = uri or own_uri == os.environ.get("MLFLOW_TRACKING_URI")
+            inside = None if named else place(folder)[0]
+            delivery = (
+                SweepDelivery(folder, own_uri, inside) if is_sweep(folder) else Delivery(folder, own_uri, runs, inside)
+            )
             if not runs and owner_elsewhere(folder) and delivery.silent < SILENCE:
                 return False, f"failed: {who_works(folder)}, and was {delivery.silent:.0f} s ago"
             if isinstance(delivery, SweepDelivery):
@@ -131,6 +175,10 @@ def _sync(folder: Path, uri: str | None) -> tuple[bool, str]:
             failures = delivery.finish(final_status(folder))
     except Timeout:
         return False, "failed: another process delivers it now (the job runs?)"
+    except NotNamed as error:
+        return False, str(error)
+    except LinkFound as error:
+        return False, f"failed: {clean(error).splitlines()[0]}"
     except Exception as error:
         return False, f"failed: {_why(error, folder)}"
     num_files = len(delivery.sent_files)
@@ -153,10 +201,11 @@ def leftovers(output_dir: Path, uri: str) -> list[Path]:
     found = []
     for folder in (*find_jobs(output_dir), *find_sweeps(output_dir)):
         # what cannot be read is no business of a job that has just started: `rlexp.sync` says what is wrong with it
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OmegaConfBaseException, yaml.YAMLError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            check_folder(folder)
             if (folder / "tracking.json").exists():
                 state = json.loads((folder / "tracking.json").read_text())
-                left = state["uri"] == uri and state["status"] is None
+                left = same_address(state["uri"], uri) and state["status"] is None
             else:
                 left = _never_reached(folder, uri)
             if left and not in_use(folder):
@@ -168,9 +217,9 @@ def _never_reached(folder: Path, uri: str) -> bool:
     """Whether a folder without a run is a finished job's that should have one: who delivered it never got so far."""
     if not (folder / "summary.json").exists():
         return False  # its next start delivers it, and no run of it is open
-    text = (folder / "config.yaml").read_text()
-    wanted = "mlflow" in text and OmegaConf.select(OmegaConf.create(text), "tracking.name") == "mlflow"
-    return wanted and job_uri(folder, None) == uri
+    if select(read_config(folder), "tracking", "name") != "mlflow":
+        return False
+    return same_address(asked_uri(folder) or resolve_uri(None, place(folder)[0]), uri)
 
 
 def close_silent(output_dir: Path, study: str, uri: str) -> list[str]:
@@ -237,10 +286,10 @@ def _tidy(folder: Path, uri: str | None) -> Iterator[None]:
     """Set right, a job or a sweep at a time, what killed processes have left beside a folder that is followed."""
     (output_dir, study), own_uri = place(folder), job_uri(folder, uri)
     for left in leftovers(output_dir, own_uri):
-        delivered, said = sync(left, uri)
+        delivered, said = sync(left, own_uri)  # to the store that this start uses, and to no other
         if delivered:
-            with contextlib.suppress(OSError), (left / "tracking.log").open("a") as log:
-                log.write(f"A later start: {said}\n")
+            with contextlib.suppress(OSError), open_to_write(left / "tracking.log", "a") as log:
+                log.write(f"A later start: {clean(said)}\n")
         yield
     try:
         close_silent(output_dir, study, own_uri)
@@ -252,8 +301,8 @@ def _note(folder: Path, line: str) -> None:
     """Add to a followed folder's log what says nothing of its own delivery: `DELIVERED` stays the last line."""
     path = folder / "tracking.log"
     last = path.read_text().splitlines()[-1:] if path.exists() else []
-    with path.open("a") as log:
-        log.write("\n".join([line, *(last if last == [DELIVERED] else []), ""]))
+    with open_to_write(path, "a") as log:
+        log.write("\n".join([clean(line), *(last if last == [DELIVERED] else []), ""]))
 
 
 class _Followed:
@@ -323,8 +372,8 @@ class _Followed:
         return delivery.finish(self.status) if self.status is not None else []
 
     def _say(self, line: str) -> None:
-        with (self.folder / "tracking.log").open("a") as log:
-            log.write(f"{line}\n")
+        with open_to_write(self.folder / "tracking.log", "a") as log:
+            log.write(f"{clean(line)}\n")
 
 
 def _listen(said: queue.Queue[str]) -> None:
@@ -355,8 +404,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help="sqlite:///<file> or http(s)://<server>; default: tracking.uri of the job's config.yaml, "
-        "else MLFLOW_TRACKING_URI, else mlflow.db in the output folder",
+        help="sqlite:///<file> or http(s)://<server>; default: MLFLOW_TRACKING_URI, else mlflow.db in the output "
+        "folder. A job that was tracked elsewhere is sent there only if that is named here: its folder does not choose",
     )
     parser.add_argument(
         "--rebuild",
@@ -365,25 +414,40 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--follow", action="store_true", help="deliver running jobs; used by the training process")
     args = parser.parse_args(argv)
+    if args.rebuild and args.follow:
+        parser.error("--rebuild and --follow exclude each other")
+    if args.follow:  # where to is in the environment, by the training process
+        return 0 if follow(args.paths, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")) else 1
+    with clean_output():
+        try:
+            return _deliver(args)
+        except Refusal as refused:
+            print(f"refused: {refused}", file=sys.stderr)
+            return 2
+
+
+def _deliver(args: argparse.Namespace) -> int:
+    resolve_uri(args.tracking_uri, Path("outputs"))  # refuses it, or MLFLOW_TRACKING_URI, once
     jobs = {path: [*find_jobs(path), *find_sweeps(path)] for path in args.paths}
     for path, folders in jobs.items():
         if not folders:
             print(f"{path}: no job.json here, in its folders or in theirs", file=sys.stderr)
             return 2
-    if args.rebuild and args.follow:
-        parser.error("--rebuild and --follow exclude each other")
     if args.rebuild:
         from rlexp import rebuild
 
         return rebuild.main(args.paths, args.tracking_uri)
-    if args.follow:
-        return 0 if follow(args.paths, args.tracking_uri) else 1
     all_delivered = True
+    not_named: dict[str, None] = {}
     uris: dict[str, dict[tuple[Path, str], None]] = {}  # that have answered: the output folders and studies there
     for folder in dict.fromkeys(folder for folders in jobs.values() for folder in folders):
         delivered, line = sync(folder, args.tracking_uri)
-        print(f"{folder}: {line}", flush=True)
+        print(f"{clean(folder, newlines=False)}: {line}", flush=True)
         all_delivered &= delivered
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # said above
+            asked = None if delivered or args.tracking_uri else asked_uri(folder)
+            if asked and line.startswith("not sent:"):
+                not_named[asked] = None
         if delivered:
             uris.setdefault(job_uri(folder, args.tracking_uri), {})[place(folder)] = None
     for uri, places in uris.items():
@@ -391,10 +455,16 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 closed = close_silent(output_dir, study, uri)
             except Exception as error:  # the server was there a moment ago; what was delivered is
-                print(f"{study} in {uri}: runs of silent processes were not closed: {one_line(error)}", flush=True)
+                print(
+                    f"{study} in {mask(uri)}: runs of silent processes were not closed: {one_line(error)}", flush=True
+                )
                 all_delivered, closed = False, []
             for name in closed:
-                print(f"{name} in {uri}: closed as killed, no sign of life for {SILENCE / 60:.0f} minutes")
+                print(f"{name} in {mask(uri)}: closed as killed, no sign of life for {SILENCE / 60:.0f} minutes")
+    for asked in not_named:
+        paths = shlex.join(map(str, args.paths))
+        hint = f"   ({PUT_IN})" if MASK in asked else ""
+        print(f"If you trust that place: python -m rlexp.sync {paths} --tracking-uri {shlex.quote(mask(asked))}{hint}")
     for uri in uris:
         print(f"See: {ui_command(uri)}")
     return 0 if all_delivered else 1

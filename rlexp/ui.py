@@ -14,8 +14,10 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlexp.settings import Refusal
 from rlexp.trackers import store
 from rlexp.trackers.base import resolve_uri
+from rlexp.untrusted.text import clean_output, mask
 
 LOOPBACK = "127.0.0.1"
 FIRST_PORT = 5000  # MLflow's own
@@ -24,13 +26,16 @@ PATIENCE = 120.0  # seconds for the server to answer
 
 
 def command(uri: str, host: str, port: int) -> list[str]:
-    """What starts MLflow's server."""
-    return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
+    """What starts MLflow's server; an address with a password is in its environment, since others can read this."""
+    store = ["--backend-store-uri", uri] if mask(uri) == uri else []
+    return [sys.executable, "-m", "mlflow", "ui", *store, "--host", host, "--port", str(port)]
 
 
 def environment() -> dict[str, str]:
     """The server's environment: no telemetry, and without the workers that take 2 GB and eight processes."""
-    return {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    ours = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    ours["PYTHONSAFEPATH"] = "1"  # a flask.py in the working directory is not the server's
+    return {**os.environ, **ours}
 
 
 def free_port(host: str, first: int = FIRST_PORT) -> int | None:
@@ -46,6 +51,7 @@ def free_port(host: str, first: int = FIRST_PORT) -> int | None:
     return None
 
 
+@clean_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command until it is interrupted; its exit code: 0, 1 where the server fails, 2 without a store."""
     parser = argparse.ArgumentParser(
@@ -58,7 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT} on")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     args = parser.parse_args(argv)
-    uri = resolve_uri(args.tracking_uri, args.output_dir)
+    try:
+        uri = resolve_uri(args.tracking_uri, args.output_dir)
+    except Refusal as refused:
+        print(f"refused: {refused}", file=sys.stderr)
+        return 2
     if uri.startswith("http"):
         print(f"the results are on a server: {uri}")
         _open(uri, args.no_browser)
@@ -76,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if port is None:
         print(f"refused: no free port from {FIRST_PORT} on; give --port", file=sys.stderr)
         return 2
-    server = subprocess.Popen(command(uri, args.host, port), env=environment(), stdout=subprocess.DEVNULL)
+    env = {**environment(), "MLFLOW_BACKEND_STORE_URI": uri}
+    server = subprocess.Popen(command(uri, args.host, port), env=env, stdout=subprocess.DEVNULL)
     try:
         address = f"http://{args.host}:{port}"
         print(f"starting MLflow's server on {uri} ...", flush=True)

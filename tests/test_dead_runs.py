@@ -83,7 +83,7 @@ def test_what_a_start_could_not_set_right_is_in_its_log(before: str | None, afte
     folder = make_job(tmp_path, uri=server, num_records=1)
     if before is not None:
         (folder / "tracking.log").write_text(before)
-    assert list(sync._tidy(folder, None)) == []
+    assert list(sync._tidy(folder, server)) == []
     lines = (folder / "tracking.log").read_text().splitlines()[len((before or "").splitlines()) :]
     assert lines[0].startswith("Runs of study one whose processes are silent were not closed: API request to ")
     assert lines[1:] == after

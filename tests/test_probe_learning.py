@@ -108,7 +108,7 @@ def test_known_best_actions(algo: str, probe: Any, tiny: Callable[..., Any]) -> 
 
 def values(job: Any, observations: np.ndarray) -> list[np.ndarray]:
     """V of each trial at the end, from the checkpoint: best.keras holds the policy alone."""
-    settings = load_settings(job.folder)
+    settings = load_settings(job.folder, allow_imports=True)
     network = FlatModel(PGBaseline.build(lambda n: mlp.build((1,), n, settings.network), 2, settings.algo))
     state = Checkpoints(job.folder / "checkpoint", every=60, keep=2).load(pytest.fail)
     assert state is not None

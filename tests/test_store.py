@@ -229,7 +229,7 @@ def test_who_reads_a_store_is_told_that_it_is_damaged(tmp_path: Path, capsys: py
     with pytest.raises(Refusal, match=re.escape(told)):
         fetch_study("s", f"sqlite:///{path}", tmp_path / "study")
     with pytest.raises(Refusal, match=re.escape(told)):
-        fetch_job("0" * 32, f"sqlite:///{path}")
+        fetch_job("0" * 32, f"sqlite:///{path}", tmp_path / "job")
     assert ui.main(["--output-dir", str(tmp_path), "--no-browser"]) == 2
     assert capsys.readouterr().err == f"refused: {told}\n"
     assert path.read_text() == "hello " * 999

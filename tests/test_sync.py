@@ -109,7 +109,7 @@ def test_absent_server_costs_seconds_and_no_data(jobs, capsys):
     first, second, command = jobs.alone_result.message.splitlines()
     assert first.startswith("Warning: MLflow has not received all of this job (")
     assert second == "Nothing is lost; this delivers the rest:"
-    assert command == f"  python -m rlexp.sync '{jobs.alone}'"
+    assert command == f"  python -m rlexp.sync '{jobs.alone}' --tracking-uri {jobs.server}"
     assert jobs.alone_result.ui_command == jobs.server
     assert "Not delivered, next attempt within 4 s: API request to" in (jobs.alone / "tracking.log").read_text()
 

@@ -179,7 +179,7 @@ def test_follower_that_cannot_start(tmp_path, monkeypatch):
     assert result.message.splitlines() == [
         "Warning: MLflow has not received all of this job (The tracking process did not start: no memory).",
         "Nothing is lost; this delivers the rest:",
-        f"  python -m rlexp.sync '{folder}'",
+        f"  python -m rlexp.sync '{folder}' --tracking-uri http://nowhere",
     ]
 
 

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlexp.settings import Refusal
+from rlexp.untrusted.text import clean_output
 
 
+@clean_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 written, 2 there is no such study."""
     parser = argparse.ArgumentParser(

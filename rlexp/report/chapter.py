@@ -49,6 +49,7 @@ from rlexp.report.chapter_rows import (
 )
 from rlexp.report.page import Page
 from rlexp.runner import compose
+from rlexp.untrusted.links import check_folder
 
 STUDY = "chapter18"
 LONGEST_FIRST = (
@@ -325,6 +326,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output_dir = args.output_dir.expanduser().resolve()
     study, seeds = output_dir / STUDY, range(args.seed, args.seed + args.trials)
     try:
+        check_folder(study / "report")
         (study / "report").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         print(

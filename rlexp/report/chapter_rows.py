@@ -16,6 +16,7 @@ from rlexp import chapter, chapter_cartpole
 from rlexp.policy import load_table
 from rlexp.report.chapter_literal import Run
 from rlexp.report.load import load_job
+from rlexp.untrusted.archives import open_npz
 
 NOTEBOOK_WAY = "book/q_log_alpha algo.bootstrap=always"
 ONE_TRIAL = ("book/angle_policy", "book/mdp_q_value_iteration", "book/mdp_q_value_iteration algo.gamma=0.95")
@@ -58,7 +59,7 @@ class JobFolder:
 
     def training(self) -> list[np.ndarray]:
         """Returns of the training episodes of each trial, in order."""
-        with np.load(self.folder / "episodes.npz") as file:
+        with open_npz(self.folder / "episodes.npz") as file:
             return [file["return"][file["trial"] == k] for k in range(len(self.seeds))]
 
     def per_trial(self, statistic: Callable[..., Any]) -> np.ndarray:
@@ -67,7 +68,7 @@ class JobFolder:
 
     def history(self) -> np.ndarray:
         """All iterates of a planning job.  # [I + 1, S, A]"""
-        with np.load(self.folder / "history.npz") as file:
+        with open_npz(self.folder / "history.npz") as file:
             return file["q"]
 
 

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlexp.untrusted.stored import read_config
+from rlexp.untrusted.text import printable_tree
+
 
 class Curve(NamedTuple):
     """One metric of all trials."""
@@ -78,8 +81,8 @@ def load_job(folder: str | Path) -> JobData:
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
+        return printable_tree(json.loads(path.read_bytes()))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
 
 
@@ -173,14 +176,4 @@ def load_episodes(job: JobData) -> tuple[Episodes | None, str]:
 
 def load_config(folder: str | Path) -> dict[str, Any]:
     """Loads the `config.yaml` of a job as plain values; raises ValueError for a missing or broken one."""
-    import yaml
-
-    path = Path(folder) / "config.yaml"
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        config = yaml.load(path.read_bytes(), loader)
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} is not a configuration: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is not a configuration: expected a mapping")
-    return config
+    return printable_tree(read_config(folder))

@@ -1,6 +1,7 @@
 """One document, written as self-contained HTML (pictures inside, no scripts, no network) and as Markdown.
 
-Everything that is handed in is text: whatever looks like HTML or Markdown in it is shown, not obeyed.
+Everything that is handed in is text: whatever looks like HTML or Markdown in it is shown, not obeyed, control
+characters are spelled out, and what looks like a secret is masked.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlexp.checkpoint import write_atomically
+from rlexp.untrusted.text import clean
 
 STYLE = """
 :root { color-scheme: light; }
@@ -68,19 +70,19 @@ class Page:
     """
 
     title: str
-    _html: list[str] = field(default_factory=list)
+    _blocks: list[str] = field(default_factory=list)
     _markdown: list[tuple[str, Path | None]] = field(default_factory=list)  # text with "{}" for the path, picture
 
     def heading(self, text: str, level: int = 2) -> None:
         """A section starts."""
-        self._html.append(f"<h{level}>{html.escape(text)}</h{level}>")
+        self._blocks.append(f"<h{level}>{_html(text)}</h{level}>")
         self._markdown.append((f"{'#' * level} {_markdown(text)}", None))
 
     def text(self, text: str, code: str = "", small: bool = False) -> None:
         """A paragraph, and a line of code at its end; `small` for what only some will read."""
-        shown = f" <code>{html.escape(code)}</code>" if code else ""
+        shown = f" <code>{_html(code)}</code>" if code else ""
         mark = ' class="small"' if small else ""
-        self._html.append(f"<p{mark}>{html.escape(text)}{shown}</p>")
+        self._blocks.append(f"<p{mark}>{_html(text)}{shown}</p>")
         self._markdown.append((_markdown(text) + (f" {_markdown_code(code)}" if code else ""), None))
 
     def lead(self, sentences: Sequence[str]) -> None:
@@ -92,24 +94,23 @@ class Page:
         self._box("notice", sentences)
 
     def _box(self, name: str, sentences: Sequence[str]) -> None:
-        inside = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
-        self._html.append(f'<div class="{name}">{inside}</div>')
+        inside = "".join(f"<p>{_html(sentence)}</p>" for sentence in sentences)
+        self._blocks.append(f'<div class="{name}">{inside}</div>')
         self._markdown.append(("\n>\n".join(f"> {_markdown(sentence)}" for sentence in sentences), None))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], good: Sequence[bool | None] = ()) -> None:
         """A table of texts, a row a card on a phone; `good` colours a row's last cell: True, False, None: neither."""
         marks = list(good) or [None] * len(rows)
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+        head = "".join(f"<th>{_html(cell)}</th>" for cell in header)
         lines = []
         for row, mark in zip(rows, marks, strict=True):
             name = {True: ' class="good"', False: ' class="bad"', None: ""}[mark]
             cells = "".join(
-                f'<td data-label="{html.escape(label)}">{html.escape(cell)}</td>'
-                for label, cell in zip(header, row, strict=True)
+                f'<td data-label="{_html(label)}">{_html(cell)}</td>' for label, cell in zip(header, row, strict=True)
             )
             lines.append(f"<tr{name}>{cells}</tr>")
         body = "\n".join(lines)
-        self._html.append(
+        self._blocks.append(
             f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         )
         escaped = [" | ".join(_markdown(cell).replace("\n", " ") for cell in row) for row in (header, *rows)]
@@ -118,23 +119,23 @@ class Page:
 
     def picture(self, path: Path, caption: str) -> None:
         """A PNG or GIF with a caption; HTML holds the picture itself, Markdown the way to it."""
-        self._html.append(self._figure(path, caption))
+        self._blocks.append(self._figure(path, caption))
 
     def pictures(self, captions: Sequence[tuple[Path, str]]) -> None:
         """Pictures side by side where there is room."""
         figures = "\n".join(self._figure(path, caption) for path, caption in captions)
-        self._html.append(f'<div class="figures">{figures}</div>')
+        self._blocks.append(f'<div class="figures">{figures}</div>')
 
     def _figure(self, path: Path, caption: str) -> str:
         data = base64.b64encode(path.read_bytes()).decode()
-        image = f'<img src="data:{TYPES[path.suffix]};base64,{data}" alt="{html.escape(caption)}">'
+        image = f'<img src="data:{TYPES[path.suffix]};base64,{data}" alt="{_html(caption)}">'
         self._markdown.append((f"![{_markdown(caption)}]", path))
-        return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
+        return f"<figure>{image}<figcaption>{_html(caption)}</figcaption></figure>"
 
     def write(self, path: Path) -> None:
         """Write `path` (.html), and the Markdown beside it (.md)."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        title = html.escape(self.title)
+        title = _html(self.title)
         document = "\n".join(
             [
                 "<!doctype html>",
@@ -143,7 +144,7 @@ class Page:
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
                 f"<title>{title}</title><style>{STYLE}</style></head><body>",
                 f"<h1>{title}</h1>",
-                *self._html,
+                *self._blocks,
                 "</body></html>",
             ]
         )
@@ -155,12 +156,18 @@ class Page:
         write_atomically(path.with_suffix(".md"), lambda file: file.write(("\n\n".join(blocks) + "\n").encode()))
 
 
+def _html(text: str) -> str:
+    """Text that HTML shows as it is."""
+    return html.escape(clean(text))
+
+
 def _markdown(text: str) -> str:
     """Text that Markdown shows as it is: no tags, links, pictures or table cells come out of it."""
-    return re.sub(r"([\\`*\[\]|<>&])", r"\\\1", text)
+    return re.sub(r"([\\`*\[\]|<>&])", r"\\\1", clean(text))
 
 
 def _markdown_code(code: str) -> str:
+    code = clean(code, newlines=False)
     fence = "`" * (1 + max(map(len, re.findall("`+", code)), default=0))
     space = " " if len(fence) > 1 else ""
     return f"{fence}{space}{code}{space}{fence}"

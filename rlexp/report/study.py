@@ -23,7 +23,9 @@ from rlexp.report.load import StudyData, load_study
 from rlexp.report.page import Page
 from rlexp.report.stats import bootstrap_band, iqm, performance_profile
 from rlexp.report.verdicts import CERTAIN
-from rlexp.settings import did_you_mean, refusal
+from rlexp.settings import Refusal, did_you_mean, refusal
+from rlexp.untrusted.links import LinkFound, check_folder
+from rlexp.untrusted.text import clean
 
 MAX_ROWS = 20  # of a table of comparisons; all of them are in the CSV
 MAX_DRAWN = 24  # contenders with a row in a picture
@@ -70,7 +72,7 @@ def write(folder: str | Path, *, to: Path | None = None, command: str = "") -> P
     Raises:
         Refusal: if there is no job that can be read.
     """
-    return _report(load_study(folder), Path(to or Path(folder) / "report"), command)[0]
+    return _report(load_study(folder), _place(to, Path(folder) / "report"), command)[0]
 
 
 def make(
@@ -89,11 +91,22 @@ def make(
         from rlexp.trackers.mlflow import fetch_study
 
         with tempfile.TemporaryDirectory(prefix="rlexp-") as fetched:
-            fetch_study(study, tracking_uri, Path(fetched))
+            problems = fetch_study(study, tracking_uri, Path(fetched))
             data = load_study(fetched)
-        return _report(data, to or output_dir / study / "report", command)
+            data.problems.update(problems)
+        return _report(data, _place(to, output_dir / study / "report"), command)
     folder = _find(study, output_dir)
-    return _report(load_study(folder), to or folder / "report", command)
+    return _report(load_study(folder), _place(to, folder / "report"), command)
+
+
+def _place(named: Path | None, usual: Path) -> Path:
+    """Where a report goes: a folder without links; one that its reader names may be reached by one."""
+    place = named.expanduser().resolve() if named else usual
+    try:
+        check_folder(place)
+    except LinkFound as found:
+        raise Refusal(f"report: {found}") from found
+    return place
 
 
 def _find(study: str, output_dir: Path) -> Path:
@@ -524,4 +537,5 @@ def _cell(value: Any) -> Any:
         return ""
     if isinstance(value, float):
         return repr(float(value))
+    value = clean(value, newlines=False) if isinstance(value, str) else value
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") and value != MISSING else value

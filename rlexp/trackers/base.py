@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from rlexp.settings import refusal
 from rlexp.trackers.store import Unusable
+from rlexp.untrusted.text import MASK, USER_INFO_HINT, clean, mask, user_info
 
 TRACKERS = {
     "files": "rlexp.trackers.files:FilesTracker",
@@ -87,29 +89,70 @@ def open_tracker(name: str, uri: str | None, folders: Sequence[Path], output_dir
 
 
 def resolve_uri(uri: str | None, output_dir: Path) -> str:
-    """The tracking URI in force: `uri`, else MLFLOW_TRACKING_URI, else SQLite in the output folder."""
+    """The tracking URI in force: `uri`, else MLFLOW_TRACKING_URI, else SQLite in the output folder.
+
+    A database's may hold a password, which MLflow needs: it is not to be written or printed but through `mask`.
+
+    Raises:
+        Refusal: for an address of a server with a user's name or password in it.
+    """
     default = f"sqlite:///{(output_dir.absolute() / 'mlflow.db').as_posix()}"
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    named = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if named and user_info(named):
+        where = "tracking URI" if uri else "MLFLOW_TRACKING_URI"
+        raise refusal(where, "an address without a user's name or password", named, USER_INFO_HINT)
+    return named or default
+
+
+def local_store(uri: str, output_dir: Path) -> bool:
+    """Whether `uri` is a store of files inside an output folder: what is sent there goes nowhere else."""
+    scheme, _, path = uri.partition(":")
+    if scheme not in ("sqlite", "file") or not path.startswith("/") or any(sign in path for sign in "?#%\0"):
+        return False
+    if scheme == "sqlite":
+        if not path.startswith("///"):
+            return False
+        path = path.removeprefix("///")
+    elif path.startswith("//"):
+        if not path.startswith("///"):
+            return False  # on another machine
+        path = path.removeprefix("//")
+    try:
+        return Path(path).resolve().is_relative_to(output_dir.resolve())
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def sync_command(path: Path, uri: str | None = None, output_dir: Path | None = None) -> str:
+    """What delivers a folder to `uri`, which it names where `rlexp.sync` would not send there by itself.
+
+    Args:
+        path: a job's folder, or one of several jobs.
+        uri: None: the default.
+        output_dir: the output folder; by default `path` is one.
+    """
+    command = f"python -m rlexp.sync {shlex.quote(str(path))}"
+    if uri is None or uri == os.environ.get("MLFLOW_TRACKING_URI") or local_store(uri, output_dir or path):
+        return command
+    hidden = mask(uri)
+    return f"{command} --tracking-uri {shlex.quote(hidden)}" + (f"   ({PUT_IN})" if hidden != uri else "")
+
+
+PUT_IN = f"with the password in place of {MASK}, or all of it in MLFLOW_TRACKING_URI"
 
 
 def ui_command(uri: str) -> str:
-    """The command that shows what is at `uri`, or the address of the server itself."""
+    """The command that shows what is at `uri`, or the address of the server itself; passwords are masked."""
     if uri.startswith("http"):
-        return uri
+        return mask(uri)
     usual = resolve_uri(None, Path("outputs"))
-    return "python -m rlexp.ui" if uri == usual else f"python -m rlexp.ui --tracking-uri {shlex.quote(uri)}"
-
-
-def sync_command(folder: Path, uri: str | None = None) -> str:
-    """The command that delivers a job, or all jobs of a folder, to `uri` where that is not the folder's default."""
-    there = f" --tracking-uri {shlex.quote(uri)}" if uri is not None and uri != resolve_uri(None, folder) else ""
-    return f"python -m rlexp.sync {shlex.quote(str(folder))}{there}"
+    return "python -m rlexp.ui" if uri == usual else f"python -m rlexp.ui --tracking-uri {shlex.quote(mask(uri))}"
 
 
 def one_line(error: Exception) -> str:
     """The first line of an error's message, short enough for a terminal; all of it where it was written for people."""
     if isinstance(error, Unusable):
-        return str(error)
+        return clean(error)
     text = repr(error) if isinstance(error, KeyError) else str(error)
     lines = text.strip().splitlines() or [repr(error)]
-    return lines[0][:160]
+    return clean(lines[0])[:160]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -20,7 +19,17 @@ from pathlib import Path
 
 import rlexp
 from rlexp.trackers import store
-from rlexp.trackers.base import DELIVERED, NOT_DELIVERED, SET_ASIDE, TrackingResult, resolve_uri, ui_command
+from rlexp.trackers.base import (
+    DELIVERED,
+    NOT_DELIVERED,
+    SET_ASIDE,
+    TrackingResult,
+    resolve_uri,
+    sync_command,
+    ui_command,
+)
+from rlexp.untrusted.links import open_to_write
+from rlexp.untrusted.text import clean, mask
 
 MAKING = 600.0  # seconds that a child gets to make a store, beyond the time that its delivery may take
 
@@ -42,6 +51,7 @@ class _Kept:
 
     wanted = False
     child: subprocess.Popen[bytes] | None = None
+    uri: str | None = None  # the only one that it delivers to
 
 
 def keep_child() -> None:
@@ -55,8 +65,9 @@ class MLflowTracker:
 
     def __init__(self, uri: str | None, folders: Sequence[Path], output_dir: Path) -> None:
         self.folders = list(folders)
-        self._shared = _of_sweep[-1] if _of_sweep else None
-        self.uri = resolve_uri(uri, output_dir)
+        self.uri, self._output_dir = resolve_uri(uri, output_dir), output_dir
+        shared_uri = _of_sweep[-1].uri if _of_sweep else None
+        self._shared = _of_sweep[-1] if shared_uri == self.uri else None
         self.process: subprocess.Popen[bytes] | None = None
         self._old_log: dict[Path, int] = {}  # bytes of each log before this start
 
@@ -65,7 +76,7 @@ class MLflowTracker:
         if self._shared is not None:
             self._shared.follow(self.folders)
             return
-        if _Kept.child is not None and _Kept.child.poll() is None:
+        if _Kept.child is not None and _Kept.uri == self.uri and _Kept.child.poll() is None:
             self.process = _Kept.child
             for folder in self.folders:
                 self._follow(folder)
@@ -74,19 +85,20 @@ class MLflowTracker:
         package_dir = str(Path(rlexp.__file__).parents[1])
         search_path = [package_dir, *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
-            with (self.folders[0] / "tracking.log").open("ab") as log:
+            with open_to_write(self.folders[0] / "tracking.log", "ab") as log:
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", "rlexp.sync", "--follow", *map(str, self.folders)],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path)},
+                    # where to is said here: others can read a command line, and folders do not hold passwords
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path), "MLFLOW_TRACKING_URI": self.uri},
                 )
         except OSError as error:  # no memory or no file handle left: training goes on
             for folder in self.folders:
                 _log(folder, f"The tracking process did not start: {error}")
-        _Kept.child = self.process if _Kept.wanted else None
+        _Kept.child, _Kept.uri = (self.process, self.uri) if _Kept.wanted else (None, None)
 
     def follow(self, folders: Sequence[Path]) -> None:
         """Follow further jobs."""
@@ -174,9 +186,9 @@ class MLflowTracker:
         if not self._delivered(folder):
             return TrackingResult(delivered=False, message=self._warning(folder), ui_command=ui_command(self.uri))
         if (folder / "sweep.json").is_file():
-            return TrackingResult(True, f"MLflow: the sweep is in {self.uri}", ui_command(self.uri))
+            return TrackingResult(True, f"MLflow: the sweep is in {mask(self.uri)}", ui_command(self.uri))
         run_id = json.loads((folder / "tracking.json").read_text())["run_id"]
-        return TrackingResult(True, f"MLflow: run {run_id} is in {self.uri}", ui_command(self.uri), run_id)
+        return TrackingResult(True, f"MLflow: run {run_id} is in {mask(self.uri)}", ui_command(self.uri), run_id)
 
     def _delivered(self, folder: Path) -> bool:
         return _read(folder)[self._old_log[folder] :].splitlines()[-1:] == [DELIVERED.encode()]
@@ -185,9 +197,9 @@ class MLflowTracker:
         lines = _read(folder).decode(errors="replace").splitlines()
         reason = lines[-1] if lines else "no tracking.log"
         return (
-            f"Warning: MLflow has not received all of this job ({reason}).\n"
+            f"Warning: MLflow has not received all of this job ({clean(reason)}).\n"
             "Nothing is lost; this delivers the rest:\n"
-            f"  python -m rlexp.sync {shlex.quote(str(folder))}"
+            f"  {sync_command(folder, self.uri, self._output_dir)}"
         )
 
 
@@ -197,5 +209,5 @@ def _read(folder: Path) -> bytes:
 
 
 def _log(folder: Path, line: str) -> None:
-    with (folder / "tracking.log").open("a") as log:
-        log.write(f"{line}\n")
+    with open_to_write(folder / "tracking.log", "a") as log:
+        log.write(f"{clean(line)}\n")

@@ -9,13 +9,14 @@ from pathlib import Path
 from rlexp.settings import Settings
 from rlexp.trackers import store
 from rlexp.trackers.base import open_tracker, resolve_uri, sync_command
+from rlexp.untrusted.text import mask, same_address
 
 
 def delivered(folder: Path, uri: str) -> bool:
     """Whether a store has everything of a finished job, as far as the job's folder knows."""
     try:
         state = json.loads((folder / "tracking.json").read_text())
-        closed = state["uri"] == uri and state["status"] is not None and not state.get("missing")
+        closed = same_address(state["uri"], uri) and state["status"] is not None and not state.get("missing")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     path = store.store_path(uri)
@@ -41,8 +42,10 @@ def deliver(settings: Settings, say: Callable[[str], None]) -> None:
     if in_use(folder):
         say(f"MLflow receives it from another process ({who_works(folder)})")
         return
-    if _own_uri(folder) != uri:  # the process that delivers goes by the folder
-        say(f"MLflow has not received all of it at {uri}; this delivers it:\n  {sync_command(folder, uri)}")
+    own = _own_uri(folder)
+    if own is None or not same_address(own, uri):
+        again = sync_command(folder, uri, output_dir)
+        say(f"MLflow has not received all of it at {mask(uri)}; this delivers it:\n  {again}")
         return
     say("MLflow has not received all of it: delivering ...")
     tracker = open_tracker(tracking.name, tracking.uri, [folder], output_dir)
@@ -53,12 +56,9 @@ def deliver(settings: Settings, say: Callable[[str], None]) -> None:
 
 def _own_uri(folder: Path) -> str | None:
     """The tracking URI that a job's folder names; None where it cannot be read."""
-    import yaml
-    from omegaconf.errors import OmegaConfBaseException
-
-    from rlexp.sync import job_uri
+    from rlexp.sync import asked_uri, place
 
     try:
-        return job_uri(folder, None)
-    except (OSError, ValueError, KeyError, TypeError, OmegaConfBaseException, yaml.YAMLError):
+        return asked_uri(folder) or resolve_uri(None, place(folder)[0])
+    except (OSError, ValueError, KeyError, TypeError):
         return None

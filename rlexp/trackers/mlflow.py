@@ -28,22 +28,26 @@ import tempfile
 import time
 import uuid
 import warnings
-import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from filelock import FileLock
-from omegaconf import OmegaConf
 
 from rlexp.checkpoint import write_json
 from rlexp.report.stats import iqm
 from rlexp.settings import Refusal, did_you_mean, refusal
 from rlexp.trackers import store
-from rlexp.trackers.base import HEARTBEAT, SET_ASIDE, SILENCE, one_line, resolve_uri, sync_command
+from rlexp.trackers.base import HEARTBEAT, SET_ASIDE, SILENCE, local_store, one_line, resolve_uri, sync_command
+from rlexp.untrusted import names
+from rlexp.untrusted.archives import read_json
+from rlexp.untrusted.links import check_folder, open_to_write, owned
+from rlexp.untrusted.stored import read_config, select
+from rlexp.untrusted.text import clean, mask, mask_tree, same_address
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # 7 block for 4 minutes; rlexp.sync repeats
@@ -56,6 +60,7 @@ from mlflow import MlflowClient, pyfunc
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.types.schema import Schema, TensorSpec
 
 STATUSES = {"done": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "killed": "KILLED"}
@@ -86,6 +91,7 @@ class Delivery:
         folder: the job's folder, `<output_dir>/<study>/<job>`.
         uri: tracking URI.
         running: the job runs, so runs that were closed are opened again, and are given signs of life.
+        inside: the folder outside of which nothing may be written, where nobody but the folder has named the store.
 
     Attributes:
         changed: whether anything was sent.
@@ -97,13 +103,15 @@ class Delivery:
         RuntimeError: if the experiment or a run was deleted in MLflow.
     """
 
-    def __init__(self, folder: Path, uri: str, running: bool = False) -> None:
-        self.folder, self.uri = folder.absolute(), uri
+    def __init__(self, folder: Path, uri: str, running: bool = False, inside: Path | None = None) -> None:
+        self.folder, self.uri, self._inside = folder.absolute(), uri, inside
         self.job = json.loads((folder / "job.json").read_text())
         self.changed = False
         self.sent_files: list[str] = []
         with _opened(uri, self.folder, self.folder.parents[1]) as self.client:
-            self.experiment_id = _find_or_create_experiment(self.client, uri, self.job["study"], folder.parent.parent)
+            self.experiment_id = _find_or_create_experiment(
+                self.client, uri, self.job["study"], folder.parent.parent, inside
+            )
         self.state = self._load_state()
         found = self._find_or_create_runs()
         job_run = found.get(self.state["local_id"])
@@ -130,7 +138,7 @@ class Delivery:
 
     def _new_state(self, local_id: str) -> dict[str, Any]:
         return {
-            "uri": self.uri,
+            "uri": mask(self.uri),
             "local_id": local_id,
             "experiment_id": self.experiment_id,
             "run_id": None,
@@ -148,12 +156,15 @@ class Delivery:
         if not path.exists():
             return self._new_state(uuid.uuid4().hex)
         stored = json.loads(path.read_text())
-        return stored if stored["uri"] == self.uri else self._new_state(stored["local_id"])
+        local_id = stored["local_id"]
+        if not isinstance(local_id, str) or not re.fullmatch(r"[0-9a-f]{1,64}", local_id):  # it goes into a query
+            raise ValueError(f"expected a hexadecimal local_id in {path}, received {local_id!r}")
+        return stored if same_address(stored["uri"], self.uri) else self._new_state(local_id)
 
     def _save_state(self) -> None:
         path = self.folder / "tracking.json"
         beside = path.with_suffix(".json.new")
-        with beside.open("w") as file:
+        with open_to_write(beside, "w") as file:
             json.dump(self.state, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
@@ -170,6 +181,8 @@ class Delivery:
         runs = {run.data.tags["rlexp.local_id"]: run for run in found}
         if any(run.info.lifecycle_stage == "deleted" for run in found):
             raise RuntimeError("a run of it was deleted in MLflow: remove tracking.json to deliver it as new")
+        for run in found:
+            _check_place(run.info.artifact_uri, self.uri, self.folder.parents[1], self._inside)
         if local_id not in runs:  # a new job, or a new store
             self.state = self._new_state(local_id)
             self._save_state()
@@ -203,7 +216,7 @@ class Delivery:
         return runs
 
     def _find_or_create_run(self, run: Run | None, name: str, tags: dict[str, str], params: dict[str, str]) -> str:
-        tags = {mlflow_key(key): str(value)[:MAX_TAG] for key, value in tags.items()}
+        tags = {mlflow_key(key): mask(str(value))[:MAX_TAG] for key, value in tags.items()}
         if run is None:
             run = self.client.create_run(self.experiment_id, int(self.job["started"] * 1000), tags, name)
         run_id = str(run.info.run_id)
@@ -217,8 +230,7 @@ class Delivery:
         return run_id
 
     def _params(self) -> dict[str, str]:
-        config = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"), resolve=True)
-        return dict(flat_params(config))
+        return dict(flat_params(mask_tree(read_config(self.folder))))
 
     def _run_ids(self) -> list[str]:
         return [self.state["run_id"], *self.state["trial_runs"].values()]
@@ -300,7 +312,7 @@ class Delivery:
         self.client.get_run(job_run)  # a server that is away says so here, once
 
         def send_once(what: str, file: Path, send: Callable[..., object], *args: object) -> None:
-            digest = _sha256(file) if file.exists() else None
+            digest = _sha256(file) if file.is_file() and owned(file, self.folder) else None
             if digest in (None, self.state["artifacts"].get(what)):
                 return
             try:
@@ -359,7 +371,7 @@ class Delivery:
         for seed, run_id in self.state["trial_runs"].items():
             self.client.set_terminated(run_id, ended.get(seed) or STATUSES[status], end)
         if summary.get("error"):
-            self.client.set_tag(self.state["run_id"], "rlexp.error", str(summary["error"])[:MAX_TAG])
+            self.client.set_tag(self.state["run_id"], "rlexp.error", mask(str(summary["error"]))[:MAX_TAG])
         if status == "pruned":
             self.client.set_tag(self.state["run_id"], "rlexp.pruned", str(summary["pruned_at"]))
         restarted = sum(trial.get("restarted_episodes", 0) for trial in trials)
@@ -403,20 +415,23 @@ class SweepDelivery:
     Args:
         folder: the sweep's folder, `<output_dir>/<study>/sweeps/<id>`.
         uri: tracking URI.
+        inside: as of `Delivery`.
 
     Raises:
         mlflow.exceptions.MlflowException: if the store cannot be reached.
     """
 
-    def __init__(self, folder: Path, uri: str) -> None:
+    def __init__(self, folder: Path, uri: str, inside: Path | None = None) -> None:
         self.folder, self.uri = folder.absolute(), uri
         sweep = json.loads((folder / "sweep.json").read_text())
         with _opened(uri, self.folder, self.folder.parents[2]) as self.client:
-            experiment_id = _find_or_create_experiment(self.client, uri, sweep["study"], self.folder.parents[2])
+            experiment_id = _find_or_create_experiment(self.client, uri, sweep["study"], self.folder.parents[2], inside)
         with FileLock(self.folder.parents[1] / ".sweep.lock"):
             self.run_id = _find_or_create_sweep_run(self.client, experiment_id, sweep)
         self._pulse = _Pulse(self.client)
-        self.silent = _silent(self.client.get_run(self.run_id))
+        run = self.client.get_run(self.run_id)
+        _check_place(run.info.artifact_uri, uri, self.folder.parents[2], inside)
+        self.silent = _silent(run)
 
     def beat(self) -> None:
         """Give a sign of life, where one is due; a run that was closed is opened again."""
@@ -441,7 +456,12 @@ class SweepDelivery:
         report = folder.parents[1] / "report"  # of the study
         send: dict[str, Callable[[], None]] = {"sweep.json": lambda: client.log_artifact(run_id, folder / "sweep.json")}
         if report.is_dir():
-            send["report"] = lambda: client.log_artifacts(run_id, str(report), "report")
+
+            def send_report() -> None:
+                check_folder(report)
+                client.log_artifacts(run_id, str(report), "report")
+
+            send["report"] = send_report
         for name, deliver in send.items():
             try:
                 deliver()
@@ -526,9 +546,33 @@ def close_silent(uri: str, study: str, living: Collection[str]) -> list[str]:
     return closed
 
 
-def _find_or_create_experiment(client: MlflowClient, uri: str, name: str, output_dir: Path) -> str:
+def _check_place(location: str, uri: str, output_dir: Path, inside: Path | None) -> None:
+    """A store in the output folder may have come with it: it does not choose where files are sent.
+
+    Args:
+        location: where an experiment's or a run's files go, as the store has it.
+        uri: of the store.
+        output_dir: the folder of the studies.
+        inside: as of `Delivery`.
+    """
+    if inside is None and not (local_store(uri, output_dir) and re.match(r"[a-z][a-z0-9+.-]+:", location, re.I)):
+        return
+    parts = urlsplit(location)
+    here = parts.scheme.lower() in ("", "file") and parts.netloc in ("", "localhost")
+    if here and (inside is None or Path(unquote(parts.path)).resolve().is_relative_to(inside.resolve())):
+        return
+    there = "elsewhere than in this machine's files" if inside is None else f"outside of {inside}"
+    agree = "use a store outside of the output folder" if inside is None else f"--tracking-uri {mask(uri)} allows it"
+    raise RuntimeError(f"the store {mask(uri)} would put files into {mask(location)}, {there}: {agree}")
+
+
+def _find_or_create_experiment(
+    client: MlflowClient, uri: str, name: str, output_dir: Path, inside: Path | None = None
+) -> str:
     if client.get_experiment_by_name(name) is None:
         # MLflow's own default for a store without a server depends on the current directory.
+        if name in (".", "..") or "/" in name or "\\" in name:  # it becomes a folder
+            raise ValueError(f"expected the name of a study in job.json or sweep.json, received {names.shown(name)}")
         location = None if uri.startswith("http") else (output_dir.absolute() / "mlartifacts" / name).as_uri()
         try:
             client.create_experiment(name, artifact_location=location)
@@ -538,21 +582,23 @@ def _find_or_create_experiment(client: MlflowClient, uri: str, name: str, output
     experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage == "deleted":
         raise RuntimeError(f"experiment {name!r} was deleted in MLflow: restore it or choose another study")
+    _check_place(str(experiment.artifact_location), uri, output_dir, inside)
     return str(experiment.experiment_id)
 
 
 def _find_or_create_sweep_run(client: MlflowClient, experiment_id: str, sweep: dict[str, Any]) -> str:
     """The run of a sweep in one study."""
-    found = client.search_runs(
-        [experiment_id], f"tags.`rlexp.local_id` = '{sweep['local_id']}'", ViewType.ACTIVE_ONLY, 1
-    )
+    local_id = str(sweep["local_id"])
+    if not re.fullmatch(r"[0-9a-f]{1,64}", local_id):  # it goes into a query
+        raise ValueError(f"expected a hexadecimal local_id of a sweep, received {local_id!r}")
+    found = client.search_runs([experiment_id], f"tags.`rlexp.local_id` = '{local_id}'", ViewType.ACTIVE_ONLY, 1)
     if found:
         return str(found[0].info.run_id)
     tags = {
         "rlexp.kind": "sweep",
         "rlexp.local_id": sweep["local_id"],
         "rlexp.sweep": sweep["id"],
-        "rlexp.command": sweep["command"][:MAX_TAG],
+        "rlexp.command": mask(sweep["command"])[:MAX_TAG],
     }
     name = f"{sweep['name']} {sweep['id']}"
     return str(client.create_run(experiment_id, int(sweep["started"] * 1000), tags, name).info.run_id)
@@ -567,8 +613,7 @@ def save_keras_model(weights: Path, path: Path, model: Model, signature: ModelSi
         model: MLflow's description of the model, completed here.
         signature: shapes and types of its input and output.
     """
-    with zipfile.ZipFile(weights) as archive:
-        version = json.loads(archive.read("metadata.json"))["keras_version"]
+    version = read_json(weights, "metadata.json")["keras_version"]
     backend = {"keras_version": version, "keras_backend": "tensorflow"}
     model.add_flavor("keras", data="data", save_exported_model=False, **backend)
     packages = ("keras", "tensorflow", "numpy")
@@ -600,8 +645,7 @@ def model_signature(weights: Path, summary: dict[str, Any]) -> ModelSignature:
     Raises:
         ValueError: if the shape of the input is not known.
     """
-    with zipfile.ZipFile(weights) as archive:
-        config = json.loads(archive.read("config.json"))["config"]
+    config = read_json(weights, "config.json")["config"]
     layers = [layer["config"] for layer in config.get("layers", []) if layer["class_name"] == "InputLayer"]
     if len(layers) == 1:
         shape, dtype = layers[0]["batch_shape"][1:], layers[0]["dtype"]
@@ -664,8 +708,8 @@ def _opened(uri: str, folder: Path, output_dir: Path) -> Iterator[MlflowClient]:
     again = sync_command(output_dir, uri)
 
     def say(what: str) -> None:
-        with (folder / "tracking.log").open("a") as log:
-            log.write(f"{SET_ASIDE}{what} What other jobs had delivered comes back with: {again}\n")
+        with open_to_write(folder / "tracking.log", "a") as log:
+            log.write(f"{SET_ASIDE}{clean(what)} What other jobs had delivered comes back with: {again}\n")
 
     with store.lock(uri) as path:
         if path is not None:
@@ -677,18 +721,22 @@ def _chunks(items: list[Any], size: int) -> Iterable[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def fetch_job(source: str, uri: str | None) -> Path:
-    """Download what a policy needs of a run and lay it out as a job folder in a temporary folder.
+MAX_CONFIG, MAX_RECORDS, MAX_WEIGHTS = 4 * 2**20, 2**30, 4 * 2**30  # bytes of what is downloaded of a run
+
+
+def fetch_job(source: str, uri: str | None, folder: Path) -> Path:
+    """Download what a policy needs of a run and lay it out as a job folder.
 
     Args:
         source: id of a job's or a trial's run; `runs:/<id>` and `runs:/<id>/<anything>` too.
         uri: tracking URI; None: MLFLOW_TRACKING_URI, else the SQLite store of ./outputs.
+        folder: an empty folder, which becomes the job's. Nothing is written outside of it, whatever the server says.
 
     Returns:
         The folder of the job, or that of the trial in it when the run is a trial's.
 
     Raises:
-        Refusal: where there is no such run.
+        Refusal: where there is no such run, or it is not as rlexp's are.
     """
     run_id = source.removeprefix("runs:/").split("/")[0]
     uri = resolve_uri(uri, Path("outputs"))
@@ -707,29 +755,64 @@ def fetch_job(source: str, uri: str | None) -> Path:
     client = MlflowClient(tracking_uri=uri)
     try:
         run = client.get_run(run_id)
-        seed = run.data.tags.get("rlexp.seed")
-        job_run = run.data.tags["mlflow.parentRunId"] if seed is not None else run_id
-        folder = Path(tempfile.mkdtemp(prefix="rlexp-"))
-        for name in ("config.yaml", "summary.json"):
-            client.download_artifacts(job_run, name, str(folder))
-        experiment = str(run.info.experiment_id)
-        trials = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{job_run}'", max_results=MAX_RUNS)
-        best = _best_seed(json.loads((folder / "summary.json").read_text()))
-        for trial in trials:
-            if trial.data.tags["rlexp.seed"] == (seed or str(best)) and client.list_artifacts(
-                trial.info.run_id, "weights"
-            ):
-                target = folder / "trials" / trial.data.tags["rlexp.seed"]
-                target.mkdir(parents=True)
-                client.download_artifacts(trial.info.run_id, "weights", str(target))
-                for file in (target / "weights").iterdir():
-                    file.rename(target / file.name)
-    except (MlflowException, OSError, KeyError) as error:
+        tag = run.data.tags.get("rlexp.seed")
+        job_run = run if tag is None else client.get_run(names.run_id(run.data.tags.get("mlflow.parentRunId")))
+        _fetch_file(job_run, uri, "config.yaml", folder, MAX_CONFIG)
+        _fetch_file(job_run, uri, "summary.json", folder, MAX_CONFIG * 16)
+        seeds = _seeds(read_config(folder))
+        best = None if tag is not None else _best_seed(json.loads((folder / "summary.json").read_text()))
+        seed = names.seed(tag if tag is not None else str(best), seeds) if tag is not None or best is not None else None
+        trial = run if tag is not None else _trial_run(client, job_run, seed)
+        target = folder / "trials" / str(seed)
+        listed = client.list_artifacts(trial.info.run_id, "weights") if trial is not None else []
+        for name in ("best.keras", "best.npz"):
+            if trial is not None and any(file.path == f"weights/{name}" for file in listed):
+                target.mkdir(parents=True, exist_ok=True)
+                _fetch_file(trial, uri, f"weights/{name}", target, MAX_WEIGHTS)
+    except (MlflowException, OSError) as error:
         raise nothing from error
-    return folder / "trials" / seed if seed is not None else folder
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        said = one_line(error).replace(f"{folder}/", "")
+        raise refusal("source", "a run that rlexp has tracked", f"{source} ({said})", f"Looked in {uri}") from error
+    return target if tag is not None else folder
 
 
-def fetch_study(study: str, uri: str | None, folder: Path) -> None:
+def _seeds(config: dict[str, Any]) -> range:
+    first, number = select(config, "seed"), select(config, "trials")
+    if any(isinstance(value, bool) or not isinstance(value, int) or value < 0 for value in (first, number)):
+        raise ValueError("expected whole numbers as seed and trials in config.yaml")
+    return range(first, first + number)
+
+
+def _trial_run(client: MlflowClient, job_run: Run, seed: int | None) -> Run | None:
+    """The run of one of a job's trials, the newest, if there is one."""
+    experiment, job_id = str(job_run.info.experiment_id), names.run_id(job_run.info.run_id)
+    trials = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{job_id}'", max_results=MAX_RUNS)
+    return next((trial for trial in trials if trial.data.tags.get("rlexp.seed") == str(seed)), None)
+
+
+def _fetch_file(run: Run, uri: str, name: str, folder: Path, most: int) -> None:
+    """Download one artifact of a run to `<folder>/<last part of its name>`, which no server has chosen.
+
+    Raises:
+        ValueError: where it is larger than `most` bytes, or lies on another server, which would get our credentials.
+    """
+    place, ours = urlsplit(str(run.info.artifact_uri)), urlsplit(uri)
+    web = place.scheme.lower().startswith(("http", "mlflow-artifacts"))
+    if web and place.netloc not in ("", ours.netloc):
+        raise ValueError(f"expected artifacts on {uri}, received {run.info.artifact_uri}")
+    repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=uri)
+    size = {file.path: file.file_size for file in repository.list_artifacts(os.path.dirname(name) or None)}.get(name)
+    path = folder / name.rpartition("/")[2]
+    if size is not None and size > most:
+        raise ValueError(f"expected at most {most:,} bytes of {name}, received {size:,}")
+    repository._download_file(name, str(path))
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > most:
+        path.unlink(missing_ok=True)
+        raise ValueError(f"expected a file of at most {most:,} bytes as {name}")
+
+
+def fetch_study(study: str, uri: str | None, folder: Path) -> dict[str, str]:
     """Lay a study out as its job folders: what a report needs, from MLflow alone.
 
     Of each job: `config.yaml`, `job.json`, `metrics.jsonl`, `summary.json`, `evaluation.csv`. What a job has not
@@ -738,7 +821,10 @@ def fetch_study(study: str, uri: str | None, folder: Path) -> None:
     Args:
         study: name of the experiment.
         uri: tracking URI; None: MLFLOW_TRACKING_URI, else the SQLite store of ./outputs.
-        folder: where the job folders go.
+        folder: where the job folders go. Nothing is written outside of it, whatever the server says.
+
+    Returns:
+        Names of runs that are not as rlexp's are, and why.
 
     Raises:
         Refusal: where there is no such study, or no such store.
@@ -749,6 +835,7 @@ def fetch_study(study: str, uri: str | None, folder: Path) -> None:
     if wrong := store.trouble(uri):
         raise Refusal(f"--tracking-uri: {wrong}")
     client = MlflowClient(tracking_uri=uri)
+    problems: dict[str, str] = {}
     try:
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
@@ -761,36 +848,55 @@ def fetch_study(study: str, uri: str | None, folder: Path) -> None:
         newest: dict[str, Run] = {}  # a job that was started afresh has several runs
         for run in sorted(jobs, key=lambda run: int(run.info.start_time)):
             newest[str(run.info.run_name)] = run
+        taken: set[str] = set()
         for name, run in newest.items():
             own = [t for t in trials if t.data.tags.get("mlflow.parentRunId") == run.info.run_id]
-            _fetch_job_files(client, study, run, own, folder / re.sub(r"[^\w.+-]", "_", name))
+            place = folder / names.folder(name, taken)
+            try:
+                _fetch_job_files(client, uri, study, run, own, place)
+            except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, OverflowError) as error:
+                problems[f"run {names.shown(name)}"] = one_line(error).replace(f"{place}/", "")
+                shutil.rmtree(place, ignore_errors=True)
     except MlflowException as error:
         raise refusal("--tracking-uri", "an MLflow store that answers", f"{uri}: {one_line(error)}") from error
+    return problems
 
 
-def _fetch_job_files(client: MlflowClient, study: str, run: Run, trials: list[Run], folder: Path) -> None:
+def _fetch_job_files(client: MlflowClient, uri: str, study: str, run: Run, trials: list[Run], folder: Path) -> None:
     folder.mkdir(parents=True)
-    trials = sorted(trials, key=lambda trial: int(trial.data.tags["rlexp.seed"]))
-    tags = run.data.tags
+    tags, run_id = run.data.tags, names.run_id(run.info.run_id)
+    by_seed = {names.seed(trial.data.tags.get("rlexp.seed")): trial for trial in trials}
+    if len(by_seed) < len(trials):
+        raise ValueError("expected one trial of each seed, received two of one")
+    seeds, trials = sorted(by_seed), [by_seed[seed] for seed in sorted(by_seed)]
     job = {
         "study": study,
         "name": str(run.info.run_name),
-        "algo": tags["rlexp.algo"],
-        "env": tags["rlexp.env"],
-        "config_id": tags["rlexp.config_id"],
-        "group_id": tags["rlexp.group"],
-        "seeds": [int(trial.data.tags["rlexp.seed"]) for trial in trials],
-        "command": tags["rlexp.command"],
+        "algo": names.tag(tags, "rlexp.algo"),
+        "env": names.tag(tags, "rlexp.env"),
+        "config_id": names.tag(tags, "rlexp.config_id"),
+        "group_id": names.tag(tags, "rlexp.group"),
+        "seeds": seeds,
+        "command": names.tag(tags, "rlexp.command"),
         "started": int(run.info.start_time) / 1000,
         "tags": {key: value for key, value in tags.items() if not key.startswith(("rlexp.", "mlflow."))},
     }
     (folder / "job.json").write_text(json.dumps(job))
-    delivered = {file.path for file in client.list_artifacts(run.info.run_id)}
-    for name in ("config.yaml", "metrics.jsonl", "summary.json", "evaluation.csv"):
+    delivered = {file.path for file in client.list_artifacts(run_id) if not file.is_dir}
+    for name, most in (
+        ("config.yaml", MAX_CONFIG),
+        ("metrics.jsonl", MAX_RECORDS),
+        ("summary.json", MAX_CONFIG * 16),
+        ("evaluation.csv", MAX_RECORDS),
+    ):
         if name in delivered:
-            client.download_artifacts(run.info.run_id, name, str(folder))
+            _fetch_file(run, uri, name, folder, most)
     if "config.yaml" not in delivered:
         (folder / "config.yaml").write_text(json.dumps(config_of_params(run.data.params)))
+    config = read_config(folder)
+    if "trials" in config:
+        for seed in seeds:
+            names.seed(str(seed), _seeds(config))
     if "metrics.jsonl" not in delivered:
         _write_records(client, trials, folder / "metrics.jsonl")
     ended = {mlflow: ours for ours, mlflow in STATUSES.items()}

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from rlexp import registry
+from rlexp import registry, stopping, supervisor
 from rlexp.settings import Refusal, check_arguments, conf_dir, explain
 
 HELP = """\
@@ -77,7 +77,11 @@ def _choices(label: str, group: str) -> str:
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    sys.exit(_status())
+    supervisor.want()
+    stopping.install()
+    status = _status()
+    supervisor.note(status=status)
+    sys.exit(status)
 
 
 def _status() -> int:
@@ -93,6 +97,7 @@ def _status() -> int:
 
     plugins.register()
     outcomes: list[Outcome] = []  # of the jobs that run in this process
+    apart: list[int] = []  # exit status of the job that has run in a worker of this process
 
     def task(config: Any, run_job: Callable[..., Any] | None = None) -> float | None:
         """One job, as Hydra calls it, perhaps in a process far away. Its score, for sweepers.
@@ -102,11 +107,13 @@ def _status() -> int:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from rlexp import runner
-
+        alone = HydraConfig.get().mode == RunMode.RUN
+        if alone and (ended := supervisor.run_apart()) is not None:
+            apart.append(_end(ended))
+            return None
         outcomes.append(attempt(config, run_job))
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            runner.heed()
+        if not alone:
+            stopping.heed_late()
         return outcomes[-1].score
 
     try:
@@ -122,7 +129,17 @@ def _status() -> int:
         if outcomes:  # something of Hydra's own, after a job
             raise
         return _refuse(explain(error))
-    return max((EXIT_STATUS[outcome.status] for outcome in outcomes), default=0)
+    return max([*apart, *(EXIT_STATUS[outcome.status] for outcome in outcomes)], default=0)
+
+
+def _end(ended: supervisor.Death | int) -> int:
+    """The exit status for how a job's process has ended, which is told if it died: never 0 then."""
+    if isinstance(ended, int):
+        return ended
+    if ended.signum is not None:
+        return 128 + ended.signum
+    print(f"failed: {ended.sentence()}", file=sys.stderr)
+    return 1
 
 
 def _refuse(text: str) -> int:

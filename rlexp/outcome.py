@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rlexp import registry
+from rlexp import registry, supervisor
 from rlexp.job import Failure
 from rlexp.settings import Refusal, Settings, build
 
@@ -69,7 +69,8 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from rlexp import runner
+    from rlexp import preflight, runner
+    from rlexp.envs import watchdog
     from rlexp.trackers.follower import keep_child
 
     began = time.monotonic()
@@ -80,10 +81,13 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
         _share_the_machine(hydra.job.num)
         keep_child()
     settings: Settings | None = None
+    preflight.forget()
+    supervisor.note(job=str(leave_in), folder=None, env=None)
+    watchdog.may_exit = True  # this process runs jobs and nothing else
 
     def outcome(status: str, error: str = "", job: Any = None) -> Outcome:
         score = job["final/return"]["iqm"] if job else None
-        place = job.folder if job else _folder(settings)
+        place = job.folder if job else preflight.last_folder()
         line = (error.strip().splitlines() or [""])[0]
         found = Outcome(status, score, str(place) if place else None, line, round(time.monotonic() - began, 3))
         if leave_in is not None:
@@ -92,6 +96,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
 
     try:
         settings = build(config)
+        supervisor.note(env=settings.env.id)
         if leave_in is None:
             _spare_threads(settings)
         run, overrides = run_job or runner.run_job, list(hydra.overrides.task)
@@ -124,16 +129,6 @@ def _pruner(leave_in: Path | None) -> Callable[..., bool] | None:
     from rlexp.candidates import pruner
 
     return pruner(leave_in)
-
-
-def _folder(settings: Settings | None) -> Path | None:
-    """The folder of a job that did not end well, where it got so far as to have one."""
-    from rlexp.preflight import resolve
-
-    try:
-        return resolve(settings)[0].folder if settings is not None else None
-    except Refusal:
-        return None
 
 
 def _share_the_machine(number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlexp import registry
@@ -24,10 +25,26 @@ if TYPE_CHECKING:
 FUSED_TABULAR_STEPS = 2_000_000  # env steps of all trials from which `engine=auto` fuses tables
 
 
+_resolved: list[Path] = []  # the folder of the job that was resolved last
+
+
 def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
     """The settings with the engine that will run them, and so with the job's real folder; refusals as `preflight`."""
+    forget()
     info = preflight(settings)
-    return replace(settings, engine=choose_engine(settings, info)), info
+    settings = replace(settings, engine=choose_engine(settings, info))
+    _resolved.append(settings.folder)
+    return settings, info
+
+
+def last_folder() -> Path | None:
+    """The folder of the job that was resolved last; None where it was refused."""
+    return _resolved[0] if _resolved else None
+
+
+def forget() -> None:
+    """Let `last_folder` be None until another job is resolved."""
+    _resolved.clear()
 
 
 def preflight(settings: Settings) -> EnvInfo:

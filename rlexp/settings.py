@@ -207,7 +207,7 @@ class EnvSettings:
     imports: list[str] = opt([], "modules to import first")
     preprocessing: str = opt("none", "what stands between the environment and the agent", choices=("none", "atari"))
     frame_stack: int = opt(1, "an observation is the last so many of the environment's", low=1, high=64)
-    step_timeout: float | None = opt(600.0, "seconds that a step or reset may take; null: for ever", above=0)
+    step_timeout: float | None = opt(600.0, "seconds that a call of an environment may take; null: for ever", above=0)
     default_steps: int = opt(50_000, "env steps per trial where no budget is given", low=1)
 
 

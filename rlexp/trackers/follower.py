@@ -14,10 +14,11 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import rlexp
+from rlexp import supervisor
 from rlexp.trackers.base import DELIVERED, NOT_DELIVERED, TrackingResult, resolve_uri, ui_command
 
 _of_sweep: list[MLflowTracker] = []  # the tracker of the sweep whose jobs run in this process, if any
@@ -91,8 +92,17 @@ class MLflowTracker:
                 self.folders.append(folder)
                 self._follow(folder)
 
+    def adopt(self, followed: Iterable[tuple[str, int]]) -> None:
+        """Wait for what a worker of this process follows, too: folders, and the bytes of each log before."""
+        for name, old_log in followed:
+            folder = Path(name)
+            if folder not in self.folders:
+                self.folders.append(folder)
+                self._old_log[folder] = old_log
+
     def _follow(self, folder: Path) -> None:
         self._old_log[folder] = len(_read(folder))
+        supervisor.note(follow=[str(folder), self._old_log[folder]])
         self._tell("follow", folder)
 
     def end(self, folder: Path, status: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlexp import registry, stopping, supervisor
-from rlexp.settings import Refusal, check_arguments, conf_dir, explain
+from rlexp.settings import Refusal, build, check_arguments, conf_dir, explain
 
 HELP = """\
 rlexp: reinforcement-learning experiments, many seeds at once, tracked in MLflow.
@@ -35,6 +35,7 @@ budget.steps=50000         env steps per trial (or budget.episodes=600)
 study=default              what is compared: the MLflow experiment and folder
 device=auto|cpu|gpu  engine=auto|host  output_dir=outputs  tracking.uri=<URI>
 rerun=true                 start afresh where the job is already done
+RLEXP_SUPERVISE=0          (environment) jobs in the command's own process, for debuggers
 
 examples:
   python -m rlexp algo=dueling_ddqn
@@ -108,7 +109,7 @@ def _status() -> int:
         from hydra.types import RunMode
 
         alone = HydraConfig.get().mode == RunMode.RUN
-        if alone and (ended := supervisor.run_apart()) is not None:
+        if alone and not _is_refused(config) and (ended := supervisor.run_apart()) is not None:
             apart.append(_end(ended))
             return None
         outcomes.append(attempt(config, run_job))
@@ -130,6 +131,15 @@ def _status() -> int:
             raise
         return _refuse(explain(error))
     return max([*apart, *(EXIT_STATUS[outcome.status] for outcome in outcomes)], default=0)
+
+
+def _is_refused(config: Any) -> bool:
+    """Whether the configuration alone says that nothing will run, so that no other process need be started for it."""
+    try:
+        build(config)
+    except Refusal:
+        return True
+    return False
 
 
 def _end(ended: supervisor.Death | int) -> int:

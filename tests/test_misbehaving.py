@@ -33,7 +33,7 @@ def learner(kind: str) -> list[str]:
 def command(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
-        [sys.executable, "-m", "rlexp", *ENV, *QUICK, *args],
+        [sys.executable, "-m", "rlexp", *args, *ENV, *QUICK],
         cwd=cwd,
         capture_output=True,
         text=True,

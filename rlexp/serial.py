@@ -52,10 +52,11 @@ class SerialJobs:
             death = self._ask({"batch": [self._overrides(i) for i in batch], "first": batch[0]})
             left = [index for index in self._sweep.pending() if index in batch]
             if death is not None:
-                self._count(self._running(death, left) if left else batch[-1], death.how, left)
+                if left:  # else its last job had its outcome when the process died: nothing is lost
+                    self._count(self._running(death, left), death.how, death.facts.get("folder"))
             else:
                 for index in left:
-                    self._count(index, "it left no outcome", left)
+                    self._count(index, "it left no outcome", None)
 
     def report(self) -> bool:
         """Let the worker, which has loaded what that takes, write the report; False where there is none."""
@@ -91,15 +92,14 @@ class SerialJobs:
         number = Path(str(death.facts.get("job", ""))).name
         return int(number) if number.isdigit() and int(number) in left else left[0]
 
-    def _count(self, index: int, how: str, left: Sequence[int]) -> None:
-        if index not in left:  # it had its outcome when the process died: nothing is lost
-            return
+    def _count(self, index: int, how: str, folder: str | None) -> None:
         self._deaths[index] += 1
         label, times = self._sweep.labels[index], self._deaths[index]
         if times > self._restarts:
             died = f"its process died {times} times" if times > 1 else "its process died"
-            self._sweep.lose(index, f"{died} ({how})")
-            print(f"lost: {label}: {died} ({how}); the other jobs go on", file=sys.stderr, flush=True)
+            self._sweep.lose(index, f"{died} ({how})", folder)
+            where = f"; its folder: {folder}" if folder else ""
+            print(f"lost: {label}: {died} ({how}); the other jobs go on{where}", file=sys.stderr, flush=True)
         else:
             again = f"started again, for the {_ordinal(times)} of {self._restarts} times"
             print(f"{label}: its process died ({how}); it is {again}", file=sys.stderr, flush=True)

@@ -297,7 +297,8 @@ def _innermost(text: str) -> str:
     """Where a process was, as faulthandler has it: the first frame that is not of Python's own library."""
     _, _, text = text.rpartition("Current thread")
     frames = re.findall(r'^  File "(.+)", line (\d+) in (.+)$', text, re.MULTILINE)
-    own = [frame for frame in frames if not frame[0].startswith(str(Path(os.__file__).parent) + os.sep)]
+    library = str(Path(os.__file__).parent) + os.sep
+    own = [f for f in frames if not f[0].startswith(library) and Path(f[0]).name != "watchdog.py"]
     for file, line, function in (own or frames)[:1]:
         return f", in {function} ({Path(file).name}, line {line})"
     return ""

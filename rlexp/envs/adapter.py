@@ -78,8 +78,8 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
         Refusal: for an unknown id (with near matches), a missing package (with the line that brings it), arguments
             that the environment does not take, or an action space that is not Discrete.
     """
-    begin("import")
     for module in settings.imports:
+        begin(f"import of {module}")
         try:
             importlib.import_module(module)
         except Exception as error:  # the module's own errors included

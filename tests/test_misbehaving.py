@@ -18,7 +18,7 @@ from rlexp.settings import Refusal
 from tests.probes.faulty import KINDS
 from tests.test_sweeps import swept
 
-ENV = ["env.id=probes/Faulty-v0", "env.imports=[tests.probes.faulty]", "env.name=faulty", "env.step_timeout=0.3"]
+ENV = ["env.id=probes/Faulty-v0", "env.imports=[tests.probes.faulty]", "env.name=faulty"]
 QUICK = ["trials=1", "budget.steps=20", "evaluation.period=10", "evaluation.num_episodes=1", "evaluation.final_episodes=1",
          "evaluation.candidates=1", "animation.enabled=false", "tracking=files"]  # fmt: skip
 SURVIVED = [kind for kind, (end, _) in KINDS.items() if end != "lost"]
@@ -33,7 +33,7 @@ def learner(kind: str) -> list[str]:
 def command(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
-        [sys.executable, "-m", "rlexp", *args, *ENV, *QUICK],
+        [sys.executable, "-m", "rlexp", *args, *ENV, *QUICK, "env.step_timeout=2"],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -56,7 +56,7 @@ def test_what_the_process_survives(
     monkeypatch.setattr(repeatability, "_looked_at", set())
     end, said = KINDS[kind]
     quick = [o for o in QUICK if o != "tracking=files"]
-    args = [learner(kind)[0].removeprefix("algo="), *ENV, f"+env.kwargs.kind='{kind}'", *quick]
+    args = [learner(kind)[0].removeprefix("algo="), *ENV, f"+env.kwargs.kind='{kind}'", *quick, "env.step_timeout=0.3"]
     if end == "warned":
         monkeypatch.setattr(rlexp, "run", lambda *o, quiet: rlexp.runner.run(*o))  # warnings are not for the quiet
         assert tiny(*args)["status"] == "done"
@@ -130,7 +130,7 @@ def test_a_sweep(launcher: str, tmp_path: Path) -> None:
         end, said = KINDS.get(kind, ("warned", ""))
         status = {"warned": "done", "refused": "refused"}.get(end, end)
         assert job["status"] == status, (kind, job)
-        if end in ("failed", "refused"):
+        if end in ("failed", "refused"):  # in every launcher
             assert said in job["error"], (kind, job)
         elif end == "lost":
             assert job["error"].startswith("its process died 3 times") and (

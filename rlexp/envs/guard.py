@@ -108,14 +108,15 @@ def steps(
     """
     ended, read = [], check.read
     watch.method = "step"
-    watch.inside = True
     try:
         for k in running:
             watch.calls += 1
             watch.number = k
+            watch.inside = True
             try:
                 result: Any = envs[k].step(actions[k])
             except BaseException as error:
+                watch.inside = False
                 if is_signal(error):
                     raise
                 fault(k, raised(error, "step"), trace(error))
@@ -134,8 +135,11 @@ def steps(
                     if terminated or truncated:
                         ended.append((k, terminated, truncated))
                 rewards[k] = reward
-            except Exception as error:  # also of objects whose comparison raises
-                fault(k, wrong(error, result), "")
+            except BaseException as error:  # also of objects whose comparison raises
+                watch.inside = False
+                if is_signal(error):
+                    raise
+                fault(k, raised(error, "step") if isinstance(error, Hangs) else wrong(error, result), "")
     finally:
         watch.inside = False
     return ended

@@ -22,6 +22,7 @@ from rlexp import supervisor
 
 AGAIN = 0.25  # seconds between two interruptions of a call that goes on
 GRACE = (2.0, 30.0)  # seconds that C code is given after the interruption: the timeout, but within these bounds
+SILENCE = 30.0  # seconds at least without a sign of life of the interpreter: large libraries are imported, too
 
 may_exit = False  # whether this process may be ended: it runs jobs, and nothing else
 
@@ -74,7 +75,9 @@ def armed(timeout: float | None) -> Iterator[None]:
     before = signal.setitimer(signal.ITIMER_REAL, timeout, timeout)
     over = threading.Event()
     if may_exit:
-        threading.Thread(target=_end_if_stuck, args=(timeout, over), daemon=True).start()
+        limit = 2 * timeout + min(max(timeout, GRACE[0]), GRACE[1])
+        supervisor.note(limit=max(limit, SILENCE))  # by this thread, so that it never comes after the end
+        threading.Thread(target=_end_if_stuck, args=(timeout, limit, over), daemon=True).start()
     try:
         yield
     finally:
@@ -84,15 +87,13 @@ def armed(timeout: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
-def _end_if_stuck(timeout: float, over: threading.Event) -> None:
-    """End the process where a call goes on long after it was interrupted."""
-    pause, limit = min(max(timeout / 4, 0.05), 1.0), 2 * timeout + min(max(timeout, GRACE[0]), GRACE[1])
-    supervisor.note(limit=limit)
-    seen, stuck = -1, 0.0
+def _end_if_stuck(timeout: float, limit: float, over: threading.Event) -> None:
+    """End the process where a call goes on for so long after it was interrupted."""
+    pause, seen, stuck = min(max(timeout / 4, 0.05), 1.0), -1, 0.0
     while not over.wait(pause):
         supervisor.beat()
         if not supervisor.is_watched():  # nobody else would see that this thread cannot run
-            faulthandler.dump_traceback_later(limit + GRACE[1], exit=True, file=_crash_stream())
+            faulthandler.dump_traceback_later(max(limit, SILENCE), exit=True, file=_crash_stream())
         stuck = stuck + pause if watch.inside and watch.calls == seen else 0.0  # not by the clock: it may be stopped
         seen = watch.calls
         if stuck > limit:

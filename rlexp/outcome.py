@@ -117,6 +117,10 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
             return outcome("pruned", str(error))
         if isinstance(error, Failure):
             print(f"failed: {error}", file=sys.stderr)
+        elif (place := preflight.last_folder()) is not None and (place / "error.txt").is_file():
+            from rlexp.envs.guard import raised
+
+            print(f"failed: {raised(error, 'the job')}; the traceback is in {place / 'error.txt'}", file=sys.stderr)
         else:
             traceback.print_exc()
         return outcome("failed", f"{type(error).__name__}: {error}")

@@ -31,6 +31,7 @@ from rlexp import stopping
 
 POLL = 0.05  # seconds between two looks at a worker
 PATIENCE = 3.0  # seconds that a worker has to stop after the second signal
+FAREWELL = 10.0  # seconds that it has for what is registered with atexit
 CRASH = "crash.txt"  # in a job's folder: where its process was when it died
 WATCHED = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD} if os.name == "posix" else set()
 SI_KERNEL = 0x80  # of a signal that a terminal has sent, to all processes of its group
@@ -143,9 +144,8 @@ class Worker:
         self._read, write = os.pipe()
         asked, self._ask = os.pipe()
         self._buffer, self.facts = b"", dict[str, Any]()
-        self.followed: list[
-            tuple[str, int]
-        ] = []  # folders that are delivered to MLflow, as `note(follow=...)` has them
+        self.followed: list[tuple[str, int]] = []  # folders delivered to MLflow, as `note(follow=...)` has them
+        self._closed: float | None = None  # when it was told that there is nothing left to do
         self._signals: list[tuple[float, int]] = []
         self._dead: Death | int | None = None
         for stream in (sys.stdout, sys.stderr):
@@ -222,8 +222,9 @@ class Worker:
     def close(self) -> None:
         """Let a worker that serves end; it has nothing left to do."""
         os.close(self._ask)
-        if self._dead is None:
-            self.wait()
+        self.facts.pop("served", None)
+        self._closed = time.monotonic()
+        self.wait()
         self._crash.close()
 
     def _pass_on(self, got: Any) -> None:
@@ -238,7 +239,10 @@ class Worker:
             os.kill(self.pid, signum)
 
     def _impatient(self) -> bool:
-        return len(self._signals) > 1 and time.monotonic() - self._signals[1][0] > PATIENCE
+        now = time.monotonic()
+        if len(self._signals) > 1 and now - self._signals[1][0] > PATIENCE:
+            return True
+        return self._closed is not None and now - self._closed > FAREWELL
 
     def _listen(self) -> None:
         """Read what the worker has noted."""

@@ -70,7 +70,6 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
     from hydra.types import RunMode
 
     from rlexp import preflight, runner
-    from rlexp.envs import watchdog
     from rlexp.trackers.follower import keep_child
 
     began = time.monotonic()
@@ -78,12 +77,12 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
     leave_in = Path(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
     sweep = leave_in.parents[1] if leave_in else None
     if hydra.runtime.choices["hydra/launcher"] not in IN_PROCESS:
+        supervisor.claim()  # a launcher's worker
         _share_the_machine(hydra.job.num)
         keep_child()
     settings: Settings | None = None
     preflight.forget()
     supervisor.note(job=str(leave_in), folder=None, env=None)
-    watchdog.may_exit = True  # this process runs jobs and nothing else
 
     def outcome(status: str, error: str = "", job: Any = None) -> Outcome:
         score = job["final/return"]["iqm"] if job else None

@@ -45,6 +45,7 @@ REASONS = {
 }
 
 _wanted = False  # whether this process may become a supervisor
+_claimed = False  # whether it runs jobs and nothing else
 _link: _Link | None = None  # of a worker to its supervisor
 _crash_files: list[Any] = []  # of the job that runs
 
@@ -52,7 +53,19 @@ _crash_files: list[Any] = []  # of the job that runs
 def want() -> None:
     """Let this process become a supervisor when it is about to run jobs; has no effect where it cannot."""
     global _wanted
+    claim()
     _wanted = hasattr(signal, "sigtimedwait") and os.environ.get("RLEXP_SUPERVISE", "1") != "0"
+
+
+def claim() -> None:
+    """Say that this process runs jobs and nothing else: one that cannot go on may end it."""
+    global _claimed
+    _claimed = True
+
+
+def claimed() -> bool:
+    """Whether this process may be ended for its job's sake; never that of a caller of `rlexp.run`."""
+    return _claimed
 
 
 def wanted() -> bool:

@@ -24,8 +24,6 @@ AGAIN = 0.25  # seconds between two interruptions of a call that goes on
 GRACE = (2.0, 30.0)  # seconds that C code is given after the interruption: the timeout, but within these bounds
 SILENCE = 30.0  # seconds at least without a sign of life of the interpreter: large libraries are imported, too
 
-may_exit = False  # whether this process may be ended: it runs jobs, and nothing else
-
 
 class Hangs(BaseException):
     """A call that did not return in time; no `except Exception` of an environment catches it."""
@@ -74,7 +72,7 @@ def armed(timeout: float | None) -> Iterator[None]:
         return
     before = signal.setitimer(signal.ITIMER_REAL, timeout, timeout)
     over = threading.Event()
-    if may_exit:
+    if supervisor.claimed():
         limit = 2 * timeout + min(max(timeout, GRACE[0]), GRACE[1])
         supervisor.note(limit=max(limit, SILENCE))  # by this thread, so that it never comes after the end
         threading.Thread(target=_end_if_stuck, args=(timeout, limit, over), daemon=True).start()

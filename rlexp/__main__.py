@@ -80,8 +80,11 @@ def main() -> None:
     """Run the command line and exit with its status."""
     supervisor.want()
     stopping.install()
-    status = _status()
-    supervisor.note(status=status)
+    status = 1  # also for what nobody expects, whose traceback is all there is to say
+    try:
+        status = _status()
+    finally:
+        supervisor.note(status=status)
     sys.exit(status)
 
 

@@ -346,9 +346,9 @@ def crash_file(folder: Path) -> Iterator[None]:
             _crash_files.clear()
             if _link is not None:
                 faulthandler.enable(_link.crash)
-    with contextlib.suppress(OSError):
-        if not path.stat().st_size:
-            path.unlink()
+            with contextlib.suppress(OSError):
+                if not path.stat().st_size:
+                    path.unlink()
 
 
 def _serve(asked: int, serve: Callable[[Any], None]) -> None:

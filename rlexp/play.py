@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.backend import quiet_stderr
+from rlexp.envs.guard import Guarded, Misbehaved
 from rlexp.policy import Policy, load_policy
 from rlexp.settings import Refusal, Settings, refusal
 from rlexp.untrusted.text import clean_output
@@ -19,7 +20,7 @@ def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> fl
     from rlexp.animation import render_episode, write_gif, write_mp4
 
     with quiet_stderr():  # SDL complains about desktops that are not there
-        env = policy.make_env("rgb_array")
+        env = Guarded(policy.make_env("rgb_array"))
     try:
         with quiet_stderr():
             frames, episode_return = render_episode(env, policy, episode_seed, max_steps)
@@ -32,7 +33,7 @@ def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> fl
 
 def watch(policy: Policy, episode_seed: int, max_steps: int) -> float:
     """Show one episode in a window; returns its return."""
-    env = policy.make_env("human")
+    env = Guarded(policy.make_env("human"))
     try:
         observation, _ = env.reset(seed=episode_seed)
         total = 0.0
@@ -88,6 +89,9 @@ def main(argv: list[str] | None = None) -> int:
         except (Refusal, ModuleNotFoundError) as error:
             print(error, file=sys.stderr)
             return 2
+        except Misbehaved as fault:
+            print(f"failed: {fault.text}", file=sys.stderr)
+            return 1
 
 
 def _play(args: Any) -> int:

@@ -26,10 +26,26 @@ if TYPE_CHECKING:
     from rlexp.envs.adapter import EnvInfo
 
 
+_resolved: list[Path] = []  # the folder of the job that was resolved last
+
+
 def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
     """The settings with the engine that will run them, and so with the job's real folder; refusals as `preflight`."""
+    forget()
     info = preflight(settings)
-    return replace(settings, engine=choose_engine(settings, info)), info
+    settings = replace(settings, engine=choose_engine(settings, info))
+    _resolved.append(settings.folder)
+    return settings, info
+
+
+def last_folder() -> Path | None:
+    """The folder of the job that was resolved last; None where it was refused."""
+    return _resolved[0] if _resolved else None
+
+
+def forget() -> None:
+    """Let `last_folder` be None until another job is resolved."""
+    _resolved.clear()
 
 
 def preflight(settings: Settings) -> EnvInfo:

@@ -262,7 +262,7 @@ class EnvSettings:
     wrappers: list[Any] = opt([], "Gymnasium wrappers in this order: class paths, or mappings of name and arguments")
     preprocessing: str = opt("none", "what stands between the environment and the agent", choices=("none", "atari"))
     frame_stack: int = opt(1, "an observation is the last so many of the environment's", low=1, high=64)
-    step_timeout: float | None = opt(600.0, "seconds that a step or reset may take; null: for ever", above=0)
+    step_timeout: float | None = opt(600.0, "seconds that a call of an environment may take; null: for ever", above=0)
     discretizer: DiscretizerSettings = opt(DiscretizerSettings, "bins through which tables see a Box observation")
     default_steps: int = opt(50_000, "env steps per trial where no budget is given", low=1)
 

@@ -145,9 +145,9 @@ class Sweep:
         """Indices of the jobs that have no outcome."""
         return [index for index, outcome in enumerate(self.outcomes()) if outcome is None]
 
-    def lose(self, index: int, why: str) -> None:
-        """Give up a job whose process died each time."""
-        Outcome("lost", error=why).write(self.job_folder(index))
+    def lose(self, index: int, why: str, folder: str | None = None) -> None:
+        """Give up a job whose process died each time; `folder` is its own, where it is known."""
+        Outcome("lost", folder=folder, error=why).write(self.job_folder(index))
 
     def end(self, killed: bool = False) -> str:
         """Write how the sweep ended: "done" if every job is, or was pruned; else "failed", or "killed" by a signal."""

@@ -43,8 +43,9 @@ DEFINITIONS = (
     "Area under the curve: mean evaluation return over all env steps, by trapezoids. Steps to the threshold: the first "
     "evaluation that reaches it; median over trials, a trial that never does counts as infinite.",
     "Comparisons: two trials with the same seed are a pair (same episodes, same first weights where the network is "
-    "the same); p is Fisher's exact sign-flip test of their mean difference. Where seeds differ, it is the permutation "
-    "test. Final returns share their episodes, too: where these have luck in common, their differences change signs as "
+    "the same); p is Fisher's exact sign-flip test of their mean difference. Where seeds differ, or pairs are "
+    "too few for the signs to decide a table of so many comparisons, it is the permutation test. Final returns share "
+    "their episodes, too: where these have luck in common, their differences change signs as "
     "well, and p is the largest of three tests, over trials, over episodes and over both, so that a difference counts "
     "only where new trials and new episodes would show it. Areas are compared on the evaluation episodes, the same "
     "for all: what is said of them holds for these. Holm's correction takes all pairs of one table as one family: "

@@ -11,9 +11,9 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from rlexp import registry
+from rlexp import registry, stopping, supervisor
 from rlexp.arguments import options_first, remember, rewrite
-from rlexp.settings import Refusal, check_arguments, conf_dir, explain
+from rlexp.settings import Refusal, build, check_arguments, conf_dir, explain
 from rlexp.untrusted.text import clean
 
 HELP = """\
@@ -32,18 +32,22 @@ usage: python -m rlexp [key=value ...]            one job
 {experiment}
 {discretizer}
 {sweep}
+{schedule}
 
 trials=5 seed=0            seeds run together: seed, seed + 1, ...
 budget.steps=50000         env steps per trial (or budget.episodes=600)
 study=default              what is compared: the MLflow experiment and folder
 device=auto|cpu|gpu  engine=auto|host  output_dir=outputs  tracking.uri=<URI>
 rerun=true                 start afresh where the job is already done
+RLEXP_SUPERVISE=0          (environment) jobs in the command's own process, for debuggers
 
 examples:
   python -m rlexp algo=dueling_ddqn
   python -m rlexp algo=ddqn env=acrobot trials=10 budget.steps=100000
   python -m rlexp +experiment=book/dueling_ddqn
+  python -m rlexp +sweep=families                              # policy gradients, tables and DQN side by side
   python -m rlexp +sweep=dqn_ladder env=cartpole,acrobot
+  python -m rlexp -m algo=q_learning env=frozen_lake schedule@algo.epsilon=linear,exponential,log10,constant
   python -m rlexp -m hydra/launcher=fused algo=dqn algo.optimizer.lr=1e-4,3e-4,1e-3 algo.gamma=.95,.99
   python -m rlexp algo=ddqn algo.optimizer.lr=1e-3 algo.epsilon.final=0.02
   python -m rlexp -m hydra/sweeper=optuna 'algo.optimizer.lr=tag(log,interval(1e-4,1e-2))' algo.gamma=.98,.99
@@ -63,11 +67,13 @@ def help_text() -> str:
     """What `--help` prints: everything that can be chosen, found in conf/."""
     groups = {group: f"{group}=" for group in ("algo", "env", "network", "tracking")}
     groups |= {group: f"+{group}=" for group in ("experiment", "discretizer", "sweep")}
+    groups |= {"schedule": "schedule@<key>= "}
     return HELP.format(**{group: _choices(label, group) for group, label in groups.items()})
 
 
 def _choices(label: str, group: str) -> str:
-    text = ", ".join(registry.configured(group))
+    names = registry.configured(group)
+    text = ", ".join(name for name in names if group != "schedule" or "/" not in name)
     return textwrap.fill(
         text,
         110,
@@ -80,7 +86,14 @@ def _choices(label: str, group: str) -> str:
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    sys.exit(_status())
+    supervisor.want()
+    stopping.install()
+    status = 1  # also for what nobody expects, whose traceback is all there is to say
+    try:
+        status = _status()
+    finally:
+        supervisor.note(status=status)
+    sys.exit(status)
 
 
 def _status() -> int:
@@ -96,6 +109,7 @@ def _status() -> int:
 
     plugins.register()
     outcomes: list[Outcome] = []  # of the jobs that run in this process
+    apart: list[int] = []  # exit status of the job that has run in a worker of this process
 
     def task(config: Any, run_job: Callable[..., Any] | None = None) -> float | None:
         """One job, as Hydra calls it, perhaps in a process far away. Its score, for sweepers.
@@ -105,11 +119,13 @@ def _status() -> int:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from rlexp import runner
-
+        alone = HydraConfig.get().mode == RunMode.RUN
+        if alone and not _is_refused(config) and (ended := supervisor.run_apart()) is not None:
+            apart.append(_end(ended))
+            return None
         outcomes.append(attempt(config, run_job))
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            runner.heed()
+        if not alone:
+            stopping.heed_late()
         return outcomes[-1].score
 
     typed = sys.argv[1:]
@@ -130,7 +146,26 @@ def _status() -> int:
         return _refuse(explain(error))
     finally:
         sys.argv[1:] = typed
-    return max((EXIT_STATUS[outcome.status] for outcome in outcomes), default=0)
+    return max([*apart, *(EXIT_STATUS[outcome.status] for outcome in outcomes)], default=0)
+
+
+def _is_refused(config: Any) -> bool:
+    """Whether the configuration alone says that nothing will run, so that no other process need be started for it."""
+    try:
+        build(config)
+    except Refusal:
+        return True
+    return False
+
+
+def _end(ended: supervisor.Death | int) -> int:
+    """The exit status for how a job's process has ended, which is told if it died: never 0 then."""
+    if isinstance(ended, int):
+        return ended
+    if ended.signum is not None:
+        return 128 + ended.signum
+    print(f"failed: {ended.sentence()}", file=sys.stderr)
+    return 1
 
 
 def _refuse(text: str) -> int:

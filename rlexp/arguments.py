@@ -6,6 +6,7 @@ Hydra takes a key that no YAML has only with a plus, and 1e4 for a number with a
   is not one of ours and may leave out what the schema knows, get `++`: set, or added where they are absent. What does
   not fit the schema is refused by `settings.build`, however it was written.
 * numbers that a field for whole numbers gets are written as whole ones; a fraction stays as it was typed, as a text.
+* short forms are written out (see `shorthands`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
+
+from rlexp import shorthands
 
 FREE = "dict[str, Any]"
 WHOLE = ("int", "int | None", "list[int]")
@@ -28,8 +31,12 @@ _last: tuple[list[str], list[str]] = ([], [])  # arguments as rewritten and as t
 
 
 def rewrite(args: Iterable[str]) -> list[str]:
-    """Arguments as Hydra wants them; what is neither a key's value nor a whole number stays as it is."""
-    args = list(args)
+    """Arguments as Hydra wants them; all others stay as they are, also those that have been rewritten.
+
+    Raises:
+        Refusal: as `shorthands.expand`.
+    """
+    args = shorthands.expand(args)
     own = _own_groups(args)
     return [_rewritten(arg, own) for arg in args]
 

@@ -16,6 +16,7 @@ from rlexp.report.load import JobData, load_job
 from rlexp.report.stats import iqm
 from rlexp.report.words import plural
 from rlexp.settings import did_you_mean, refusal
+from rlexp.shorthands import as_written
 from rlexp.stored_files import SWEEP, read_job, read_json, skipping
 from rlexp.sync import find_jobs, find_sweeps
 from rlexp.tool import Parser, tool, warn
@@ -93,7 +94,8 @@ def command(job: JobData) -> str:
         )  # fmt: skip
     if any(override.lstrip("+").startswith("sweep=") for override in overrides):
         overrides = [*overrides, "hydra.mode=RUN"]  # a named sweep would start again
-    return " ".join(["python -m rlexp", *(shlex.quote(clean(override, newlines=False)) for override in overrides)])
+    written = (clean(as_written(override), newlines=False) for override in overrides)
+    return " ".join(["python -m rlexp", *map(shlex.quote, written)])
 
 
 def searched_for(folder: Path) -> Objective | None:

@@ -10,6 +10,7 @@ import numpy as np
 from rlexp import seeding
 from rlexp.envs.adapter import EnvInfo, EpisodePlayer, Fault
 from rlexp.settings import EvaluationSettings, Settings
+from rlexp.stopping import heed
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations [N, E, *shape] -> actions [N, E]
 Policy = Callable[[int], Act]  # seed of the first of E episodes -> how to act in them
@@ -50,9 +51,14 @@ class Evaluator:
     """Plays the evaluation episodes of N trials on environments of their own.
 
     Every algorithm and every trial meets the same episodes (paired seeds).
+
+    Args:
+        settings, info: of the job.
+        stop: the signal that asked to stop, if any: the scoring at the end heeds it between two portions of episodes.
     """
 
-    def __init__(self, settings: Settings, info: EnvInfo) -> None:
+    def __init__(self, settings: Settings, info: EnvInfo, stop: Callable[[], int | None] = lambda: None) -> None:
+        self._stop = stop
         config: EvaluationSettings = settings.evaluation
         self._config, self._width = config, config.num_episodes  # more episodes are played in such portions
         self._player = EpisodePlayer(settings.env, info, settings.seeds, self._width, config.max_steps)
@@ -64,24 +70,33 @@ class Evaluator:
 
     def candidates(self, policy: Policy, trials: np.ndarray) -> Scores:
         """A second look at candidates for the best weights of the chosen trials [N] bool, on episodes of its own."""
-        return self._play(policy, self._config.candidate_seed, self._config.candidate_episodes, trials)
+        return self._play(policy, self._config.candidate_seed, self._config.candidate_episodes, trials, self._stop)
 
     def final(self, policy: Policy) -> Scores:
         """Fresh episodes that re-score the best weights of all trials."""
-        return self._play(policy, self._config.final_seed, self._config.final_episodes, np.ones(len(self._seeds), bool))
+        every = np.ones(len(self._seeds), bool)
+        return self._play(policy, self._config.final_seed, self._config.final_episodes, every, self._stop)
 
     def acting(self, policy: Policy) -> Policy:
         """How a policy that this evaluator takes acts on observations."""
         return policy
 
-    def close(self) -> None:
-        """Close the environments."""
-        self._player.close()
+    def close(self) -> list[str]:
+        """Close the environments; what was wrong with it."""
+        return self._player.close()
 
-    def _play(self, policy: Policy, first_seed: int, num_episodes: int, trials: np.ndarray) -> Scores:
+    def _play(
+        self,
+        policy: Policy,
+        first_seed: int,
+        num_episodes: int,
+        trials: np.ndarray,
+        stop: Callable[[], int | None] = lambda: None,
+    ) -> Scores:
         seeds = [first_seed + i for i in range(num_episodes)]
         returns, lengths, faults = [], [], []
         for start in range(0, num_episodes, self._width):
+            heed(stop)
             part = seeds[start : start + self._width]
             played = self._player.play(policy(part[0]), part, trials)
             returns.append(played[0])

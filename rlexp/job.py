@@ -292,7 +292,7 @@ class JobRun:
         write_atomically(self.folder / "evaluation.csv", lambda file: file.write(table.getvalue().encode()))
 
     def _animate(self, seed: int) -> None:
-        from rlexp.envs import watchdog
+        from rlexp.envs.guard import is_signal, raised
         from rlexp.play import animate
         from rlexp.policy import policy_of
 
@@ -301,15 +301,13 @@ class JobRun:
             return
         try:
             policy = policy_of(self.settings, seed, self.folder, allow_imports=True)  # the command has named them
-            with watchdog.calling():
-                animate(
-                    policy,
-                    self.settings.evaluation.final_seed,
-                    self.folder / "animation.gif",
-                    self.settings.animation.max_steps,
-                )
-        except Exception as error:  # a picture is no reason to lose a trained job
-            self.training.console.warn(f"no animation: {type(error).__name__}: {error}")
+            episode, path = self.settings.evaluation.final_seed, self.folder / "animation.gif"
+            animate(policy, episode, path, self.settings.animation.max_steps)
+        except BaseException as error:  # a picture is no reason to lose a trained job
+            if is_signal(error):
+                raise
+            where = f"{self.settings.env.id}, trial seed {seed}, episode seed {self.settings.evaluation.final_seed}"
+            self.training.console.warn(f"no animation: {where}: {raised(error)}")
 
     def leave_word(self, status: str, error: Exception | None) -> None:
         """The files of a job that did not finish; a summary only where there is no full one already."""

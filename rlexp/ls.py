@@ -14,6 +14,7 @@ from rlexp.job import in_use
 from rlexp.report.words import decimal
 from rlexp.settings import did_you_mean
 from rlexp.stored_files import read_job, skipping
+from rlexp.sweeps import labels
 from rlexp.sync import find_jobs
 from rlexp.tool import Parser, tool, warn
 from rlexp.untrusted.text import clean
@@ -32,6 +33,7 @@ class Listed:
         unwell: of a job with trials that did not finish: how many have a score, how many diverged or failed; else "".
         trials: how many.
         started: seconds since 1970.
+        overrides: that it was composed from, where they are known.
     """
 
     study: str
@@ -41,6 +43,7 @@ class Listed:
     trials: int
     started: float
     unwell: str = ""
+    overrides: Sequence[str] = ()
 
 
 def jobs(path: Path) -> list[Listed]:
@@ -57,7 +60,9 @@ def _listed(folder: Path) -> Listed:
     summary: dict[str, Any] = ended or {}
     status = summary.get("status") or ("running" if in_use(folder) else "killed")
     score = summary.get("final/return", {}).get("iqm")
-    return Listed(job["study"], job["name"], status, score, len(job["seeds"]), job["started"], _unwell(summary))
+    overrides = job.get("overrides") or ()
+    seeds, started = job["seeds"], job["started"]
+    return Listed(job["study"], job["name"], status, score, len(seeds), started, _unwell(summary), overrides)
 
 
 def _unwell(summary: dict[str, Any]) -> str:
@@ -100,11 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"refused: STUDY: expected a study in {args.output_dir}, received {args.study!r}. {hint}", file=sys.stderr
         )
         return 2
-    rows = [
-        [job.name, job.status, f"{decimal(job.score)} {job.unwell}".rstrip(), str(job.trials), _when(job.started)]
-        for job in chosen
-    ]
-    _show(["job", "status", "final return (IQM)", "trials", "started"], rows)
+    differs = labels([job.overrides for job in chosen]) if len(chosen) > 1 else [""]
+    rows = []
+    for job, what in zip(chosen, differs, strict=True):
+        score = f"{decimal(job.score)} {job.unwell}".rstrip()
+        rows.append([job.name, job.status, score, str(job.trials), _when(job.started), what if job.overrides else ""])
+    _show(["job", "status", "final return (IQM)", "trials", "started", "what differs"], rows)
     return 0
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rlexp import registry
+from rlexp import registry, supervisor
 from rlexp.job import Failure
 from rlexp.settings import Refusal, Settings, build
 from rlexp.stored_files import OUTCOME, Damaged, find_json
@@ -77,7 +77,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from rlexp import runner
+    from rlexp import preflight, runner
     from rlexp.trackers.follower import keep_child
 
     began = time.monotonic()
@@ -85,13 +85,16 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
     leave_in = Path(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
     sweep = leave_in.parents[1] if leave_in else None
     if hydra.runtime.choices["hydra/launcher"] not in IN_PROCESS:
+        supervisor.claim()  # a launcher's worker
         _share_the_machine(hydra.job.num)
         keep_child()
     settings: Settings | None = None
+    preflight.forget()
+    supervisor.note(job=str(leave_in), folder=None, env=None)
 
     def outcome(status: str, error: str = "", job: Any = None) -> Outcome:
         score = job["final/return"]["iqm"] if job else None
-        place = job.folder if job else _folder(settings)
+        place = job.folder if job else preflight.last_folder()
         line = (error.strip().splitlines() or [""])[0]
         found = Outcome(status, score, str(place) if place else None, line, round(time.monotonic() - began, 3))
         if leave_in is not None:
@@ -100,6 +103,9 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
 
     try:
         settings = build(config)
+        supervisor.note(env=settings.env.id)
+        if "discretizer" in config.algo and not hasattr(settings.algo, "discretizer"):
+            print(f"note: {settings.algo.name} is no table, and reads no bins (+discretizer)", file=sys.stderr)
         if leave_in is None:
             _spare_threads(settings)
         run, overrides = run_job or runner.run_job, list(hydra.overrides.task)
@@ -120,6 +126,10 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
             return outcome("pruned", str(error))
         if isinstance(error, Failure):
             print(f"failed: {clean(error)}", file=sys.stderr)
+        elif (place := preflight.last_folder()) is not None and (place / "error.txt").is_file():
+            from rlexp.envs.guard import raised
+
+            print(f"failed: {raised(error, 'the job')}; the traceback is in {place / 'error.txt'}", file=sys.stderr)
         else:
             print(clean(traceback.format_exc()), end="", file=sys.stderr)
         return outcome("failed", f"{type(error).__name__}: {error}")
@@ -132,16 +142,6 @@ def _pruner(leave_in: Path | None) -> Callable[..., bool] | None:
     from rlexp.candidates import pruner
 
     return pruner(leave_in)
-
-
-def _folder(settings: Settings | None) -> Path | None:
-    """The folder of a job that did not end well, where it got so far as to have one."""
-    from rlexp.preflight import resolve
-
-    try:
-        return resolve(settings)[0].folder if settings is not None else None
-    except Exception:  # what it did not get beyond before: a refusal, or a network of one's own that cannot be built
-        return None
 
 
 def _share_the_machine(number: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.backend import quiet_stderr
+from rlexp.envs.guard import Guarded, Misbehaved
 from rlexp.policy import Policy, load_policy
 from rlexp.settings import Settings, refusal
 from rlexp.tool import Parser, shortened, tool
@@ -20,7 +21,7 @@ def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> fl
     from rlexp.animation import render_episode, write_gif, write_mp4
 
     with quiet_stderr():  # SDL complains about desktops that are not there
-        env = policy.make_env("rgb_array")
+        env = Guarded(policy.make_env("rgb_array"))
     try:
         with quiet_stderr():
             frames, episode_return = render_episode(env, policy, episode_seed, max_steps)
@@ -33,7 +34,7 @@ def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> fl
 
 def watch(policy: Policy, episode_seed: int, max_steps: int) -> float:
     """Show one episode in a window; returns its return."""
-    env = policy.make_env("human")
+    env = Guarded(policy.make_env("human"))
     try:
         observation, _ = env.reset(seed=episode_seed)
         total = 0.0
@@ -84,7 +85,11 @@ def main(argv: list[str] | None = None) -> int:
         "installed distributions, since others may have come with the folder)",
     )
     args = parser.parse_args(argv)
-    return _play(args)
+    try:
+        return _play(args)
+    except Misbehaved as fault:
+        print(f"failed: {fault.text}", file=sys.stderr)
+        return 1
 
 
 def _play(args: Any) -> int:

@@ -13,6 +13,7 @@ from rlexp import backend, packages, registry
 from rlexp.networks.images import is_picture
 from rlexp.settings import (
     AnglePolicySettings,
+    DiscretizerSettings,
     DQNSettings,
     NetworkSettings,
     PGSettings,
@@ -26,10 +27,26 @@ if TYPE_CHECKING:
     from rlexp.envs.adapter import EnvInfo
 
 
+_resolved: list[Path] = []  # the folder of the job that was resolved last
+
+
 def resolve(settings: Settings) -> tuple[Settings, EnvInfo]:
     """The settings with the engine that will run them, and so with the job's real folder; refusals as `preflight`."""
+    forget()
     info = preflight(settings)
-    return replace(settings, engine=choose_engine(settings, info)), info
+    settings = replace(settings, engine=choose_engine(settings, info))
+    _resolved.append(settings.folder)
+    return settings, info
+
+
+def last_folder() -> Path | None:
+    """The folder of the job that was resolved last; None where it was refused."""
+    return _resolved[0] if _resolved else None
+
+
+def forget() -> None:
+    """Let `last_folder` be None until another job is resolved."""
+    _resolved.clear()
 
 
 def preflight(settings: Settings) -> EnvInfo:
@@ -209,7 +226,7 @@ def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> N
     if settings.env.frame_stack > 1:
         raise refusal("env.frame_stack", f"1 for {algo.name}", str(settings.env.frame_stack))
     if info.num_states is not None:
-        if bins.dimensions:
+        if bins.dimensions and bins != settings.env.discretizer:  # the environment's own wait for it to be a vector
             raise refusal(
                 "algo.discretizer",
                 f"no bins, since {settings.env.id} has numbered states",
@@ -224,11 +241,21 @@ def _check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> N
             "algo.discretizer",
             f"bins of some of the {size} observed numbers for {algo.name}" if size else "an environment with states",
             f"dimensions {bins.dimensions} and {settings.env.id!r} with {shape}",
-            "Add +discretizer=cartpole, or give algo.discretizer.dimensions, .low, .high and .num_bins."
+            _advise_bins(settings, bins)
             if size
             else "A table cannot hold such observations; use a network, for example algo=ddqn.",
         )
     _check_tables("algo.discretizer.num_bins", settings, info, math.prod(bins.num_bins))
+
+
+def _advise_bins(settings: Settings, given: DiscretizerSettings) -> str:
+    """What to do where the bins do not suit an environment."""
+    if settings.env.discretizer.dimensions and given != settings.env.discretizer:
+        return f"{settings.env.name} has bins of its own: leave out algo.discretizer (or +discretizer)."
+    return (
+        "Give env.discretizer.dimensions, .low, .high and .num_bins, one entry per binned number; "
+        "or use a network, for example algo=ddqn."
+    )
 
 
 def _check_tables(where: str, settings: Settings, info: EnvInfo, num_states: int) -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import signal
+import shlex
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp import registry
+from rlexp import registry, supervisor
 from rlexp.job import Failure, Job, JobRun, disk_sentences, folder_lock, in_a_sentence, status_of
 from rlexp.notices import no_time_limit
 from rlexp.preflight import check_weights, resolve
@@ -28,12 +28,14 @@ from rlexp.settings import (
     build,
     refusal,
 )
+from rlexp.stopping import stop_signals
 
 if TYPE_CHECKING:
     import numpy as np
 
     from rlexp.console import JobConsole
     from rlexp.envs.adapter import EnvInfo
+    from rlexp.trackers.base import Tracker, TrackingResult
 
     Prune = Callable[[int, float, np.ndarray], bool]  # env step, share of the budget, eval/return [N] -> to end
 
@@ -206,11 +208,13 @@ class _Training:
         """Train and finish all jobs, whose folders are locked; each job, or what went wrong with it."""
         from rlexp.engines.trials import Pruned
         from rlexp.envs import watchdog
+        from rlexp.envs.guard import raised
         from rlexp.trackers.base import open_tracker
 
+        folders = [run.folder for run in self.runs]
+        supervisor.note(folder=str(folders[0]))
         for run in self.runs:
             run.prepare_folder()
-        folders = [run.folder for run in self.runs]
         tracking, output_dir = self.settings.tracking, Path(self.settings.output_dir).expanduser().resolve()
         tracker = open_tracker(tracking.name, tracking.uri, folders, output_dir)
         tracker.start()
@@ -226,7 +230,9 @@ class _Training:
                     errors[run.folder] = in_a_sentence(error, run.folder)
 
         try:
-            with _stop_signals() as stop, watchdog.armed(self.settings.env.step_timeout):
+            limit = self.settings.env.step_timeout
+            with stop_signals() as stop, watchdog.armed(limit), supervisor.crash_file(folders[0]):
+                self._look_at_environment()
                 for runs, states in self._at_one_step():
                     try:
                         self._train(runs, states, stop, end)
@@ -235,9 +241,11 @@ class _Training:
                         self.console.say(f"{reason}: {folders[0]}")
                     except Exception as error:
                         end(runs, "failed", error)
-                    except SystemExit as left:  # of an environment: no reason for other jobs not to run
-                        end(runs, "failed", RuntimeError(f"sys.exit({left.code!r}) was called"))
-        except KeyboardInterrupt:
+                    except KeyboardInterrupt:
+                        raise
+                    except BaseException as left:  # of somebody's code: no reason for other jobs not to run
+                        end(runs, "failed", Failure(f"training {raised(left)}"))
+        except KeyboardInterrupt:  # `Interrupted`, or another one where the caller handles signals
             self.console.stop()
             where = f"checkpoint in {folders[0]}" if len(folders) == 1 else f"checkpoints of these {len(folders)} jobs"
             self.console.say(f"stopped; the same command continues from the {where}")
@@ -247,7 +255,7 @@ class _Training:
             end(self.runs, "failed", error)
         finally:
             self.console.stop()
-            results = tracker.close(tracking.timeout * len(folders), self.console.say)
+            results = self._deliver(tracker, tracking.timeout * len(folders))
         for wrong in filter(None, errors.values()):
             traceback.clear_frames(wrong.__traceback__)  # they would hold the rings for as long as the error is known
         ended = {folder: errors[folder] or Job(folder) for folder in folders}
@@ -259,6 +267,17 @@ class _Training:
             if command:
                 self.console.say(f"look at it:  {command}")
         return ended
+
+    def _deliver(self, tracker: Tracker, timeout: float) -> Mapping[Path, TrackingResult]:
+        """Wait for MLflow, unless somebody does not want to."""
+        try:
+            return tracker.close(timeout, self.console.say)
+        except KeyboardInterrupt:
+            folders = " ".join(shlex.quote(str(run.folder)) for run in self.runs)
+            self.console.warn(
+                f"MLflow may not have received everything; this delivers it: python -m rlexp.sync {folders}"
+            )
+            raise
 
     def seconds(self) -> float:
         """Wall time spent on the jobs that are trained now, earlier runs included."""
@@ -277,6 +296,12 @@ class _Training:
         budget = f"{steps:,} env steps" if steps is not None else f"{settings.budget.episodes:,} episodes"
         self.console.say(f"{algo.name} on {settings.env.id}, {trials}, {budget} each")
 
+    def _look_at_environment(self) -> None:
+        from rlexp.envs.repeatability import why_not_repeatable
+
+        if (reason := why_not_repeatable(self.settings.env, self.info.tabular)) is not None:
+            self.console.warn(reason)
+
     def _at_one_step(self) -> list[tuple[list[JobRun], list[Any]]]:
         """The jobs in portions whose checkpoints are at the same step, all of them as a rule; and those checkpoints."""
         portions: dict[int, tuple[list[JobRun], list[Any]]] = {}
@@ -290,7 +315,9 @@ class _Training:
     def _train(self, runs: list[JobRun], states: list[Any], stop: Any, end: Callable[..., None]) -> None:
         """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
         from rlexp.engines import group
+        from rlexp.engines.tabular import set_optimum
         from rlexp.engines.trials import Services
+        from rlexp.envs import tables
         from rlexp.evaluation import Scores
         from rlexp.metrics import Recorder
 
@@ -312,6 +339,8 @@ class _Training:
         target = family.fused if settings.engine == "fused" and family.fused else family.loop
         loop: Any = registry.load(target)(agent, services)
         trials = loop.trials
+        if trials.optimum is None and (table := tables.load(settings.env) if self.info.table else None):
+            set_optimum(trials, table)  # of networks, too, so that their regret stands beside that of tables
         if states[0]:
             state = states[0] if len(states) == 1 else group.join(states, jobs)
             states.clear()  # as large as the rings
@@ -392,46 +421,6 @@ class _Training:
 
         params = INITIAL_PARAMS.get((graph, tuple(settings.seeds)), initial)
         return Lanes(agent, params, settings.exact_trials, why_not is not None, graph)
-
-
-_late: list[int] = []  # signals that found nothing to stop: their job was being scored, and has ended as it should
-
-
-def heed() -> None:
-    """Between two jobs of a sweep: stop for a signal that came too late to stop the last one.
-
-    Raises:
-        Interrupted: if there was one.
-    """
-    if _late:
-        from rlexp.engines.trials import Interrupted
-
-        signum = _late[0]
-        _late.clear()
-        raise Interrupted(signum)
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[Any]:
-    """SIGINT and SIGTERM ask the loop to stop at the next step; a second one stops at once."""
-    asked: list[int] = []
-    _late.clear()
-
-    def handler(signum: int, frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(signum)
-
-    previous = {}
-    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            previous[signum] = signal.signal(signum, handler)
-    try:
-        yield lambda: asked[0] if asked else None
-        _late.extend(asked)
-    finally:
-        for signum, old in previous.items():
-            signal.signal(signum, old)
 
 
 def _span(seeds: list[int]) -> str:

@@ -9,10 +9,13 @@ trials at once: trials whose episodes differ in length are at different points. 
 | linear       | initial + (final - initial) n / duration, `final` from there on    | all but decay    |
 | exponential  | initial * decay^(n / duration), which does not pass `final`        | all four         |
 | inverse_time | initial / (1 + decay n), which does not pass `final`               | all but duration |
-| log10        | initial - log10((n + 1) / duration), between `final` and `initial` | all but decay    |
+| log10        | initial - decay log10((n + 1) / duration), not beyond its two ends | all four         |
 
-Exponential may leave out duration (1), and it and inverse_time may leave out final (0). What else a kind
-reads it needs.
+Exponential may leave out duration (1), it and inverse_time may leave out final (0), log10 may leave out decay (1). What
+else a kind reads it needs.
+
+In a configuration the unit may also be `budget`: `duration` is then a share of the job's budget, whatever that counts,
+and a decay that is left out follows from the two ends (see `of_budget`).
 
 `max(1 - n / 500, 0.01)` is linear, but not over 500: it reaches its floor at n = 495, so it is written
 `{kind: linear, initial: 1, final: 0.01, duration: 495}`. The chapter's
@@ -36,9 +39,11 @@ KINDS: dict[str, dict[str, float | None]] = {  # the fields each kind reads; Non
     "linear": {"initial": None, "final": None, "duration": None},
     "exponential": {"initial": None, "decay": None, "final": 0.0, "duration": 1.0},
     "inverse_time": {"initial": None, "decay": None, "final": 0.0},
-    "log10": {"initial": None, "final": None, "duration": None},
+    "log10": {"initial": None, "final": None, "duration": None, "decay": 1.0},
 }
 UNITS = ("step", "episode", "update")
+BUDGET = "budget"  # a unit of configurations: `of_budget` makes one of UNITS of it
+LONGEST = 10.0  # budgets that a schedule may last: more is a number of steps by mistake
 NUMBERS = ("initial", "final", "duration", "decay")
 KEYS = ("kind", *NUMBERS, "unit")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -56,7 +61,7 @@ class Schedule:
         final: value at the end, or the limit that is not passed.
         duration: number of counts, > 0: the length (linear), the counts for one factor `decay` (exponential),
             the count at which the fall begins (log10).
-        decay: factor in (0, 1] (exponential) or rate >= 0 a count (inverse_time).
+        decay: factor in (0, 1] (exponential), rate >= 0 a count (inverse_time), loss > 0 per factor of ten (log10).
         unit: what is counted, for each trial: "step" (env steps), "episode" (finished episodes) or "update".
 
     Raises:
@@ -144,6 +149,59 @@ def parse(value: Any, where: str) -> Schedule | Stacked:
     )
 
 
+def of_budget(value: Mapping[str, Any], where: str, unit: str, count: int) -> dict[str, Any]:
+    """A schedule whose unit is `budget`, as one that counts what the budget counts.
+
+    Named schedules (conf/schedule/) say nothing but a kind and a share, and keep the ends of what they replace. So what
+    may be left out here follows from them:
+
+    - exponential without decay: reaches final after the duration;
+    - inverse_time without decay: reaches final after the duration; a decay is a rate per budget;
+    - log10 without decay: loses all of initial within a factor of ten, so that it has one shape at any height.
+
+    Args:
+        value: the mapping of a configuration.
+        where: its key, for errors.
+        unit: what the budget counts, "step" or "episode".
+        count: how many.
+
+    Returns:
+        A mapping that `parse` takes.
+
+    Raises:
+        ValueError: as in `parse`, and for a duration that is no share.
+    """
+    given = {key: value for key, value in value.items() if value is not None}
+    kind = given.get("kind")
+    missing = [key for key, default in KINDS.get(str(kind), {}).items() if default is None and key not in given]
+    if lost := [key for key in ("initial", "final") if key in missing]:
+        raise ValueError(
+            f"{where}: kind {kind!r} needs {_names(lost)}, and what it replaces has none to keep. "
+            f"Add {' '.join(f'+{where}.{key}=...' for key in lost)}"
+        )
+    for key in NUMBERS:
+        if key in given:
+            _number(given[key], f"{where}.{key}")
+    initial, final, share = given.get("initial", 0.0), given.get("final", 0.0), given.get("duration", 1.0)
+    reads_share = kind in ("linear", "exponential", "log10") or (kind == "inverse_time" and "decay" not in given)
+    if reads_share and not 0 < share <= LONGEST:
+        raise ValueError(
+            f"{where}.duration: expected a share of the budget, above 0 and at most {LONGEST:g}; received {share:g}. "
+            "0.5 is half of it; to count steps write unit: step."
+        )
+    reaches = initial * final > 0  # a limit that a fall by factors can reach
+    if kind == "exponential" and "decay" not in given and reaches:
+        given["decay"] = final / initial
+    if kind == "inverse_time":
+        if "decay" in given:
+            given["decay"] = given["decay"] / count
+        elif reaches:
+            given["decay"] = (initial / final - 1.0) / (share * count)
+    if kind == "log10" and "decay" not in given:
+        given["decay"] = initial
+    return Schedule(**_resolve({**given, "unit": unit, "duration": share * count}, where)).to_dict()
+
+
 def _linear(s: Any, n: np.ndarray) -> np.ndarray:
     return np.where(n < s.duration, s.initial + (s.final - s.initial) * n / s.duration, s.final)
 
@@ -157,7 +215,7 @@ def _inverse_time(s: Any, n: np.ndarray) -> np.ndarray:
 
 
 def _log10(s: Any, n: np.ndarray) -> np.ndarray:
-    return np.maximum(s.final, np.minimum(s.initial, s.initial - np.log10((n + 1.0) / s.duration)))
+    return np.maximum(s.final, np.minimum(s.initial, s.initial - s.decay * np.log10((n + 1.0) / s.duration)))
 
 
 _FORMULAS: dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {  # [N] -> [N]
@@ -224,6 +282,11 @@ def _check_ranges(kind: str, fields: Mapping[str, Any], where: str) -> None:
         raise ValueError(
             f"{where}.final: expected a limit between initial ({initial:g}) and 0, where kind "
             f"{kind!r} tends; received {final:g}. Choose one there, or use kind linear."
+        )
+    if kind == "log10" and not decay > 0:
+        raise ValueError(
+            f"{where}.decay: expected the loss per factor of ten, > 0; received {decay:g}. "
+            "Leave it out for 1, as in the textbook."
         )
     if kind == "log10" and not final <= initial:
         raise ValueError(

@@ -247,7 +247,7 @@ class TabularSettings:
     visit_power: float = opt(0.0, "alpha is divided by (visits of the state and action)^visit_power", low=0, high=1)
     initial_value: float = opt(0.0, "every possible action starts with this value")
     bootstrap: str = opt("unless_terminated", "when the next state counts", choices=("unless_terminated", "always"))
-    discretizer: DiscretizerSettings = opt(DiscretizerSettings, "bins for Box observations")
+    discretizer: DiscretizerSettings = opt(DiscretizerSettings, "what replaces the environment's own bins, if anything")
 
 
 @dataclass
@@ -262,7 +262,8 @@ class EnvSettings:
     wrappers: list[Any] = opt([], "Gymnasium wrappers in this order: class paths, or mappings of name and arguments")
     preprocessing: str = opt("none", "what stands between the environment and the agent", choices=("none", "atari"))
     frame_stack: int = opt(1, "an observation is the last so many of the environment's", low=1, high=64)
-    step_timeout: float | None = opt(600.0, "seconds that a step or reset may take; null: for ever", above=0)
+    step_timeout: float | None = opt(600.0, "seconds that a call of an environment may take; null: for ever", above=0)
+    discretizer: DiscretizerSettings = opt(DiscretizerSettings, "bins through which tables see a Box observation")
     default_steps: int = opt(50_000, "env steps per trial where no budget is given", low=1)
 
 
@@ -344,6 +345,7 @@ class Settings:
     trials: int = opt(5, "seeds run together", low=1, high=100_000)
     seed: int = opt(0, "trial k uses seed + k", low=0, high=2**32 - 1)
     study: str = opt("default", "MLflow experiment and folder")
+    label: str | None = opt(None, "what tables and reports call it; null: its algorithm and what differs")
     engine: str = opt("auto", "what advances the trials", choices=("auto", "host", "fused"))
     device: str = opt("auto", "where tensors live", choices=("auto", "cpu", "gpu"))
     output_dir: str = opt("outputs", "where job folders live")
@@ -375,6 +377,7 @@ class Settings:
         curve = dataclasses.asdict(self)
         for elsewhere in (
             "study",
+            "label",
             "output_dir",
             "tracking",
             "rerun",
@@ -388,11 +391,9 @@ class Settings:
         del curve["env"]["default_steps"], curve["env"]["step_timeout"]
         if not self.env.wrappers:  # as it was before there were any
             del curve["env"]["wrappers"]
-        if self.network.name in (
-            "cnn",
-            "dueling_cnn",
-        ):  # options younger than these networks: not where they change nothing
+        if self.network.name in ("cnn", "dueling_cnn"):  # options younger than these networks count where they differ
             curve["network"]["options"] = options_that_differ(self.network)
+        del curve["env"]["discretizer"]  # of tables what is in effect is in algo.discretizer; networks read none
         return _digest({"version": __version__, **curve})
 
     @property
@@ -435,7 +436,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Settings:
     Raises:
         Refusal: at the first unknown key, wrong type, value out of range, or contradiction.
     """
-    from rlexp import registry
+    from rlexp import bins, registry
     from rlexp.envs import entries
 
     if not isinstance(config, DictConfig):
@@ -452,15 +453,42 @@ def build(config: DictConfig | Mapping[str, Any]) -> Settings:
     schema = registry.algo(str(algo["name"])).schema
     settings = _typed(Settings, {**{str(key): value for key, value in raw.items()}, "algo": {}}, "")
     try:
-        settings.algo = _typed(schema, algo, "algo")
+        settings.algo = _typed(schema, _without_bins(schema, algo), "algo")
     except Refusal as refused:
         raise registry.of_another_yaml(str(algo["name"]), refused) from refused
     settings.env.wrappers = entries.parse(settings.env.wrappers)
+    bins.follow_id(settings.env)
     _rename_env(settings.env)
+    _resolve_shares(settings.algo, "algo", settings)
     _check_ranges(settings, "")
+    if isinstance(settings.algo, TabularSettings):
+        settings.algo.discretizer = bins.replaced(settings.env.discretizer, settings.algo.discretizer)
     _check_names(settings)
     _check_contradictions(settings)
     return settings
+
+
+def _without_bins(schema: type, algo: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An algorithm's values, less the bins of an algorithm that does not read them: a sweep may mix it with tables."""
+    if "discretizer" not in algo or "discretizer" in (f.name for f in dataclasses.fields(schema)):
+        return algo
+    _typed(DiscretizerSettings, algo["discretizer"] or {}, "algo.discretizer")  # misspelt keys are refused here, too
+    return {key: value for key, value in algo.items() if key != "discretizer"}
+
+
+def _resolve_shares(node: Any, prefix: str, settings: Settings) -> None:
+    """Replace schedules that count in shares of the budget by those that count the budget's own unit."""
+    for f in dataclasses.fields(node):
+        value, where = getattr(node, f.name), f"{prefix}.{f.name}"
+        if dataclasses.is_dataclass(value):
+            _resolve_shares(value, where, settings)
+        elif f.metadata.get("scalar") and isinstance(value, Mapping) and value.get("unit") == schedules.BUDGET:
+            episodes = settings.budget.episodes
+            unit, count = ("episode", episodes) if episodes is not None else ("step", settings.max_steps or 1)
+            try:
+                setattr(node, f.name, schedules.of_budget(value, where, unit, max(count, 1)))
+            except ValueError as error:
+                raise Refusal(str(error)) from error
 
 
 def check_arguments(args: Iterable[str]) -> None:
@@ -566,7 +594,7 @@ def unknown_choice(group: str, name: str) -> Refusal:
     lost = plugin_without_yaml(group, name)
     if lost is not None:
         return lost
-    known = configured(group)
+    known = [known for known in configured(group) if group != "schedule" or "/" not in known]
     hint = hints.for_choice(group, name) or did_you_mean(name, known) or hints.where_nothing_is_near(group)
     return refusal(group, f"one of {', '.join(known)}", repr(name), hint)
 
@@ -581,7 +609,7 @@ def unknown_key(key: str) -> str:
     said = f"{key}: expected a key of the configuration, received an unknown one.\n"
     if key in known:
         return f"{said}It belongs to other algorithms; this one's keys: python -m rlexp algo=<name> --cfg job"
-    if key in ("experiment", "discretizer") and configured(key):
+    if key in ("experiment", "discretizer", "sweep") and configured(key):
         return f"{said}It is added, with a plus: +{key}=<name>"
     if hint := hints.for_key(key):
         return said + hint
@@ -769,6 +797,8 @@ def _check_names(settings: Settings) -> None:
 
 
 def _check_contradictions(settings: Settings) -> None:
+    from rlexp import bins
+
     if settings.budget.steps is not None and settings.budget.episodes is not None:
         raise refusal("budget", "steps or episodes", "both", "Give one: budget.steps=50000 or budget.episodes=600")
     for where, budget in (("budget.steps", settings.budget.steps), ("budget.episodes", settings.budget.episodes)):
@@ -839,18 +869,9 @@ def _check_contradictions(settings: Settings) -> None:
             "'sampled'",
             "Only policies with probabilities (pg, pg_baseline) can be sampled.",
         )
+    bins.check("env.discretizer", env.discretizer)
     if isinstance(algo, TabularSettings):
-        bins = algo.discretizer
-        lengths = [len(bins.dimensions), len(bins.low), len(bins.high), len(bins.num_bins)]
-        if len(set(lengths)) > 1:
-            raise refusal(
-                "algo.discretizer", "as many low, high and num_bins as dimensions", ", ".join(map(str, lengths))
-            )
-        if len(set(bins.dimensions)) < len(bins.dimensions):
-            raise refusal("algo.discretizer.dimensions", "each dimension once", str(bins.dimensions))
-        for low, high in zip(bins.low, bins.high, strict=True):
-            if not low < high:
-                raise refusal("algo.discretizer", "low < high in every dimension", f"low {low} and high {high}")
+        bins.check("algo.discretizer", algo.discretizer)
     uri = settings.tracking.uri
     if uri is not None and user_info(uri):
         raise refusal("tracking.uri", "an address without a user's name or password", uri, USER_INFO_HINT)

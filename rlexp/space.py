@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from rlexp.settings import refusal
 
 Value = str | int | float
-SEARCHABLE = ("algo", "network", "discretizer", "env.")  # what a better value of which is a better agent
+SEARCHABLE = ("algo", "network", "discretizer", "schedule", "env.")  # what a better value of which is a better agent
 
 
 @dataclass(frozen=True)

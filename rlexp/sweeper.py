@@ -11,6 +11,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -18,12 +19,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf, read_write
 
-from rlexp import limits
-from rlexp.arguments import rewrite as arguments_of_hydra
+from rlexp import limits, supervisor
+from rlexp.arguments import rewrite
 from rlexp.job import command_line
 from rlexp.outcome import IN_PROCESS
 from rlexp.report.words import decimal
+from rlexp.serial import SerialJobs
 from rlexp.settings import Refusal, build
+from rlexp.stopping import Interrupted, acknowledge
 from rlexp.sweeps import Ended, Planned, Sweep
 from rlexp.trackers.base import SET_ASIDE, Tracker, one_line, open_tracker, resolve_uri, sync_command
 from rlexp.trackers.follower import MLflowTracker, shared
@@ -41,6 +44,7 @@ class Sweeper(BasicSweeper):
     def __init__(self, max_batch_size: int | None, params: dict[str, str] | None, restarts: int) -> None:
         super().__init__(max_batch_size, params)
         self.restarts = restarts
+        self._serial: SerialJobs | None = None  # while a sweep runs, the worker of jobs that have no other process
 
     def sweep(self, arguments: list[str]) -> list[Any]:
         """Run all jobs; raises `Ended` unless all are done, `Refusal` where nothing can run."""
@@ -81,10 +85,11 @@ class Sweeper(BasicSweeper):
             killed = True
             try:
                 with _termination(), self._sharing(tracker):
+                    self._serial = self._apart(sweep, tracker)
                     self._run(sweep)
                 killed = False
             finally:
-                close(sweep, tracker, killed)
+                close(sweep, tracker, killed, self._serial)
         if status := sweep.exit_status():
             raise Ended(status)
 
@@ -92,7 +97,7 @@ class Sweeper(BasicSweeper):
         """A named sweep's overrides, then those of the command line."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        return parser.parse_overrides(arguments_of_hydra([*self._parse_config(), *arguments]))
+        return parser.parse_overrides(rewrite([*self._parse_config(), *arguments]))
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         parsed = self._parse(arguments)
@@ -113,6 +118,8 @@ class Sweeper(BasicSweeper):
 
     def _run_jobs(self, sweep: Sweep, indices: Collection[int]) -> None:
         """Run those of some jobs that have no outcome, until all have one."""
+        if self._serial is not None:
+            return self._serial.run(indices, self.max_batch_size)
         for attempt in range(self.restarts + 1):
             pending = [index for index in sweep.pending() if index in indices]
             size = 1 if attempt > 0 and attempt == self.restarts else self.max_batch_size or len(pending)
@@ -128,13 +135,26 @@ class Sweeper(BasicSweeper):
 
     def _launch(self, sweep: Sweep, indices: Sequence[int]) -> None:
         """Run some jobs by the chosen launcher; what it raises is told, since it may have run some of them."""
+        self._launch_batch([self._overrides(sweep, i) for i in indices], indices[0])
+
+    def _overrides(self, sweep: Sweep, index: int) -> list[str]:
+        """What Hydra composes a job from, its place in the sweep's folder included."""
+        place = [f"hydra.sweep.dir='{sweep.folder}'", f"hydra.sweep.subdir=jobs/{index}"]
+        return [*sweep.jobs[index].overrides, *place]
+
+    def _launch_batch(self, batch: list[list[str]], first: int) -> None:
         assert self.launcher is not None
-        here = [f"hydra.sweep.dir='{sweep.folder}'"]
-        batch = [[*sweep.jobs[i].overrides, *here, f"hydra.sweep.subdir=jobs/{i}"] for i in indices]
         try:
-            self.launcher.launch(batch, initial_job_idx=indices[0])
+            self.launcher.launch(batch, initial_job_idx=first)
         except Exception as error:
             print(f"launcher: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+
+    def _apart(self, sweep: Sweep, tracker: Tracker) -> SerialJobs | None:
+        """The worker for jobs that would run in this process; None for other launchers, which have processes."""
+        if not supervisor.wanted() or self._choice("hydra/launcher") not in IN_PROCESS:
+            return None
+        overrides = partial(self._overrides, sweep)
+        return SerialJobs(sweep, tracker, self._launch_batch, partial(report, sweep), overrides, self.restarts)
 
     def _sharing(self, tracker: Tracker) -> contextlib.AbstractContextManager[None]:
         """Jobs that run in this process leave their delivery to the sweep's tracker, and do not wait for it."""
@@ -150,12 +170,15 @@ class Sweeper(BasicSweeper):
         return choices.get(group)
 
 
-def close(sweep: Sweep, tracker: Tracker, killed: bool) -> None:
+def close(sweep: Sweep, tracker: Tracker, killed: bool, serial: SerialJobs | None = None) -> None:
     """What a sweep leaves: its outcomes, a table, its study's report, its own run in MLflow."""
     status = sweep.end(killed)
     table(sweep, status)
-    if not killed:
+    done = any(outcome is not None and outcome.status == "done" for outcome in sweep.outcomes())
+    if done and not killed and (serial is None or not serial.report()):
         report(sweep)
+    if serial is not None:
+        serial.close()  # it holds the tracker's pipe, too
     tracker.end(sweep.folder, status)
     results = tracker.close(sweep.tracking.timeout).values()
     missing = [result for result in results if not result.delivered]
@@ -174,8 +197,6 @@ def report(sweep: Sweep) -> None:
     """Write the report of the study, which a sweep with no finished job does not have."""
     from rlexp.report import study
 
-    if not any(outcome is not None and outcome.status == "done" for outcome in sweep.outcomes()):
-        return
     try:
         print(f"report: {study.write(sweep.output_dir / sweep.study, command=command_line())}")
     except Exception as error:  # a page is no reason to lose a sweep
@@ -206,8 +227,7 @@ def _termination() -> Iterator[None]:
     """SIGTERM between two jobs stops a sweep as Ctrl-C does; during a job that runs here it is the job's own."""
 
     def handler(signum: int, frame: Any) -> None:
-        from rlexp.engines.trials import Interrupted
-
+        acknowledge(signum)
         raise Interrupted(signum)
 
     previous: Any = None

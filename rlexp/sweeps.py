@@ -23,6 +23,7 @@ from typing import Any
 
 from rlexp.outcome import EXIT_STATUS, Outcome
 from rlexp.settings import Settings
+from rlexp.shorthands import shown
 from rlexp.stored_files import SWEEP, Damaged, read_json, remove, set_aside
 from rlexp.tool import warn
 
@@ -149,9 +150,9 @@ class Sweep:
         """Indices of the jobs that have no outcome."""
         return [index for index, outcome in enumerate(self.outcomes()) if outcome is None]
 
-    def lose(self, index: int, why: str) -> None:
-        """Give up a job whose process died each time."""
-        Outcome("lost", error=why).write(self.job_folder(index))
+    def lose(self, index: int, why: str, folder: str | None = None) -> None:
+        """Give up a job whose process died each time; `folder` is its own, where it is known."""
+        Outcome("lost", folder=folder, error=why).write(self.job_folder(index))
 
     def end(self, killed: bool = False) -> str:
         """Write how the sweep ended: "done" if every job is, or was pruned; else "failed", or "killed" by a signal."""
@@ -178,7 +179,7 @@ def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
     """What tells each job from the others of its sweep: the overrides that they do not all share."""
     overrides = [[o.removeprefix("++") for o in job] for job in overrides]
     shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
-    return [" ".join(o for o in job if o not in shared) or "(as it is)" for job in overrides]
+    return [" ".join(shown(o) for o in job if o not in shared) or "(as it is)" for job in overrides]
 
 
 def identity(folder: Path) -> dict[str, Any]:

@@ -339,6 +339,7 @@ PARTS: measuring.Parts = {
     "overhead": partial(sweep_costs.overhead, command),
     "workers": lambda output: sweep_costs.workers(command, output, ROUNDS),
     "ladder": partial(sweep_costs.ladder, command),
+    "families": partial(sweep_costs.families, command),
     "tabular": tabular,
     "engines": lambda output: engines.engines(output, ROUNDS, QUICK),
     "speed": speed,

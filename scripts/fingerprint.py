@@ -4,6 +4,7 @@
     python scripts/fingerprint.py --write before.txt      # on the commit before the change
     python scripts/fingerprint.py --against before.txt    # after it; exit status 1 if a digest differs
     python scripts/fingerprint.py --only fused            # the jobs with this in their name; --list names all
+    python scripts/fingerprint.py --without final/value   # of a metric that the other commit does not record
 
 A job's digest has four parts: records (metrics.jsonl less its times), weights (of each trial), scores (evaluation.csv)
 and episodes (episodes.npz). Digests are equal on one machine with the same libraries; elsewhere they differ.
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from evidence import records, weights
@@ -150,8 +151,8 @@ SWEEPS: dict[str, tuple[str, ...]] = {
 NAMES = (*JOBS, *RESUMED, *SWEEPS)
 
 
-def digest(folder: Path) -> dict[str, str]:
-    """The four parts of what a job's folder holds, as short hashes."""
+def digest(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
+    """The four parts of what a job's folder holds, as short hashes; `without` some metrics of its records."""
 
     def short(*parts: bytes) -> str:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
@@ -159,29 +160,32 @@ def digest(folder: Path) -> dict[str, str]:
     found = [(path, weights(path)) for path in sorted(folder.glob("trials/*/best.*"))]
     arrays = [(f"{path.parent.name}/{name}", values[name]) for path, values in found for name in sorted(values)]
     episodes = weights(folder / "episodes.npz")
+    told = records(folder)
+    for record in told:
+        record["metrics"] = {name: values for name, values in record["metrics"].items() if name not in without}
     return {
-        "records": short(json.dumps(records(folder), sort_keys=True).encode()),
+        "records": short(json.dumps(told, sort_keys=True).encode()),
         "weights": short(*(part for name, data in arrays for part in (name.encode(), data))),
         "scores": short((folder / "evaluation.csv").read_bytes()),
         "episodes": short(*(part for name in sorted(episodes) for part in (name.encode(), episodes[name]))),
     }
 
 
-def run(name: str, output: Path) -> dict[str, str]:
+def run(name: str, output: Path, without: Sequence[str]) -> dict[str, str]:
     """Run one of the jobs or sweeps in a folder of its own, and digest it; of a sweep, all of its jobs together."""
     output.mkdir(parents=True)
     if name in SWEEPS:
         command = [sys.executable, "-m", "rlexp", "-m", *_given(SWEEPS[name], output)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        digests = [digest(path.parent) for path in _in_order(output.glob("*/*/summary.json"))]
+        digests = [digest(path.parent, without) for path in _in_order(output.glob("*/*/summary.json"))]
         return {
             part: hashlib.sha256("".join(d[part] for d in digests).encode()).hexdigest()[:12] for part in digests[0]
         }
     if name in RESUMED:
         overrides = _given(RESUMED[name], output)
         _interrupt(overrides, output)
-        return digest(rlexp.run(*overrides, quiet=True).folder)
-    return digest(rlexp.run(*_given(JOBS[name], output), quiet=True).folder)
+        return digest(rlexp.run(*overrides, quiet=True).folder, without)
+    return digest(rlexp.run(*_given(JOBS[name], output), quiet=True).folder, without)
 
 
 def _given(job: Iterable[str], output: Path) -> list[str]:
@@ -229,6 +233,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the names and run nothing")
     parser.add_argument("--write", type=Path, metavar="FILE", help="keep the digests there")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with the digests that --write has kept")
+    parser.add_argument("--without", nargs="+", default=(), metavar="METRIC", help="leave out of the records")
     args = parser.parse_args()
     names = [name for name in NAMES if args.only in name]
     if not names:
@@ -244,7 +249,7 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rlexp-fingerprint-") as folder:
         for index, name in enumerate(names):
-            parts = run(name, Path(folder) / str(index))
+            parts = run(name, Path(folder) / str(index), args.without)
             lines.append(f"{name}  {' '.join(f'{part}:{value}' for part, value in parts.items())}")
             wrong = [part for part in parts if name in before and before[name].get(part) != parts[part]]
             if wrong:

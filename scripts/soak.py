@@ -69,6 +69,11 @@ class Started:
         return cls.python("-m", "rlexp", *args)
 
     @classmethod
+    def alone(cls, *args: str) -> Started:
+        """`python -m rlexp ...` in one process, whose memory is looked at."""
+        return cls.python("-m", "rlexp", *args, env={**ENVIRONMENT, "RLEXP_SUPERVISE": "0"})
+
+    @classmethod
     def python(cls, *args: str, env: dict[str, str] = ENVIRONMENT) -> Started:
         """`python ...`."""
         output = tempfile.TemporaryFile()  # noqa: SIM115  (gone with this object)
@@ -598,7 +603,7 @@ def flat_memory(output: Path, overrides: Sequence[str]) -> tuple[float, float, i
         How much more it had at most in the second half of its training than in the first (as a share), how much at
         most (MB), and the most points of a metric of one trial in its MLflow store.
     """
-    run, samples = Started.rlexp(*overrides, f"output_dir={output}"), []
+    run, samples = Started.alone(*overrides, f"output_dir={output}"), []
     while run.wait(0.1) is None:
         if (used := run.memory()) is not None:
             samples.append((time.time(), used))

@@ -1,4 +1,4 @@
-"""The parts `overhead`, `workers` and `ladder` of benchmark.py: what a sweep costs beyond its training.
+"""The parts `overhead`, `workers`, `ladder` and `families` of benchmark.py: what a sweep costs beyond its training.
 
 Every sweep is one process, or what its launcher starts, in a folder of its own; every job is tracked in MLflow.
 """
@@ -14,6 +14,8 @@ from statistics import median
 from typing import Any
 
 from measuring import Row, spread
+
+from rlexp import registry
 
 Command = Callable[..., tuple[float, float, str]]  # of benchmark.py: seconds, MB, what it said
 
@@ -88,3 +90,24 @@ def ladder(command: Command, output: Path) -> list[Row]:
     scores = ", ".join(f"{job['algo']} {job['final/return']['iqm']:.0f}" for job in jobs)
     text = f"{seconds / 60:.1f} min (IQM {scores})"
     return [Row("+sweep=dqn_ladder on CartPole-v1, 10 trials a job, with its report", "< 10 min", text, seconds < 600)]
+
+
+def families(command: Command, output: Path) -> list[Row]:
+    """The named sweep on CartPole-v1 and on FrozenLake-v1: eleven jobs of ten trials each, with its report."""
+    rows: list[Row] = []
+    for env, minutes in (("cartpole", 6), ("frozen_lake", None)):
+        folder = output / f"families-{env}"
+        seconds, _, said = command("+sweep=families", f"env={env}", f"output_dir={folder}")
+        jobs = summaries(folder)
+        assert len(jobs) == 11 and all(len(job["seeds"]) == 10 and job["status"] == "done" for job in jobs), said
+        assert re.search(r"report.*\.html", said), said
+        best: dict[str, dict[str, Any]] = {}
+        for job in jobs:
+            family = registry.algo(job["algo"]).family
+            best[family] = max(best.get(family, job), job, key=lambda job: job["final/return"]["iqm"])
+        scores = ", ".join(f"{family}: {job['algo']} {job['final/return']['iqm']:.3g}" for family, job in best.items())
+        asked = f"< {minutes} min" if minutes else "told"
+        met = minutes is None or seconds < 60 * minutes
+        what = f"+sweep=families env={env}, 10 trials a job, with its report"
+        rows.append(Row(what, asked, f"{seconds / 60:.1f} min (best IQM of {scores})", met))
+    return rows

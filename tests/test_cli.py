@@ -32,7 +32,7 @@ def test_help_lists_algorithms_environments_and_examples(tmp_path: Path) -> None
         assert f"{label} {', '.join(registry.configured(group))} " in words
     assert max(map(len, result.stdout.splitlines())) <= 110
     examples = result.stdout.split("examples:\n")[1].split("\n\n")[0].splitlines()
-    assert len(examples) == 7 and all(line.startswith("  python -m rlexp ") for line in examples)
+    assert len(examples) == 9 and all(line.startswith("  python -m rlexp ") for line in examples)
 
 
 def test_help_and_refusals_import_nothing_heavy(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def kill_with_followers(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to a process and its children, the followers first, so that they do not see it die."""
     children = descendants(process.pid)
     assert children
-    for pid in (*children, process.pid):
+    for pid in (*reversed(children), process.pid):
         os.kill(pid, signal.SIGKILL)
     process.wait()
     wait_until(lambda: not any(map(alive, children)))  # their locks are theirs until then

@@ -25,16 +25,16 @@ FAULTS = [
     ("scalar", "expected an observation of shape (2,), received shape ()"),
     ("short", "expected an observation of shape (2,), received shape (1,)"),
     ("None", "expected an observation of shape (2,), received shape ()"),
-    ("words", "expected numbers of the declared shapes and true or false, received (['a', 'b'], 1.0, False, False) ("),
+    ("words", "expected an observation of numbers, received ['a', 'b']"),
     ("state", "expected an observation in [0, 3), received 3"),
     ("negative state", "expected an observation in [0, 3), received -1"),
     ("half a state", "expected numbers of the declared shapes and true or false, received (0.5, 1.0, False, False) ("),
     ("nan reward", "expected a finite reward, received nan"),
     ("inf reward", "expected a finite reward, received -inf"),
     ("huge reward", "expected a finite reward, received 1e+300"),
-    ("no reward", "expected numbers of the declared shapes and true or false, received (array([0., 0.], dtype=float32), None, "),
-    ("two rewards", "expected numbers of the declared shapes and true or false, received "),
-    ("two ends", "expected numbers of the declared shapes and true or false, received "),
+    ("no reward", "expected a reward that is one number, received None (NoneType)"),
+    ("two rewards", "expected a reward that is one number, received [1.0, 1.0] (an array of shape (2,))"),
+    ("two ends", "expected terminated to be true or false, received [True, True] (ndarray)"),
 ]  # fmt: skip
 
 

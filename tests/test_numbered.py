@@ -146,12 +146,12 @@ def test_a_network_still_gets_them_one_hot() -> None:
 
 def test_an_observation_outside_its_space_is_told(tiny: Callable[..., Any]) -> None:
     pairs = ("q_learning", "env.id=tests/Pairs-v0", "env.imports=[tests.test_numbered]")
-    said = r"ValueError: expected an observation in Dict.*, received {'a': .*array\(\[[345]\]\)}"
+    said = r"reset raised ValueError: expected an observation in Dict.*, received {'a': .*array\(\[[345]\]\)}"
     with pytest.raises(
         Refusal, match=rf"env.id: expected an environment that can be reset, .*tests/Pairs-v0' \({said}"
     ):
         tiny(*pairs, "+env.kwargs.wrong=0")
-    with pytest.raises(Diverged, match=rf"tests/Pairs-v0.*reset raised {said}"):
+    with pytest.raises(Diverged, match=rf"tests/Pairs-v0.*step 0: {said}"):
         tiny(*pairs, "+env.kwargs.wrong=3")
 
 

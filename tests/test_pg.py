@@ -170,7 +170,8 @@ def test_the_baseline_learns_values_and_truncation_bootstraps() -> None:
     row = {**rollout(2, (1,), 1), "terminated": tf.constant([False]), "truncated": tf.constant([True]), "r_t": tf.ones(1),
            "mask": tf.constant([1.0])}  # fmt: skip
     for truncation, d_t in (("bootstrap", 0.9), ("terminate", 0.0)):
-        config = PGBaselineSettings(optimizer=SGD, truncation=truncation, normalize=False, value_coef=0.25)
+        config = PGBaselineSettings(
+            optimizer=SGD, truncation=truncation, normalize=False, value_coef=0.25, clip_ratio=None)  # fmt: skip
         learner, model = agent(PGBaseline, 2, config)
         assert isinstance(learner, PGBaseline)
         params = tf.constant(model.get_params())

@@ -34,6 +34,6 @@ def test_every_command_with_overrides_composes() -> None:
 
 def test_the_pictures_are_there() -> None:
     pictures = re.findall(r"!\[.*\]\((.+)\)", README)
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     for picture in pictures:
         assert (Path(__file__).resolve().parents[1] / picture).read_bytes().startswith(b"\x89PNG")

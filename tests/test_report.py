@@ -110,7 +110,7 @@ def test_few_trials_never_lead_to_a_claim(size: int, tmp_path: Path) -> None:
     make_job(tmp_path / "s", "dqn", np.arange(size) + 1.0)
     (sentence,) = headline(tmp_path / "s")
     assert sentence.startswith("On cartpole nobody won for certain: ddqn has the highest final return")
-    assert sentence.endswith(f"can decide nothing, at least {6 - size} more needed).")
+    assert sentence.endswith(f"can decide nothing, at least {5 - size} more needed).")
     (warned,) = warnings(tmp_path / "s")
     assert warned.endswith("a contender: intervals of fewer than 5 are too narrow.")
 

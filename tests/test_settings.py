@@ -77,11 +77,16 @@ REFUSALS = [
     ("algo.reward_clip=0", "algo.reward_clip: expected a number > 0, received 0."),
     ("+experiment=atari_dqn trials=10000", "algo.replay_size: expected rings that fit in this machine's memory ("),
     ("trials=100000 algo.replay_size=1000000", "algo.replay_size: expected rings that fit in this machine's memory ("),
-    ("algo=q_learning", "algo.discretizer: expected bins of some of the 4 observed numbers for q_learning, received dimensions "
-     "[] and 'CartPole-v1' with observations of shape (4,).\nAdd +discretizer=cartpole, or give algo.discretizer.dimensions, "),
+    ("algo=q_learning env.discretizer.dimensions=[] env.discretizer.low=[] env.discretizer.high=[] env.discretizer.num_bins=[]",
+     "algo.discretizer: expected bins of some of the 4 observed numbers for q_learning, received dimensions [] and 'CartPole-v1' "
+     "with observations of shape (4,).\nGive env.discretizer.dimensions, .low, .high and .num_bins, one entry per binned "),
+    ("algo=dqn env.discretizer.num_bins=[6]", "env.discretizer: expected as many low, high and num_bins as dimensions, "
+     "received 2, 2, 2, 1."),
     ("algo=sarsa +discretizer=cartpole env=frozen_lake", "algo.discretizer: expected no bins, since FrozenLake-v1 has numbered "
      "states, received dimensions [2, 3]."),
-    ("algo=sarsa +discretizer=cartpole env=mountain_car", "algo.discretizer: expected bins of some of the 2 observed numbers"),
+    ("algo=sarsa +discretizer=cartpole env=mountain_car", "algo.discretizer: expected bins of some of the 2 observed numbers for "
+     "sarsa, received dimensions [2, 3] and 'MountainCar-v0' with observations of shape (2,).\nmountain_car has bins of its own: "
+     "leave out algo.discretizer (or +discretizer)."),
     ("algo=q_learning env.id=Blackjack-v1 +discretizer=cartpole", "algo.discretizer: expected no bins"),
     ("algo=q_learning +discretizer=cartpole algo.discretizer.num_bins=[6]", "algo.discretizer: expected as many low, high and "
      "num_bins as dimensions, received 2, 2, 2, 1."),

@@ -53,7 +53,7 @@ def test_only_regular_files_are_read_and_none_waited_for(kind: str, tmp_path: Pa
         os.mkfifo(path)
     else:
         path.symlink_to({"device": "/dev/zero", "link to nothing": "nothing", "link to itself": "summary.json"}[kind])
-    with pytest.raises(Damaged, match="summary.json: expected a file"):
+    with pytest.raises(Damaged, match=r"summary\.json: expected a file"):
         read_bytes(path)
 
 

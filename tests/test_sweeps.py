@@ -137,7 +137,7 @@ def test_jobs_that_raise_or_leave_do_not_stop_the_others_and_a_second_start_runs
         "raise": "failed", "exit": "failed", "good": "done",
     }  # fmt: skip
     assert "step 7: step raised ValueError: the sensor fell off" in jobs["raise"]["error"]
-    assert jobs["exit"]["error"] == "RuntimeError: sys.exit(3) was called"
+    assert "step 7: step raised SystemExit: 3 (bad_env.py, line 17)" in jobs["exit"]["error"]
     assert jobs["good"]["score"] == 10.0
     for way in ("raise", "exit"):
         folder = Path(jobs[way]["folder"])
@@ -150,14 +150,18 @@ def test_jobs_that_raise_or_leave_do_not_stop_the_others_and_a_second_start_runs
 
 
 def test_a_job_that_kills_its_process_is_given_up_and_the_others_are_done(tmp_path: Path) -> None:
-    """Here the process is the sweep's own: the same command goes on where it was; see the launchers for the rest."""
+    """Also those that come after it in the same process; and the sweep ends as any other does."""
     (tmp_path / "bad_env.py").write_text(BAD_ENV)
-    sweep = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", "+env.kwargs.way=good,kill", *QUICK)
+    sweep = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", "+env.kwargs.way=kill,good", *QUICK)
     result = rlexp(*sweep, cwd=tmp_path)
-    assert result.returncode == -signal.SIGKILL
-    (path,) = tmp_path.glob("outputs/*/sweeps/*/sweep.json")
-    assert json.loads(path.read_text())["status"] == "running"
-    assert Outcome.read(path.parent / "jobs" / "0") is not None and Outcome.read(path.parent / "jobs" / "1") is None
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    lost, good = swept(tmp_path)["jobs"]
+    killed = "SIGKILL: ended by another process, or by the system for lack of memory"
+    assert (lost["status"], lost["error"]) == ("lost", f"its process died 3 times ({killed})")
+    assert good["status"] == "done" and swept(tmp_path)["status"] == "failed" and "report: " in result.stdout
+    assert result.stderr.splitlines()[-1] == (
+        f"lost: +env.kwargs.way=kill: its process died 3 times ({killed}); the other jobs go on; its folder: {lost['folder']}"
+    )
 
 
 def test_termination_between_jobs_closes_a_sweep_as_killed(tmp_path: Path) -> None:

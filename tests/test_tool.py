@@ -116,14 +116,14 @@ def test_places_where_no_folder_can_be_made(tmp_path: Path) -> None:
     ):
         assert why in (places.why_not(place) or pytest.fail(f"{place} was accepted"))
     with pytest.raises(
-        Refusal, match="output_dir: expected a folder in which jobs can make theirs, received .* a file"
+        Refusal, match=r"output_dir: expected a folder in which jobs can make theirs, received .* a file"
     ):
         runner.compose("algo=random", f"output_dir={tmp_path}/file")
 
 
 @pytest.mark.parametrize("uri", ["ftp://x", "gopher:x", "sqlite:////proc/x/y.db", "sqlite:////dev/null/y.db"])
 def test_wrong_addresses(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Refusal, match="URI|uri"):
+    with pytest.raises(Refusal, match=r"URI|uri"):
         resolve_uri(uri, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(Refusal, match="URI"):

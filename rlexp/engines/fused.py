@@ -28,6 +28,7 @@ from rlexp.envs.adapter import EnvInfo
 from rlexp.envs.tensor.base import TensorEnv
 from rlexp.evaluation import Evaluator, Policy, Scores
 from rlexp.settings import Settings
+from rlexp.stopping import heed
 
 Tree = Any
 
@@ -303,11 +304,12 @@ class FusedEvaluator:
 
     def candidates(self, policy: Any, trials: np.ndarray) -> Scores:
         """A second look at candidates for the best weights of the chosen trials [N] bool, on episodes of its own."""
+        heed(self._services.stop)
         return self._scores(policy, self._config.candidate_seed, self._config.candidate_episodes, trials)
 
     def final(self, policy: Any) -> Scores:
         """Fresh episodes on Gymnasium's environment that re-score the best weights of all trials."""
-        evaluator = Evaluator(self._services.settings, self._services.info)
+        evaluator = Evaluator(self._services.settings, self._services.info, self._services.stop)
         try:
             return evaluator.final(self._policy(policy))
         finally:

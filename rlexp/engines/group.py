@@ -26,7 +26,7 @@ from rlexp.checkpoint import CheckpointPace, Checkpoints, State
 from rlexp.metrics import Recorder
 from rlexp.settings import Settings
 
-OWN = ("trials", "seed", "study", "rerun", "animation")  # what jobs of one group may have each for itself
+OWN = ("trials", "seed", "study", "label", "rerun", "animation")  # what jobs of one group may have each for itself
 
 
 def shared(settings: Settings) -> str | None:

@@ -20,20 +20,13 @@ from rlexp.envs.adapter import EnvInfo, Fault, Step, TrialEnvs
 from rlexp.evaluation import BestWeights, Evaluator, Scores
 from rlexp.metrics import Window
 from rlexp.settings import Settings
+from rlexp.stopping import Interrupted
 
 LONGEST_EPISODE = 1_000_000  # env steps, where the budget counts episodes and the environment has no limit
 MAX_RECORDS = 2_000  # of a metric of one trial, the scores at the end included, which have metrics of their own
 FROM_HERE_FEWER = (
     1_900  # records, where episodes are counted and more may come than there may be: the rest is for those
 )
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal asked the job to stop; its checkpoint is written."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by signal {signum}")
-        self.signum = signum
 
 
 class Records(Protocol):
@@ -79,6 +72,9 @@ class Progress(Protocol):
 
     def say(self, text: str) -> None:
         """Print one line."""
+
+    def warn(self, text: str) -> None:
+        """Print one warning."""
 
 
 @dataclass
@@ -178,7 +174,7 @@ class Trials:
         self.services, settings = services, services.settings
         self.settings, n = settings, settings.trials
         self.envs = envs or TrialEnvs(settings.env, services.info, settings.seeds)
-        self.evaluator = evaluator or Evaluator(settings, services.info)
+        self.evaluator = evaluator or Evaluator(settings, services.info, services.stop)
         self.t = 0
         self.active = np.ones(n, bool)
         self.counts = {unit: np.zeros(n, np.int64) for unit in ("step", "episode", "update")}
@@ -223,6 +219,8 @@ class Trials:
             self.window.add("train/length", lengths, done)
         if step.faults:
             self.fail(step.faults)
+        for warning in step.warnings:
+            self.services.progress.warn(warning)
         if self._may_be_endless and self.envs.episode_length.max() >= LONGEST_EPISODE:
             long = self.active & (self.envs.episode_length >= LONGEST_EPISODE)
             self.fail([self.envs.endless(int(k)) for k in np.flatnonzero(long)])
@@ -420,9 +418,9 @@ class Trials:
         )
 
     def close(self) -> None:
-        """Close the environments."""
-        self.envs.close()
-        self.evaluator.close()
+        """Close the environments; what they do wrong then changes no result."""
+        for warning in dict.fromkeys([*(self.envs.close() or ()), *(self.evaluator.close() or ())]):
+            self.services.progress.warn(warning)
 
     def save(self, get_state: Callable[[], dict[str, Any]]) -> None:
         """Write a checkpoint of the trials and of their loop; a large one may take longer to collect than to write."""

@@ -7,19 +7,15 @@ There is no autoreset here: an episode that ends is reset by hand, and its last 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
-import math
-import operator
 import re
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -29,12 +25,24 @@ import rlexp.envs.chapter  # noqa: F401  (registers the chapter's environments)
 from rlexp import backend, hints, packages, registry, seeding
 from rlexp.envs import atari, plugins, wrappers
 from rlexp.envs.flattening import check_vector
+from rlexp.envs.guard import (
+    Bounds,
+    Check,
+    Declared,
+    Misbehaved,
+    begin,
+    call,
+    first_line,
+    is_signal,
+    mask_of,
+    raised,
+    shown,
+    steps,
+)
 from rlexp.envs.numbered import NumberedObservation, num_states
-from rlexp.envs.watchdog import Hangs, calling, watch
+from rlexp.envs.watchdog import armed, watch
 from rlexp.networks.images import has_small_numbers
 from rlexp.settings import EnvSettings, Refusal, conf_dir, did_you_mean, refusal
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -67,13 +75,14 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
             that the environment does not take, or an action space that is not Discrete.
     """
     for module in settings.imports:
+        begin(f"import of {module}")
         try:
             _import(module)
         except Exception as error:  # the module's own errors included
             raise refusal(
                 "env.imports",
                 "modules that can be imported",
-                f"{module!r} ({_first_line(error)})",
+                f"{module!r} ({first_line(error)})",
                 packages.for_error(error),
             ) from error
     classes = wrappers.load(settings.wrappers)
@@ -92,6 +101,7 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
         "frameskip": 1 if is_atari else None,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    begin("__init__")
     try:
         if ":" in settings.id:
             _import(settings.id.rpartition(":")[0])
@@ -104,18 +114,18 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
     except Refusal:
         raise
     except gym.error.DependencyNotInstalled as error:
-        raise _not_installed(settings.id, packages.for_error(error) or _first_line(error)) from error
+        raise _not_installed(settings.id, packages.for_error(error) or first_line(error)) from error
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
         raise _unknown(settings.id) from error
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise refusal(
             "env.id",
             "a Gymnasium id, as in gymnasium.envs.registry, or module:Id",
-            f"{settings.id!r} ({_first_line(error).partition('. Environment registration')[0]})",
+            f"{settings.id!r} ({first_line(error).partition('. Environment registration')[0]})",
             packages.for_error(error),
         ) from error
     except Exception as error:  # the environment's own
-        said = _first_line(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {_first_line(error)}"
+        said = first_line(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {first_line(error)}"
         if settings.kwargs:
             said = said.partition(" was raised from the environment creator")[0]
             raise refusal("env.kwargs", f"arguments that {settings.id} takes", f"{settings.kwargs} ({said})",
@@ -138,7 +148,7 @@ def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = 
         return MaskedObservation(env) if _has_action_mask(env, settings.id) else env
     if not isinstance(env.observation_space, gym.spaces.Box):
         check_vector(env, settings.id)
-        env = gym.wrappers.FlattenObservation(env)
+        env = gym.wrappers.FlattenObservation(Declared(env))
     if settings.frame_stack > 1:
         env = gym.wrappers.FrameStackObservation(env, settings.frame_stack)
     return env
@@ -153,10 +163,11 @@ def _import(module: str) -> None:
 
 def _has_action_mask(env: gym.Env, env_id: str) -> bool:
     try:
-        return "action_mask" in env.reset(seed=0)[1]
+        return "action_mask" in call("reset", partial(env.reset, seed=0))[1]
+    except Misbehaved as fault:
+        raise refusal("env.id", "an environment that can be reset", f"{env_id!r} ({fault.text})") from fault
     except Exception as error:
-        said = f"{type(error).__name__}: {_first_line(error)}"
-        raise refusal("env.id", "an environment that can be reset", f"{env_id!r} ({said})") from error
+        raise refusal("env.id", "an environment that can be reset", f"{env_id!r} ({raised(error)})") from error
 
 
 class MaskedObservation(gym.Wrapper):
@@ -165,6 +176,7 @@ class MaskedObservation(gym.Wrapper):
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
         space, num_actions = env.observation_space, int(env.action_space.n)  # type: ignore[attr-defined]
+        self._num_actions = num_actions
         if isinstance(space, gym.spaces.Discrete):
             space = gym.spaces.Box(int(space.start), int(space.start + space.n - 1), (1,), np.int64)
         assert isinstance(space, gym.spaces.Box)
@@ -183,7 +195,8 @@ class MaskedObservation(gym.Wrapper):
         return self._with_mask(observation, info), reward, terminated, truncated, info
 
     def _with_mask(self, observation: Any, info: dict[str, Any]) -> np.ndarray:
-        joined = np.concatenate((np.ravel(observation), info["action_mask"]), dtype=self.observation_space.dtype)
+        mask = mask_of(info, self._num_actions)
+        joined = np.concatenate((np.ravel(observation), mask), dtype=self.observation_space.dtype)
         return joined  # [D + A]
 
 
@@ -225,7 +238,24 @@ def replaced(env_id: str) -> bool:
 
 
 def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
-    """Make the environment once and describe it; raises `Refusal` as `make` does."""
+    """Make the environment once and describe it; raises `Refusal` as `make` does, whatever the environment raises."""
+    try:
+        with armed(settings.step_timeout):
+            watch.calls += 1
+            watch.inside, watch.where = True, lambda: settings.id
+            return _inspect(settings, tabular)
+    except Refusal:
+        raise
+    except BaseException as error:
+        if is_signal(error):
+            raise
+        said = f"{settings.id!r} ({raised(error, watch.method)})"
+        raise refusal("env.id", "an environment that can be made", said) from error
+    finally:
+        watch.inside = False
+
+
+def _inspect(settings: EnvSettings, tabular: bool) -> EnvInfo:
     env = make(settings, tabular=tabular)
     space, actions, raw = env.observation_space, env.action_space, env.unwrapped.observation_space
     assert isinstance(actions, gym.spaces.Discrete)
@@ -250,7 +280,7 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
         is_table=table is not None and is_table(env),
         small_numbers=has_small_numbers(env),
     )
-    env.close()
+    close_all([env])  # what it does wrong then is told when the job's own are closed
     return info
 
 
@@ -289,96 +319,18 @@ class Fault:
     trace: str = ""  # the traceback, where it raised something
 
 
-class Unfit(ValueError):
-    """What an environment has returned is not what it declares."""
-
-
-class Check:
-    """What every observation is held to; made for speed, since each one passes here.
-
-    Attributes:
-        expected: what `sound` looks for, in words.
-    """
-
-    def __init__(self, info: EnvInfo) -> None:
-        self._shape, self._num_states = info.observation_shape, info.num_states or 0
-        self._no_shape = None if self._shape else ()  # a plain number has no attribute `shape`
-        numbered = info.observation_dtype == "int64"
-        self._floats, self._masked_state = info.observation_dtype == "float32", numbered and bool(self._shape)
-        self._zeros = np.zeros(0, np.float32)
-        self.read: Callable[[Any], Any] = self._state if numbered and not self._shape else self._array
-        self.expected = f"an observation in [0, {self._num_states})" if numbered else "an observation of finite numbers"
-
-    def _state(self, observation: Any) -> int:
-        """A numbered state, if it is one."""
-        state = operator.index(observation)
-        if not 0 <= state < self._num_states:
-            raise Unfit(f"expected {self.expected}, received {state}")
-        return state
-
-    def _array(self, observation: Any) -> Any:
-        """The observation, if it has the declared shape."""
-        if getattr(observation, "shape", self._no_shape) != self._shape and np.shape(observation) != self._shape:
-            raise Unfit(f"expected an observation of shape {self._shape}, received shape {np.shape(observation)}")
-        return observation
-
-    def sound(self, observations: np.ndarray) -> bool:
-        """Whether floats are finite, and states in front of an action mask are states.  # [N, *shape]"""
-        if self._floats:
-            if self._zeros.size != observations.size:
-                self._zeros = np.zeros(observations.size, np.float32)
-            return math.isfinite(observations.ravel().dot(self._zeros))  # 0 * NaN and 0 * inf are NaN
-        if self._masked_state:
-            return bool(observations[:, 0].astype(np.uint64).max() < self._num_states)  # a negative one becomes huge
-        return True
-
-    def first(self, observation: Any) -> Any:
-        """The first observation of an episode, looked at closely."""
-        array = self.read(observation)
-        if self._floats or self._masked_state:
-            array = np.asarray(array)
-            if array.dtype.kind not in "biuf":
-                raise Unfit(f"expected an observation of numbers, received {shown(observation)}")
-            if not (np.isfinite(array).all() if self._floats else self.sound(array[None])):
-                raise Unfit(f"expected {self.expected}, received {shown(array)}")
-        return array
-
-
-def raised(error: Exception, call: str) -> str:
-    """What a call did, in a few words."""
-    if isinstance(error, Hangs | Unfit):
-        return f"{call} {error}" if isinstance(error, Hangs) else f"{call}: {error}"
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{call} raised {type(error).__name__}: {_first_line(error)}{where}"
-
-
-def wrong(error: Exception, result: Any) -> str:
-    """What was expected of a result that could not be read."""
-    if isinstance(error, Unfit):
-        return str(error)
-    if not isinstance(result, tuple) or len(result) != 5:
-        return f"expected (observation, reward, terminated, truncated, info) of step, received {shown(result)}"
-    what = "numbers of the declared shapes and true or false"
-    return f"expected {what}, received {shown(result[:4])} ({_first_line(error)})"
-
-
-def shown(value: Any) -> str:
-    """A value on one short line."""
-    text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray | np.generic) else value).split())
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def trace(error: Exception | None) -> str:
-    """The traceback of what an environment raised."""
-    return "".join(traceback.format_exception(error)) if error else ""
-
-
-def close_all(envs: Sequence[gym.Env]) -> None:
-    """Close environments; one that cannot even do that is left alone, since all of its results are in."""
+def close_all(envs: Sequence[gym.Env | None]) -> list[str]:
+    """Close environments; what that did wrong, on a line for each, is no fault: all of their results are in."""
+    wrong = []
     for env in envs:
-        with contextlib.suppress(Exception), calling():
-            env.close()
+        if env is None:
+            continue
+        begin("close")
+        try:
+            call("close", env.close)
+        except Misbehaved as fault:
+            wrong.append(fault.text)
+    return wrong
 
 
 class TrialEnvs:
@@ -392,9 +344,7 @@ class TrialEnvs:
 
     def __init__(self, settings: EnvSettings, info: EnvInfo, seeds: Sequence[int]) -> None:
         self.seeds, n = list(seeds), len(seeds)
-        self._envs = [make(settings, tabular=info.tabular) for _ in self.seeds]
-        self._start = int(self._envs[0].action_space.start)  # type: ignore[attr-defined]
-        self._id, self._check = settings.id, Check(info)
+        self._id, self._check, self._start = settings.id, Check(info), 0
         self.observation = np.zeros((n, *info.observation_shape), info.observation_dtype)
         self.episode = np.zeros(n, np.int64)
         self.episode_return = np.zeros(n)
@@ -402,8 +352,26 @@ class TrialEnvs:
         self._actions: list[list[int]] = [[] for _ in self.seeds]  # since reset: with the seed, the state
         self._broken = np.zeros(n, bool)  # trials whose environment has misbehaved
         self._faults: list[Fault] = []  # not told yet
+        self._warnings: list[str] = []  # not told yet
+        self._bounds: Bounds | None = None
+        self._envs: list[Any] = [None] * n  # None: could not be made
+        watch.where = self._where
+        for k in range(n):
+            self._make(k, settings, info)
         for k in range(n):
             self._reset(k)
+        self._look_at(self.observation.copy())
+
+    def _make(self, k: int, settings: EnvSettings, info: EnvInfo) -> None:
+        watch.number = k
+        try:
+            env = call("__init__", partial(make, settings, tabular=info.tabular))
+        except Misbehaved as fault:
+            self._fault(k, fault.text, fault.trace, at=0)
+            return
+        self._envs[k], self._start = env, int(env.action_space.start)
+        if self._bounds is None and not self._broken.any():
+            self._bounds = Bounds(env.observation_space, self.observation)
 
     def step(self, actions: np.ndarray, active: np.ndarray) -> Step:
         """Advance the active trials by one step; an episode that ends is reset at once.
@@ -413,33 +381,16 @@ class TrialEnvs:
             active: trials that take part.  # [N]
         """
         out = Step.empty(len(self.seeds), self.observation)
-        rewards: list[Any] = [0.0] * len(self.seeds)
-        ended = []
+        rewards = [0.0] * len(self.seeds)
         raw, plain = list(actions + self._start), actions.tolist()
         playing = np.flatnonzero(active & ~self._broken if self._faults else active).tolist()
-        read, o_t, envs = self._check.read, out.o_t, self._envs
-        watch.inside = True
-        for k in playing:  # the hot loop: nothing here that can be done for all trials at once
-            watch.calls += 1
-            try:
-                result: Any = envs[k].step(raw[k])
-            except Exception as error:
-                self._fault(k, raised(error, "step"), error)
-                continue
-            try:
-                observation, reward, terminated, truncated, _ = result
-                o_t[k] = read(observation)
-                if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:
-                    raise Unfit(f"expected a finite reward, received {reward}")
-                rewards[k] = float(reward)
-                if terminated or truncated:
-                    out.terminated[k], out.truncated[k] = terminated, truncated
-                    ended.append(k)
-            except (TypeError, ValueError) as error:
-                self._fault(k, wrong(error, result))
-                continue
+        watch.where, o_t = self._where, out.o_t
+        for k in playing:
             self._actions[k].append(plain[k])
-        watch.inside = False
+        over = steps(self._envs, raw, playing, self._check, o_t, rewards, self._fault)
+        ended = [k for k, _, _ in over] if over else []
+        for k, terminated, truncated in over:
+            out.terminated[k], out.truncated[k] = terminated, truncated
         if not self._check.sound(o_t):
             for k in playing:
                 if not self._broken[k] and not self._check.sound(o_t[k : k + 1]):
@@ -453,11 +404,15 @@ class TrialEnvs:
         self.episode_length += active
         out.r_t[:] = rewards
         self.observation[playing] = out.o_t[playing]
+        self._look_at(out.o_t if len(playing) == len(self.seeds) else self.observation.copy())
         for k in ended:
             out.finished.append((k, float(self.episode_return[k]), int(self.episode_length[k])))
             self.episode[k] += 1
             self._reset(k)
+        if ended:
+            self._look_at(self.observation.copy())
         out.faults, self._faults = self._faults, []
+        out.warnings, self._warnings = self._warnings, []
         return out
 
     def get_state(self) -> dict[str, Any]:
@@ -481,27 +436,25 @@ class TrialEnvs:
         """
         ends, lost = np.cumsum(state["lengths"]), np.zeros(len(self.seeds), bool)
         self._broken[:], self.episode[:], self._faults = state["broken"], state["episode"], []
+        rewards, watch.where = [0.0] * len(self.seeds), self._where
         for k in np.flatnonzero(~self._broken).tolist():
             self._reset(k)
-            terminated = truncated = False
+            over: list[Any] = []
             for action in state["actions"][ends[k] - state["lengths"][k] : ends[k]]:
                 if self._broken[k]:
                     break
-                try:
-                    with calling():
-                        obs, reward, terminated, truncated, _ = self._envs[k].step(action + self._start)
-                    self.observation[k] = self._check.read(obs)
-                except Exception as error:
-                    self._fault(k, f"played again for a resumed job, {raised(error, 'step')}", error)
+                step = {k: action + self._start}
+                over = steps(self._envs, step, [k], self._check, self.observation, rewards, self._fault_again)
+                if self._broken[k]:
                     break
                 self._actions[k].append(int(action))
-                self.episode_return[k] += float(reward)
+                self.episode_return[k] += rewards[k]
                 self.episode_length[k] += 1
-                if terminated or truncated:
+                if over:
                     break
             same = (
                 self.episode_length[k] == state["lengths"][k]
-                and not (terminated or truncated)
+                and not over
                 and self.observation[k].tobytes() == state["observation"][k].tobytes()
                 and self.episode_return[k].tobytes() == state["return"][k].tobytes()
             )
@@ -517,30 +470,58 @@ class TrialEnvs:
         )
         return self._faults.pop()
 
-    def close(self) -> None:
-        """Close all environments."""
-        close_all(self._envs)
+    def close(self) -> list[str]:
+        """Close all environments; what was wrong with it, and with the observations of the last steps."""
+        self._warn_of_bounds()
+        watch.where = self._where
+        closed: list[str] = []
+        for k, env in enumerate(self._envs):
+            watch.number = k
+            closed += [f"{self._where()}: {text}; its results are in" for text in close_all([env])]
+        return [*self._warnings, *closed]
+
+    def _where(self) -> str:
+        """Which environment, trial, episode and step are being called."""
+        k = watch.number
+        where = f"{self._id}, trial seed {self.seeds[k]}, episode seed {self._episode_seed(k)}"
+        return f"{where}, step {int(self.episode_length[k])}"
+
+    def _look_at(self, observations: np.ndarray) -> None:
+        """Compare observations with the bounds of their Box, once there are many.  # [N, *shape]"""
+        if self._bounds is not None and not self._bounds.none:
+            self._bounds.recent.append(observations)
+            if len(self._bounds.recent) >= self._bounds.period:
+                self._warn_of_bounds()
+
+    def _warn_of_bounds(self) -> None:
+        text = self._bounds.look() if self._bounds is not None else None
+        if text is not None:
+            self._warnings.append(f"{self._id}: {text}")
 
     def _reset(self, k: int) -> None:
         self.episode_return[k] = self.episode_length[k] = 0
-        self._actions[k] = []
-        watch.calls += 1
-        watch.inside = True
+        self._actions[k], watch.number = [], k
+        if self._envs[k] is None:
+            return
         try:
-            obs, _ = self._envs[k].reset(seed=self._episode_seed(k))
-            self.observation[k] = self._check.first(obs)
-        except Exception as error:
-            self._fault(k, raised(error, "reset"), error, at=0)
-        watch.inside = False
+            result = call("reset", partial(self._envs[k].reset, seed=self._episode_seed(k)))
+            self.observation[k] = self._check.reset_result(result)
+        except Misbehaved as fault:
+            self._fault(k, fault.text, fault.trace, at=0)
 
     def _episode_seed(self, k: int) -> int:
         return seeding.episode_seed(self.seeds[k], int(self.episode[k]))
 
-    def _fault(self, k: int, what: str, error: Exception | None = None, at: int = 1) -> None:
+    def _fault(self, k: int, what: str, trace: str = "", at: int = 1) -> None:
         where = f"{self._id}, trial seed {self.seeds[k]}, episode seed {self._episode_seed(k)}"
         step = int(self.episode_length[k]) + at
-        self._faults.append(Fault(k, f"{where}, step {step}: {what}", trace(error)))
+        self._faults.append(Fault(k, f"{where}, step {step}: {what}", trace))
         self._broken[k] = True
+        if at == 0:  # there may be no observation
+            self._bounds = None
+
+    def _fault_again(self, k: int, what: str, trace: str = "") -> None:
+        self._fault(k, f"played again for a resumed job, {what}", trace)
         self._actions[k] = []
 
 
@@ -554,6 +535,7 @@ class Step:
     o_t: np.ndarray  # [N, *shape], the last observation of an episode that ended, not the first of the next
     finished: list[tuple[int, float, int]]  # (trial, return, length)
     faults: list[Fault] = field(default_factory=list)  # of trials whose environment has misbehaved
+    warnings: list[str] = field(default_factory=list)  # what is wrong with an environment, but can be used
 
     @classmethod
     def empty(cls, n: int, observation: np.ndarray) -> Step:
@@ -574,10 +556,10 @@ class EpisodePlayer:
 
     def __init__(self, settings: EnvSettings, info: EnvInfo, seeds: Sequence[int], width: int, max_steps: int) -> None:
         trials = len(seeds)
-        self._make = lambda: make(settings, tabular=info.tabular)
-        self._envs = {0: self._make()}  # trial k's stand at k * width ..., made when they are first played
-        self._shape = (trials, width)
-        self._start = int(self._envs[0].action_space.start)  # type: ignore[attr-defined]
+        self._make = partial(make, settings, tabular=info.tabular)
+        self._envs: dict[int, Any] = {}  # trial k's stand at k * width ..., made when they are first played
+        self._shape, self._start = (trials, width), 0
+        self._seeds, self._lengths = [0], np.zeros(trials * width, np.int64)  # of the episodes under way
         self._id, self._check, self._trial_seeds = settings.id, Check(info), list(seeds)
         self._broken = np.zeros(trials, bool)  # trials whose environments have misbehaved: they play no more
         self.faults: list[Fault] = []  # of the last `play`
@@ -600,68 +582,61 @@ class EpisodePlayer:
         """
         width, observation = self._shape[1], self._observation
         returns, lengths = np.full(len(observation), np.nan), np.zeros(len(observation), np.int64)
-        self.faults = []
+        self.faults, self._seeds, self._lengths = [], list(seeds), lengths
         running = [int(k) * width + i for k in np.flatnonzero(trials & ~self._broken) for i in range(len(seeds))]
-
-        def fault(j: int, what: str, error: Exception | None = None) -> None:
-            k = j // width
-            if not self._broken[k]:
-                where = f"{self._id}, evaluation of trial seed {self._trial_seeds[k]}, episode seed {seeds[j % width]}"
-                self.faults.append(Fault(k, f"{where}, step {lengths[j]}: {what}", trace(error)))
-            self._broken[k] = True
-
+        watch.where = self._where
         for j in running:
             if self._broken[j // width]:
                 continue
-            if j not in self._envs:
-                self._envs[j] = self._make()
+            watch.number = j
             try:
-                with calling():
-                    first, _ = self._envs[j].reset(seed=seeds[j % width])
-                observation[j] = self._check.first(first)
-            except Exception as error:
-                fault(j, raised(error, "reset"), error)
+                if j not in self._envs:
+                    self._envs[j] = call("__init__", self._make)
+                    self._start = int(self._envs[j].action_space.start)
+                result = call("reset", partial(self._envs[j].reset, seed=seeds[j % width]))
+                observation[j] = self._check.reset_result(result)
+            except Misbehaved as fault:
+                self._fault(j, fault.text, fault.trace)
             returns[j] = 0.0
+        rewards = [0.0] * len(observation)
         for _ in range(self._max_steps):
             if self.faults:
                 running = [j for j in running if not self._broken[j // width]]
             if not running:
                 break
             actions = act(observation.reshape(*self._shape, *observation.shape[1:])).ravel() + self._start
-            alive = []
-            watch.inside = True
-            for j in running:
-                watch.calls += 1
-                lengths[j] += 1
-                try:
-                    result: Any = self._envs[j].step(actions[j])
-                except Exception as error:
-                    fault(j, raised(error, "step"), error)
-                    continue
-                try:
-                    received, reward, terminated, truncated, _ = result
-                    observation[j] = self._check.read(received)
-                    if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:
-                        raise Unfit(f"expected a finite reward, received {reward}")
-                    returns[j] += reward
-                    if not (terminated or truncated):
-                        alive.append(j)
-                except (TypeError, ValueError) as error:
-                    fault(j, wrong(error, result))
-            watch.inside = False
+            lengths[running] += 1
+            over = steps(self._envs, actions, running, self._check, observation, rewards, self._fault)
+            returns[running] += [rewards[j] for j in running]
+            ended = {j for j, _, _ in over}
+            alive = [j for j in running if j not in ended] if ended else running
             if not self._check.sound(observation):
                 for j in running:
                     if not self._check.sound(observation[j : j + 1]):
-                        fault(j, f"expected {self._check.expected}, received {shown(observation[j])}")
+                        self._fault(j, f"expected {self._check.expected}, received {shown(observation[j])}")
                         observation[j] = 0
             running = alive
         for k in np.flatnonzero(self._broken):
             returns[k * width : (k + 1) * width], lengths[k * width : (k + 1) * width] = np.nan, 0
         return returns.reshape(self._shape)[:, : len(seeds)], lengths.reshape(self._shape)[:, : len(seeds)]
 
-    def close(self) -> None:
-        """Close all environments."""
-        close_all(list(self._envs.values()))
+    def close(self) -> list[str]:
+        """Close all environments; what was wrong with it."""
+        return [
+            f"{self._id}, an evaluation's: {text}; its results are in" for text in close_all([*self._envs.values()])
+        ]
+
+    def _where(self) -> str:
+        """Which environment, trial, episode and step are being called."""
+        k, i = divmod(watch.number, self._shape[1])
+        where = f"{self._id}, evaluation of trial seed {self._trial_seeds[k]}, episode seed {self._seeds[i]}"
+        return f"{where}, step {self._lengths[watch.number]}"
+
+    def _fault(self, j: int, what: str, trace: str = "") -> None:
+        k, watch.number = j // self._shape[1], j
+        if not self._broken[k]:
+            self.faults.append(Fault(k, f"{self._where()}: {what}", trace))
+        self._broken[k] = True
 
 
 def _not_installed(env_id: str, install_line: str) -> Refusal:
@@ -710,7 +685,3 @@ def _unknown(env_id: str) -> Refusal:
     hint += f"Is it registered {who}: env.id=<module>:{name or '<Id>'} or env.imports=[<module>]"
     what = f"{env_id!r}, which {f'{module!r} does not register' if module else 'is not registered or out of date'}"
     return refusal("env.id", "a Gymnasium id", what, hint)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

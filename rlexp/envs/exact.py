@@ -12,6 +12,7 @@ import numpy as np
 
 from rlexp.envs import adapter, tables
 from rlexp.envs.adapter import EnvInfo, MaskedObservation
+from rlexp.envs.guard import Declared
 from rlexp.envs.numbered import NumberedObservation
 from rlexp.settings import Settings
 
@@ -22,6 +23,7 @@ HARMLESS = (  # wrappers that change neither states, rewards nor ends, but for t
     gym.wrappers.FlattenObservation,
     NumberedObservation,
     MaskedObservation,
+    Declared,
 )
 
 

@@ -9,8 +9,10 @@ import keras
 
 from rlexp import registry, seeding
 from rlexp.envs.adapter import EnvInfo
+from rlexp.envs.guard import first_line
 from rlexp.networks import images
 from rlexp.networks.flat import FlatModel
+from rlexp.networks.outputs import checked
 from rlexp.settings import Refusal, Settings, refusal
 
 
@@ -28,15 +30,17 @@ def build(settings: Settings, info: EnvInfo, seed: int) -> FlatModel:
         config = images.resolved(config, info.small_numbers)
 
     def network(num_outputs: int) -> keras.Model:
-        return functional(factory(info.observation_shape, num_outputs, config), info.observation_shape)
+        model = functional(factory(info.observation_shape, num_outputs, config), info.observation_shape)
+        return checked(model, config.name, info.observation_shape, num_outputs)
 
     try:
         model = seeding.with_keras_seed(seed, lambda: agent_class.build(network, info.num_actions, settings.algo))
         return FlatModel(model)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, Refusal):
+    except Exception as error:
+        own = ":" in config.name  # anybody's code, which may raise anything
+        if isinstance(error, Refusal) or not (own or isinstance(error, TypeError | ValueError)):
             raise
-        raise Refusal(f"network: {str(error).strip().splitlines()[0]}") from error
+        raise Refusal(f"network: {first_line(error)}") from error
 
 
 def check_saved(model: keras.Model) -> None:
@@ -61,10 +65,13 @@ def check_saved(model: keras.Model) -> None:
         ) from error
 
 
-def functional(model: Any, observation_shape: tuple[int, ...]) -> keras.Model:
-    """The model itself, or one around a subclass of `keras.Model`, which has neither input nor weights until called."""
+def functional(model: Any, observation_shape: tuple[int, ...]) -> Any:
+    """The model itself, or one around a subclass of `keras.Model`, which has neither input nor weights until called.
+
+    What is no model stays as it is: `outputs.checked` refuses it.
+    """
     if not isinstance(model, keras.Model):
-        raise refusal("network", "a keras.Model of its factory", type(model).__name__)
+        return model
     try:
         model.input  # noqa: B018  (raises where there is none)
         return model

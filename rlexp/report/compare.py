@@ -2,7 +2,9 @@
 
 Two trials with the same seed start from the same weights and meet the same episodes, so they are compared as a pair:
 if the algorithms are equal, each difference is as likely to have the other sign. Where seeds differ, all trials are
-as likely to have been of the other algorithm. Both tests are exact whatever the distribution of returns is, as long as
+as likely to have been of the other algorithm; this test has far more arrangements, and is taken as well where a table
+has too many comparisons for the signs of its few pairs to decide any (luck that pairs share then only widens its null
+distribution). Both tests are exact whatever the distribution of returns is, as long as
 the final episodes have no luck of their own that all trials share: two policies of equal worth then differ by the same
 amount in every pair. Where the episodes are known and have such luck, their differences change signs as well, and three
 tests have to agree: over the trials, over the episodes, and over both (the largest p counts).
@@ -64,7 +66,7 @@ class Comparison:
     """What is known of `first` against `second`.
 
     Attributes:
-        paired: whether trials were compared seed by seed.
+        paired: whether trials were compared seed by seed; not where seeds differ, or pairs are too few for the table.
         num_trials: trials of each (or pairs), on the environment that has the fewest.
         difference: mean of first minus second.
         p: p-value of the permutation test, of two sides.
@@ -100,7 +102,8 @@ def compare(samples: Sequence[Sample], generator: np.random.Generator) -> list[C
         generator: source of the arrangements where there are too many to enumerate.
     """
     draws = int(generator.integers(2**32))  # the same for each pair: a result does not depend on the other pairs
-    pairs = [(_Pair(a, b), a, b) for a, b in itertools.combinations(samples, 2)]
+    together = list(itertools.combinations(samples, 2))
+    pairs = [(_pair(a, b, len(together)), a, b) for a, b in together]
     tested = _test([pair for pair, _, _ in pairs], draws)
     adjusted, factors = holm(np.array(tested))
     minimum = max((pair.smallest(len(pairs)) for pair, _, _ in pairs), default=MIN_TRIALS)  # one for the whole table
@@ -129,14 +132,33 @@ def _test(pairs: Sequence[_Pair], seed: int) -> list[float]:
     return found
 
 
-class _Pair:
-    """Two samples, brought to pairs of trials where their seeds agree on all environments."""
+def _pair(a: Sample, b: Sample, factor: int) -> _Pair:
+    """Two samples as pairs of trials where their seeds agree, unless signs of so few pairs could not decide anything.
 
-    def __init__(self, a: Sample, b: Sample) -> None:
+    Args:
+        a, b: the samples.
+        factor: comparisons in their table. The choice depends on it and on numbers of trials alone, not on results.
+    """
+    agree = all(sorted(s) == sorted(t) for s, t in zip(a.seeds, b.seeds, strict=True))
+    pair = _Pair(a, b, agree)
+    if agree and factor * 2 / 2 ** (pair.size * len(a.values)) > LEVEL:
+        return _Pair(a, b, False)
+    return pair
+
+
+class _Pair:
+    """Two samples.
+
+    Args:
+        a, b: the samples.
+        paired: whether trials of one seed are compared with each other.
+    """
+
+    def __init__(self, a: Sample, b: Sample, paired: bool) -> None:
         kept: list[tuple[np.ndarray, np.ndarray]] = []
         self.luck: list[list[np.ndarray]] = []  # of the episodes, in each environment: parts [E] that are independent
         self.num_episodes = 0
-        self.paired = all(sorted(s) == sorted(t) for s, t in zip(a.seeds, b.seeds, strict=True))
+        self.paired = paired
         for i, (seeds_a, x, seeds_b, y) in enumerate(zip(a.seeds, a.values, b.seeds, b.values, strict=True)):
             x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
             rows_a, rows_b = np.flatnonzero(np.isfinite(x)), np.flatnonzero(np.isfinite(y))
@@ -246,7 +268,7 @@ class _Pair:
     def smallest(self, factor: int) -> int:
         """With fewer trials no difference, however large, could pass: there are too few arrangements."""
         environments, n = len(self.first), MIN_TRIALS
-        while factor * 2 / (2 ** (n * environments) if self.paired else math.comb(2 * n, n) ** environments) > LEVEL:
+        while factor * 2 / math.comb(2 * n, n) ** environments > LEVEL:
             n += 1
         return n
 

@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.report import references
+from rlexp.report import references, words
 from rlexp.report.load import Curve, Episodes, JobData
 from rlexp.report.references import Reference
 from rlexp.report.stats import area_under_curve, iqm, steps_to
 from rlexp.report.words import setting
 
-NO_CURVE = ("study", "output_dir", "tracking", "rerun", "checkpoint", "animation", "trials", "seed")  # as in group_id
+NO_CURVE = (  # as in group_id
+    "study", "label", "output_dir", "tracking", "rerun", "checkpoint", "animation", "trials", "seed",
+)  # fmt: skip
 ENV_KEYS = ("name", "id", "kwargs", "max_episode_steps", "preprocessing", "imports", "default_steps")  # make the task
-LONGEST_LABEL = 48
+LONGEST_LABEL = 56
 MISSING = "-"  # a key that a configuration does not have
 
 
@@ -58,6 +60,11 @@ class Contender:
     episodes: Episodes | None
     no_episodes: str
     value: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """What its configuration is called (`label`), by default its algorithm; others may be called the same."""
+        return str(self.jobs[0].config.get("label") or self.algo)
 
     @property
     def finished(self) -> bool:
@@ -209,7 +216,8 @@ def varied(contenders: Iterable[Contender]) -> dict[str, list[Any]]:
         if len({_text(v) for v in values}) == 1:
             continue
         mappings = [v for v in values if isinstance(v, Mapping)]
-        if len(mappings) == len(values) and len({tuple(sorted(m)) for m in mappings}) == 1:  # schedules of one kind
+        alike = {(m.get("kind"), *sorted(m)) for m in mappings}
+        if len(mappings) == len(values) and len(alike) == 1:  # schedules of one kind
             for part in mappings[0]:
                 column = [m[part] for m in mappings]
                 if len({_text(v) for v in column}) > 1:
@@ -227,7 +235,7 @@ def short_keys(keys: Iterable[str]) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+    return words.as_json(value)
 
 
 def _env(job: JobData) -> dict[str, Any]:
@@ -251,22 +259,25 @@ def _name_tasks(found: list[tuple[Task, dict[str, Any]]]) -> None:
 
 
 def _label(every: list[Task]) -> None:
-    """Name the contenders: by their algorithm, and what differs among those of it on one environment."""
-    for algo in {c.algo for task in every for c in task.contenders}:
-        fields = [[c for c in task.contenders if c.algo == algo] for task in every]
+    """Name the contenders: by their name, and what differs among those of it on one environment."""
+    for name in {c.name for task in every for c in task.contenders}:
+        fields = [[c for c in task.contenders if c.name == name] for task in every]
         keys = list(dict.fromkeys(key for same in fields for key in varied(same)))
         names = short_keys(keys)
+        scheduled = {key: words.schedules([c.config.get(key) for same in fields for c in same]) for key in keys}
         for same in fields:
-            labels = [" ".join([algo, *(_shown(c, key, names) for key in keys)]) for c in same]
+            labels = [" ".join([name, *(_shown(c, key, names, scheduled[key]) for key in keys)]) for c in same]
             if max(map(len, labels), default=0) > LONGEST_LABEL:
-                labels = [f"{algo} #{i + 1}" for i in range(len(same))]
+                labels = [f"{name} #{i + 1}" for i in range(len(same))]
             repeated = {label for label, number in Counter(labels).items() if number > 1}
             for c, label in zip(same, labels, strict=True):  # other versions of this package
                 c.label = f"{label} ({c.jobs[0].job['config_id']})" if label in repeated else label
 
 
-def _shown(contender: Contender, key: str, names: Mapping[str, str]) -> str:
+def _shown(contender: Contender, key: str, names: Mapping[str, str], scheduled: Mapping[str, str] | None) -> str:
     value = contender.config.get(key, MISSING)
+    if scheduled is not None:
+        return f"{names[key].rpartition('.')[2]} {scheduled[_text(value)]}"
     if value is MISSING and key.rsplit(".", 1)[0] in contender.config:  # a part of a schedule
         value = contender.config[key.rsplit(".", 1)[0]].get(key.rsplit(".", 1)[1], MISSING)
     return f"{names[key]}={setting(value)}"
@@ -291,7 +302,7 @@ def _contender(task: Task, jobs: list[JobData]) -> Contender:
     finals = {id(job): _final(job) for job in jobs}
     final = np.array([np.nan if (f := finals[id(job)]) is None else f[k] for job, k in columns])
     statuses = [_status(job, k, np.isfinite(value)) for (job, k), value in zip(columns, final, strict=True)]
-    curves = {name: _merge(name, columns) for name in ("eval/return", "train/return")}
+    curves = {name: _merge(name, columns) for name in ("eval/return", "train/return", "eval/regret")}
     kept = {name: curve for name, curve in curves.items() if np.isfinite(curve.values).any()}
     config = _flat(jobs[0].config)
     episodes, no_episodes = _pool_episodes(jobs, columns)

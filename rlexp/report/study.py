@@ -14,7 +14,7 @@ import numpy as np
 
 from rlexp import seeding
 from rlexp.checkpoint import write_atomically
-from rlexp.report import figures, words
+from rlexp.report import families, figures, words
 from rlexp.report.analysis import Analysis, Overall, TaskAnalysis, analyse
 from rlexp.report.compare import POWER, Comparison
 from rlexp.report.contenders import MISSING, Contender, Task, short_keys, varied
@@ -45,8 +45,9 @@ DEFINITIONS = (
     "Area under the curve: mean evaluation return over all env steps, by trapezoids. Steps to the threshold: the first "
     "evaluation that reaches it; median over trials, a trial that never does counts as infinite.",
     "Comparisons: two trials with the same seed are a pair (same episodes, same first weights where the network is "
-    "the same); p is Fisher's exact sign-flip test of their mean difference. Where seeds differ, it is the permutation "
-    "test. Final returns share their episodes, too: where these have luck in common, their differences change signs as "
+    "the same); p is Fisher's exact sign-flip test of their mean difference. Where seeds differ, or pairs are "
+    "too few for the signs to decide a table of so many comparisons, it is the permutation test. Final returns share "
+    "their episodes, too: where these have luck in common, their differences change signs as "
     "well, and p is the largest of three tests, over trials, over episodes and over both, so that a difference counts "
     "only where new trials and new episodes would show it. Areas are compared on the evaluation episodes, the same "
     "for all: what is said of them holds for these. Holm's correction takes all pairs of one table as one family: "
@@ -259,6 +260,7 @@ class _Writer:
             ["algorithm", "trials", "final return: IQM [95 % interval]", *exact, "mean", "worst trial",
              "area under curve: IQM", threshold, "env steps", "time and speed", "status"], shown,
         )  # fmt: skip
+        families.section(page, analysis, lines, stem)
         if analysis.returns:
             page.heading(f"Which is better on {task.name}: final return", 3)
             self._comparisons(analysis.returns)
@@ -358,8 +360,8 @@ class _Writer:
     def _hyper_parameters(self) -> None:
         pictures = []
         for a in self.analysis.tasks:
-            for algo in sorted({c.algo for c in a.task.finished}):
-                same = [c for c in a.task.finished if c.algo == algo]
+            for algo in sorted({c.name for c in a.task.finished}):
+                same = [c for c in a.task.finished if c.name == algo]
                 keys = varied(same)
                 if len(same) < 3 or not keys:
                     continue
@@ -375,9 +377,7 @@ class _Writer:
                         (path, f"{algo} on {a.task.name}: final return (IQM) by {names[y]} and {names[x]}.")
                     )
                 bounds = np.array([a.intervals[c.label][1:] for c in same]).T
-                panels = {
-                    names[key]: ([_plain(v) for v in values], middle, bounds) for key, values in list(keys.items())[:6]
-                }
+                panels = {names[key]: (_plain_values(values), middle, bounds) for key, values in list(keys.items())[:6]}
                 path = figures.save(figures.slices(panels), stem.with_name(f"{stem.name}-slices"))
                 told = f" The first 6 of {len(keys)} keys." if len(keys) > 6 else ""
                 pictures.append((path, f"{algo} on {a.task.name}: final return of each job against each value.{told}"))
@@ -519,7 +519,7 @@ def _grid(keys: dict[str, list[Any]], middle: np.ndarray) -> tuple[tuple[list[st
     """Two hyper-parameters whose values make at least half of a full grid; None for anything else."""
     if len(keys) != 2:
         return None
-    first, second = ([_plain(v) for v in values] for values in keys.values())
+    first, second = (_plain_values(values) for values in keys.values())
     ys, xs = (sorted(set(v), key=lambda value: (isinstance(value, str), value)) for v in (first, second))
     if len(ys) < 2 or len(xs) < 2 or len(middle) < max(4, len(ys) * len(xs) / 2):
         return None
@@ -534,6 +534,12 @@ def _grid(keys: dict[str, list[Any]], middle: np.ndarray) -> tuple[tuple[list[st
 def _plain(value: Any) -> Any:
     """A number, or the text of anything else."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else words.setting(value)
+
+
+def _plain_values(values: Sequence[Any]) -> list[Any]:
+    """The values of one key, schedules by their kinds where these tell them apart."""
+    names = words.schedules(values)
+    return [names[words.as_json(v)] if names else _plain(v) for v in values]
 
 
 def _slug(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -78,12 +79,35 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
+def as_json(value: Any) -> str:
+    """A value as one text, equal for equal values."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def schedules(values: Sequence[Any]) -> dict[str, str] | None:
+    """Names for schedules side by side: `log10` where no other is of its kind, else the whole phrase.
+
+    Args:
+        values: of one key in several configurations.
+
+    Returns:
+        The JSON of each value -> its name; None where not all of them are schedules.
+    """
+    found = {as_json(value): value for value in values}
+    if not all(isinstance(value, Mapping) and "kind" in value for value in found.values()):
+        return None
+    kinds = Counter(value["kind"] for value in found.values())
+    return {text: value["kind"] if kinds[value["kind"]] == 1 else setting(value) for text, value in found.items()}
+
+
 def setting(value: Any) -> str:
     """A configuration's value; a schedule is one phrase."""
     if isinstance(value, Mapping) and "kind" in value:
         if value["kind"] == "constant":
             return setting(value.get("initial"))
         ends = " to ".join(setting(value[end]) for end in ("initial", "final") if value.get(end) is not None)
+        if value["kind"] == "inverse_time":  # which reads no duration
+            return f"inverse_time {ends} at {setting(value.get('decay'))} per {value.get('unit', 'step')}"
         duration = f" in {setting(value['duration'])} {value.get('unit', '')}s" if value.get("duration") else ""
         return f"{value['kind']} {ends}{duration}"
     if isinstance(value, float):

@@ -12,11 +12,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import rlexp
+from rlexp import supervisor
 from rlexp.stored_files import TRACKING, read_json
 from rlexp.trackers import store
 from rlexp.trackers.base import (
@@ -107,8 +108,17 @@ class MLflowTracker:
                 self.folders.append(folder)
                 self._follow(folder)
 
+    def adopt(self, followed: Iterable[tuple[str, int]]) -> None:
+        """Wait for what a worker of this process follows, too: folders, and the bytes of each log before."""
+        for name, old_log in followed:
+            folder = Path(name)
+            if folder not in self.folders:
+                self.folders.append(folder)
+                self._old_log[folder] = old_log
+
     def _follow(self, folder: Path) -> None:
         self._old_log[folder] = len(_read(folder))
+        supervisor.note(follow=[str(folder), self._old_log[folder]])
         self._tell("follow", folder)
 
     def end(self, folder: Path, status: str) -> None:

@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_made(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    with pytest.raises(Failure, match=r"cannot be written \(Read-only file system\)"):
+    with pytest.raises(Refusal, match=r"^output_dir: expected a folder in which .* \(Read-only file system\)\."):
         tiny(*JOB)
     assert list(tmp_path.iterdir()) == []
 

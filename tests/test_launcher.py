@@ -55,7 +55,7 @@ def together(jobs: list[Settings]) -> dict[Path, Job | Exception]:
 def everything(folder: Path) -> list[Any]:
     """What a job leaves behind but for times: its records, last checkpoint, scores, episodes and weights."""
     summary = json.loads((folder / "summary.json").read_text())
-    unlike = {"study", "wall_seconds", "train_seconds", "steps_per_second", "grouped", "finished"}
+    unlike = {"study", "wall_seconds", "train_seconds", "steps_per_second", "grouped", "finished", "files", "digest"}
     job = Job(folder)
     with np.load(folder / "episodes.npz") as file:
         episodes = {name: file[name].tobytes() for name in file.files}

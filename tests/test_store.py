@@ -314,7 +314,7 @@ def test_a_store_is_rebuilt_from_the_folders(tmp_path: Path, capsys: pytest.Capt
     (second / "job.json").write_text("{}")
     assert sync.main([str(tmp_path), "--rebuild"]) == 1
     said = capsys.readouterr()
-    assert f"[2/2] {second}: failed: KeyError('study')" in said.out
+    assert f"[2/2] {second}: failed: {second / 'job.json'}: expected" in said.out
     assert said.err == f"This delivers the rest: python -m rlexp.sync {tmp_path}\n"
 
 

@@ -115,7 +115,7 @@ def test_evaluations_that_are_too_many_share_records(
     assert len(records(whole.folder)) > len(records(fewer.folder))
     assert records(same.folder) == records(whole.folder)
     # Every evaluation has had its say: in the choice of weights, and in the means.
-    timed = ("wall_seconds", "train_seconds", "steps_per_second", "finished", "study")
+    timed = ("wall_seconds", "train_seconds", "steps_per_second", "finished", "study", "files")
     assert {k: v for k, v in fewer.items() if k not in (*timed, "curves")} == {
         k: v for k, v in whole.items() if k not in (*timed, "curves")
     }

@@ -18,9 +18,9 @@ def test_no_damage_is_silent_a_traceback_or_a_hang(tmp_path: Path) -> None:
     """Jobs with tables, none of which needs TensorFlow; the commands that take no second."""
     attack.load(networks=False, everything=False)
     base = attack.prepare(tmp_path / "base", networks=False, sweeps=False)
-    report = attack.attack(base, 48, 0, (*("ls", "ls study", "best") * 3, "ls", "play", "train"))
+    report = attack.attack(base, 16, 0, (*("ls", "ls study", "best") * 3, "ls", "play", "train"))
     assert attack.failures(report) == []
-    assert report.cases == 48 and set(report.kinds) == set(attack.KINDS)
+    assert report.cases == 16 and set(report.kinds) <= set(attack.KINDS) and len(report.kinds) >= 5
 
 
 @pytest.mark.slow

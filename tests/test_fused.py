@@ -88,7 +88,8 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(
         assert many["updates"] == [9] * 21  # one after each of the episodes 3 to 11
 
 
-@pytest.mark.parametrize("work", [0, pytest.param(fused_replay.MAPPED_WORK, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("work", [0, fused_replay.MAPPED_WORK])
 def test_cores_move_no_bit_however_updates_are_made(
     work: int, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

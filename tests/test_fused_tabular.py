@@ -140,10 +140,11 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(
     "options",
     [
         ("env=three_state_mdp", "env.max_episode_steps=3", "algo.visit_power=0.6", "algo.alpha=1"),
-        pytest.param(("env=taxi", f"algo.epsilon={LINEAR % (3, 'episode')}"), marks=pytest.mark.slow),
+        ("env=taxi", f"algo.epsilon={LINEAR % (3, 'episode')}"),
     ],
     ids=["visits", "masks"],
 )
+@pytest.mark.slow
 def test_cores_move_no_bit(options: tuple[str, ...], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a trial has more episodes than one call without shards has resets for."""
     job = ("double_q_learning", "engine=fused", "evaluation.selection=train_episode", *options)

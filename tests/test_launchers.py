@@ -23,6 +23,7 @@ def check_that_only_the_killer_is_lost(folder: Path) -> None:
     assert summary["status"] == "done" and summary["steps"] == 50
 
 
+@pytest.mark.slow
 def test_joblib_workers_that_are_killed_take_no_other_job_with_them(tmp_path: Path) -> None:
     (tmp_path / "bad_env.py").write_text(BAD_ENV)
     result = rlexp(*BAD, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path)
@@ -39,6 +40,7 @@ def test_submitit_jobs_that_are_killed_take_no_other_job_with_them(tmp_path: Pat
     check_that_only_the_killer_is_lost(tmp_path)
 
 
+@pytest.mark.slow
 def test_jobs_beside_others_and_single_jobs_with_tables_take_one_thread_for_each_operation(tmp_path: Path) -> None:
     (tmp_path / "threads_env.py").write_text(
         BAD_ENV.replace("self.way = way", "self.way = way; Path(f'threads-{way}').write_text("

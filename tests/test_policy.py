@@ -62,10 +62,11 @@ def test_policies_score_what_the_summary_says(tracked: Any) -> None:
     "options",
     [
         ["pg", "algo.head=sigmoid"],
-        pytest.param(["pg", "algo.head=softmax"], marks=pytest.mark.slow),
-        pytest.param(["pg_baseline"], marks=pytest.mark.slow),
+        ["pg", "algo.head=softmax"],
+        ["pg_baseline"],
     ],
 )
+@pytest.mark.slow
 def test_policies_with_probabilities_play_the_more_probable_action(
     options: list[str], tiny: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rlexp import registry, stopping, supervisor
 from rlexp.arguments import options_first, remember, rewrite
-from rlexp.settings import Refusal, build, check_arguments, conf_dir, explain
+from rlexp.settings import Refusal, Settings, build, check_arguments, conf_dir, explain
 from rlexp.untrusted.text import clean
 
 HELP = """\
@@ -120,10 +120,11 @@ def _status() -> int:
         from hydra.types import RunMode
 
         alone = HydraConfig.get().mode == RunMode.RUN
-        if alone and not _is_refused(config) and (ended := supervisor.run_apart()) is not None:
+        settings = _checked(config) if alone else None
+        if settings is not None and (ended := supervisor.run_apart()) is not None:
             apart.append(_end(ended))
             return None
-        outcomes.append(attempt(config, run_job))
+        outcomes.append(attempt(config, run_job, settings))
         if not alone:
             stopping.heed_late()
         return outcomes[-1].score
@@ -149,13 +150,12 @@ def _status() -> int:
     return max([*apart, *(EXIT_STATUS[outcome.status] for outcome in outcomes)], default=0)
 
 
-def _is_refused(config: Any) -> bool:
-    """Whether the configuration alone says that nothing will run, so that no other process need be started for it."""
+def _checked(config: Any) -> Settings | None:
+    """The settings; None where the configuration alone is refused, so that no other process need be started for it."""
     try:
-        build(config)
+        return build(config)
     except Refusal:
-        return True
-    return False
+        return None
 
 
 def _end(ended: supervisor.Death | int) -> int:

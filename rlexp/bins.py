@@ -27,7 +27,8 @@ def follow_id(env: EnvSettings) -> None:
 def of_id(env_id: str) -> DiscretizerSettings:
     """The bins shipped for a Gymnasium id, `module:` before it or not; without dimensions where there are none."""
     bare = env_id.rpartition(":")[2]
-    found = (bins for own_id, bins in map(_read, _files()) if own_id == bare and bins.dimensions)
+    named = (path for path in sorted((conf_dir() / "env").glob("*.yaml")) if bare in path.read_text())  # few are parsed
+    found = (bins for own_id, bins in map(_read, named) if own_id == bare and bins.dimensions)
     return next(found, DiscretizerSettings())
 
 
@@ -47,10 +48,6 @@ def check(where: str, bins: DiscretizerSettings) -> None:
     for low, high in zip(bins.low, bins.high, strict=True):
         if not low < high:
             raise refusal(where, "low < high in every dimension", f"low {low} and high {high}")
-
-
-def _files() -> list[Path]:
-    return sorted((conf_dir() / "env").glob("*.yaml"))
 
 
 def _read(path: Path) -> tuple[str | None, DiscretizerSettings]:

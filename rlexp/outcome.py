@@ -62,7 +62,7 @@ class Outcome:
         return cls(**{key: value for key, value in found.items() if key in known}) if found else None
 
 
-def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
+def attempt(config: Any, run_job: Callable[..., Any] | None = None, settings: Settings | None = None) -> Outcome:
     """Run the job that Hydra has composed; what goes wrong is told on stderr and returned, not raised.
 
     A sweep's job leaves its outcome in its place in the sweep's folder.
@@ -70,6 +70,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
     Args:
         config: the composed configuration.
         run_job: runs the checked settings as `runner.run_job` does, which is the default.
+        settings: of the configuration, where it has been checked already.
 
     Raises:
         KeyboardInterrupt: after a signal, once the outcome is written.
@@ -88,7 +89,6 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
         supervisor.claim()  # a launcher's worker
         _share_the_machine(hydra.job.num)
         keep_child()
-    settings: Settings | None = None
     preflight.forget()
     supervisor.note(job=str(leave_in), folder=None, env=None)
 
@@ -102,7 +102,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None) -> Outcome:
         return found
 
     try:
-        settings = build(config)
+        settings = settings or build(config)
         supervisor.note(env=settings.env.id)
         if "discretizer" in config.algo and not hasattr(settings.algo, "discretizer"):
             print(f"note: {settings.algo.name} is no table, and reads no bins (+discretizer)", file=sys.stderr)

@@ -351,7 +351,7 @@ def _change(value: Any, generator: np.random.Generator) -> str:
         del node[key]
         return f"without {name}"
     node[key] = strange = _strange(generator)
-    return f"{name} = {str(strange)[:30]}"
+    return f"{name} = {f'a {type(strange).__name__}' if isinstance(strange, list | dict) else str(strange)[:30]}"
 
 
 def _strange(generator: np.random.Generator) -> Any:

@@ -354,7 +354,7 @@ def main() -> int:
     global CHAPTER_TRIALS, QUICK, ROUNDS
     parser = measuring.parser(__doc__, PARTS, Path("outputs/benchmark.json"))
     parser.add_argument(
-        "--quick", action="store_true", help="speed: only what a figure is asked of; engines: two budgets, once"
+        "--quick", action="store_true", help="speed: only what a figure is asked of; engines: tables, two budgets, once"
     )
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help="speed, sweep, workers, engines: pairs of each ratio (default: 3)"

@@ -20,6 +20,7 @@ from statistics import median
 
 from measuring import Row
 
+from rlexp import registry
 from rlexp.preflight import choose_engine, preflight
 from rlexp.runner import compose
 from rlexp.settings import Refusal
@@ -84,10 +85,13 @@ def timed(output: Path, *overrides: str) -> tuple[float, float]:
 
 
 def jobs(quick: bool) -> list[str]:
-    """What is timed, as overrides."""
+    """What is timed, as overrides; quick: tables alone, since auto takes the host for no network that may be fused."""
     budgets = QUICK_BUDGETS if quick else BUDGETS
     tables = [f"algo=q_learning {env} budget.steps={budget}" for env in TABLES for budget in budgets]
-    return list(dict.fromkeys([*readme_commands(README.read_text()), *tables, *OTHERS]))
+    readme = readme_commands(README.read_text())
+    if quick:
+        readme = [job for job in readme if registry.family(compose(*shlex.split(job)).algo.name).tabular]
+    return list(dict.fromkeys([*readme, *tables, *OTHERS]))
 
 
 def engines(output: Path, rounds: int, quick: bool) -> list[Row]:

@@ -328,7 +328,7 @@ def _damage_keys(path: Path, data: bytes, generator: np.random.Generator) -> str
         told = _change(value, generator)
         if path.suffix == ".json" and generator.random() < 0.7 and value.pop("digest", None):
             told += UNSEALED  # as whoever writes such a file would
-        path.write_text(yaml.safe_dump(value) if path.suffix == ".yaml" else _dumped(value))
+        path.write_text(_dumped(value))  # JSON is YAML, too
         return told
     except (ValueError, yaml.YAMLError, AttributeError, IndexError):  # it is no such file
         path.write_bytes(data[: len(data) // 2])

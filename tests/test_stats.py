@@ -434,3 +434,11 @@ def test_statistics_import_numpy_alone():
         "print(sorted({'scipy', 'matplotlib', 'tensorflow', 'pandas', 'mlflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_intervals_end_where_returns_do() -> None:
+    """Trials near a maximum whose episodes share their luck: without the limit the interval would end at 510."""
+    shared = np.where(np.arange(40) % 3, 500.0, 100.0)
+    episodes = np.minimum(shared + np.arange(6.0)[:, None] * 120, 500.0)  # [6, 40]
+    low, high = twoway.iqm_interval([episodes.mean(axis=1)], [episodes], rng())
+    assert low == pytest.approx(373, abs=2) and high == 500.0

@@ -97,6 +97,19 @@ def stop_signals() -> Iterator[Callable[[], int | None]]:
             signal.signal(signum, old)
 
 
+@contextlib.contextmanager
+def terminated_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Within it SIGTERM calls a handler; in other threads than the main one the caller handles signals."""
+    previous: Any = None
+    with contextlib.suppress(ValueError):  # not the main thread
+        previous = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
 def heed(stop: Callable[[], int | None]) -> None:
     """Stop where it was asked for: a checkpoint is written, and nothing since is worth one."""
     signum = stop()

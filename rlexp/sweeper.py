@@ -8,9 +8,8 @@ one at a time, so that a job which kills its process takes no other with it.
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,7 +25,7 @@ from rlexp.outcome import IN_PROCESS
 from rlexp.report.words import decimal
 from rlexp.serial import SerialJobs
 from rlexp.settings import Refusal, build
-from rlexp.stopping import Interrupted, acknowledge
+from rlexp.stopping import Interrupted, acknowledge, terminated_by
 from rlexp.sweeps import Ended, Planned, Sweep
 from rlexp.trackers.base import SET_ASIDE, Tracker, one_line, open_tracker, resolve_uri, sync_command
 from rlexp.trackers.follower import MLflowTracker, shared
@@ -84,7 +83,7 @@ class Sweeper(BasicSweeper):
             tracker.start()
             killed = True
             try:
-                with _termination(), self._sharing(tracker):
+                with terminated_by(_between_jobs), self._sharing(tracker):
                     self._serial = self._apart(sweep, tracker)
                     self._run(sweep)
                 killed = False
@@ -222,19 +221,7 @@ def table(sweep: Sweep, status: str) -> None:
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(shown)
 
 
-@contextlib.contextmanager
-def _termination() -> Iterator[None]:
+def _between_jobs(signum: int, frame: Any) -> None:
     """SIGTERM between two jobs stops a sweep as Ctrl-C does; during a job that runs here it is the job's own."""
-
-    def handler(signum: int, frame: Any) -> None:
-        acknowledge(signum)
-        raise Interrupted(signum)
-
-    previous: Any = None
-    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-        previous = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+    acknowledge(signum)
+    raise Interrupted(signum)

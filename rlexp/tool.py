@@ -10,15 +10,15 @@ import contextlib
 import errno
 import functools
 import os
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from rlexp.settings import Refusal, refusal
+from rlexp.stopping import terminated_by
 from rlexp.untrusted.text import clean, clean_output
 
 DONE, FAILED, REFUSED, INTERRUPTED, NOBODY_READS, TERMINATED = 0, 1, 2, 130, 141, 143
@@ -63,7 +63,7 @@ def tool(main: Main) -> Main:
 
 def _status(main: Callable[[], int]) -> int:
     try:
-        with _termination():
+        with terminated_by(_terminate):
             status = main()
             sys.stdout.flush()
             return status
@@ -131,16 +131,5 @@ def _kept(error: Exception) -> str:
     return f", with {name}"
 
 
-@contextlib.contextmanager
-def _termination() -> Iterator[None]:
-    def handler(signum: int, frame: Any) -> None:
-        raise Terminated
-
-    previous: Any = None
-    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-        previous = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+def _terminate(signum: int, frame: Any) -> None:
+    raise Terminated

@@ -25,21 +25,21 @@ from typing import TYPE_CHECKING, Any  # noqa: E402  (so that not even this is a
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rlexp.job import Job
-    from rlexp.policy import Policy
+    from rlexp.jobs.job_folder import Job
+    from rlexp.jobs.policy import Policy
 
 __all__ = ["__version__", "load_policy", "run"]
 
 
 def run(*overrides: str, **options: Any) -> Job:
-    """Run one job, as `python -m rlexp <overrides>` does; see `rlexp.runner.run`."""
-    from rlexp import runner
+    """Run one job, as `python -m rlexp <overrides>` does; see `rlexp.jobs.runner.run`."""
+    from rlexp.jobs import runner
 
     return runner.run(*overrides, **options)
 
 
 def load_policy(source: Any, **options: Any) -> Policy:
-    """The trained greedy policy of a job folder, trial, `.keras` file or MLflow run; see `rlexp.policy.load_policy`."""
-    from rlexp import policy
+    """The greedy policy of a job folder, trial, `.keras` file or MLflow run; see `rlexp.jobs.policy.load_policy`."""
+    from rlexp.jobs import policy
 
     return policy.load_policy(source, **options)

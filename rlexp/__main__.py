@@ -11,10 +11,11 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from rlexp import registry, stopping, supervisor
-from rlexp.arguments import options_first, remember, rewrite
-from rlexp.settings import Refusal, Settings, build, check_arguments, conf_dir, explain
-from rlexp.untrusted.text import clean
+from rlexp.config import registry
+from rlexp.config.arguments import options_first, remember, rewrite
+from rlexp.config.settings import Refusal, Settings, build, check_arguments, conf_dir, explain
+from rlexp.system import stopping, supervisor
+from rlexp.system.text import clean
 
 HELP = """\
 rlexp: reinforcement-learning experiments, many seeds at once, tracked in MLflow.
@@ -103,9 +104,9 @@ def _status() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, instead of printing and exiting with 1
     import hydra
 
-    from rlexp import plugins
-    from rlexp.outcome import EXIT_STATUS, Outcome, attempt
-    from rlexp.sweeps import Ended
+    from rlexp.sweeps import plugins
+    from rlexp.sweeps.outcome import EXIT_STATUS, Outcome, attempt
+    from rlexp.sweeps.sweep import Ended
 
     plugins.register()
     outcomes: list[Outcome] = []  # of the jobs that run in this process

@@ -127,9 +127,9 @@ def prepare(folder: Path, networks: bool = True, sweeps: bool = True) -> Base:
 
 def _make(overrides: Sequence[str], state: str) -> int:
     """Run a job to its end, or to half of its budget: ended by a signal, or dead without a word."""
-    from rlexp import runner
-    from rlexp.checkpoint import write_json
-    from rlexp.engines.trials import Pruned
+    from rlexp.data.checkpoint import write_json
+    from rlexp.engines.bookkeeping import Pruned
+    from rlexp.jobs import runner
 
     settings = runner.compose(*overrides)
     if state == "done":
@@ -157,11 +157,11 @@ def run(base: Base, command: str, job: str) -> Callable[[], int]:
 
     def main() -> int:
         if command in ("ls", "ls study"):
-            from rlexp import ls
+            from rlexp.cli import ls
 
             return ls.main([] if command == "ls" else [_study(job)])
         if command == "best":
-            from rlexp import best
+            from rlexp.cli import best
 
             return best.main([_study(job)])
         if command == "report":
@@ -169,11 +169,11 @@ def run(base: Base, command: str, job: str) -> Callable[[], int]:
 
             return report.main([_study(job)])
         if command == "play":
-            from rlexp import play
+            from rlexp.cli import play
 
             return play.main([str(_folder(base, job)), "--max-steps", "20", "--output", "played.gif"])
         if command == "sync":
-            from rlexp import sync
+            from rlexp.tracking import sync
 
             return sync.main([str(_folder(base, job))])
         return train(base.jobs[job])
@@ -197,7 +197,7 @@ def _folder(base: Base, job: str) -> Path:
     """A job's folder, relative to that in which commands run; of a sweep, its own."""
     if job in ("sweep", "search"):
         return next((base.folder / "outputs" / job / "sweeps").glob("*")).relative_to(base.folder)
-    from rlexp import runner
+    from rlexp.jobs import runner
 
     return runner.resolve(runner.compose(*base.jobs[job]))[0].folder.relative_to(Path.cwd())
 
@@ -510,17 +510,10 @@ def load(networks: bool = True, everything: bool = True) -> None:
     import hydra  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
 
-    import rlexp.__main__
-    import rlexp.best
-    import rlexp.ls
-    import rlexp.play
-    import rlexp.report.study
-    import rlexp.sync
-
     if everything:
-        import rlexp.trackers.mlflow  # noqa: F401
+        pass
     if networks:
-        from rlexp import backend
+        from rlexp.system import backend
 
         backend.set_environment("cpu")
         import keras  # noqa: F401

@@ -261,7 +261,7 @@ def exact(output: Path) -> list[Row]:
     import keras
     import numpy as np
 
-    from rlexp import registry
+    from rlexp.config import registry
 
     options = ["budget.steps=600", "algo.learn_start=50", "evaluation.period=200", "evaluation.num_episodes=5",
                "evaluation.candidates=1", "evaluation.final_episodes=5", "animation.enabled=false",

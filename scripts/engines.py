@@ -20,10 +20,10 @@ from statistics import median
 
 from measuring import Row
 
-from rlexp import registry
-from rlexp.preflight import choose_engine, preflight
-from rlexp.runner import compose
-from rlexp.settings import Refusal
+from rlexp.config import registry
+from rlexp.config.settings import Refusal
+from rlexp.jobs.preflight import choose_engine, preflight
+from rlexp.jobs.runner import compose
 
 MOST = 1.5  # times the better engine's seconds
 README = Path(__file__).parents[1] / "README.md"

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from rlexp.checkpoint import Checkpoints
+from rlexp.data.checkpoint import Checkpoints
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

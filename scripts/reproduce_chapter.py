@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Run every `book/` preset and put the notebook's printed figures beside ours: see `rlexp/report/chapter.py`.
+"""Run every `book/` preset and put the notebook's printed figures beside ours: see `rlexp/book/reproduction.py`.
 
 book/pg_lunar_lander needs Box2D (pip install 'rlexp[box2d]'); without it the report has all other rows.
 """
 
-from rlexp.report.chapter import main
+from rlexp.book.reproduction import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

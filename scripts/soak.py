@@ -43,9 +43,9 @@ import numpy as np
 from evidence import differences, records, stored
 from measuring import Row
 
-from rlexp.checkpoint import unfinished
-from rlexp.outcome import Outcome
-from rlexp.ui import environment as server_environment
+from rlexp.cli.ui import environment as server_environment
+from rlexp.data.checkpoint import unfinished
+from rlexp.sweeps.outcome import Outcome
 
 SEED = 0  # --seed: of every random moment
 KILLS = 100  # --kills

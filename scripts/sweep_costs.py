@@ -15,7 +15,7 @@ from typing import Any
 
 from measuring import Row, spread
 
-from rlexp import registry
+from rlexp.config import registry
 
 Command = Callable[..., tuple[float, float, str]]  # of benchmark.py: seconds, MB, what it said
 

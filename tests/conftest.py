@@ -21,8 +21,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's ba
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import rlexp
-import rlexp.runner
-from rlexp import registry
+import rlexp.jobs.runner
+from rlexp.config import registry
 
 TINY = (
     "engine=host",
@@ -53,10 +53,10 @@ def own_environment() -> Iterator[None]:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., rlexp.runner.Job]:
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., rlexp.jobs.runner.Job]:
     """Run a job of a few hundred steps, without its picture (half a second a job, and looked at elsewhere); overrides come
     last, so that they win."""
-    monkeypatch.setattr("rlexp.report.plots.learning_curve", lambda *args: None)
+    monkeypatch.setattr("rlexp.jobs.plots.learning_curve", lambda *args: None)
 
     def run(algo: str, *overrides: str) -> Any:
         family = registry.ALGOS[algo].family

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.report.twoway import summarize_final
+from rlexp.math.two_way import summarize_final
 
 STARTED = 1_700_000_000.0
 

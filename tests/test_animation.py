@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlexp.animation import render_episode, write_gif, write_mp4
+from rlexp.jobs.animation import render_episode, write_gif, write_mp4
 
 
 def balance(observation):

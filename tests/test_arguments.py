@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from rlexp import __main__ as command_line
-from rlexp import runner
-from rlexp.arguments import options_first, rewrite
-from rlexp.job import command_line as written_command
-from rlexp.runner import compose
-from rlexp.settings import BudgetSettings, Refusal, Settings, build
+from rlexp.config.arguments import options_first, rewrite
+from rlexp.config.settings import BudgetSettings, Refusal, Settings, build
+from rlexp.jobs import runner
+from rlexp.jobs.job_folder import command_line as written_command
+from rlexp.jobs.runner import compose
 from tests.test_refusals import apply, composed, sentence
 
 
@@ -97,7 +97,7 @@ def test_sweeps_and_named_sweeps_take_them(typed: Any, tmp_path: Path) -> None:
 def test_a_search_takes_them(tmp_path: Path) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    from rlexp.space import Dimension, split
+    from rlexp.sweeps.search.space import Dimension, split
 
     args = rewrite(["env.kwargs.x=interval(0,1)", "algo.n_step=range(1e0,1e1)", "hydra.sweeper.num_candidates=1e1"])
     fixed, space = split(OverridesParser.create().parse_overrides(args))

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import rlexp
-from rlexp.engines.replay import ReplayLoop
+from rlexp.config.settings import Refusal
+from rlexp.data.replay_ring import FrameRing, ReplayRing
+from rlexp.engines.host.replay import ReplayLoop
 from rlexp.envs import adapter
-from rlexp.preflight import preflight
-from rlexp.replay import FrameRing, ReplayRing
-from rlexp.runner import compose
-from rlexp.settings import Refusal
+from rlexp.jobs.preflight import preflight
+from rlexp.jobs.runner import compose
 from tests.conftest import records
 from tests.test_engines import trial
 
@@ -122,7 +122,7 @@ def test_the_ring_of_frames_changes_nothing_but_memory(
     monkeypatch.setattr(ReplayLoop, "__init__", init)
     options = ["trials=2", "env.frame_stack=3", "algo.n_step=3", "algo.replay_size=90"]
     frames = tiny("ddqn", *options, "study=frames")
-    monkeypatch.setattr("rlexp.engines.replay.ring_type", lambda frame_stack: ReplayRing)
+    monkeypatch.setattr("rlexp.engines.host.replay.ring_type", lambda frame_stack: ReplayRing)
     whole = tiny("ddqn", *options, "study=whole")
     assert [type(ring) for ring in rings] == [FrameRing, ReplayRing]
     assert records(frames.folder) == records(whole.folder)

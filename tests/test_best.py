@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from rlexp import best
-from rlexp.objective import Objective
-from rlexp.runner import compose
+from rlexp.cli import best
+from rlexp.jobs.runner import compose
+from rlexp.sweeps.search.objective import Objective
 
 
 def job(folder: Path, name: str, final: list[float | None], status: str = "done", **more: Any) -> None:

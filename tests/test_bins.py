@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlexp.preflight import preflight
-from rlexp.runner import compose
-from rlexp.settings import DiscretizerSettings, Refusal
+from rlexp.config.settings import DiscretizerSettings, Refusal
+from rlexp.jobs.preflight import preflight
+from rlexp.jobs.runner import compose
 
 CHAPTER = DiscretizerSettings(
     [2, 3], [-0.41887903213500977, -0.8726646259971648], [0.41887903213500977, 0.8726646259971648], [6, 12]

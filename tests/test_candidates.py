@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp import candidates
-from rlexp.candidates import Candidates, pruner
-from rlexp.settings import Refusal
-from rlexp.space import Dimension
+from rlexp.config.settings import Refusal
+from rlexp.sweeps.search import candidates
+from rlexp.sweeps.search.candidates import Candidates, pruner
+from rlexp.sweeps.search.space import Dimension
 
 SPACE = (
     Dimension("a", ("x", "y")),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import rlexp
-from rlexp import registry
-from rlexp.report import chapter, chapter_literal, chapter_rows
-from rlexp.report.chapter_jobs import Absent, explain, run_all
-from rlexp.report.chapter_rows import EXACT, ONE_TRIAL, STATISTICAL, JobFolder, Statistical
+from rlexp.book import literal_loops, reproduction, rows
+from rlexp.book.jobs import Absent, explain, run_all
+from rlexp.book.rows import EXACT, ONE_TRIAL, STATISTICAL, JobFolder, Statistical
+from rlexp.config import registry
 
 
 @pytest.fixture(scope="module")
@@ -21,23 +21,23 @@ def exact_jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, JobFolder]
     output_dir = tmp_path_factory.mktemp("outputs")
     quick = ["tracking=files", "animation.enabled=false"]
     return {
-        name: JobFolder(rlexp.run(*chapter.overrides(name, 10, 0, output_dir), *quick, quiet=True).folder)
+        name: JobFolder(rlexp.run(*reproduction.overrides(name, 10, 0, output_dir), *quick, quiet=True).folder)
         for name in ONE_TRIAL
     }
 
 
 @pytest.mark.parametrize("row", EXACT, ids=[row.what for row in EXACT])
-def test_exact_rows_are_equal_to_all_printed_digits(row: chapter_rows.Exact, exact_jobs: dict[str, JobFolder]) -> None:
+def test_exact_rows_are_equal_to_all_printed_digits(row: rows.Exact, exact_jobs: dict[str, JobFolder]) -> None:
     assert row.ours(exact_jobs) == row.printed
     assert row.literal is None or row.literal() == row.printed
 
 
 def test_every_preset_is_run_and_every_row_has_one() -> None:
-    presets = chapter.presets()
+    presets = reproduction.presets()
     books = {f"book/{name}" for name in registry.configured("experiment/book")}
-    assert set(presets) == books | {ONE_TRIAL[2], chapter_rows.NOTEBOOK_WAY}
+    assert set(presets) == books | {ONE_TRIAL[2], rows.NOTEBOOK_WAY}
     assert {row.job for row in STATISTICAL} | {row.job for row in EXACT if row.job} == set(presets)
-    assert set(chapter.LONGEST_FIRST) <= set(presets)
+    assert set(reproduction.LONGEST_FIRST) <= set(presets)
 
 
 def test_every_figure_of_the_notebook_has_a_row() -> None:
@@ -49,13 +49,13 @@ def test_every_figure_of_the_notebook_has_a_row() -> None:
 
 
 def test_overrides_of_a_job() -> None:
-    assert chapter.overrides("book/dqn", 10, 7, Path("o")) == [
+    assert reproduction.overrides("book/dqn", 10, 7, Path("o")) == [
         "+experiment=book/dqn", "trials=10", "seed=7", "study=chapter18", "output_dir=o",
     ]  # fmt: skip
-    assert chapter.overrides("book/mdp_q_value_iteration algo.gamma=0.95", 10, 0, Path("o")) == [
+    assert reproduction.overrides("book/mdp_q_value_iteration algo.gamma=0.95", 10, 0, Path("o")) == [
         "+experiment=book/mdp_q_value_iteration", "algo.gamma=0.95", "seed=0", "study=chapter18", "output_dir=o",
     ]  # fmt: skip
-    assert chapter.overrides("book/pg", 2, 0, Path("o"), engine="host")[1:3] == ["trials=2", "engine=host"]
+    assert reproduction.overrides("book/pg", 2, 0, Path("o"), engine="host")[1:3] == ["trials=2", "engine=host"]
 
 
 LITERAL_TRIALS = [
@@ -88,30 +88,30 @@ def test_a_verdict_names_a_cause_only_where_literal_runs_confirm_it(
     gives: bool | None,
 ) -> None:
     row = Statistical("book/dqn", "what", "printed", figure, lambda job: np.array(ours))
-    found = chapter.verdict(row, np.array(ours), None if literal is None else np.array(literal))
+    found = reproduction.verdict(row, np.array(ours), None if literal is None else np.array(literal))
     assert found == (text, good, gives)
 
 
 def test_every_row_with_a_literal_loop_says_what_ours_does_otherwise() -> None:
-    assert {row.job for row in STATISTICAL if row.literal} == set(chapter_rows.OTHERWISE)
+    assert {row.job for row in STATISTICAL if row.literal} == set(rows.OTHERWISE)
 
 
 def test_extremes_are_compared_as_extremes() -> None:
     """One outlier among maxima moves their mean and deviation; what is shown are their median and range."""
     row = Statistical("book/dqn", "largest", "206", 206, lambda job: np.ones(1), values="maxima")
-    assert chapter.verdict(row, np.array([120.0, 130, 240])).text == "within the spread of our maxima"
-    assert chapter._spread(np.array([120.0, 130, 2_400]), "maxima") == "median 130, 120 to 2400"
+    assert reproduction.verdict(row, np.array([120.0, 130, 240])).text == "within the spread of our maxima"
+    assert reproduction._spread(np.array([120.0, 130, 2_400]), "maxima") == "median 130, 120 to 2400"
     assert {row.values for row in STATISTICAL if "largest return" in row.what} == {"maxima"}
     assert {row.values for row in STATISTICAL if "smallest" in row.what} == {"minima"}
 
 
 def test_statistics_of_training_episodes() -> None:
-    assert chapter_rows.running(np.mean)(np.array([1.0, 2.0, 3.0])) == pytest.approx(10 / 3)
-    assert chapter_rows.running(np.max)(np.array([1.0, 2.0, 3.0])) == 6.0
-    assert chapter_rows.loop("epsilon", np.max)({"epsilon": np.array([1.0, 5.0])}) == 5.0
-    assert chapter._spread(np.array([1.0, 3.0, np.nan]), "trials") == "mean 2, std 1, 1 to 3, 2 of 3"
-    assert chapter._spread(np.array([np.nan]), "trials") == "0 of 1"
-    assert chapter._spread(np.array([1_645_820.4, 1_793_580.0]), "minima") == "median 1719700, 1645820 to 1793580"
+    assert rows.running(np.mean)(np.array([1.0, 2.0, 3.0])) == pytest.approx(10 / 3)
+    assert rows.running(np.max)(np.array([1.0, 2.0, 3.0])) == 6.0
+    assert rows.loop("epsilon", np.max)({"epsilon": np.array([1.0, 5.0])}) == 5.0
+    assert reproduction._spread(np.array([1.0, 3.0, np.nan]), "trials") == "mean 2, std 1, 1 to 3, 2 of 3"
+    assert reproduction._spread(np.array([np.nan]), "trials") == "0 of 1"
+    assert reproduction._spread(np.array([1_645_820.4, 1_793_580.0]), "minima") == "median 1719700, 1645820 to 1793580"
 
 
 REFUSED = "refused: env.id: expected an environment whose packages are installed, received 'LunarLander-v3'.\n"
@@ -165,10 +165,10 @@ def _main(
     run: dict[str, np.ndarray] = {name: np.full(10_000, 20.0) for name in ("random", "epsilon", "log_alpha")}
     run["mdp"] = np.full((3, 3), 18.7)
     output_dir = next(iter(exact_jobs.values())).folder.parents[1]
-    monkeypatch.setattr(chapter, "presets", lambda: [*ONE_TRIAL, *absent])
-    monkeypatch.setattr(chapter, "run_all", lambda commands, processes: dict(absent))
-    monkeypatch.setattr(chapter_literal, "read", lambda path: run)
-    status = chapter.main(["--output-dir", str(output_dir), "--trials", "2"])
+    monkeypatch.setattr(reproduction, "presets", lambda: [*ONE_TRIAL, *absent])
+    monkeypatch.setattr(reproduction, "run_all", lambda commands, processes: dict(absent))
+    monkeypatch.setattr(literal_loops, "read", lambda path: run)
+    status = reproduction.main(["--output-dir", str(output_dir), "--trials", "2"])
     folder = output_dir / "chapter18" / "report"
     return status, (folder / "report.html").read_text(), (folder / "report.md").read_text()
 
@@ -204,7 +204,7 @@ def test_a_failure_is_in_its_row_and_in_the_exit_status(
 
     broken = JobFolder(exact_jobs[ONE_TRIAL[1]].folder)
     monkeypatch.setattr(broken, "training", training)
-    monkeypatch.setattr(chapter, "load", lambda *_: ({**exact_jobs, "book/q_random": broken}, {}))
+    monkeypatch.setattr(reproduction, "load", lambda *_: ({**exact_jobs, "book/q_random": broken}, {}))
     status, page, markdown = _main(exact_jobs, monkeypatch, {"book/dqn": Absent("failed: no space")})
     assert status == 1 and "| dqn | return of episode 600 | 146 | - | - | failed: no space |" in markdown
     assert "failed: book/dqn, book/q_random; the same command tries them again" in capsys.readouterr().err
@@ -219,19 +219,19 @@ def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chapter, "run_all", interrupted)
-    assert chapter.main(["--output-dir", str(tmp_path), "--trials", "1"]) == 130
+    monkeypatch.setattr(reproduction, "run_all", interrupted)
+    assert reproduction.main(["--output-dir", str(tmp_path), "--trials", "1"]) == 130
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_anything_is_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert chapter.main(["--output-dir", str(tmp_path / "file")]) == 1
+    assert reproduction.main(["--output-dir", str(tmp_path / "file")]) == 1
     assert capsys.readouterr().err.startswith("--output-dir: expected a folder that can be written, received ")
 
 
 def test_help_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        chapter.main(["--help"])
+        reproduction.main(["--help"])
     assert "pip install 'rlexp[box2d]'" in capsys.readouterr().out

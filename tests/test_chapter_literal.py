@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import KBinsDiscretizer
 
-from rlexp import chapter
-from rlexp import chapter_cartpole as loops
-from rlexp.report import chapter_literal
-from rlexp.report.chapter_rows import TOTALS, TOTALS_COUNTED
+from rlexp.book import cartpole as loops
+from rlexp.book import literal_loops, mdp
+from rlexp.book.rows import TOTALS, TOTALS_COUNTED
 
 # As it is printed, but for names that two cells share (`step` of the decision process), for what it prints and draws,
 # for `total_reward(0)`, which cannot run, and for the numbers of the episodes.
@@ -208,11 +207,11 @@ def test_angle_policy_and_q_value_iteration_equal_the_notebooks_figures() -> Non
     returns = loops.angle_policy()
     assert (returns.mean(), returns.std(), returns.min(), returns.max()) == (41.698, 8.389445512070509, 24.0, 63.0)
     np.testing.assert_allclose(
-        chapter.mdp_q_value_iteration(),
+        mdp.mdp_q_value_iteration(),
         [[18.91891892, 17.02702702, 13.62162162], [0, -np.inf, -4.87971488], [-np.inf, 50.13365013, -np.inf]],
         atol=5e-9,
     )
-    assert chapter.mdp_q_value_iteration(0.95).argmax(axis=1).tolist() == [0, 2, 1]
+    assert mdp.mdp_q_value_iteration(0.95).argmax(axis=1).tolist() == [0, 2, 1]
 
 
 def test_the_printed_mean_of_the_running_total_is_of_10_011_whole_numbers() -> None:
@@ -229,32 +228,32 @@ def short(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ran.append(seed)
         return loops.three_loops(seed, episodes=5)
 
-    monkeypatch.setattr(chapter_literal, "three_loops", three_loops)
-    monkeypatch.setattr(chapter_literal, "mdp_q_learning", partial(chapter.mdp_q_learning, iterations=50))
-    monkeypatch.setattr(chapter_literal, "SHAPES", {"random": (5,), "epsilon": (5,), "log_alpha": (5,), "mdp": (3, 3)})
+    monkeypatch.setattr(literal_loops, "three_loops", three_loops)
+    monkeypatch.setattr(literal_loops, "mdp_q_learning", partial(mdp.mdp_q_learning, iterations=50))
+    monkeypatch.setattr(literal_loops, "SHAPES", {"random": (5,), "epsilon": (5,), "log_alpha": (5,), "mdp": (3, 3)})
     return ran
 
 
 def test_a_seed_is_run_once(tmp_path: Path, short: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    path = chapter_literal.file(tmp_path, 3)
-    assert path == tmp_path / "literal" / "3.npz" and chapter_literal.read(path) is None
+    path = literal_loops.file(tmp_path, 3)
+    assert path == tmp_path / "literal" / "3.npz" and literal_loops.read(path) is None
     for _ in range(2):
-        assert chapter_literal.main(["--seed", "3", "--file", str(path)]) == 0
-    run = chapter_literal.read(path)
+        assert literal_loops.main(["--seed", "3", "--file", str(path)]) == 0
+    run = literal_loops.read(path)
     assert short == [3] and run is not None
     np.testing.assert_array_equal(run["epsilon"], loops.three_loops(3, 5)["epsilon"])
-    np.testing.assert_array_equal(run["mdp"], chapter.mdp_q_learning(50, seed=3)[-1])
+    np.testing.assert_array_equal(run["mdp"], mdp.mdp_q_learning(50, seed=3)[-1])
     assert list(path.parent.iterdir()) == [path]
-    monkeypatch.setattr(chapter_literal, "MADE_WITH", "another version")
-    assert chapter_literal.read(path) is None
+    monkeypatch.setattr(literal_loops, "MADE_WITH", "another version")
+    assert literal_loops.read(path) is None
 
 
 @pytest.mark.parametrize("cut", [0, 10, -30])
 def test_a_file_that_is_cut_short_counts_as_none(cut: int, tmp_path: Path, short: list[int]) -> None:
-    path = chapter_literal.file(tmp_path, 0)
+    path = literal_loops.file(tmp_path, 0)
     arguments = ["--seed", "0", "--file", str(path)]
-    chapter_literal.main(arguments)
+    literal_loops.main(arguments)
     path.write_bytes(path.read_bytes()[:cut])
-    assert chapter_literal.read(path) is None
-    chapter_literal.main(arguments)
-    assert chapter_literal.read(path) is not None and short == [0, 0]
+    assert literal_loops.read(path) is None
+    literal_loops.main(arguments)
+    assert literal_loops.read(path) is not None and short == [0, 0]

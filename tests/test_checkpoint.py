@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp.checkpoint import Checkpoints
+from rlexp.data.checkpoint import Checkpoints
 from tests.conftest import TINY, TINY_DQN, records
 
 
@@ -88,9 +88,9 @@ def test_what_it_takes_to_collect_the_state_counts_as_its_cost(
     tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step takes 1 s, collecting the state 3 s, bringing records to the disk 1 s: due each 80 s, not each 10."""
-    from rlexp import checkpoint
-    from rlexp.engines.trials import Trials
-    from rlexp.metrics import Recorder
+    from rlexp.data import checkpoint
+    from rlexp.data.metrics import Recorder
+    from rlexp.engines.bookkeeping import Trials
 
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: clock.now))
@@ -205,7 +205,7 @@ TABLE = ("env=frozen_lake", "trials=2", "evaluation.max_steps=20", "checkpoint.e
 
 def break_off(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, study: Path) -> Path:
     """A job that a signal has stopped at step 50; its folder, whose last checkpoint is of that step."""
-    from rlexp.engines.trials import Interrupted, Trials
+    from rlexp.engines.bookkeeping import Interrupted, Trials
 
     real = Trials.housekeeping
 
@@ -223,7 +223,7 @@ def break_off(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, study: 
 
 def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a person is warned of from here on."""
-    from rlexp.console import JobConsole
+    from rlexp.jobs.console import JobConsole
 
     texts: list[str] = []
     monkeypatch.setattr(JobConsole, "warn", lambda self, text: texts.append(text))
@@ -373,7 +373,7 @@ def test_resume_in_process_equals_undisturbed(
     algo: str, options: list[str], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stop at a given step, continue, and compare every array of the last checkpoint."""
-    from rlexp.engines.trials import Interrupted, Trials
+    from rlexp.engines.bookkeeping import Interrupted, Trials
 
     whole = tiny(algo, "trials=3", "study=whole", *options)
     real = Trials.housekeeping
@@ -404,9 +404,9 @@ def test_where_an_environment_is_not_deterministic_the_episode_starts_again(
     algo: str, fault: str, options: list[str], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trial 1's first episode does not come back, trial 0's does and goes on as if nothing had been."""
-    from rlexp import seeding
-    from rlexp.console import JobConsole
-    from rlexp.engines.trials import Interrupted, Trials
+    from rlexp.data import seeding
+    from rlexp.engines.bookkeeping import Interrupted, Trials
+    from rlexp.jobs.console import JobConsole
     from tests.probes import misbehaving
 
     bad = seeding.episode_seed(1, 0)

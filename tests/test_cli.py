@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rlexp import registry
 from rlexp.__main__ import help_text
+from rlexp.config import registry
 from tests.conftest import TINY, TINY_DQN
 
 
@@ -138,7 +138,7 @@ def test_a_whole_job_then_again_then_play(tmp_path: Path) -> None:
 def test_play_refuses_in_a_sentence(
     args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlexp.play import main
+    from rlexp.cli.play import main
 
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

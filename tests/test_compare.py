@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from rlexp.jobs.results import Episodes
 from rlexp.report import compare as module
 from rlexp.report.compare import LEVEL, Comparison, Sample, compare, holm, permutation_test, sign_flip_test
-from rlexp.report.load import Episodes
 
 NAN = float("nan")
 

@@ -9,9 +9,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from rlexp.jobs.results import load_study
 from rlexp.report import references
 from rlexp.report.contenders import MISSING, Task, short_keys, tasks, varied
-from rlexp.report.load import load_study
 from rlexp.report.references import REFERENCES
 from tests.studies import make_job
 

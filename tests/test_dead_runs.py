@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from rlexp import sync
-from rlexp.trackers.base import resolve_uri
+from rlexp.tracking import sync
+from rlexp.tracking.base import resolve_uri
 from tests.processes import descendants
 from tests.test_sync import free_port, wait_until
 from tests.test_trackers import make_job

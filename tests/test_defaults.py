@@ -10,9 +10,9 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from rlexp import registry
-from rlexp.runner import compose
-from rlexp.settings import DiscretizerSettings, Settings, build, conf_dir
+from rlexp.config import registry
+from rlexp.config.settings import DiscretizerSettings, Settings, build, conf_dir
+from rlexp.jobs.runner import compose
 
 SCHEMAS = sorted({entry.schema for entry in registry.ALGOS.values()}, key=lambda schema: schema.__name__)
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp import checkpoint, metrics
-from rlexp.checkpoint import Checkpoints
-from rlexp.job import Failure, folder_lock
-from rlexp.report import plots
-from rlexp.settings import Refusal
+from rlexp.config.settings import Refusal
+from rlexp.data import checkpoint, metrics
+from rlexp.data.checkpoint import Checkpoints
+from rlexp.jobs import plots
+from rlexp.jobs.job_folder import Failure, folder_lock
 from tests.conftest import records
 
 JOB = ("q_learning", "env=frozen_lake", "trials=2", "budget.steps=60", "evaluation.period=20", "checkpoint.every=0",

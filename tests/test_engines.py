@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import tests.probes  # noqa: F401  (registers the probe environments)
-from rlexp import registry
-from rlexp.job import Diverged
+from rlexp.config import registry
+from rlexp.jobs.job_folder import Diverged
 from tests.conftest import records
 
 
@@ -104,7 +104,7 @@ def test_one_trial_that_diverges_leaves_the_others_untouched(
 ) -> None:
     """Rewards whose square is no number reach the trials whose first episode seed is even; the odd ones do as in a
     healthy environment."""
-    from rlexp.seeding import episode_seed
+    from rlexp.data.seeding import episode_seed
 
     options = [
         *batch,
@@ -121,7 +121,7 @@ def test_one_trial_that_diverges_leaves_the_others_untouched(
     with pytest.raises(Diverged, match=f"{len(sick)} of 4 trials diverged"):
         tiny(algo, *options, "+env.kwargs.after=100")
     healthy = tiny(algo, *options, "+env.kwargs.after=100000")
-    from rlexp.job import Job
+    from rlexp.jobs.job_folder import Job
 
     (folder,) = (f for f in healthy.folder.parent.iterdir() if f != healthy.folder)
     job = Job(folder)
@@ -162,7 +162,7 @@ def test_best_weights_are_those_of_the_best_evaluation_rescored_on_fresh_episode
 def test_exact_trials_pads_a_single_trial_to_two_lanes(
     exact: str, lanes: int, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlexp.engines.lanes import Lanes
+    from rlexp.engines.vectorized import Lanes
 
     seen: list[int] = []
     real = Lanes.learn
@@ -191,7 +191,7 @@ def test_hard_target_is_copied_when_the_notebook_copies_it(
     """The notebook: `if episode > 50: train; if episode % 50 == 0: copy`, episodes from 0: copies after 100, 150, ...
 
     Here with 5 for 50."""
-    from rlexp.engines.lanes import Lanes
+    from rlexp.engines.vectorized import Lanes
 
     copies: list[int] = []
     updates: list[int] = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rlexp.engines.evaluation import BestWeights
 from rlexp.envs import adapter
-from rlexp.evaluation import BestWeights
-from rlexp.runner import compose, resolve
+from rlexp.jobs.runner import compose, resolve
 
 NAN = float("nan")
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp.console import JobConsole
-from rlexp.envs import tables
+from rlexp.envs import transition_table
 from rlexp.envs.exact import horizon
-from rlexp.policy import load_policy, load_settings
-from rlexp.runner import compose, resolve
+from rlexp.jobs.console import JobConsole
+from rlexp.jobs.policy import load_policy, load_settings
+from rlexp.jobs.runner import compose, resolve
 from tests.conftest import records
 
 OPTIONS = ("evaluation.num_episodes=5", "evaluation.final_episodes=7", "trials=2")
@@ -22,7 +22,7 @@ OPTIONS = ("evaluation.num_episodes=5", "evaluation.final_episodes=7", "trials=2
 def by_hand(job: Any, observations: Any) -> list[float]:
     """What the saved policies are worth, one state after the other."""
     settings = load_settings(job.folder)
-    table = tables.load(settings.env)
+    table = transition_table.load(settings.env)
     assert table is not None and table.start is not None
     steps = horizon(settings, resolve(settings)[1])
     found = []
@@ -90,7 +90,7 @@ def test_elsewhere_there_is_none(options: tuple[str, ...], tiny: Callable[..., A
 
 def test_an_action_that_does_not_exist_has_no_value() -> None:
     P = {0: {0: [(1.0, 1, 1.0, False)], 1: [(1.0, 0, 0.0, True)]}, 1: {1: [(1.0, 1, 5.0, True)]}}
-    table = tables.dense(P, 2, 2, np.array([1.0, 0.0]))
+    table = transition_table.dense(P, 2, 2, np.array([1.0, 0.0]))
     assert table.policy_return(np.array([0, 1]), 2) == 6 and table.policy_return(np.array([1, 0]), 2) == 0
     assert np.isnan(table.policy_return(np.array([0, 0]), 2))  # comes to state 1, which has no action 0
     assert table.policy_return(np.array([0, 0]), 1) == 1  # not within one step

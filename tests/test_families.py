@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from rlexp import registry
+from rlexp.config import registry
+from rlexp.config.settings import conf_dir
+from rlexp.jobs.results import load_study
+from rlexp.jobs.runner import compose
 from rlexp.report import families, study
 from rlexp.report.contenders import tasks
-from rlexp.report.load import load_study
-from rlexp.runner import compose
-from rlexp.settings import conf_dir
 from tests.studies import make_job
 
 MEMBERS = ("pg", "pg_baseline", "q_random", "q_epsilon", "q_log_alpha", "q_constant", "q_visits", "dqn", "fixed_dqn", "ddqn",

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rlexp import seeding
-from rlexp.job import Diverged
+from rlexp.data import seeding
+from rlexp.jobs.job_folder import Diverged
 from tests.conftest import records
 
 ENV = ["env.id=probes/Misbehaving-v0", "env.imports=[tests.probes.misbehaving]", "env.name=bad", "evaluation.period=10"]
@@ -72,8 +72,8 @@ def test_a_misbehaving_environment_fails_its_trial_in_a_sentence(
 def test_a_failed_trial_has_no_score_though_its_evaluations_went_well(
     tiny: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rlexp import ls
-    from rlexp.console import JobConsole
+    from rlexp.cli import ls
+    from rlexp.jobs.console import JobConsole
 
     bad = seeding.episode_seed(1, 0)
     only = [f"+env.kwargs.modulus={2**31}", f"+env.kwargs.remainder={bad % 2**31}", "+env.kwargs.train_only=true"]
@@ -133,9 +133,9 @@ def test_a_call_that_hangs_is_interrupted(fault: str, tiny: Callable[..., Any]) 
 
 def test_an_episode_that_never_ends(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only where episodes are counted: a budget of steps ends it, and evaluations are cut at evaluation.max_steps."""
-    from rlexp.engines import trials
+    from rlexp.engines import bookkeeping
 
-    monkeypatch.setattr(trials, "LONGEST_EPISODE", 40)
+    monkeypatch.setattr(bookkeeping, "LONGEST_EPISODE", 40)
     endless = ["+env.kwargs.fault=endless", "trials=1", "evaluation.max_steps=20"]
     assert tiny("random", *ENV, *endless, "budget.steps=60")["status"] == "done"
     with pytest.raises(Diverged) as failed:
@@ -160,7 +160,7 @@ def test_a_failed_trial_stays_failed_when_its_job_is_resumed(
 ) -> None:
     import signal
 
-    from rlexp.engines.trials import Interrupted, Trials
+    from rlexp.engines.bookkeeping import Interrupted, Trials
 
     bad = seeding.episode_seed(1, 0)
     only = [

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp.replay import FrameRing, ReplayRing, ring_type
+from rlexp.data.replay_ring import FrameRing, ReplayRing, ring_type
 
 STACK, FRAME = 4, (3, 2)
 

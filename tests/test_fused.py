@@ -17,17 +17,19 @@ import pytest
 import tensorflow as tf
 
 import tests.probes as probes
-from rlexp import registry, schedules, seeding
-from rlexp.engines import fused, fused_replay, lanes
-from rlexp.engines.lanes import Recent
-from rlexp.engines.shards import Shards, num_cores
-from rlexp.engines.trials import Interrupted, Trials
+from rlexp.config import registry, schedules
+from rlexp.config.settings import Refusal
+from rlexp.data import seeding
+from rlexp.data.replay_ring import ReplayRing
+from rlexp.engines import vectorized
+from rlexp.engines.bookkeeping import Interrupted, Trials
+from rlexp.engines.fused import base, replay
+from rlexp.engines.fused.shards import Shards, num_cores
+from rlexp.engines.vectorized import Recent
 from rlexp.envs.tensor.base import TensorEnv
-from rlexp.job import Diverged, Job
-from rlexp.preflight import resolve
-from rlexp.replay import ReplayRing
-from rlexp.runner import compose
-from rlexp.settings import Refusal
+from rlexp.jobs.job_folder import Diverged, Job
+from rlexp.jobs.preflight import resolve
+from rlexp.jobs.runner import compose
 from tests.conftest import records
 from tests.test_checkpoint import results
 from tests.test_engines import trial
@@ -63,7 +65,7 @@ def test_what_a_call_is_given_is_made_for_the_steps_between_two_records_or_evalu
     options: tuple[str, ...], size: int
 ) -> None:
     settings, info = resolve(compose("algo=dqn", *options))
-    assert fused.call_size(settings, info) == size
+    assert base.call_size(settings, info) == size
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(
 ) -> None:
     """Also where the ring wraps round, where trials end at different steps, where they fill vector registers, and where
     they are dealt out to two cores."""
-    monkeypatch.setattr(fused_replay, "num_cores", lambda: 2)
+    monkeypatch.setattr(replay, "num_cores", lambda: 2)
     many, two, one = (
         tiny(algo, *FUSED, f"seed={seed}", f"trials={n}", *options) for seed, n in ((0, 21), (2, 2), (3, 1))
     )
@@ -89,18 +91,18 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", [0, fused_replay.MAPPED_WORK])
+@pytest.mark.parametrize("work", [0, replay.MAPPED_WORK])
 def test_cores_move_no_bit_however_updates_are_made(
     work: int, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Updates of large networks are made one after another, those of small ones together: no trial sees the others."""
-    monkeypatch.setattr(fused_replay, "MAPPED_WORK", work)
-    monkeypatch.setattr(fused, "_PROGRAMS", Recent(fused.MAX_PROGRAMS))
+    monkeypatch.setattr(replay, "MAPPED_WORK", work)
+    monkeypatch.setattr(base, "_PROGRAMS", Recent(base.MAX_PROGRAMS))
     job = ("ddqn", *FUSED, *SAME, "algo.target=hard", "algo.target_period=7")
-    monkeypatch.setattr(fused_replay, "num_cores", lambda: 1)
+    monkeypatch.setattr(replay, "num_cores", lambda: 1)
     whole = tiny(*job, "trials=5", "study=one")
-    monkeypatch.setattr(fused_replay, "num_cores", lambda: 64)
-    assert fused_replay.Shards(5, 5, 64).sizes == [3, 2]
+    monkeypatch.setattr(replay, "num_cores", lambda: 64)
+    assert replay.Shards(5, 5, 64).sizes == [3, 2]
     shared = tiny(*job, "trials=5", "study=two")
     assert records(whole.folder) == records(shared.folder)
     assert trial(whole, 4) == trial(shared, 4) == trial(tiny(*job, "trials=1", "seed=4"), 4)
@@ -134,15 +136,15 @@ def test_a_job_beside_others_has_one_core(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_same_command_gives_the_same_records_and_a_sweep_compiles_once(tiny: Callable[..., Any]) -> None:
     job = ("ddqn", *FUSED, *SAME, "trials=2")
     first = tiny(*job, "study=a")
-    programs = len(fused._PROGRAMS)
+    programs = len(base._PROGRAMS)
     again = tiny(*job, "study=b")
     assert records(first.folder) == records(again.folder)
     other = tiny(*job, "seed=5", "algo.optimizer.lr=3e-3", "algo.gamma=0.9", "algo.epsilon=0.2")
-    assert len(fused._PROGRAMS) == programs and records(other.folder) != records(first.folder)
+    assert len(base._PROGRAMS) == programs and records(other.folder) != records(first.folder)
     tiny(*job, "algo.epsilon.unit=episode", "budget.steps=20")
-    assert len(fused._PROGRAMS) == programs + 2  # the loop and the evaluation
+    assert len(base._PROGRAMS) == programs + 2  # the loop and the evaluation
     wider = tiny(*job, "evaluation.num_episodes=7")  # the same graph with other shapes
-    assert len(fused._PROGRAMS) == programs + 2 and wider["status"] == "done"
+    assert len(base._PROGRAMS) == programs + 2 and wider["status"] == "done"
 
 
 def test_jobs_that_differ_in_numbers_alone_build_their_networks_once(
@@ -151,7 +153,7 @@ def test_jobs_that_differ_in_numbers_alone_build_their_networks_once(
     built: list[int] = []
     build = seeding.with_keras_seed
     monkeypatch.setattr(seeding, "with_keras_seed", lambda seed, model: built.append(seed) or build(seed, model))
-    monkeypatch.setattr(lanes, "INITIAL_PARAMS", Recent(4))
+    monkeypatch.setattr(vectorized, "INITIAL_PARAMS", Recent(4))
     job = ("ddqn", *FUSED, *SAME)
     first = tiny(*job, "trials=2")
     assert built == [0, 1]
@@ -162,32 +164,32 @@ def test_jobs_that_differ_in_numbers_alone_build_their_networks_once(
 
 
 def test_programs_of_the_last_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_PROGRAMS", Recent(fused.MAX_PROGRAMS))
-    first = fused.program("replay", "0", tf.identity)
+    monkeypatch.setattr(base, "_PROGRAMS", Recent(base.MAX_PROGRAMS))
+    first = base.program("replay", "0", tf.identity)
     for i in range(1, 100):
-        fused.program("replay", str(i), tf.identity)
-        assert len(fused._PROGRAMS) <= 32
-        assert fused.program("replay", "0", tf.negative) is first  # asked for again and again, it stays
-    kept = [i for i in range(100) if ("replay", str(i)) in fused._PROGRAMS]
+        base.program("replay", str(i), tf.identity)
+        assert len(base._PROGRAMS) <= 32
+        assert base.program("replay", "0", tf.negative) is first  # asked for again and again, it stays
+    kept = [i for i in range(100) if ("replay", str(i)) in base._PROGRAMS]
     assert kept == [0, *range(69, 100)]
-    last = fused.program("replay", "99", tf.negative)
+    last = base.program("replay", "99", tf.negative)
     assert float(last(tf.constant(2.0))) == 2.0  # as it was compiled first
-    assert fused.program("evaluate", "99", tf.negative) is not last
+    assert base.program("evaluate", "99", tf.negative) is not last
 
 
 def test_graphs_of_lanes_are_bounded_and_a_dropped_one_is_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "_PROGRAMS", Recent(2))
+    monkeypatch.setattr(vectorized, "_PROGRAMS", Recent(2))
     agent = SimpleNamespace(init=lambda params: {"online": params}, greedy=lambda params, o_t: params[:1] * o_t[:, 0])
     made = {}
     for graph in ("a", "b", "a", "c"):
-        made[graph] = lanes.Lanes(agent, np.ones((2, 3), np.float32), True, False, graph)
+        made[graph] = vectorized.Lanes(agent, np.ones((2, 3), np.float32), True, False, graph)
         made[graph].greedy(made[graph].state["online"], np.ones((2, 1, 4), np.float32))
-    assert [(graph, 2, False) in lanes._PROGRAMS for graph in "abc"] == [True, False, True]
+    assert [(graph, 2, False) in vectorized._PROGRAMS for graph in "abc"] == [True, False, True]
     assert made["b"].greedy(made["b"].state["online"], np.full((2, 1, 4), 3.0)).tolist() == [
         [3],
         [3],
     ]  # while it is used
-    again = lanes.Lanes(agent, np.ones((2, 3), np.float32), True, False, "b")
+    again = vectorized.Lanes(agent, np.ones((2, 3), np.float32), True, False, "b")
     assert again.greedy(again.state["online"], np.full((2, 1, 4), 5.0)).tolist() == [[5], [5]]
 
 
@@ -241,7 +243,7 @@ def resumed(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callab
 
         with monkeypatch.context() as patch:
             patch.setattr(Trials, "housekeeping", stop)
-            patch.setattr(fused.Pace, "stop", lambda self, steps: setattr(self, "steps", call))
+            patch.setattr(base.Pace, "stop", lambda self, steps: setattr(self, "steps", call))
             with pytest.raises(Interrupted):
                 tiny(algo, *options, "study=parts")
         parts = tiny(algo, *options, "study=parts")
@@ -253,7 +255,7 @@ def resumed(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callab
 
 
 def test_a_job_resumes_to_the_same_bits(resumed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_replay, "num_cores", lambda: 2)
+    monkeypatch.setattr(replay, "num_cores", lambda: 2)
     resumed("ddqn", *FUSED, *SAME, "trials=5", call=17)
 
 
@@ -308,8 +310,8 @@ def test_a_third_partys_dynamics_and_a_diverging_trial_that_leaves_the_others_un
             assert re.match(r"the loss is not finite at env step 1\d\d$", entry["note"]) and entry["steps"] < 200
         else:
             assert trial(job, seed) == trial(healthy, seed)
-    monkeypatch.setattr(fused_replay, "num_cores", lambda: 3)
-    monkeypatch.setattr(fused.Pace, "stop", lambda self, steps: setattr(self, "steps", 17))
+    monkeypatch.setattr(replay, "num_cores", lambda: 3)
+    monkeypatch.setattr(base.Pace, "stop", lambda self, steps: setattr(self, "steps", 17))
     with pytest.raises(Diverged):
         tiny("ddqn", *options, "+env.kwargs.after=100", "study=again")
     (again,) = (f for f in (healthy.folder.parent.parent / "again").iterdir() if f.is_dir())
@@ -326,7 +328,7 @@ def test_a_job_ends_where_its_last_trial_diverges(
     sick = int(np.flatnonzero(first < 0.5)[0])
     left = []
     for call in (7, 64):
-        monkeypatch.setattr(fused.Pace, "stop", lambda self, steps, call=call: setattr(self, "steps", call))
+        monkeypatch.setattr(base.Pace, "stop", lambda self, steps, call=call: setattr(self, "steps", call))
         with pytest.raises(Diverged):
             tiny("ddqn", "env.id=probes/NaNReward-v0", "env.imports=[tests.probes]", "+env.kwargs.after=100", "trials=1",
                  f"seed={sick}", "budget.steps=200", "evaluation.max_steps=50", "network.hidden_units=[8]",
@@ -350,7 +352,7 @@ def test_what_cannot_be_fused_is_refused_and_auto_takes_the_host(
     overrides: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rlexp.envs.adapter import inspect
-    from rlexp.preflight import choose_engine
+    from rlexp.jobs.preflight import choose_engine
 
     narrow = registry.Dynamics("rlexp.envs.tensor.mountain_car:MountainCar")
     monkeypatch.setitem(registry.DYNAMICS, "MountainCar-v0", narrow)
@@ -385,10 +387,10 @@ def test_known_q_values(algo: str, tiny: Callable[..., Any]) -> None:
 )  # fmt: skip
 def test_schedules_inside_equal_schedules_outside(value: Any, unit: str) -> None:
     schedule = schedules.parse({**value, "unit": unit} if isinstance(value, dict) else value, "x")
-    tables = fused.Tables({"x": schedule}, {"step": 10, "episode": 10, "update": 10})
+    tables = base.Tables({"x": schedule}, {"step": 10, "episode": 10, "update": 10})
     first = {name: np.array([0, 3, 100]) for name in schedules.UNITS}
     for since in range(11):
-        inside = fused.look_up(
+        inside = base.look_up(
             {name: tf.constant(rows) for name, rows in tables.rows(first).items()},
             tables.units,
             {name: tf.constant([since] * 3) for name in schedules.UNITS},
@@ -413,7 +415,7 @@ def test_batches_are_what_the_hosts_ring_gives(n_step: int, added: int) -> None:
         rows[:, t % size] = np.concatenate([o[0], o[1], np.stack(list(step.values()), axis=1)], axis=1)
     u, gamma = rng.random((n, batch), np.float32), np.array([0.9, 0.5, 1.0], np.float32)
     expected = ring.sample(u, gamma)
-    program = object.__new__(fused_replay.ReplayProgram)
+    program = object.__new__(replay.ReplayProgram)
     program.config = SimpleNamespace(replay_size=size, n_step=n_step)
     program.env = SimpleNamespace(state_size=2, observe=lambda state: state)
     slots = program.draw(tf.constant(u), tf.constant(added))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp import seeding
-from rlexp.job import Diverged, Job
-from rlexp.rollout import FIELDS, RolloutBuffer
+from rlexp.data import seeding
+from rlexp.data.rollout_buffer import FIELDS, RolloutBuffer
+from rlexp.jobs.job_folder import Diverged, Job
 from tests.conftest import records
 from tests.test_engines import trial
 from tests.test_fused import resumed, third_party  # noqa: F401  (fixtures)

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlexp import registry, seeding
 from rlexp.algos.expected_sarsa import ExpectedSarsa
 from rlexp.algos.q_learning import QLearning
 from rlexp.algos.sarsa import Sarsa
-from rlexp.engines import costs, fused, fused_tabular, tensor_numpy
-from rlexp.engines.fused_tabular import Numbered
+from rlexp.config import registry
+from rlexp.config.settings import EnvSettings, Refusal, TabularSettings
+from rlexp.data import seeding
+from rlexp.engines import costs
+from rlexp.engines.fused import base, tabular, tensor_numpy
+from rlexp.engines.fused.tabular import Numbered
 from rlexp.envs import adapter, tensor
-from rlexp.envs.states import States
-from rlexp.job import Diverged, Job
-from rlexp.preflight import choose_engine
-from rlexp.runner import compose
-from rlexp.settings import EnvSettings, Refusal, TabularSettings
+from rlexp.envs.discretizer import States
+from rlexp.jobs.job_folder import Diverged, Job
+from rlexp.jobs.preflight import choose_engine
+from rlexp.jobs.runner import compose
 from tests.conftest import records
 from tests.test_engines import trial
 from tests.test_fused import resumed, third_party  # noqa: F401  (fixtures)
@@ -61,7 +63,7 @@ def test_it_is_the_host_engine_to_the_bit_where_the_environment_has_no_chance(
     algo: str, options: tuple[str, ...], tiny: Callable[..., Any]
 ) -> None:
     """The first case has more episodes than one call of the program has resets for."""
-    assert fused_tabular.MIN_STEPS // fused_tabular.STEPS_PER_RESET < 600 / 4
+    assert tabular.MIN_STEPS // tabular.STEPS_PER_RESET < 600 / 4
     same(tiny(algo, "engine=host", *options), tiny(algo, "engine=fused", *options))
 
 
@@ -148,9 +150,9 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(
 def test_cores_move_no_bit(options: tuple[str, ...], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a trial has more episodes than one call without shards has resets for."""
     job = ("double_q_learning", "engine=fused", "evaluation.selection=train_episode", *options)
-    monkeypatch.setattr(fused_tabular, "num_cores", lambda: 1)
+    monkeypatch.setattr(tabular, "num_cores", lambda: 1)
     whole = tiny(*job, "trials=5", "study=one")
-    monkeypatch.setattr(fused_tabular, "num_cores", lambda: 64)
+    monkeypatch.setattr(tabular, "num_cores", lambda: 64)
     shared = tiny(*job, "trials=5", "study=two")
     assert records(whole.folder) == records(shared.folder) and whole["trials"] == shared["trials"]
     assert trial(whole, 4) == trial(shared, 4) == trial(tiny(*job, "trials=1", "seed=4"), 4) != trial(whole, 3)
@@ -161,13 +163,13 @@ def test_a_job_resumes_to_the_same_bits_and_a_sweep_compiles_once(
     tiny: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fused_tabular, "num_cores", lambda: 2)
+    monkeypatch.setattr(tabular, "num_cores", lambda: 2)
     options = ("engine=fused", "trials=5", "env=three_state_mdp", "algo.visit_power=0.6", "algo.alpha=1",
                "env.max_episode_steps=9", "evaluation.selection=train_episode")  # fmt: skip
     whole = resumed("sarsa", *options, call=17)
-    programs = len(fused._PROGRAMS)
+    programs = len(base._PROGRAMS)
     other = tiny("sarsa", *options, "algo.alpha=0.5", "algo.gamma=0.8", "algo.initial_value=2", "seed=7")
-    assert len(fused._PROGRAMS) == programs and records(other.folder) != records(whole.folder)
+    assert len(base._PROGRAMS) == programs and records(other.folder) != records(whole.folder)
 
 
 @pytest.mark.usefixtures("third_party")
@@ -193,8 +195,8 @@ def test_a_diverging_trial_is_masked_and_leaves_the_others_untouched(
         else:
             assert entry["status"] == "done" and trial(job, seed) == trial(healthy, seed)
     assert job["updates"] == [100 if seed in sick else 200 for seed in range(6)]
-    monkeypatch.setattr(fused_tabular, "num_cores", lambda: 3)
-    monkeypatch.setattr(fused.Pace, "stop", lambda self, steps: setattr(self, "steps", 17))
+    monkeypatch.setattr(tabular, "num_cores", lambda: 3)
+    monkeypatch.setattr(base.Pace, "stop", lambda self, steps: setattr(self, "steps", 17))
     with pytest.raises(Diverged):
         tiny("q_learning", *options, "+env.kwargs.after=100", "study=again")
     (again,) = (f for f in (healthy.folder.parent.parent / "again").iterdir() if f.is_dir())
@@ -210,7 +212,7 @@ def test_states_are_the_hosts_also_on_the_edges_of_bins() -> None:
     grid = np.stack(np.meshgrid(numbers, numbers), axis=-1).reshape(-1, 2)
     rows = np.concatenate([np.zeros_like(grid), grid], axis=1)
     env = Numbered(tensor.build(settings.env), states)
-    assert (fused_tabular.mapped(env.observe)(tf.constant(rows)).numpy() == states(rows)[0]).all()
+    assert (tabular.mapped(env.observe)(tf.constant(rows)).numpy() == states(rows)[0]).all()
 
 
 def test_rules_on_tensors_are_the_rules_on_arrays() -> None:

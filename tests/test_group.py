@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp import registry, schedules
-from rlexp.checkpoint import Checkpoints
-from rlexp.engines import group
-from rlexp.metrics import Recorder
-from rlexp.settings import (
+from rlexp.config import registry, schedules
+from rlexp.config.settings import (
     BudgetSettings,
     CheckpointSettings,
     DQNSettings,
@@ -28,6 +25,9 @@ from rlexp.settings import (
     Settings,
     TabularSettings,
 )
+from rlexp.data.checkpoint import Checkpoints
+from rlexp.data.metrics import Recorder
+from rlexp.jobs import joint
 
 LINEAR = {"kind": "linear", "initial": 1.0, "final": 0.1, "duration": 100}
 
@@ -47,8 +47,8 @@ def job(algo: Any = None, **options: Any) -> Settings:
     ],
 )
 def test_jobs_that_share_a_program(other: Settings) -> None:
-    assert group.shared(job()) == group.shared(other)
-    assert group.plan([job(), other], 100) == [[job(), other]]
+    assert joint.shared(job()) == joint.shared(other)
+    assert joint.plan([job(), other], 100) == [[job(), other]]
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_jobs_that_share_a_program(other: Settings) -> None:
     ],
 )
 def test_jobs_that_do_not(other: Settings) -> None:
-    assert group.shared(job()) != group.shared(other)
-    assert group.plan([job(), other], 100) == [[job()], [other]]
+    assert joint.shared(job()) != joint.shared(other)
+    assert joint.plan([job(), other], 100) == [[job()], [other]]
 
 
 def test_host_jobs_share_nothing_and_order_is_kept() -> None:
     host = [dataclasses.replace(job(seed=seed), engine="host") for seed in (1, 2)]
     small, large = [job(seed=s) for s in range(3)], [job(DQNSettings(batch_size=2), seed=s) for s in range(2)]
     jobs = [small[0], host[0], large[0], small[1], large[1], host[1], small[2]]
-    assert group.plan(jobs, 100) == [small, [host[0]], large, [host[1]]]
+    assert joint.plan(jobs, 100) == [small, [host[0]], large, [host[1]]]
 
 
 @pytest.mark.parametrize(
@@ -88,20 +88,20 @@ def test_host_jobs_share_nothing_and_order_is_kept() -> None:
 )
 def test_large_groups_are_cut_evenly(max_trials: int, sizes: list[int]) -> None:
     jobs = [job(seed=seed) for seed in range(7)]  # of five trials each
-    assert [len(part) for part in group.plan(jobs, max_trials)] == sizes
+    assert [len(part) for part in joint.plan(jobs, max_trials)] == sizes
 
 
 def test_planning_needs_no_tensorflow() -> None:
-    code = "import sys, rlexp.launcher, rlexp.engines.group; print('tensorflow' in sys.modules)"
+    code = "import sys, rlexp.sweeps.launcher, rlexp.jobs.joint; print('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_settings_together() -> None:
     jobs = [job(DQNSettings(gamma=0.5, optimizer=OptimizerSettings(lr=LINEAR)), seed=3, trials=2),
             job(DQNSettings(gamma=0.75), seed=3, trials=1)]  # fmt: skip
-    assert group.together(jobs[:1]) is jobs[0]
-    settings = group.together(jobs)
-    assert (settings.trials, settings.seeds) == (3, [3, 4, 3]) and group.rows(jobs) == [slice(0, 2), slice(2, 3)]
+    assert joint.together(jobs[:1]) is jobs[0]
+    settings = joint.together(jobs)
+    assert (settings.trials, settings.seeds) == (3, [3, 4, 3]) and joint.rows(jobs) == [slice(0, 2), slice(2, 3)]
     assert settings.trial_name(2) == f"seed=3 of {jobs[1].job_name}" and jobs[0].trial_name(1) == "seed=4"
     scalars = schedules.parse_scalars(settings.algo, ("gamma", "lr", "epsilon"))
     counts = {"step": np.array([0, 100, 50])}
@@ -139,13 +139,13 @@ def state(first: int, n: int, t: int, names: tuple[str, ...]) -> dict[str, Any]:
 
 def test_checkpoints_are_cut_and_joined() -> None:
     jobs, states = [job(trials=2), job(trials=3)], [state(0, 2, 7, ("x",)), state(2, 3, 7, ("x",))]
-    joined = group.join(states, jobs)
+    joined = joint.join(states, jobs)
     whole = state(0, 5, 7, ("x",))
     whole["trials"] |= {"seconds": 3.0, "position": [20, 30], "digest": ["d2", "d3"]}
     whole["trials"]["episodes"][:, 0] = [0, 1, 2, 3, 4]
     assert repr(joined) == repr({**whole, "trials": {k: whole["trials"][k] for k in joined["trials"]}})
-    for part, alone in zip(group.rows(jobs), states, strict=True):
-        own = group.split(joined, part)
+    for part, alone in zip(joint.rows(jobs), states, strict=True):
+        own = joint.split(joined, part)
         own["trials"] |= {key: alone["trials"][key] for key in ("seconds", "position", "digest")}
         assert repr(own) == repr({**alone, "trials": {k: alone["trials"][k] for k in own["trials"]}})
 
@@ -154,13 +154,13 @@ def test_buffers_that_have_grown_join_with_those_that_have_not() -> None:
     jobs, states = [job(trials=2), job(trials=1)], [state(0, 2, 7, ()), state(2, 1, 7, ())]
     for rows, alone in zip((3, 5), states, strict=True):
         alone["loop"]["buffer"] = np.ones((len(alone["trials"]["active"]), rows, 2), np.float32)
-    buffer = group.join(states, jobs)["loop"]["buffer"]
+    buffer = joint.join(states, jobs)["loop"]["buffer"]
     assert buffer.shape == (3, 5, 2) and buffer.dtype == np.float32
     assert buffer[:, :, 0].sum(axis=1).tolist() == [3, 3, 5] and not buffer[:2, 3:].any()
 
 
 def test_a_metric_that_only_one_job_has_met_joins_as_nothing_for_the_other() -> None:
-    joined = group.join([state(1, 1, 7, ("x", "y")), state(2, 1, 7, ("x",))], [job(trials=1), job(trials=1)])
+    joined = joint.join([state(1, 1, 7, ("x", "y")), state(2, 1, 7, ("x",))], [job(trials=1), job(trials=1)])
     window = joined["trials"]["window"]
     assert window["sum"]["y"].tolist() == [0.5, 0.0] and window["count"]["y"].tolist() == [1, 0]
     assert window["count"]["y"].dtype == np.int64
@@ -168,7 +168,7 @@ def test_a_metric_that_only_one_job_has_met_joins_as_nothing_for_the_other() -> 
 
 def test_each_job_gets_its_columns_and_its_lines(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
-    recorder = group.GroupRecorder([Recorder(path) for path in paths], [slice(0, 2), slice(2, 3)])
+    recorder = joint.GroupRecorder([Recorder(path) for path in paths], [slice(0, 2), slice(2, 3)])
     recorder.counts = {"step": np.array([4, 5, 9])}  # the first job's trials have ended
     recorder.write(9, {"x": np.array([np.nan, np.nan, 3.0]), "y": np.array([np.nan, np.inf, np.nan])})
     recorder.write(9, {"x": np.array([1.0, np.nan, 3.0])})
@@ -185,9 +185,9 @@ def test_each_job_gets_its_columns_and_its_lines(tmp_path: Path) -> None:
 def test_a_job_that_has_ended_is_saved_once(tmp_path: Path) -> None:
     jobs = [job(trials=1), job(trials=1)]
     folders = [Checkpoints(tmp_path / name, every=60, keep=9) for name in "ab"]
-    checkpoints = group.GroupCheckpoints(folders, group.rows(jobs), every=60)
+    checkpoints = joint.GroupCheckpoints(folders, joint.rows(jobs), every=60)
     for t in (5, 6, 7):
-        both = group.join([state(0, 1, min(t, 5), ()), state(1, 1, t, ())], jobs)
+        both = joint.join([state(0, 1, min(t, 5), ()), state(1, 1, t, ())], jobs)
         both["trials"]["active"] = np.array([t < 5, True])
         with checkpoints.saving():
             checkpoints.save(t, both)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from rlexp import stopping
+from rlexp.config.settings import Refusal
 from rlexp.envs import guard, repeatability
 from rlexp.envs.adapter import EnvInfo
-from rlexp.runner import compose
-from rlexp.settings import Refusal
+from rlexp.jobs.runner import compose
+from rlexp.system import stopping
 
 
 def info(dtype: str, shape: tuple[int, ...] = (2,)) -> EnvInfo:

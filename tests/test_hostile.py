@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import rlexp
-from rlexp.checkpoint import Checkpoints, _sealed
-from rlexp.play import main as play
-from rlexp.settings import Refusal
+from rlexp.cli.play import main as play
+from rlexp.config.settings import Refusal
+from rlexp.data.checkpoint import Checkpoints, _sealed
 
 EXECUTED: list[Any] = []
 
@@ -261,7 +261,7 @@ def keras_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a job with a network, as far as loading needs it."""
     from omegaconf import OmegaConf
 
-    from rlexp.runner import compose
+    from rlexp.jobs.runner import compose
 
     folder = tmp_path_factory.mktemp("keras") / "study" / "job"
     (folder / "trials" / "0").mkdir(parents=True)
@@ -283,8 +283,8 @@ def test_names_stay_in_the_output_folder(tmp_path: Path) -> None:
     """Whatever passes the check of names is a folder directly below its parent."""
     import dataclasses
 
-    from rlexp.runner import compose
-    from rlexp.settings import _check_names
+    from rlexp.config.settings import _check_names
+    from rlexp.jobs.runner import compose
 
     base = compose(f"output_dir={tmp_path}")
     for name in ("a", "a.b", "x+y", "1-2_3", "a..b"):

@@ -16,15 +16,15 @@ from gymnasium import spaces
 
 import rlexp
 import tests.probes.catch  # noqa: F401  (registers it)
-from rlexp import registry
+from rlexp.config import images, registry
+from rlexp.config.settings import EnvSettings, NetworkSettings, Refusal
 from rlexp.engines import mapping
 from rlexp.envs import adapter, plugins
-from rlexp.networks import cnn, images
+from rlexp.jobs.preflight import choose_engine, preflight, resolve
+from rlexp.jobs.runner import compose
+from rlexp.networks import cnn
 from rlexp.networks.building import functional
-from rlexp.networks.flat import FlatModel
-from rlexp.preflight import choose_engine, preflight, resolve
-from rlexp.runner import compose
-from rlexp.settings import EnvSettings, NetworkSettings, Refusal
+from rlexp.networks.flat_model import FlatModel
 from tests.test_engines import trial
 
 CATCH = ("env.id=probes/Catch-v0", "env.imports=[tests.probes.catch]")

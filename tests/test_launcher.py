@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp import __main__, runner
-from rlexp.engines import fused
-from rlexp.engines.trials import Interrupted, Trials
-from rlexp.job import Diverged, Job, JobRun, folder_lock
-from rlexp.launcher import Groups
-from rlexp.preflight import preflight
-from rlexp.runner import compose
-from rlexp.settings import Refusal, Settings
+from rlexp import __main__
+from rlexp.config.settings import Refusal, Settings
+from rlexp.engines.bookkeeping import Interrupted, Trials
+from rlexp.engines.fused import base
+from rlexp.jobs import runner
+from rlexp.jobs.job_folder import Diverged, Job, JobRun, folder_lock
+from rlexp.jobs.preflight import preflight
+from rlexp.jobs.runner import compose
+from rlexp.sweeps.launcher import Groups
 from tests.conftest import TINY, TINY_DQN
 from tests.test_checkpoint import results
 from tests.test_engines import trial
@@ -36,7 +37,7 @@ TINY_FUSED = [*(o for o in (*TINY, *TINY_DQN) if not o.startswith(("engine", "ne
 def no_pictures() -> Iterator[None]:
     """Half a second a job, and looked at elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlexp.report.plots.learning_curve", lambda *args: None)
+        patch.setattr("rlexp.jobs.plots.learning_curve", lambda *args: None)
         yield
 
 
@@ -96,7 +97,7 @@ def test_jobs_together_are_the_jobs_alone_also_where_they_were_stopped(
         return housekeeping
 
     jobs = [settings("stopped", *job) for job in JOBS]
-    monkeypatch.setattr(fused.Pace, "stop", lambda self, steps: setattr(self, "steps", 17))
+    monkeypatch.setattr(base.Pace, "stop", lambda self, steps: setattr(self, "steps", 17))
     for step, some in ((130, jobs), (190, jobs[1:2]), (190, jobs[2:])):
         monkeypatch.setattr(Trials, "housekeeping", stop_at(step))
         with pytest.raises(Interrupted):

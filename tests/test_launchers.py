@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlexp import __main__ as command_line
-from rlexp import ray_cluster
+from rlexp.sweeps import ray_cluster
 from tests.test_sweeps import BAD_ENV, QUICK, rlexp, swept
 
 BAD = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", "+env.kwargs.way=good,kill,raise", *QUICK)

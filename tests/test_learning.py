@@ -69,12 +69,12 @@ def test_book_pg_reaches_the_notebooks_figure(tmp_path: Path) -> None:
 def test_tuned_q_learning_is_within_two_percent_of_the_optimum(env: str, seed: int, tmp_path: Path) -> None:
     """The exact expected return of the greedy policies, mean over ten trials, against that of a plan."""
     from rlexp.algos.q_value_iteration import q_value_iteration
-    from rlexp.envs import adapter, tables
-    from rlexp.runner import compose
+    from rlexp.envs import adapter, transition_table
+    from rlexp.jobs.runner import compose
 
     preset = (f"+experiment=tuned/q_learning_{env}", f"seed={seed}", "trials=10")
     settings, result = compose(*preset), job(tmp_path, *preset)
-    table, limit = tables.load(settings.env), adapter.inspect(settings.env).max_episode_steps
+    table, limit = transition_table.load(settings.env), adapter.inspect(settings.env).max_episode_steps
     assert table is not None and limit is not None
     raw: Any = adapter.make(settings.env, tabular=True).unwrapped
     masks = [raw.action_mask(s) for s in range(len(table.reward))] if hasattr(raw, "action_mask") else table.possible

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from rlexp.report.load import load_config, load_job, load_study
+from rlexp.jobs.results import load_config, load_job, load_study
 from tests.studies import make_job
 
 RECORDS = [

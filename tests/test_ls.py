@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from rlexp.ls import main
+from rlexp.cli.ls import main
 
 
 def job(output: Path, study: str, name: str, started: float, summary: dict | None) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlexp.metrics import Recorder, Window, check_records
+from rlexp.data.metrics import Recorder, Window, check_records
 
 ALL = np.array([True, True, True])
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from rlexp.config.settings import Refusal
 from rlexp.envs import repeatability
-from rlexp.job import Diverged
-from rlexp.settings import Refusal
+from rlexp.jobs.job_folder import Diverged
 from tests.probes.faulty import KINDS
 from tests.test_sweeps import swept
 
@@ -58,7 +58,7 @@ def test_what_the_process_survives(
     quick = [o for o in QUICK if o != "tracking=files"]
     args = [learner(kind)[0].removeprefix("algo="), *ENV, f"+env.kwargs.kind='{kind}'", *quick, "env.step_timeout=0.3"]
     if end == "warned":
-        monkeypatch.setattr(rlexp, "run", lambda *o, quiet: rlexp.runner.run(*o))  # warnings are not for the quiet
+        monkeypatch.setattr(rlexp, "run", lambda *o, quiet: rlexp.jobs.runner.run(*o))  # warnings are not for the quiet
         assert tiny(*args)["status"] == "done"
         assert said in capfd.readouterr().err
         return

@@ -11,11 +11,11 @@ import pytest
 from gymnasium import spaces
 
 import rlexp
+from rlexp.config.settings import Refusal
 from rlexp.envs import adapter
-from rlexp.envs.numbered import num_states, number
-from rlexp.job import Diverged
-from rlexp.runner import compose, resolve
-from rlexp.settings import Refusal
+from rlexp.envs.category_numbers import num_states, number
+from rlexp.jobs.job_folder import Diverged
+from rlexp.jobs.runner import compose, resolve
 
 CARDS = spaces.Tuple((spaces.Discrete(32), spaces.Discrete(11), spaces.Discrete(2)))  # Blackjack's
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlexp.objective import Objective
-from rlexp.report.load import Curve, JobData
-from rlexp.report.stats import area_under_curve, steps_to
-from rlexp.settings import Refusal
+from rlexp.config.settings import Refusal
+from rlexp.jobs.results import Curve, JobData
+from rlexp.math.statistics import area_under_curve, steps_to
+from rlexp.sweeps.search.objective import Objective
 
 RETURNS = np.array([[0, 0, 0, 0, 9], [10, 4, 0, 2, 9], [10, 8, 8, 2, 9]], float)  # [T, N]
 JOB = JobData(

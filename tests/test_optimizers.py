@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlexp.optimizers import OPTIMIZERS, SGD, Adam, Nadam, RMSprop, build, clip_by_global_norm
+from rlexp.math.optimizers import OPTIMIZERS, SGD, Adam, Nadam, RMSprop, build, clip_by_global_norm
 
 KERAS = {
     "sgd": keras.optimizers.SGD,

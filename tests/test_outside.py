@@ -22,11 +22,13 @@ import pytest
 import yaml
 
 import rlexp
-from rlexp import best, job, ls, sync
-from rlexp.play import main as play
+from rlexp.cli import best, ls
+from rlexp.cli.play import main as play
+from rlexp.config.settings import Refusal
+from rlexp.jobs import job_folder
 from rlexp.report.__main__ import main as report
-from rlexp.settings import Refusal
-from rlexp.untrusted import archives, links, modules, names, stored, text
+from rlexp.system import archives, links, names, stored_modules, stored_yaml, text
+from rlexp.tracking import sync
 from tests.studies import make_job as make_study_job
 from tests.test_trackers import make_job
 
@@ -134,9 +136,9 @@ def hostile_place(tmp_path: Path, fuse: Path, monkeypatch: pytest.MonkeyPatch) -
     "plain/", "a" * 5000, "numpy.nowhere", "rlexp.nowhere", "\x00", "١",
 ])  # fmt: skip
 def test_what_is_not_installed(name: str, hostile_place: Path) -> None:
-    assert not modules.installed(name)
+    assert not stored_modules.installed(name)
     with pytest.raises(Refusal, match="modules of installed distributions only"):
-        modules.check([f"{name}:attribute"], "here")
+        stored_modules.check([f"{name}:attribute"], "here")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_what_is_not_installed(name: str, hostile_place: Path) -> None:
 )
 def test_what_is_installed(name: str, hostile_place: Path) -> None:
     before = set(sys.modules)
-    assert modules.installed(name)
+    assert stored_modules.installed(name)
     assert set(sys.modules) == before
 
 
@@ -155,7 +157,7 @@ def test_a_stored_wrapper_writes_no_files(name: str, copy: Path, tmp_path: Path)
     change(copy, env__wrappers=[{"name": name, "video_folder": str(tmp_path / "victim")}])
     with pytest.raises(Refusal, match=r"env\.wrappers: expected wrappers that write no files"):
         rlexp.load_policy(copy)
-    assert modules.named({"env": {"wrappers": ["FlattenObservation", {"name": "a.b.C"}, "d:E"]}}) == ["a.b", "d"]
+    assert stored_modules.named({"env": {"wrappers": ["FlattenObservation", {"name": "a.b.C"}, "d:E"]}}) == ["a.b", "d"]
 
 
 def test_an_algorithm_of_a_distribution_that_is_not_installed(hostile_place: Path, copy: Path) -> None:
@@ -184,17 +186,17 @@ def test_a_distribution_installed_in_place_counts_and_what_lies_beside_it_does_n
     if "finder" in tool:
         finder = SimpleNamespace(MAPPING={"my_envs": str(project / "my_envs")})
         monkeypatch.setitem(sys.modules, "__editable___my_envs_finder", finder)
-    for cached in (modules._distributions, modules._listed, modules._editable):
+    for cached in (stored_modules._distributions, stored_modules._listed, stored_modules._editable):
         cached.cache_clear()
-    monkeypatch.setattr(modules, "site_folders", lambda: (site.resolve(),))
+    monkeypatch.setattr(stored_modules, "site_folders", lambda: (site.resolve(),))
     monkeypatch.syspath_prepend(str(project))
     try:
-        assert modules.installed("my_envs") and modules.installed("my_envs.inner")
-        assert not modules.installed("evil") and not modules.installed("outputs.study.job.evil")
-        assert modules.origin("outputs.study.job.evil") == str(project / "outputs" / "study" / "job" / "evil.py")
+        assert stored_modules.installed("my_envs") and stored_modules.installed("my_envs.inner")
+        assert not stored_modules.installed("evil") and not stored_modules.installed("outputs.study.job.evil")
+        assert stored_modules.origin("outputs.study.job.evil") == str(project / "outputs" / "study" / "job" / "evil.py")
     finally:
         monkeypatch.undo()
-        for cached in (modules._distributions, modules._listed, modules._editable):
+        for cached in (stored_modules._distributions, stored_modules._listed, stored_modules._editable):
             cached.cache_clear()
 
 
@@ -310,7 +312,7 @@ def test_keras_files(
 ) -> None:
     from omegaconf import OmegaConf
 
-    from rlexp.runner import compose
+    from rlexp.jobs.runner import compose
 
     folder = tmp_path / "out" / "study" / "job"
     (folder / "trials" / "0").mkdir(parents=True)
@@ -381,7 +383,7 @@ YAML = {
     "a merge of an alias": "a: &a {x: 1}\nb: {<<: *a}",
     "deep": "[" * 100_000,
     "deep, block": "\n".join(" " * i + "a:" for i in range(200)),
-    "large": "a: " + "x" * (stored.MAX_SIZE + 1),
+    "large": "a: " + "x" * (stored_yaml.MAX_SIZE + 1),
     "two documents": "a: 1\n---\nb: 2",
     "a number of a million digits": "a: " + "1" * 10_000,
     "bytes": "\x00\x01",
@@ -394,21 +396,21 @@ YAML = {
 def test_stored_yaml_is_plain(name: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(YAML[name])
     with pytest.raises(ValueError, match=r"config\.yaml is not a configuration: ") as error:
-        stored.read_config(tmp_path)
+        stored_yaml.read_config(tmp_path)
     assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 500
 
 
 def test_a_config_that_is_a_link_to_a_device_or_missing(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").symlink_to("/dev/zero")
     with pytest.raises(ValueError, match="no regular file"):
-        stored.read_config(tmp_path)
+        stored_yaml.read_config(tmp_path)
     (tmp_path / "config.yaml").unlink()
     with pytest.raises(ValueError, match="there is no such file"):
-        stored.read_config(tmp_path)
+        stored_yaml.read_config(tmp_path)
 
 
 def test_what_rlexp_writes_is_plain(copy: Path) -> None:
-    assert stored.read_config(copy) == yaml.safe_load((copy / "config.yaml").read_text())
+    assert stored_yaml.read_config(copy) == yaml.safe_load((copy / "config.yaml").read_text())
 
 
 @pytest.fixture
@@ -520,7 +522,7 @@ def test_what_a_start_delivers_of_other_folders_goes_to_its_own_store(
 
 def test_a_store_does_not_choose_where_files_go(tmp_path: Path) -> None:
     """Neither its experiments nor its runs."""
-    from rlexp.trackers.mlflow import _check_place
+    from rlexp.tracking.mlflow.delivery import _check_place
 
     output_dir = tmp_path / "out"
     store = f"sqlite:///{output_dir}/mlflow.db"
@@ -567,8 +569,8 @@ LINKS = ("metrics.jsonl", "owner.json", "tracking.json", "tracking.log", ".lock"
 
 @pytest.mark.parametrize("name", LINKS)
 def test_a_job_writes_through_no_link(name: str, tmp_path: Path) -> None:
-    from rlexp.preflight import resolve
-    from rlexp.runner import compose
+    from rlexp.jobs.preflight import resolve
+    from rlexp.jobs.runner import compose
 
     victim = tmp_path / "victim"
     (victim / "inside").mkdir(parents=True)
@@ -636,7 +638,7 @@ def test_a_sweep_writes_through_no_link(tmp_path: Path) -> None:
     (tmp_path / "out" / "s" / "sweeps").symlink_to(tmp_path / "victim")
     with (
         pytest.raises(Refusal, match="a symbolic link to"),
-        job.folder_lock(tmp_path / "out" / "s" / "sweeps" / "0123abcd"),
+        job_folder.folder_lock(tmp_path / "out" / "s" / "sweeps" / "0123abcd"),
     ):
         raise AssertionError
     assert not list((tmp_path / "victim").iterdir())
@@ -727,7 +729,7 @@ def test_control_characters_are_not_printed(rude: Path, capsys: pytest.CaptureFi
 
 
 def test_a_job_s_notes_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
-    from rlexp.console import JobConsole
+    from rlexp.jobs.console import JobConsole
 
     console = JobConsole(1)
     trial = {
@@ -787,7 +789,7 @@ def test_git_runs_nothing_that_a_repository_names(
         fuse.unlink()
     monkeypatch.chdir(repository)
     monkeypatch.setenv("GIT_EXTERNAL_DIFF", str(script))
-    found = job._git()
+    found = job_folder._git()
     if "a=b" in setting:
         assert found == {}
     else:
@@ -800,7 +802,7 @@ def test_a_folder_that_looks_like_a_repository_is_none(copy: Path, fuse: Path, m
     with (copy / "config").open("a") as file:
         file.write(f'[core]\n\tfsmonitor = "touch {fuse}"\n\tworktree = {copy}\n\tbare = false\n')
     monkeypatch.chdir(copy)
-    assert job._git() == {}
+    assert job_folder._git() == {}
 
 
 # Secrets.
@@ -855,7 +857,7 @@ def test_values_under_secret_keys_are_masked() -> None:
 def test_an_address_with_a_password_is_refused(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rlexp import ui
+    from rlexp.cli import ui
 
     def shown() -> str:
         said = "".join(capsys.readouterr())
@@ -907,7 +909,7 @@ def test_no_secret_is_in_any_file(
     assert set(keys) == {"s3cret"}
     again = rlexp.run(*overrides)
     assert again["config_id"] == found["config_id"] == found.folder.name[-8:]
-    assert stored.read_config(found.folder)["tracking"]["uri"] == "postgresql://me:***@127.0.0.1:9/db"
+    assert stored_yaml.read_config(found.folder)["tracking"]["uri"] == "postgresql://me:***@127.0.0.1:9/db"
     assert "already done" in capfd.readouterr().out
     assert "api_key=***" in json.loads((found.folder / "job.json").read_text())["command"]
     for path in (tmp_path / "out").rglob("*"):
@@ -920,7 +922,7 @@ def test_no_secret_is_in_any_file(
 def test_the_tracking_process_is_told_the_address_where_nobody_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlexp.trackers import follower
+    from rlexp.tracking import follower
 
     started: list[Any] = []
 
@@ -1000,14 +1002,14 @@ class Server:
 @pytest.fixture
 def server(table_job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """And a folder for temporary files, which is empty afterwards."""
-    from rlexp.trackers import mlflow
+    from rlexp.tracking.mlflow import delivery
 
     found = Server(table_job)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setattr(mlflow, "MlflowClient", lambda tracking_uri: found)
-    monkeypatch.setattr(mlflow, "get_artifact_repository", found.repository)
+    monkeypatch.setattr(delivery, "MlflowClient", lambda tracking_uri: found)
+    monkeypatch.setattr(delivery, "get_artifact_repository", found.repository)
     before = set(tmp_path.rglob("*"))
     yield found
     assert list(temporary.iterdir()) == []
@@ -1142,7 +1144,7 @@ def test_names_of_runs_become_folders_of_their_own() -> None:
 
 
 def test_a_study_is_fetched_and_what_is_wrong_is_said(server: Server, tmp_path: Path) -> None:
-    from rlexp.trackers.mlflow import fetch_study
+    from rlexp.tracking.mlflow.delivery import fetch_study
 
     good = server.runs[PARENT]
 

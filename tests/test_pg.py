@@ -12,14 +12,14 @@ import pytest
 import tensorflow as tf
 
 import tests.probes  # noqa: F401  (registers the probe environments)
-from rlexp import seeding
 from rlexp.algos.pg import PG
 from rlexp.algos.pg_baseline import PGBaseline
-from rlexp.engines.lanes import Lanes
+from rlexp.config.settings import NetworkSettings, OptimizerSettings, PGBaselineSettings, PGSettings
+from rlexp.data import seeding
+from rlexp.data.rollout_buffer import RolloutBuffer, minibatches
+from rlexp.engines.vectorized import Lanes
 from rlexp.networks import mlp
-from rlexp.networks.flat import FlatModel
-from rlexp.rollout import RolloutBuffer, minibatches
-from rlexp.settings import NetworkSettings, OptimizerSettings, PGBaselineSettings, PGSettings
+from rlexp.networks.flat_model import FlatModel
 from tests.test_returns import discount_rewards
 
 SGD = OptimizerSettings(name="sgd", clip_norm=None)  # w <- w - gradient at lr 1, so that a step shows the gradient

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from rlexp.report.load import JobData
-from rlexp.report.plots import BLUE, ORANGE, SKY, VERMILION, learning_curve, learning_curve_figure
-from rlexp.report.stats import bootstrap_ci, iqm, summarize
+from rlexp.jobs.plots import BLUE, ORANGE, SKY, VERMILION, learning_curve, learning_curve_figure
+from rlexp.jobs.results import JobData
+from rlexp.math.statistics import bootstrap_ci, iqm, summarize
 
 STEPS = np.arange(1, 51) * 1000
 
@@ -189,5 +189,5 @@ def test_png_is_900_pixels_wide_and_has_the_colours(tmp_path):
 
 
 def test_pyplot_is_not_imported():
-    code = "import sys, rlexp.report.plots; print('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, rlexp.jobs.plots; print('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

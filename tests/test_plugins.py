@@ -13,10 +13,11 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
-from rlexp import hints, packages, registry
+from rlexp.config import hints, registry
+from rlexp.config.settings import Refusal
 from rlexp.envs import tensor
-from rlexp.runner import compose, resolve
-from rlexp.settings import Refusal
+from rlexp.jobs.runner import compose, resolve
+from rlexp.system import packages
 from tests.test_refusals import sentence
 
 DYNAMICS = registry.DYNAMICS["CartPole-v1"]
@@ -58,7 +59,7 @@ PLUG = """
 import gymnasium as gym
 import tensorflow
 from rlexp import registry
-from rlexp.settings import RandomSettings
+from rlexp.config.settings import RandomSettings
 from rlexp.algos.random import Random
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 algo = registry.Algo("fixed", RandomSettings, "rlexp.algos.random:Random")
@@ -186,7 +187,7 @@ def test_ids_launchers_and_games_of_packages_that_are_missing(monkeypatch: Any) 
     )
     assert packages.for_id("ALE/Pong-v5") == "pip install 'rlexp[atari]' brings it." and packages.for_id("Own-v0") == ""
     assert packages.HYDRA["joblib"] == "rlexp[parallel]" and packages.HYDRA["submitit_slurm"] == "rlexp[slurm]"
-    from rlexp.settings import explain
+    from rlexp.config.settings import explain
 
     missing = Exception(
         "Could not find 'hydra/launcher/joblib'\n\nAvailable options in 'hydra/launcher':\n\tbasic\n\tfused"
@@ -209,7 +210,7 @@ def test_every_hint_names_what_exists() -> None:
     """Keys and algorithms that the tables advise to write are there."""
     import re
 
-    from rlexp.arguments import kind_of
+    from rlexp.config.arguments import kind_of
 
     words = " ".join([*hints.ALGOS.values(), *hints.KEYS.values(), *hints.ACTIONS.values()])
     assert set(re.findall(r"\balgo=(\w+)", words)) <= set(registry.ALGOS)

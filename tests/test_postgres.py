@@ -239,8 +239,8 @@ def test_runs_of_the_dead_are_found_on_it(server: Server, tmp_path: Path) -> Non
     """What SQLite is asked in test_trackers.py."""
     from mlflow import MlflowClient
 
-    from rlexp import sync
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking import sync
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     client = MlflowClient(tracking_uri=server.uri)
     folders = [make_job(tmp_path, name, server.uri, num_records=3, status=None) for name in ("silent", "dead")]

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 import tests.probes as probes
 from rlexp.algos.pg_baseline import PGBaseline
-from rlexp.checkpoint import Checkpoints
+from rlexp.data.checkpoint import Checkpoints
+from rlexp.jobs.policy import load_settings
 from rlexp.networks import mlp
-from rlexp.networks.flat import FlatModel
-from rlexp.policy import load_settings
+from rlexp.networks.flat_model import FlatModel
 
 LEARN = [
     "env.imports=[tests.probes]", "trials=2", "budget.steps=1500", "algo.learn_start=50", "algo.learn_period=1",

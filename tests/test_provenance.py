@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from rlexp import __version__, provenance
+from rlexp import __version__
+from rlexp.jobs import provenance
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_a_repository_runs_no_program_of_its_own(checkout: Path, tmp_path: Path)
 def test_a_finished_job_of_other_code_is_skipped_and_that_is_said(
     tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlexp.console import JobConsole
+    from rlexp.jobs.console import JobConsole
 
     said: list[str] = []
     monkeypatch.setattr(JobConsole, "say", lambda self, text: said.append(text))

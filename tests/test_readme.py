@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rlexp import registry
-from rlexp.metrics import METRICS
-from rlexp.runner import compose
+from rlexp.config import registry
+from rlexp.data.metrics import METRICS
+from rlexp.jobs.runner import compose
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 

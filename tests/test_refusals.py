@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from omegaconf.errors import OmegaConfBaseException
 
 from rlexp import __main__ as command_line
-from rlexp import registry, runner
-from rlexp.arguments import rewrite
-from rlexp.job import Diverged
-from rlexp.settings import Refusal, Settings, TabularSettings, _known_keys, build, check_arguments, explain
+from rlexp.config import registry
+from rlexp.config.arguments import rewrite
+from rlexp.config.settings import Refusal, Settings, TabularSettings, _known_keys, build, check_arguments, explain
+from rlexp.jobs import runner
+from rlexp.jobs.job_folder import Diverged
 
 KEY = "expected a key of the configuration, received an unknown one."
 FOLDER = "expected letters, digits and _ . + - (it names a folder), received"
@@ -250,7 +251,7 @@ def composed(groups: tuple[str, ...]) -> Any:
     """What Hydra makes of the chosen groups."""
     from hydra import compose, initialize_config_dir
 
-    from rlexp.settings import conf_dir
+    from rlexp.config.settings import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("config", list(groups))
@@ -390,8 +391,8 @@ def test_tables_of_names_are_complete() -> None:
 
     from keras.src.activations import ALL_OBJECTS_DICT
 
-    from rlexp import optimizers
-    from rlexp.settings import ACTIVATIONS, OPTIMIZER_OPTIONS
+    from rlexp.config.settings import ACTIVATIONS, OPTIMIZER_OPTIONS
+    from rlexp.math import optimizers
 
     assert sorted(filter(None, ALL_OBJECTS_DICT)) == list(ACTIVATIONS)
     for name, options in OPTIMIZER_OPTIONS.items():

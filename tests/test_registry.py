@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp import registry
-from rlexp.runner import compose
-from rlexp.settings import RandomSettings, Refusal, conf_dir
+from rlexp.config import registry
+from rlexp.config.settings import RandomSettings, Refusal, conf_dir
+from rlexp.jobs.runner import compose
 from tests.conftest import records
 
 ENVS = ("cartpole", "acrobot", "mountain_car", "lunar_lander", "space_invaders", "frozen_lake", "frozen_lake_8x8", "taxi",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlexp.replay import FrameRing, ReplayRing
+from rlexp.data.replay_ring import FrameRing, ReplayRing
 
 GAMMA = np.array([1.0, 1.0])
 

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rlexp.jobs.results import load_study
+from rlexp.math.statistics import bootstrap_ci, iqm
 from rlexp.report import study
 from rlexp.report.__main__ import main
 from rlexp.report.analysis import analyse
-from rlexp.report.load import load_study
-from rlexp.report.stats import bootstrap_ci, iqm
 from tests.studies import make_job
 
 NAN = float("nan")
@@ -86,7 +86,7 @@ def test_a_winner_is_named_with_his_interval(tmp_path: Path) -> None:
 
 
 def ci(values: Any) -> tuple[float, float]:
-    from rlexp import seeding
+    from rlexp.data import seeding
 
     return bootstrap_ci(values, iqm, seeding.generator(0, "report"))
 
@@ -421,8 +421,8 @@ def test_help_and_reports_need_neither_tensorflow_nor_mlflow(tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def delivered(mixed: Path) -> str:
-    from rlexp.trackers.base import resolve_uri
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking.base import resolve_uri
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     uri = resolve_uri(None, mixed.parent)
     for folder in sorted(job.parent for job in mixed.glob("*/job.json")):
@@ -449,7 +449,7 @@ def test_an_unknown_experiment_is_refused(delivered: str, tmp_path: Path, capsys
 
 
 def test_configuration_of_params() -> None:
-    from rlexp.trackers.mlflow import config_of_params, flat_params
+    from rlexp.tracking.mlflow.delivery import config_of_params, flat_params
 
     config = {"a": {"b": 0.001, "c": None, "d": [120, 84], "e(1)": "x.y", "f": {}, "g": True, "h": "linear"}, "n": 3}
     assert config_of_params(dict(flat_params(config))) == config

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlexp import returns
 from rlexp.algos.pg import goes_on
+from rlexp.math import returns
 
 
 def discount_rewards(rewards: np.ndarray, gamma: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp.schedules import KINDS, UNITS, Schedule, Stacked, parse
+from rlexp.config.schedules import KINDS, UNITS, Schedule, Stacked, parse
 
 
 def at(schedule: Schedule | Stacked, n: Any) -> np.ndarray:
@@ -248,7 +248,7 @@ def test_a_schedule_made_by_hand_is_checked_too() -> None:
 
 
 def test_tensorflow_is_not_imported() -> None:
-    code = "import sys, rlexp.schedules; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, rlexp.config.schedules; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

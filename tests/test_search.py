@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from rlexp import __main__ as cli
-from rlexp import best, runner
-from rlexp.objective import Objective
-from rlexp.outcome import Outcome
-from rlexp.report import plots
-from rlexp.report.load import load_job
+from rlexp.cli import best
+from rlexp.jobs import plots, runner
+from rlexp.jobs.results import load_job
+from rlexp.sweeps.outcome import Outcome
+from rlexp.sweeps.search.objective import Objective
 
 # Every episode returns 1 - |height - 0.7|, whatever is done.
 ENV = textwrap.dedent("""
@@ -179,7 +179,7 @@ def test_a_search_chooses_by_the_second_look_and_keeps_what_partly_diverged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A trial without a score counts as the worst of all candidates so far, as in a report; nothing else is lost."""
-    from rlexp.search import Search  # Hydra brings its own at first
+    from rlexp.sweeps.search.search import Search  # Hydra brings its own at first
 
     sweep: Any = FakeSweep(
         tmp_path,

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from rlexp import seeding
+from rlexp.data import seeding
 
 
 def test_a_row_does_not_depend_on_the_other_trials_nor_on_the_order_of_asking() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlexp.preflight import preflight
-from rlexp.runner import compose
-from rlexp.settings import Refusal
+from rlexp.config.settings import Refusal
+from rlexp.jobs.preflight import preflight
+from rlexp.jobs.runner import compose
 
 REFUSALS = [
     ("algo=dueling_dqqn", "algo: expected one of angle_policy, ddqn, double_q_learning, dqn, dueling_ddqn, dueling_dqn, "

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp import registry, schedules
-from rlexp.runner import compose
-from rlexp.settings import Refusal
-from rlexp.shorthands import expand, shown
-from rlexp.sweeps import labels
+from rlexp.config import registry, schedules
+from rlexp.config.settings import Refusal
+from rlexp.config.shorthands import expand, shown
+from rlexp.jobs.runner import compose
+from rlexp.sweeps.sweep import labels
 
 NAMED = ("constant", "exponential", "inverse_time", "linear", "log10")
 

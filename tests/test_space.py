@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from rlexp.settings import Refusal
-from rlexp.space import Dimension, split
+from rlexp.config.settings import Refusal
+from rlexp.sweeps.search.space import Dimension, split
 
 
 def parsed(*overrides: str) -> tuple[list[str], list[Dimension]]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from rlexp.report import twoway
-from rlexp.report.stats import (
+from rlexp.math import two_way
+from rlexp.math.statistics import (
     area_under_curve,
     bootstrap_band,
     bootstrap_ci,
@@ -210,7 +210,7 @@ def coverage(study, size, episodes, studies):
     hits = 0
     for k in range(studies):
         returns = study(rng(10_000 + k), size, episodes)[1]
-        low, high = twoway.iqm_interval([returns.mean(axis=1)], [returns], rng(k))
+        low, high = two_way.iqm_interval([returns.mean(axis=1)], [returns], rng(k))
         hits += low - 1e-9 <= truth <= high + 1e-9
     return hits / studies
 
@@ -251,12 +251,12 @@ def test_without_shared_luck_an_interval_is_that_of_the_trials_to_the_last_digit
     expected = bootstrap_ci(values, iqm, rng(2))
     constant = np.repeat(values[:, None], 7, axis=1)  # a deterministic environment
     for episodes in (None, constant, np.full((10, 7), 500.0)):
-        assert twoway.iqm_interval([values], [episodes], rng(2)) == expected
+        assert two_way.iqm_interval([values], [episodes], rng(2)) == expected
     opposite = np.stack([np.tile([1.0, -1.0] if k % 2 else [-1.0, 1.0], 4) for k in range(10)])  # nothing in common
-    assert twoway.iqm_interval([values], [values[:, None] + opposite], rng(2)) == expected
-    assert twoway.iqm_interval([np.full(10, 500.0)], [np.full((10, 100), 500.0)], rng()) == (500, 500)
-    assert np.isnan(twoway.iqm_interval([np.array([1.0])], [np.array([[0.0, 2.0]])], rng())).all()
-    assert np.isnan(twoway.iqm_interval([np.array([NAN, NAN])], [None], rng())).all()
+    assert two_way.iqm_interval([values], [values[:, None] + opposite], rng(2)) == expected
+    assert two_way.iqm_interval([np.full(10, 500.0)], [np.full((10, 100), 500.0)], rng()) == (500, 500)
+    assert np.isnan(two_way.iqm_interval([np.array([1.0])], [np.array([[0.0, 2.0]])], rng())).all()
+    assert np.isnan(two_way.iqm_interval([np.array([NAN, NAN])], [None], rng())).all()
 
 
 def test_the_shared_part_is_the_covariance_of_two_trials():
@@ -264,20 +264,20 @@ def test_the_shared_part_is_the_covariance_of_two_trials():
     weights = np.full(3, 1 / 3)
     covariance = np.cov(episodes)
     expected = covariance[~np.eye(3, dtype=bool)].mean()
-    part = twoway.shared_part(episodes, weights)
+    part = two_way.shared_part(episodes, weights)
     assert part.mean() == pytest.approx(0) and part.var(ddof=1) == pytest.approx(expected)
     # A trial that diverged has no returns: it is left out of everything.
     with_one_missing = np.vstack([episodes, np.full(3, NAN)])
     values = with_one_missing.mean(axis=1)
-    found = twoway.iqm_interval([values], [with_one_missing], rng())
-    assert found == twoway.iqm_interval([values[:3]], [episodes], rng())
+    found = two_way.iqm_interval([values], [with_one_missing], rng())
+    assert found == two_way.iqm_interval([values[:3]], [episodes], rng())
 
 
 def test_weights_of_the_iqm_by_hand():
-    assert twoway.iqm_weights(np.array([4.0, 1, 3, 2])).tolist() == [0, 0, 0.5, 0.5]
-    assert twoway.iqm_weights(np.array([1.0, 1, 1, 9])).tolist() == [1 / 3, 1 / 3, 1 / 3, 0]  # equal ones share theirs
+    assert two_way.iqm_weights(np.array([4.0, 1, 3, 2])).tolist() == [0, 0, 0.5, 0.5]
+    assert two_way.iqm_weights(np.array([1.0, 1, 1, 9])).tolist() == [1 / 3, 1 / 3, 1 / 3, 0]  # equal ones share theirs
     values = rng(1).normal(size=(50, 11)).round(1)
-    np.testing.assert_allclose([twoway.iqm_weights(row) @ row for row in values], iqm(values))
+    np.testing.assert_allclose([two_way.iqm_weights(row) @ row for row in values], iqm(values))
 
 
 def test_environments_are_resampled_each_with_its_own_episodes():
@@ -285,8 +285,8 @@ def test_environments_are_resampled_each_with_its_own_episodes():
     luck = rng(3).normal(0, 3, size=100)
     one = np.repeat(luck[None], 10, axis=0)
     other = np.repeat(rng(4).permutation(luck)[None], 10, axis=0)
-    low, high = twoway.iqm_interval([one.mean(axis=1)], [one], rng())
-    low2, high2 = twoway.iqm_interval([one.mean(axis=1), other.mean(axis=1)], [one, other], rng())
+    low, high = two_way.iqm_interval([one.mean(axis=1)], [one], rng())
+    low2, high2 = two_way.iqm_interval([one.mean(axis=1), other.mean(axis=1)], [one, other], rng())
     assert (high2 - low2) / (high - low) == pytest.approx(0.5**0.5, rel=0.06)
 
 
@@ -430,7 +430,7 @@ def test_summarize_refuses_a_matrix():
 
 def test_statistics_import_numpy_alone():
     code = (
-        "import sys, rlexp.report.stats as _; "
+        "import sys, rlexp.math.statistics as _; "
         "print(sorted({'scipy', 'matplotlib', 'tensorflow', 'pandas', 'mlflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
@@ -440,5 +440,5 @@ def test_intervals_end_where_returns_do() -> None:
     """Trials near a maximum whose episodes share their luck: without the limit the interval would end at 510."""
     shared = np.where(np.arange(40) % 3, 500.0, 100.0)
     episodes = np.minimum(shared + np.arange(6.0)[:, None] * 120, 500.0)  # [6, 40]
-    low, high = twoway.iqm_interval([episodes.mean(axis=1)], [episodes], rng())
+    low, high = two_way.iqm_interval([episodes.mean(axis=1)], [episodes], rng())
     assert low == pytest.approx(373, abs=2) and high == 500.0

@@ -19,17 +19,16 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from rlexp import sync
-from rlexp.trackers import follower, late, store
-from rlexp.trackers.base import resolve_uri
-from rlexp.trackers.follower import MLflowTracker
+from rlexp.tracking import follower, late, store, sync
+from rlexp.tracking.base import resolve_uri
+from rlexp.tracking.follower import MLflowTracker
 from tests.test_trackers import assert_delivered_once, deliver, make_job, make_record, state_of
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that was just made: the only one here that MLflow makes."""
-    from rlexp.trackers import mlflow  # noqa: F401  (its settings come before MLflow's)
+    from rlexp.tracking.mlflow import delivery  # noqa: F401  (its settings come before MLflow's)
 
     path = tmp_path_factory.mktemp("good") / "mlflow.db"
     store.prepare(path, pytest.fail)
@@ -215,9 +214,9 @@ def test_a_store_that_somebody_is_making_is_waited_for(
 
 
 def test_who_reads_a_store_is_told_that_it_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from rlexp import ui
-    from rlexp.settings import Refusal
-    from rlexp.trackers.mlflow import fetch_job, fetch_study
+    from rlexp.cli import ui
+    from rlexp.config.settings import Refusal
+    from rlexp.tracking.mlflow.delivery import fetch_job, fetch_study
 
     path = tmp_path / "mlflow.db"
     path.write_text("hello " * 999)
@@ -373,7 +372,7 @@ class Recorded:
 def test_a_finished_job_that_was_not_delivered_is_delivered_by_the_same_command(
     tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlexp.console import JobConsole
+    from rlexp.jobs.console import JobConsole
 
     made: list[Recorded] = []
     said: list[str] = []

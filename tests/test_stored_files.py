@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rlexp import best, ls
-from rlexp.outcome import Outcome
-from rlexp.stored_files import JOB, SUMMARY, Damaged, read_bytes, read_job, read_json, seal
+from rlexp.cli import best, ls
+from rlexp.sweeps.outcome import Outcome
+from rlexp.system.stored_files import JOB, SUMMARY, Damaged, read_bytes, read_job, read_json, seal
 from tests.studies import make_job
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_journal_is_set_aside_and_half_a_line_cut_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("optuna")
-    from rlexp.candidates import JOURNAL, Candidates
+    from rlexp.sweeps.search.candidates import JOURNAL, Candidates
 
     journal = tmp_path / JOURNAL
     Candidates(tmp_path, [], 0, 1, False)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from rlexp import stopping, supervisor
-from rlexp.job import folder_lock
+from rlexp.jobs.job_folder import folder_lock
+from rlexp.system import stopping, supervisor
 from tests.processes import descendants
 from tests.test_sweeps import QUICK
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rlexp import runner
-from rlexp.outcome import Outcome, visible_gpus
-from rlexp.settings import Refusal
-from rlexp.sweeps import Planned, Sweep, labels
+from rlexp.config.settings import Refusal
+from rlexp.jobs import runner
+from rlexp.sweeps.outcome import Outcome, visible_gpus
+from rlexp.sweeps.sweep import Planned, Sweep, labels
 
 QUICK = (
     "trials=1",

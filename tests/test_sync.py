@@ -11,9 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlexp import sync
-from rlexp.trackers import follower
-from rlexp.trackers.base import open_tracker, resolve_uri
+from rlexp.tracking import follower, sync
+from rlexp.tracking.base import open_tracker, resolve_uri
 from tests.test_trackers import (
     SEEDS,
     assert_delivered_once,

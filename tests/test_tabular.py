@@ -15,19 +15,19 @@ import pytest
 
 import rlexp
 import tests.probes as probes
-from rlexp import registry
 from rlexp.algos.double_q_learning import DoubleQLearning
 from rlexp.algos.expected_sarsa import ExpectedSarsa
 from rlexp.algos.q_learning import QLearning
 from rlexp.algos.q_value_iteration import q_value_iteration
 from rlexp.algos.sarsa import Sarsa
-from rlexp.chapter import chain_runs, mdp_q_learning
-from rlexp.envs import tables
+from rlexp.book.mdp import chain_runs, mdp_q_learning
+from rlexp.config import registry
+from rlexp.config.settings import DiscretizerSettings, EnvSettings, TabularSettings
+from rlexp.envs import transition_table
 from rlexp.envs.adapter import inspect
-from rlexp.envs.states import Discretizer, States, masked
-from rlexp.job import Diverged
-from rlexp.runner import compose
-from rlexp.settings import DiscretizerSettings, EnvSettings, TabularSettings
+from rlexp.envs.discretizer import Discretizer, States, masked
+from rlexp.jobs.job_folder import Diverged
+from rlexp.jobs.runner import compose
 
 TABULAR = sorted(name for name, algo in registry.ALGOS.items() if algo.family == "tabular")
 MDP = EnvSettings(id="rlexp/ThreeStateMDP-v0")
@@ -62,7 +62,7 @@ def test_chain_prints_the_notebooks_runs() -> None:
     ],
 )  # fmt: skip
 def test_q_value_iteration_equals_the_notebooks_figures(gamma: float, policy: list[int], values: Any) -> None:
-    table = tables.load(MDP)
+    table = transition_table.load(MDP)
     assert table is not None
     history = q_value_iteration(table, gamma, 50)
     assert history.shape == (51, 3, 3)
@@ -95,7 +95,7 @@ def test_value_iteration_of_a_chain_solved_by_hand() -> None:
         0: {0: [(1.0, 0, 1.0, False)], 1: [(1.0, 1, 0.0, False)]},
         1: {0: [(0.5, 1, 10.0, True), (0.5, 1, 0.0, True)]},
     }
-    table = tables.dense(P, 2, 2, np.array([1.0, 0.0]))
+    table = transition_table.dense(P, 2, 2, np.array([1.0, 0.0]))
     assert table.possible.tolist() == [[True, True], [True, False]]
     q = q_value_iteration(table, 0.5, 100)[-1]
     np.testing.assert_allclose(q, [[1 + 0.5 * 2.5, 2.5], [5.0, -INF]])
@@ -134,7 +134,7 @@ def test_targets_by_hand() -> None:
 
 @pytest.mark.parametrize("num_actions", [2, 3, 4, 6, 7])
 def test_where_all_actions_are_possible_nobody_counts_them_and_the_actions_are_the_same(num_actions: int) -> None:
-    from rlexp.engines import tensor_numpy
+    from rlexp.engines.fused import tensor_numpy
 
     draw, edges = np.random.default_rng(0), np.arange(num_actions, dtype=np.float32) / np.float32(num_actions)
     u = np.stack([draw.random(5000, np.float32), draw.random(5000, np.float32)], axis=1)
@@ -174,8 +174,8 @@ def test_visit_counts_average_in_a_job(tiny: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("env", ["FrozenLake-v1", "Taxi-v4"])
 def test_a_job_is_the_update_written_out(env: str, tiny: Callable[..., Any]) -> None:
     """Random actions, so that trial 1 of 3 can be followed step by step in plain Python."""
-    from rlexp import seeding
-    from rlexp.engines.tabular import uniforms
+    from rlexp.data import seeding
+    from rlexp.engines.host.tabular import uniforms
 
     job = tiny("q_learning", f"env.id={env}", "trials=3", "algo.epsilon=1", "algo.alpha=0.5", "algo.gamma=0.9",
                "algo.initial_value=0.25", "evaluation.period=300")  # fmt: skip
@@ -383,7 +383,7 @@ def test_regret_is_the_best_policys_expected_return_minus_the_evaluations(tiny: 
 
 
 def test_policies_of_tables_score_what_the_summary_says_and_play(tiny: Callable[..., Any]) -> None:
-    from rlexp.play import main
+    from rlexp.cli.play import main
 
     job = tiny("double_q_learning", "env=taxi", "trials=2", "evaluation.max_steps=200")
     for k, seed in enumerate(job["seeds"]):
@@ -402,7 +402,7 @@ def test_policies_of_tables_score_what_the_summary_says_and_play(tiny: Callable[
 
 
 def test_the_best_table_reaches_mlflow_and_comes_back(tiny: Callable[..., Any]) -> None:
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     job = tiny("q_learning", "env=frozen_lake", "trials=2")
     uri = f"sqlite:///{job.folder.parents[1] / 'mlflow.db'}"
@@ -435,7 +435,7 @@ def test_a_diverging_trial_is_masked_and_leaves_the_others_untouched(tiny: Calla
 def test_resume_equals_undisturbed(algo: str, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
-    from rlexp.engines.trials import Interrupted, Trials
+    from rlexp.engines.bookkeeping import Interrupted, Trials
     from tests.test_checkpoint import results
 
     options = ["trials=3", "env=three_state_mdp", "budget.steps=200"]
@@ -455,7 +455,7 @@ def test_resume_equals_undisturbed(algo: str, tiny: Callable[..., Any], monkeypa
 
 
 def test_book_presets_keep_the_notebooks_schedules() -> None:
-    from rlexp.schedules import parse
+    from rlexp.config.schedules import parse
 
     def at(value: Any, episode: int) -> float:
         return float(parse(value, "x")({"episode": np.array([episode]), "step": np.array([episode])})[0])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlexp import targets
+from rlexp.math import targets
 
 NAN, INF = np.nan, np.inf
 # Row 0: goes on; row 1: terminated; row 2: truncated, so not terminated; row 3: two equal values.

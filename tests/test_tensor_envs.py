@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlexp.engines.lanes import mapped
+from rlexp.config.settings import EnvSettings
+from rlexp.engines.vectorized import mapped
 from rlexp.envs import adapter, tensor
 from rlexp.envs.tensor.base import limited_step
-from rlexp.settings import EnvSettings
 
 NUM = 10_000
 # float32 here, float64 there: greatest difference as a share of the largest number of a state. Acrobot's Runge-Kutta step

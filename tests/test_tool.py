@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from rlexp import limits, places, play, runner, ui
-from rlexp.settings import Refusal
-from rlexp.tool import Parser, Terminated, tool
-from rlexp.trackers.base import resolve_uri
+from rlexp.cli import play, ui
+from rlexp.config.settings import Refusal
+from rlexp.jobs import runner
+from rlexp.sweeps import limits
+from rlexp.system import places
+from rlexp.system.tool import Parser, Terminated, tool
+from rlexp.tracking.base import resolve_uri
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,7 @@ def test_wrong_options_of_sweepers_and_launchers() -> None:
 
 
 def test_networks_that_do_not_fit_into_memory() -> None:
-    from rlexp.preflight import preflight
+    from rlexp.jobs.preflight import preflight
 
     for network in ("mlp", "dueling"):
         settings = runner.compose("algo=dqn", f"network={network}", "network.hidden_units=[100000,100000]", "trials=5")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from rlexp.trackers.base import TRACKERS, open_tracker, resolve_uri, ui_command
+from rlexp.tracking.base import TRACKERS, open_tracker, resolve_uri, ui_command
 
 START = 1_700_000_000.0
 NAME = "dqn-CartPole-v1-1a2b3c4d"
@@ -79,14 +79,14 @@ def output_dir(tmp_path_factory):
 def client(output_dir):
     from mlflow import MlflowClient
 
-    from rlexp.trackers import mlflow  # its settings come before the first use of a client
+    from rlexp.tracking.mlflow import delivery  # its settings come before the first use of a client
 
-    assert mlflow.MAX_METRICS == 1000
+    assert delivery.MAX_METRICS == 1000
     return MlflowClient(tracking_uri=resolve_uri(None, output_dir))
 
 
 def deliver(folder, status="done", running=False):
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     delivery = Delivery(folder, resolve_uri(None, folder.parent.parent), running)
     delivery.send()
@@ -139,7 +139,7 @@ def test_unknown_tracker():
 
 def test_training_process_imports_no_mlflow(tmp_path):
     code = (
-        "import sys, pathlib; from rlexp.trackers.base import open_tracker, TRACKERS\n"
+        "import sys, pathlib; from rlexp.tracking.base import open_tracker, TRACKERS\n"
         "for name in TRACKERS: open_tracker(name, None, [pathlib.Path('f')], pathlib.Path('o'))\n"
         "print([name for name in ('mlflow', 'tensorflow', 'pandas') if name in sys.modules])"
     )
@@ -277,7 +277,7 @@ def test_the_trials_of_a_job_that_was_not_scored_have_its_status(client, output_
 
 
 def test_a_pruned_job_is_killed_with_a_tag_that_goes_when_it_runs_again(client, output_dir):
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     folder = make_job(output_dir, "pruned", num_records=1, status=None)
     (folder / "summary.json").write_text(json.dumps({"status": "pruned", "pruned_at": 100, "error": ""}))
@@ -297,7 +297,7 @@ def statuses(client, folder):
 
 
 def test_a_finished_job_whose_deliverer_died_before_it_began_is_delivered_by_the_next_start(client, output_dir):
-    from rlexp import sync
+    from rlexp.tracking import sync
 
     def job(name, **options):
         return make_job(output_dir, name, num_records=2, **options)
@@ -323,8 +323,8 @@ def test_a_finished_job_whose_deliverer_died_before_it_began_is_delivered_by_the
 def test_runs_of_a_dead_process_are_closed_and_those_of_a_living_one_are_not(client, output_dir):
     from filelock import FileLock
 
-    from rlexp import sync
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking import sync
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     dead, living = (make_job(output_dir, name, num_records=2, status=None) for name in ("dead", "living"))
     uri = resolve_uri(None, output_dir)
@@ -355,7 +355,7 @@ def long_ago(client, run_id):
     """Set a run's last sign of life back by more than is waited for."""
     from datetime import UTC, datetime, timedelta
 
-    from rlexp.trackers.base import SILENCE
+    from rlexp.tracking.base import SILENCE
 
     then = datetime.now(UTC) - timedelta(seconds=SILENCE + 5)
     client.set_tag(run_id, "rlexp.heartbeat", then.isoformat(timespec="seconds"))
@@ -363,8 +363,8 @@ def long_ago(client, run_id):
 
 
 def test_a_folder_of_another_machine_is_left_alone_until_its_run_is_silent(client, output_dir):
-    from rlexp import sync
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking import sync
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     folder = make_job(output_dir, "elsewhere", num_records=2, status=None)
     (folder / "owner.json").write_text('{"pid": 7, "host": "elsewhere"}')
@@ -380,12 +380,12 @@ def test_a_folder_of_another_machine_is_left_alone_until_its_run_is_silent(clien
 def test_silent_runs_without_a_folder_are_closed(client, output_dir, monkeypatch):
     import shutil
 
-    from rlexp import sync
-    from rlexp.trackers import mlflow
+    from rlexp.tracking import sync
+    from rlexp.tracking.mlflow import delivery
 
     uri = resolve_uri(None, output_dir)
     silent, loud, locked, old = (
-        mlflow.Delivery(make_job(output_dir, name, num_records=1, status=None), uri, running=True)
+        delivery.Delivery(make_job(output_dir, name, num_records=1, status=None), uri, running=True)
         for name in ("silent", "loud", "locked", "old")
     )
     then = long_ago(client, silent.state["run_id"])
@@ -415,15 +415,15 @@ def test_silent_runs_without_a_folder_are_closed(client, output_dir, monkeypatch
     loud.beat()
     assert statuses(client, loud.folder) == {"RUNNING"}
     assert "rlexp.lost" not in client.get_run(loud.state["run_id"]).data.tags
-    for delivery in (loud, locked, old):
-        shutil.rmtree(delivery.folder)
+    for sent in (loud, locked, old):
+        shutil.rmtree(sent.folder)
 
 
 def test_the_run_of_a_dead_sweep_is_closed(client, output_dir):
     from filelock import FileLock
 
-    from rlexp import sync
-    from rlexp.trackers.mlflow import SweepDelivery
+    from rlexp.tracking import sync
+    from rlexp.tracking.mlflow.delivery import SweepDelivery
 
     folder = output_dir / "study one" / "sweeps" / "5feb0e"
     folder.mkdir(parents=True)
@@ -465,7 +465,7 @@ def test_a_job_whose_environment_did_not_come_back_is_tagged(client, output_dir)
 
 def test_crash_between_sending_and_remembering(client, output_dir):
     """Job and follower are killed in the middle of a delivery; the job resumes from its checkpoint."""
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     folder = make_job(output_dir, "crash", num_records=12, status=None)
     uri = resolve_uri(None, output_dir)
@@ -501,7 +501,7 @@ def test_resume_reopens_the_same_runs(client, output_dir):
     folder = make_job(output_dir, "resume", num_records=10, status="killed")
     assert deliver(folder, "killed") == []
     first = state_of(folder)
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     job = json.loads((folder / "job.json").read_text())
     job |= {"started": START + 5000, "tags": {"git.commit": "def", "device": "cpu"}}
@@ -528,7 +528,7 @@ def test_resume_reopens_the_same_runs(client, output_dir):
 
 def test_lost_or_old_state_repeats_without_doubling(client, output_dir):
     folder = make_job(output_dir, "rollback")
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     Delivery(folder, resolve_uri(None, output_dir))
     old = (folder / "tracking.json").read_text()
@@ -545,7 +545,7 @@ def test_lost_or_old_state_repeats_without_doubling(client, output_dir):
 
 
 def test_many_trials_and_params_respect_the_limits_of_one_call(client, output_dir):
-    from rlexp.trackers.mlflow import Delivery
+    from rlexp.tracking.mlflow.delivery import Delivery
 
     folder = make_job(output_dir, "limits", num_records=450, config={f"key{k}": k for k in range(150)})
     delivery = Delivery(folder, resolve_uri(None, output_dir))
@@ -608,7 +608,7 @@ def test_best_weights_are_an_mlflow_model(client, output_dir):
 
 
 def test_signature_of_a_model_without_an_input_layer(tmp_path):
-    from rlexp.trackers.mlflow import model_signature
+    from rlexp.tracking.mlflow.delivery import model_signature
 
     def save(layers):
         with zipfile.ZipFile(tmp_path / "best.keras", "w") as archive:
@@ -626,7 +626,7 @@ def test_signature_of_a_model_without_an_input_layer(tmp_path):
 
 
 def test_names():
-    from rlexp.trackers.mlflow import mlflow_key
+    from rlexp.tracking.mlflow.delivery import mlflow_key
 
     assert mlflow_key("train/q_mean") == "train/q_mean"
     assert mlflow_key("a[0] é#:") == "a_x5b_0_x5d_ é_x23__x3a_"

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp.engines import trials
-from rlexp.engines.trials import MAX_RECORDS, Episodes, RecordSteps
+from rlexp.engines import bookkeeping
+from rlexp.engines.bookkeeping import MAX_RECORDS, Episodes, RecordSteps
 from tests.conftest import records
 
 
@@ -72,7 +72,7 @@ def test_as_many_records_as_there_may_be(
 def test_where_episodes_have_no_limit_there_are_ever_fewer(log_period: int, period: int) -> None:
     steps = RecordSteps(log_period, period, None, exact=False)
     assert steps.dense is not None and steps.told_period == period
-    assert steps.count(steps.dense) == trials.FROM_HERE_FEWER > steps.count(steps.dense - 1)
+    assert steps.count(steps.dense) == bookkeeping.FROM_HERE_FEWER > steps.count(steps.dense - 1)
     assert not any(steps.due(t) for t in range(steps.dense + 1, steps.dense + 1000) if t % log_period)
     rest = [
         n for n in range(steps.dense // log_period + 1, 64 * steps.dense // log_period) if steps.due(n * log_period)
@@ -88,9 +88,9 @@ def test_where_there_may_be_too_many_the_last_ones_are_left_out(period: int, mos
         assert steps.dense is None and steps.count(most) <= MAX_RECORDS
         return
     assert steps.told_period == period and steps.dense is not None
-    assert steps.count(steps.dense) == trials.FROM_HERE_FEWER > steps.count(steps.dense - 1)
+    assert steps.count(steps.dense) == bookkeeping.FROM_HERE_FEWER > steps.count(steps.dense - 1)
     later = [n for n in range(steps.dense // log_period + 1, 251) if steps.due(n * log_period)]
-    assert 50 <= len(later) <= MAX_RECORDS - trials.FROM_HERE_FEWER - 1
+    assert 50 <= len(later) <= MAX_RECORDS - bookkeeping.FROM_HERE_FEWER - 1
     assert not any(steps.due(t) for t in range(steps.dense + 1, steps.dense + 1000) if t % log_period)
 
 
@@ -106,11 +106,11 @@ def test_evaluations_that_are_too_many_share_records(
     whole = tiny(*job, "study=whole")
     assert points(whole.folder) > 20
     with monkeypatch.context() as patched:
-        patched.setattr(trials, "FROM_HERE_FEWER", 66)  # 600 / 10 + 6
-        patched.setattr(trials, "MAX_RECORDS", 68)
+        patched.setattr(bookkeeping, "FROM_HERE_FEWER", 66)  # 600 / 10 + 6
+        patched.setattr(bookkeeping, "MAX_RECORDS", 68)
         same = tiny(*job, "study=same")
-        patched.setattr(trials, "FROM_HERE_FEWER", 10)
-        patched.setattr(trials, "MAX_RECORDS", 20)
+        patched.setattr(bookkeeping, "FROM_HERE_FEWER", 10)
+        patched.setattr(bookkeeping, "MAX_RECORDS", 20)
         fewer = tiny(*job, "study=fewer")
     assert len(records(whole.folder)) > len(records(fewer.folder))
     assert records(same.folder) == records(whole.folder)

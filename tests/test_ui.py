@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlexp import ui
+from rlexp.cli import ui
 
 
 def test_it_listens_on_this_machine_only_and_starts_no_workers() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rlexp.report import words
+from rlexp.system import words
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import pytest
 from gymnasium import spaces
 
 import rlexp
-from rlexp.envs import adapter, tables
+from rlexp.config.settings import EnvSettings, Refusal
+from rlexp.envs import adapter, transition_table
 from rlexp.envs.flattening import obstacles
-from rlexp.policy import load_policy
-from rlexp.runner import compose, resolve
-from rlexp.settings import EnvSettings, Refusal
+from rlexp.jobs.policy import load_policy
+from rlexp.jobs.runner import compose, resolve
 from tests.test_refusals import sentence
 
 TIME = "env.wrappers=[TimeAwareObservation]"
@@ -116,7 +116,7 @@ def test_an_empty_list_changes_nothing_and_equal_lists_are_one_configuration() -
 def test_a_table_is_not_trusted_behind_wrappers() -> None:
     lake = EnvSettings(id="FrozenLake-v1", wrappers=["RecordEpisodeStatistics"])
     info = adapter.inspect(lake, tabular=True)
-    assert (info.num_states, info.table, info.is_table, tables.load(lake)) == (16, False, False, None)
+    assert (info.num_states, info.table, info.is_table, transition_table.load(lake)) == (16, False, False, None)
     assert adapter.inspect(EnvSettings(id="FrozenLake-v1"), tabular=True).is_table
     with pytest.raises(Refusal, match="'FrozenLake-v1', which has none that env"):
         resolve(compose("algo=q_value_iteration", "env=frozen_lake", "env.wrappers=[RecordEpisodeStatistics]"))
@@ -200,7 +200,7 @@ def test_spaces_that_are_no_vector() -> None:
 
 
 def test_an_environment_without_a_limit_says_so_once(tiny: Callable[..., Any], capsys: Any, tmp_path: Any) -> None:
-    from rlexp.notices import no_time_limit
+    from rlexp.jobs.notices import no_time_limit
 
     chain = ("env.id=Blackjack-v1", "env.max_episode_steps=null", "evaluation.max_steps=12345")
     settings = compose("algo=random", *chain)

@@ -1,0 +1,1 @@
+"""Algorithms, each written for one trial as pure functions on explicit state."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rlexp import targets
 from rlexp.algos.dqn import DQN, State
+from rlexp.math import targets
 
 
 class DoubleDQN(DQN):

@@ -8,7 +8,8 @@
 Deviations from the papers: Adam in place of RMSprop, the gradient's global norm is clipped, truncated episodes
 bootstrap (`truncation: terminate` gives the notebook's mask), and everything is configurable.
 
-Written for one trial; `engines/lanes.py` maps it over trials. Axes: B batch, E observations, A actions, P parameters.
+Written for one trial; `engines/vectorized.py` maps it over trials.
+Axes: B batch, E observations, A actions, P parameters.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rlexp import optimizers, targets
-from rlexp.networks.flat import FlatModel
-from rlexp.settings import DQNSettings
+from rlexp.config.settings import DQNSettings
+from rlexp.math import optimizers, targets
+from rlexp.networks.flat_model import FlatModel
 
 State = dict[str, Any]
 Scalars = dict[str, tf.Tensor]

@@ -15,7 +15,8 @@ is the mean of the notebook's per-step gradients, each times its normalised retu
 Without a baseline nothing can be said of what lies beyond a time limit: the return of a truncated episode is what was
 seen, less `truncation_penalty`.
 
-Written for one trial; `engines/lanes.py` maps it over trials. Axes: R rows, E observations, A actions, P parameters.
+Written for one trial; `engines/vectorized.py` maps it over trials.
+Axes: R rows, E observations, A actions, P parameters.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rlexp import optimizers, returns, targets
-from rlexp.networks.flat import FlatModel
-from rlexp.settings import PGSettings
+from rlexp.config.settings import PGSettings
+from rlexp.math import optimizers, returns, targets
+from rlexp.networks.flat_model import FlatModel
 
 State = dict[str, Any]
 Scalars = dict[str, tf.Tensor]

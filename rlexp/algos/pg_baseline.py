@@ -20,9 +20,9 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from rlexp import returns, targets
 from rlexp.algos.pg import PG, Batch, Scalars, goes_on
-from rlexp.settings import PGBaselineSettings, PGSettings
+from rlexp.config.settings import PGBaselineSettings, PGSettings
+from rlexp.math import returns, targets
 
 
 class PGBaseline(PG):

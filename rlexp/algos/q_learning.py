@@ -6,10 +6,10 @@
 d_t = gamma (1 - terminated). With `visit_power` p the learning rate is alpha / n(s_tm1, a_tm1)^p, where n counts this
 visit.
 
-Here are the rules on the rows of the states that the trials are in; `engines/tabular.py` gathers the rows and scatters
-the updates. `xp` is the array namespace, NumPy on the host, `engines/tensor_numpy.py` on the fused engine (where
-`xp.multiply` is a product that is rounded before it is added to something, as NumPy's is). Impossible actions have the
-value -inf.
+Here are the rules on the rows of the states that the trials are in; `engines/host/tabular.py` gathers the rows and
+scatters the updates. `xp` is the array namespace: NumPy on the host, `engines/fused/tensor_numpy.py` on the fused
+engine (where `xp.multiply` is a product that is rounded before it is added to something, as NumPy's is). Impossible
+actions have the value -inf.
 
 Axes: N trials (or any leading axes), A actions.
 """
@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from rlexp.config.settings import TabularSettings
 from rlexp.envs.adapter import EnvInfo
-from rlexp.settings import TabularSettings
 
 Array = Any  # of the namespace `xp`
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlexp.config.settings import QValueIterationSettings
 from rlexp.envs.adapter import EnvInfo
-from rlexp.envs.tables import Table
-from rlexp.settings import QValueIterationSettings
+from rlexp.envs.transition_table import Table
 
 
 def sweep(table: Table, q: np.ndarray, gamma: float) -> tuple[np.ndarray, float]:
@@ -44,7 +44,7 @@ def q_value_iteration(table: Table, gamma: float, iterations: int, tolerance: fl
 
 
 class QValueIteration:
-    """The rule, as `engines/planning.py` calls it."""
+    """The rule, as `engines/host/planning.py` calls it."""
 
     def __init__(self, config: QValueIterationSettings, info: EnvInfo) -> None:
         self.config = config

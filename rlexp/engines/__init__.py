@@ -1,0 +1,1 @@
+"""What advances N trials: the host engine for any environment, the fused engine for tensor dynamics."""

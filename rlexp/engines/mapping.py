@@ -1,7 +1,8 @@
 """Whether a network can be mapped over trials in an XLA program, found out from the model that was built.
 
 Convolutions cannot: TensorFlow has no mapped form of them, since each trial has filters of its own. Nor can some other
-operations (resizing, for example). Networks with such operations run as one copy per trial: see `engines/lanes.py`.
+operations (resizing, for example). Networks with such operations run as one copy per trial: see
+`engines/vectorized.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from dataclasses import asdict
 
 import tensorflow as tf
 
-from rlexp import registry
-from rlexp.backend import quiet_stderr
-from rlexp.engines.lanes import MIN_EXACT_LANES, Recent, mapped
+from rlexp.config import registry
+from rlexp.config.settings import Settings
+from rlexp.engines.vectorized import MIN_EXACT_LANES, Recent, mapped
 from rlexp.envs.adapter import EnvInfo
 from rlexp.networks.building import build
-from rlexp.networks.flat import FlatModel
-from rlexp.settings import Settings
+from rlexp.networks.flat_model import FlatModel
+from rlexp.system.backend import quiet_stderr
 
 _CONVOLUTION = re.compile(r"Conv(?!ert)")  # Conv2D, Conv3D, DepthwiseConv2dNative, Conv2DBackpropInput (transposed)
 _BATCH = 2

@@ -22,8 +22,12 @@ import gymnasium as gym
 import numpy as np
 
 import rlexp.envs.chapter  # noqa: F401  (registers the chapter's environments)
-from rlexp import backend, hints, packages, registry, seeding
+from rlexp.config import hints, registry
+from rlexp.config.images import has_small_numbers
+from rlexp.config.settings import EnvSettings, Refusal, conf_dir, did_you_mean, refusal
+from rlexp.data import seeding
 from rlexp.envs import atari, plugins, wrappers
+from rlexp.envs.category_numbers import NumberedObservation, num_states
 from rlexp.envs.flattening import check_vector
 from rlexp.envs.guard import (
     Bounds,
@@ -39,10 +43,8 @@ from rlexp.envs.guard import (
     shown,
     steps,
 )
-from rlexp.envs.numbered import NumberedObservation, num_states
 from rlexp.envs.watchdog import armed, watch
-from rlexp.networks.images import has_small_numbers
-from rlexp.settings import EnvSettings, Refusal, conf_dir, did_you_mean, refusal
+from rlexp.system import backend, packages
 
 
 @dataclass(frozen=True)

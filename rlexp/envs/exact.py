@@ -10,11 +10,11 @@ from collections.abc import Callable
 import gymnasium as gym
 import numpy as np
 
-from rlexp.envs import adapter, tables
+from rlexp.config.settings import Settings
+from rlexp.envs import adapter, transition_table
 from rlexp.envs.adapter import EnvInfo, MaskedObservation
+from rlexp.envs.category_numbers import NumberedObservation
 from rlexp.envs.guard import Declared
-from rlexp.envs.numbered import NumberedObservation
-from rlexp.settings import Settings
 
 HARMLESS = (  # wrappers that change neither states, rewards nor ends, but for the time limit, which is counted here
     gym.wrappers.PassiveEnvChecker,
@@ -49,7 +49,7 @@ def returns(
     """
     if not info.is_table or not _plain(settings):
         return None
-    table = tables.load(settings.env)
+    table = transition_table.load(settings.env)
     if table is None or table.start is None:
         return None
     steps = horizon(settings, info)

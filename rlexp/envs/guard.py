@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from rlexp import stopping, supervisor
+from rlexp.config.settings import Refusal
 from rlexp.envs.watchdog import Hangs, watch
-from rlexp.settings import Refusal
+from rlexp.system import stopping, supervisor
 
 if TYPE_CHECKING:
     from rlexp.envs.adapter import EnvInfo

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 
 import gymnasium as gym
 
-from rlexp import packages
+from rlexp.system import packages
 
 
 def register(env_id: str) -> None:

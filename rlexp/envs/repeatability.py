@@ -17,10 +17,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlexp.config.settings import EnvSettings
 from rlexp.envs import adapter
 from rlexp.envs.guard import Misbehaved, call
 from rlexp.envs.watchdog import watch
-from rlexp.settings import EnvSettings
 
 SEED = 1_987_654_321  # of the first episode
 MAX_STEPS = 32

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rlexp import supervisor
+from rlexp.system import supervisor
 
 AGAIN = 0.25  # seconds between two interruptions of a call that goes on
 GRACE = (2.0, 30.0)  # seconds that C code is given after the interruption: the timeout, but within these bounds

@@ -1,0 +1,1 @@
+"""Keras models of one trial, and their weights as one flat vector."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 
-from rlexp import registry, seeding
+from rlexp.config import images, registry
+from rlexp.config.settings import Refusal, Settings, refusal
+from rlexp.data import seeding
 from rlexp.envs.adapter import EnvInfo
 from rlexp.envs.guard import first_line
-from rlexp.networks import images
-from rlexp.networks.flat import FlatModel
+from rlexp.networks.flat_model import FlatModel
 from rlexp.networks.outputs import checked
-from rlexp.settings import Refusal, Settings, refusal
 
 
 def build(settings: Settings, info: EnvInfo, seed: int) -> FlatModel:

@@ -10,10 +10,10 @@ from typing import Any
 
 import keras
 
-from rlexp.networks import images
+from rlexp.config import images
+from rlexp.config.settings import NetworkSettings
 from rlexp.networks.dueling import head
 from rlexp.networks.mlp import check_options
-from rlexp.settings import NetworkSettings
 
 
 def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSettings) -> keras.Model:

@@ -13,8 +13,8 @@ from typing import Any
 
 import keras
 
+from rlexp.config.settings import NetworkSettings, refusal
 from rlexp.networks.mlp import body, check_options
-from rlexp.settings import NetworkSettings, refusal
 
 BASELINES = {"mean": keras.ops.mean, "max": keras.ops.max}
 

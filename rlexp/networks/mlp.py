@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from rlexp.settings import NetworkSettings, refusal
+from rlexp.config.settings import NetworkSettings, refusal
 
 
 def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSettings) -> keras.Model:

@@ -1,0 +1,1 @@
+"""The comparison of the jobs of a study: analysis, figures and the page."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlexp.tool import Parser, tool
+from rlexp.system.tool import Parser, tool
 
 
 @tool

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rlexp import provenance
-from rlexp.report import twoway, verdicts, words
+from rlexp.jobs import provenance
+from rlexp.jobs.results import Episodes, JobData, StudyData
+from rlexp.math import two_way
+from rlexp.math.statistics import iqm, normalise
+from rlexp.report import verdicts
 from rlexp.report.compare import Comparison, Sample, compare
 from rlexp.report.contenders import Contender, Task, tasks
-from rlexp.report.load import Episodes, JobData, StudyData
-from rlexp.report.stats import iqm, normalise
+from rlexp.system import words
 
 ENDED = {"failed": "has failed", "killed": "was killed"}  # statuses in a sentence
 RULES = ("policy", "selection", "final_episodes", "final_seed")  # of the final return
@@ -91,7 +93,7 @@ def analyse(data: StudyData, generator: np.random.Generator) -> Analysis:
 
 def interval_of(values: np.ndarray, episodes: Episodes | None = None) -> tuple[float, float, float]:
     """IQM with its 95 % interval: to the last digit the one in the summary of a job with these values and episodes."""
-    return float(iqm(values)), *twoway.interval(values, episodes.returns if episodes else None)
+    return float(iqm(values)), *two_way.interval(values, episodes.returns if episodes else None)
 
 
 def _analyse_task(task: Task, generator: np.random.Generator) -> TaskAnalysis:
@@ -130,7 +132,7 @@ def _overall(found: list[Task], generator: np.random.Generator) -> Overall | Non
     for label in complete:
         played = [known.returns if known else None for known in episodes[label]]
         middle = float(iqm(np.concatenate(scores[label])))
-        intervals[label] = (middle, *twoway.iqm_interval(scores[label], played, generator))
+        intervals[label] = (middle, *two_way.iqm_interval(scores[label], played, generator))
     samples = [
         Sample(label, [names[label].seeds for names in by_task], scores[label], episodes[label]) for label in complete
     ]

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.report.load import Episodes
-from rlexp.report.stats import probability_of_improvement
-from rlexp.report.twoway import shared_difference
-from rlexp.report.words import plural
+from rlexp.jobs.results import Episodes
+from rlexp.math.statistics import probability_of_improvement
+from rlexp.math.two_way import shared_difference
+from rlexp.system.words import plural
 
 LEVEL = (
     0.04  # of one false claim or more in a family: such that 1,000 simulated studies show at most 5 %, luck included

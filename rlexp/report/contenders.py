@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.report import references, words
-from rlexp.report.load import Curve, Episodes, JobData
+from rlexp.jobs.results import Curve, Episodes, JobData
+from rlexp.math.statistics import area_under_curve, iqm, steps_to
+from rlexp.report import references
 from rlexp.report.references import Reference
-from rlexp.report.stats import area_under_curve, iqm, steps_to
-from rlexp.report.words import setting
+from rlexp.system import words
+from rlexp.system.words import setting
 
 NO_CURVE = (  # as in group_id
     "study", "label", "output_dir", "tracking", "rerun", "checkpoint", "animation", "trials", "seed",

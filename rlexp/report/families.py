@@ -20,16 +20,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rlexp import registry, seeding
-from rlexp.report import figures, words
+from rlexp.config import registry
+from rlexp.config.settings import Refusal
+from rlexp.data import seeding
+from rlexp.jobs.plots import BLUE, GREY, VERMILION
+from rlexp.math.statistics import iqm
+from rlexp.report import figures
 from rlexp.report.analysis import TaskAnalysis, interval_of
 from rlexp.report.compare import Comparison, Sample, compare
 from rlexp.report.contenders import Contender, Task
 from rlexp.report.figures import FONT, GREEN, INK, LIGHT, MARKERS, Line
 from rlexp.report.page import Page
-from rlexp.report.plots import BLUE, GREY, VERMILION
-from rlexp.report.stats import iqm
-from rlexp.settings import Refusal
+from rlexp.system import words
 
 NAMES = {"rollout": "policy gradients", "tabular": "tables", "replay": "DQN"}  # those that learn, by registry key
 SHADES = {  # from dark to light: the members of a family, the best first; its first colour is the family's own

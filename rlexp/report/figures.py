@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from rlexp.report.plots import BLUE, GREY, INK, ORANGE, PALE, SKY, VERMILION
-from rlexp.report.plots import style as style_axes
-from rlexp.report.words import number
+from rlexp.jobs.plots import BLUE, GREY, INK, ORANGE, PALE, SKY, VERMILION
+from rlexp.jobs.plots import style as style_axes
+from rlexp.system.words import number
 
 GREEN, PURPLE = "#009E73", "#CC79A7"  # Okabe-Ito, as in `plots`
 COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK)

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlexp.checkpoint import write_atomically
-from rlexp.untrusted.text import clean
+from rlexp.data.checkpoint import write_atomically
+from rlexp.system.text import clean
 
 STYLE = """
 :root { color-scheme: light; }

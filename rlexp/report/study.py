@@ -12,22 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from rlexp import seeding
-from rlexp.checkpoint import write_atomically
-from rlexp.report import families, figures, words
+from rlexp.config.settings import Refusal, did_you_mean, refusal
+from rlexp.data import seeding
+from rlexp.data.checkpoint import write_atomically
+from rlexp.jobs.results import StudyData, load_study
+from rlexp.math.statistics import bootstrap_band, iqm, performance_profile
+from rlexp.report import families, figures
 from rlexp.report.analysis import Analysis, Overall, TaskAnalysis, analyse
 from rlexp.report.compare import POWER, Comparison
 from rlexp.report.contenders import MISSING, Contender, Task, short_keys, varied
 from rlexp.report.figures import Line
-from rlexp.report.load import StudyData, load_study
 from rlexp.report.page import Page
-from rlexp.report.stats import bootstrap_band, iqm, performance_profile
 from rlexp.report.verdicts import CERTAIN
-from rlexp.settings import Refusal, did_you_mean, refusal
-from rlexp.stored_files import folders_with
-from rlexp.tool import warn
-from rlexp.untrusted.links import LinkFound, check_folder
-from rlexp.untrusted.text import clean
+from rlexp.system import words
+from rlexp.system.links import LinkFound, check_folder
+from rlexp.system.stored_files import folders_with
+from rlexp.system.text import clean
+from rlexp.system.tool import warn
 
 MAX_ROWS = 20  # of a table of comparisons; all of them are in the CSV
 MAX_DRAWN = 24  # contenders with a row in a picture
@@ -91,7 +92,7 @@ def make(
     """
     output_dir = output_dir.expanduser()
     if tracking_uri is not None:
-        from rlexp.trackers.mlflow import fetch_study
+        from rlexp.tracking.mlflow.delivery import fetch_study
 
         with tempfile.TemporaryDirectory(prefix="rlexp-") as fetched:
             problems = fetch_study(study, tracking_uri, Path(fetched))

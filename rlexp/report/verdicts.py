@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rlexp.report import words
 from rlexp.report.compare import LEVEL, Comparison
 from rlexp.report.contenders import Task
+from rlexp.system import words
 
 CERTAIN = f"at most a {100 * LEVEL:g} % chance of any false claim"
 

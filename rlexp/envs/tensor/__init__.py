@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlexp import registry
+from rlexp.config import registry
+from rlexp.config.settings import EnvSettings
 from rlexp.envs import adapter
-from rlexp.settings import EnvSettings
 
 
 def build(settings: EnvSettings) -> Any:

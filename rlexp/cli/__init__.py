@@ -1,0 +1,1 @@
+"""The command `rlexp`, one file for each sub-command."""

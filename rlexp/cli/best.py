@@ -1,0 +1,199 @@
+"""`python -m rlexp.best STUDY`: the best job of a study, as the command that reproduces it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rlexp.config.settings import did_you_mean, refusal
+from rlexp.config.shorthands import as_written
+from rlexp.jobs.results import JobData, load_job
+from rlexp.math.statistics import iqm
+from rlexp.sweeps.search.objective import CHOSEN_BY, WORDS, Objective
+from rlexp.system.stored_files import SWEEP, read_job, read_json, skipping
+from rlexp.system.text import clean
+from rlexp.system.tool import Parser, tool, warn
+from rlexp.system.words import plural
+from rlexp.tracking.sync import find_jobs, find_sweeps
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A finished job with its score.
+
+    Attributes:
+        job: its folder's content.
+        trials: its score, one number a trial; the worst of all on its environment for one without a score.  # [N]
+        score: their IQM.
+        words: what the score is.
+        missing: how many trials have no score.
+        diverged: how many trials diverged or failed.
+    """
+
+    job: JobData
+    trials: np.ndarray
+    score: float
+    words: str
+    missing: int
+    diverged: int
+
+
+def ranking(folder: Path, objective: Objective, searched: bool = False) -> dict[str, list[Ranked]]:
+    """The finished jobs of a study with a score, by environment, the best first; of equals the one that ran first.
+
+    A job some of whose trials diverged is finished, too: those count as in a report, with the best weights that they
+    had before, or as the worst trial of all on the environment where they have no score.
+
+    Args:
+        folder: of the study.
+        objective: what is ranked by.
+        searched: rank by what a search for this objective has chosen by.
+    """
+    scored: dict[str, list[tuple[JobData, np.ndarray, str]]] = {}
+    for job in _finished(folder):
+        trials, words = objective.choice(job) if searched else (objective.per_trial(job), str(objective))
+        if np.isfinite(trials).any() and "final/return" in (job.summary or {}):
+            scored.setdefault(job.job["env"], []).append((job, trials, words))
+    found: dict[str, list[Ranked]] = {}
+    sign = 1.0 if objective.smaller_is_better else -1.0
+    for env, jobs in scored.items():
+        every = [trials for _, trials, _ in jobs]
+        ranked = []
+        for job, trials, words in jobs:
+            statuses = [trial.get("status") for trial in (job.summary or {}).get("trials", [])]
+            filled = objective.filled(trials, every)
+            unwell = sum(status in ("diverged", "failed") for status in statuses)
+            ranked.append(Ranked(job, filled, float(iqm(filled)), words, int(np.isnan(trials).sum()), unwell))
+        ranked.sort(key=lambda r: (sign * r.score, r.job.job["started"], r.job.folder.name))
+        found[env] = ranked
+    return found
+
+
+def _finished(folder: Path) -> Iterator[JobData]:
+    """The finished jobs of a study; of damaged ones there is a warning."""
+    for path in find_jobs(folder):
+        with skipping(warn):
+            _, summary = read_job(path, "env", "started")
+            if summary is not None and summary["status"] in ("done", "failed"):
+                yield load_job(path)
+
+
+def command(job: JobData) -> str:
+    """What runs a job again; raises `Refusal` where its overrides are not known."""
+    overrides = job.job.get("overrides")
+    if overrides is None:
+        raise refusal(
+            "STUDY", "a best job that was composed from overrides", f"{job.folder}, which was not",
+            "Its whole configuration is in config.yaml there.",
+        )  # fmt: skip
+    if any(override.lstrip("+").startswith("sweep=") for override in overrides):
+        overrides = [*overrides, "hydra.mode=RUN"]  # a named sweep would start again
+    written = (clean(as_written(override), newlines=False) for override in overrides)
+    return " ".join(["python -m rlexp", *map(shlex.quote, written)])
+
+
+def searched_for(folder: Path) -> Objective | None:
+    """The objective of the last search in a study, if there was one."""
+    sweeps = []
+    for path in find_sweeps(folder):
+        with skipping(warn):
+            sweeps.append(read_json(path / "sweep.json", SWEEP, "started"))
+    searches = sorted((sweep["started"], i) for i, sweep in enumerate(sweeps) if "search" in sweep)
+    if not searches:
+        return None
+    search = sweeps[searches[-1][1]]["search"]
+    return Objective(search.get("objective", "final"), search.get("threshold"))
+
+
+def describe(jobs: Sequence[Ranked], objective: Objective, searched: bool = False) -> str:
+    """The best of some jobs, or all that are equally good: command and score; and how the next one compares."""
+    best = jobs[0]
+    equal = [ranked for ranked in jobs if math.isclose(ranked.score, best.score, rel_tol=1e-9, abs_tol=1e-12)]
+    lines = [line for ranked in equal for line in _described(ranked, objective, searched)]
+    if len(equal) > 1:
+        lines.append(f"  these {len(equal)} jobs share the first place: equal scores, in the order of their starts")
+    if len(jobs) == 1:
+        return "\n".join([*lines, "  the only finished job"])
+    if len(equal) < len(jobs):
+        second = jobs[len(equal)]
+        gap = abs(best.score - second.score)
+        place = "second" if len(equal) == 1 else "next"
+        line = f"  {place} of {len(jobs)}: {second.score:,.4g}, {gap:,.4g} worse"
+        if len(equal) == 1 and best.job.job["seeds"] == second.job.job["seeds"]:
+            sign = -1.0 if objective.smaller_is_better else 1.0
+            difference = sign * (best.trials - second.trials)  # [N]
+            better, worse = int((difference > 0).sum()), int((difference < 0).sum())
+            line += f" (better in {better} of {len(difference)} seeds, worse in {worse})"
+        lines.append(f"{line}   {second.job.folder}")
+    fresh = max(best.job.job["seeds"]) + 1
+    lines.append(f"  the best of several is partly luck: add seed={fresh} to see it on fresh seeds")
+    return "\n".join(lines)
+
+
+def _described(ranked: Ranked, objective: Objective, searched: bool) -> list[str]:
+    over = f"(IQM over {plural(len(ranked.trials), 'trial')})"
+    lines = [command(ranked.job)]
+    if searched and objective.name == "final":
+        final = Objective().score(ranked.job)
+        lines.append(f"  chosen by its {ranked.words} {over}: {ranked.score:,.4g}   {ranked.job.folder}")
+        if ranked.words != CHOSEN_BY["final"]:
+            lines.append(f"  final return, in fresh episodes {over}: {final:,.4g}")
+    else:
+        lines.append(f"  {ranked.words} {over}: {ranked.score:,.4g}   {ranked.job.folder}")
+    if ranked.diverged or ranked.missing:
+        told = []
+        if ranked.diverged:
+            told.append(f"{ranked.diverged} of {plural(len(ranked.trials), 'trial')} diverged or failed")
+        counted = "with the best weights before that"
+        if ranked.missing:
+            counted = f"{ranked.missing} without a score as the worst trial of all on this environment"
+        lines.append(f"  {', '.join([*told, 'counted: ' + counted])}")
+    return lines
+
+
+@tool
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 where there is no such study or no finished job in it."""
+    parser = Parser(
+        prog="python -m rlexp.best",
+        description="Print the best finished job of a study (or all that are equally good) as the command that "
+        "reproduces it, with its score and the second's; for each environment of the study.",
+    )
+    parser.add_argument("study", metavar="STUDY", help="name of a study")
+    parser.add_argument(
+        "--objective", choices=tuple(WORDS), help="what is compared, as IQM over the trials; default: what the "
+        "study's last search has chosen by, else final",
+    )  # fmt: skip
+    parser.add_argument("--threshold", type=float, metavar="RETURN", help="of --objective steps_to_threshold")
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
+    args = parser.parse_args(argv)
+    print(_answer(args.output_dir, args.study, args.objective, args.threshold))
+    return 0
+
+
+def _answer(output_dir: Path, study: str, name: str | None, threshold: float | None) -> str:
+    studies = sorted({path.parent.name for path in find_jobs(output_dir)})
+    if study not in studies:
+        hint = did_you_mean(study, studies) or (f"There are {', '.join(studies)}." if studies else "It has none.")
+        raise refusal("STUDY", f"a study in {output_dir}", repr(study), hint)
+    folder = output_dir / study
+    objective = Objective(name or "final", threshold) if name or threshold is not None else searched_for(folder)
+    searched = name is None and threshold is None and objective is not None
+    found = ranking(folder, objective or Objective(), searched)
+    if not found:
+        raise refusal("STUDY", f"a finished job with a score ({objective or Objective()})", f"{study!r} without one")
+    several = len(found) > 1
+    return "\n".join(
+        (f"{env}:\n" if several else "") + describe(jobs, objective or Objective(), searched)
+        for env, jobs in found.items()
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

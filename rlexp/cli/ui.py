@@ -1,0 +1,153 @@
+"""`python -m rlexp.ui`: MLflow's pages on the project's store, on this machine only unless told otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlexp.config.settings import Refusal, refusal
+from rlexp.system.text import mask
+from rlexp.system.tool import Parser, Terminated, tool
+from rlexp.tracking import store
+from rlexp.tracking.base import resolve_uri
+
+LOOPBACK = "127.0.0.1"
+FIRST_PORT = 5000  # MLflow's own
+PORTS = 100  # tried one after another
+PR_SET_PDEATHSIG = 1  # of prctl
+GRACE = 10.0  # seconds for it to end
+PATIENCE = 120.0  # seconds for the server to answer
+
+
+def command(uri: str, host: str, port: int) -> list[str]:
+    """What starts MLflow's server; an address with a password is in its environment, since others can read this."""
+    store = ["--backend-store-uri", uri] if mask(uri) == uri else []
+    return [sys.executable, "-m", "mlflow", "ui", *store, "--host", host, "--port", str(port)]
+
+
+def environment() -> dict[str, str]:
+    """The server's environment: no telemetry, and without the workers that take 2 GB and eight processes."""
+    ours = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    ours["PYTHONSAFEPATH"] = "1"  # a flask.py in the working directory is not the server's
+    return {**os.environ, **ours}
+
+
+def free_port(host: str, first: int = FIRST_PORT, number: int = PORTS) -> int | None:
+    """The first port from `first` on that nobody listens on; None where there is none of the next `number`."""
+    for port in range(first, min(first + number, 65_536)):
+        with socket.socket() as candidate:
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                candidate.bind((host, port))
+            except (OSError, OverflowError, UnicodeError):
+                continue
+            return port
+    return None
+
+
+@tool
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command until it is interrupted; its exit code: 0, 1 where the server fails, 2 without a store."""
+    parser = Parser(
+        prog="python -m rlexp.ui",
+        description="Show studies, jobs and trials in MLflow's pages, in a browser on this machine.",
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
+    parser.add_argument("--tracking-uri", metavar="URI", help="default: MLFLOW_TRACKING_URI, else DIR/mlflow.db")
+    parser.add_argument("--host", default=LOOPBACK, help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT} on")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    args = parser.parse_args(argv)
+    if args.port is not None and not 0 < args.port < 65_536:
+        raise refusal("--port", "a number from 1 to 65535", str(args.port))
+    uri = resolve_uri(args.tracking_uri, args.output_dir)
+    if uri.startswith("http"):
+        print(f"the results are on a server: {uri}")
+        _open(uri, args.no_browser)
+        return 0
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise Refusal(f"expected results in {uri}, received no such file. Run a job first, or give --output-dir.")
+    if not store.was_used(uri) and (wrong := store.trouble(uri)):
+        raise Refusal(wrong)
+    port = args.port or free_port(args.host)
+    if port is None:
+        raise refusal("--host, --port", "an address of this machine with a free port",
+                      f"{args.host}, none from {FIRST_PORT} on", "Give another --port or --host.")  # fmt: skip
+    if args.port is not None and free_port(args.host, port, 1) is None:
+        raise refusal("--host, --port", "an address of this machine and a free port", f"{args.host}:{port}",
+                      "Without --port, a free one is taken.")  # fmt: skip
+    env = {**environment(), "MLFLOW_BACKEND_STORE_URI": uri}
+    server = subprocess.Popen(
+        command(uri, args.host, port), env=env, stdout=subprocess.DEVNULL, start_new_session=True,
+        preexec_fn=_end_with_parent if sys.platform.startswith("linux") else None,
+    )  # fmt: skip
+    try:
+        address = f"http://{args.host}:{port}"
+        print(f"starting MLflow's server on {uri} ...", flush=True)
+        if not _answers(address, server):
+            why = store.trouble(uri) or f"MLflow's server did not answer at {address}"
+            print(f"failed: {why}", file=sys.stderr)
+            return 1
+        print(f"{address}  (a study, then Training runs; Ctrl-C ends it)", flush=True)
+        _open(address, args.no_browser)
+        return 0 if server.wait() == 0 else 1
+    except Terminated:
+        raise
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _end(server)
+
+
+def _end_with_parent() -> None:
+    """In the server, before it starts: SIGTERM once this process has died, by whatever."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and all that it has started, in bounded time."""
+    with contextlib.suppress(ValueError):  # not the main thread
+        for signum in (signal.SIGTERM, signal.SIGINT):  # a second one must not leave it behind
+            signal.signal(signum, signal.SIG_IGN)
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(server.pid, signum)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(GRACE)
+
+
+def _answers(address: str, server: subprocess.Popen[bytes]) -> bool:
+    """Whether the server answers before it dies or patience ends."""
+    deadline = time.monotonic() + PATIENCE
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    return False
+
+
+def _open(address: str, never: bool) -> None:
+    """Show it in a browser, where there is a screen."""
+    if never or not (
+        sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return
+    webbrowser.open(address)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

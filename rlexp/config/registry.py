@@ -1,0 +1,273 @@
+"""The one map from names to code. A name is the YAML's `name`, its file stem and the key here, always.
+
+Nothing is imported until it is built, so that a refused configuration costs no TensorFlow. Other packages
+add to the map through the entry-point groups `rlexp.algos`, `rlexp.networks` and `rlexp.envs`; their objects are the
+same `Algo`, `Network` and `Dynamics` records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from rlexp.config import hints, settings
+from rlexp.system import backend, packages
+
+
+@dataclass(frozen=True)
+class Family:
+    """What algorithms have in common: the loops that run them."""
+
+    loop: str  # "module:Class"
+    keras: bool  # its agents are pure functions of a Keras model's weights, mapped over trials by engines/vectorized.py
+    tabular: bool = (
+        False  # its agents hold tables over numbered states, and heed action masks; on the host engine NumPy only
+    )
+    fused: str | None = None  # "module:Class" of the fused engine's loop, where there is one
+
+
+@dataclass(frozen=True)
+class Algo:
+    """One algorithm: its family, the schema of its YAML, and where its class is."""
+
+    family: str  # a key of FAMILIES
+    schema: type
+    target: str  # "module:Class"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be, where it is not one of some choices."""
+
+    expected: str
+    fits: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One Keras model factory: `build(observation_shape, num_outputs, network_settings) -> keras.Model`.
+
+    Whether its model has convolutions is found out from the model itself (engines/mapping.py); `convolutional` and
+    `dense` say it where the engine is to be chosen before TensorFlow is imported.
+    """
+
+    target: str  # "module:function"
+    convolutional: bool = False  # known to have convolutions: for the host engine
+    dense: bool = False  # known to have none, and not meant for pictures
+    options: Mapping[str, tuple[Any, ...] | Rule] | None = (
+        None  # keys of network.options and their choices or rule; None: its own affair
+    )
+    check: str | None = None  # "module:function" of (observation_shape, network_settings), which refuses without Keras
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """A tensor environment for the fused engine, registered under the Gymnasium id whose dynamics it has."""
+
+    target: str  # "module:Class" of a `rlexp.envs.tensor.base.TensorEnv`
+    kwargs: tuple[str, ...] = ()  # arguments of gymnasium.make that it knows as well
+
+
+FAMILIES: dict[str, Family] = {
+    "fixed": Family("rlexp.engines.host.fixed:FixedLoop", keras=False),
+    "replay": Family(
+        "rlexp.engines.host.replay:ReplayLoop", keras=True, fused="rlexp.engines.fused.replay:FusedReplayLoop"
+    ),
+    "rollout": Family(
+        "rlexp.engines.host.rollout:RolloutLoop", keras=True, fused="rlexp.engines.fused.rollout:FusedRolloutLoop"
+    ),
+    "planning": Family("rlexp.engines.host.planning:PlanningLoop", keras=False, tabular=True),
+    "tabular": Family(
+        "rlexp.engines.host.tabular:TabularLoop",
+        keras=False,
+        tabular=True,
+        fused="rlexp.engines.fused.tabular:FusedTabularLoop",
+    ),
+}
+
+ALGOS: dict[str, Algo] = {
+    "random": Algo("fixed", settings.RandomSettings, "rlexp.algos.random:Random"),
+    "angle_policy": Algo("fixed", settings.AnglePolicySettings, "rlexp.algos.angle_policy:AnglePolicy"),
+    "dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
+    "fixed_dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
+    "ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "dueling_dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
+    "dueling_ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "pg": Algo("rollout", settings.PGSettings, "rlexp.algos.pg:PG"),
+    "pg_baseline": Algo("rollout", settings.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
+    "q_value_iteration": Algo(
+        "planning", settings.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
+    ),
+    "q_learning": Algo("tabular", settings.TabularSettings, "rlexp.algos.q_learning:QLearning"),
+    "sarsa": Algo("tabular", settings.TabularSettings, "rlexp.algos.sarsa:Sarsa"),
+    "expected_sarsa": Algo("tabular", settings.TabularSettings, "rlexp.algos.expected_sarsa:ExpectedSarsa"),
+    "double_q_learning": Algo("tabular", settings.TabularSettings, "rlexp.algos.double_q_learning:DoubleQLearning"),
+}
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(n) is int and 1 <= n <= 100_000 for n in value)
+
+
+SIZES = Rule("a list of whole numbers from 1 to 100000", _are_sizes)
+DIVISOR = Rule("auto or a number > 0", lambda n: n == "auto" or (type(n) in (int, float) and 0 < n < math.inf))
+CNN = Network(
+    "rlexp.networks.cnn:build",
+    convolutional=True,
+    options={
+        "dueling": (True, False),
+        "filters": SIZES,
+        "kernel_sizes": SIZES,
+        "strides": SIZES,
+        "channels": ("auto", "first", "last"),
+        "divide_by": DIVISOR,
+    },
+    check="rlexp.config.images:check",
+)
+NETWORKS: dict[str, Network] = {
+    "mlp": Network("rlexp.networks.mlp:build", dense=True, options={}),
+    "dueling": Network("rlexp.networks.dueling:build", dense=True, options={"aggregation": ("mean", "max")}),
+    "cnn": CNN,
+    "dueling_cnn": CNN,
+    "minatar": CNN,
+}
+
+DYNAMICS: dict[str, Dynamics] = {
+    "CartPole-v1": Dynamics("rlexp.envs.tensor.cartpole:CartPole", ("sutton_barto_reward",)),
+    "MountainCar-v0": Dynamics("rlexp.envs.tensor.mountain_car:MountainCar", ("goal_velocity",)),
+    "Acrobot-v1": Dynamics("rlexp.envs.tensor.acrobot:Acrobot"),
+}
+
+
+def algo(name: str) -> Algo:
+    """The registered algorithm `name`; raises `Refusal` with near matches for an unknown one."""
+    return _find("algo.name", name, ALGOS, "rlexp.algos")
+
+
+def family(algo_name: str) -> Family:
+    """The family of the registered algorithm `algo_name`."""
+    return FAMILIES[algo(algo_name).family]
+
+
+def network(name: str) -> Network:
+    """The registered network `name`, or the factory that `name` itself points to as "module:function"."""
+    if ":" in name:
+        return Network(name)
+    return _find("network.name", name, NETWORKS, "rlexp.networks")
+
+
+def dynamics(env_id: str) -> Dynamics | None:
+    """The tensor dynamics registered for a Gymnasium id, if any.
+
+    The module of a "module:Id" only says who registers the id: with or without it, in the configuration or in the name
+    of an entry point, the environment is the same.
+    """
+    bare = env_id.rpartition(":")[2]
+    if bare in DYNAMICS:
+        return DYNAMICS[bare]
+    others = {point.name.rpartition(":")[2]: point for point in entry_points(group="rlexp.envs")}
+    found: Dynamics | None = _loaded(others[bare], "env.id") if bare in others else None
+    return found
+
+
+def load(target: str) -> Callable[..., Any]:
+    """Import the object that "module:attribute" names; raises `Refusal` where there is none."""
+    module, _, attribute = target.partition(":")
+    ours = module.partition(".")[0] == "rlexp"
+    try:
+        with contextlib.nullcontext() if ours else backend.importing_others():
+            found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        fix = packages.for_error(error) or "Is its package installed here?"
+        raise settings.refusal(target, "an importable 'module:attribute'", str(error), fix) from error
+    return found
+
+
+def can_import(module: str) -> bool:
+    """Whether there is a module of this name, without importing it (only the packages that it is in)."""
+    try:
+        with backend.importing_others() if "." in module else contextlib.nullcontext():
+            return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def configured(group: str) -> list[str]:
+    """Names of the YAML files of one group, e.g. `configured("env")`."""
+    root = settings.conf_dir() / group
+    return sorted(str(Path(p).relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
+
+
+def brings_code(configuration: settings.Settings) -> bool:
+    """Whether a job imports modules that are neither rlexp's nor Gymnasium's, which may import TensorFlow."""
+    env, network_name = configuration.env, configuration.network.name
+    named = env.imports or env.wrappers or ":" in env.id or network_name not in NETWORKS
+    return bool(named) or configuration.algo.name not in ALGOS
+
+
+def plugin_without_yaml(group: str, name: str) -> settings.Refusal | None:
+    """The refusal of a name that another package registers, but whose YAML is not found; None for other names."""
+    if group == "env":
+        ids = [point.name for point in entry_points(group="rlexp.envs")]
+        if name not in ids:
+            return None
+        return settings.refusal(group, f"a YAML env/{name}.yaml, of which there is none", repr(name),
+                                f"There are tensor dynamics for this id, which is given by env.id={name}")  # fmt: skip
+    point = next((point for point in entry_points(group=f"rlexp.{group}s") if point.name == name), None)
+    if point is None:
+        return None
+    found = [Path(str(file.locate())) for file in (point.dist.files or [] if point.dist else [])
+             if file.as_posix().endswith(f"{group}/{name}.yaml")]  # fmt: skip
+    folder = found[0].parent.parent if found else f"<folder of {group}/{name}.yaml>"
+    return settings.refusal(
+        group, f"a YAML {group}/{name}.yaml on the search path", f"none, though {_owner(point)} registers {name!r}",
+        f"Say where its YAML lies: --config-dir {folder} {group}={name}",
+    )  # fmt: skip
+
+
+def of_another_yaml(name: str, refused: settings.Refusal) -> settings.Refusal:
+    """What is wrong with keys of `algo`, which may come from another algorithm's YAML where `algo.name` was changed."""
+    point = next((p for p in entry_points(group="rlexp.algos") if p.name == name), None)
+    if name in ALGOS or point is None or "expected a key of the configuration" not in str(refused):
+        return refused
+    key = str(refused).partition(":")[0]
+    return settings.refusal(
+        key, f"a key of {name!r}, which {_owner(point)} registers", "one that it does not have",
+        f"Choose its own YAML instead of algo.name: --config-dir <folder of algo/{name}.yaml> algo={name}",
+    )  # fmt: skip
+
+
+def _owner(point: EntryPoint) -> str:
+    return f"package {point.dist.name}" if point.dist else f"the entry point {point.value}"
+
+
+def _loaded(point: EntryPoint, where: str) -> Any:
+    """The object of an entry point, whose module may import TensorFlow."""
+    try:
+        with backend.importing_others():
+            return point.load()
+    except Exception as error:  # the module's own errors included
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise settings.refusal(
+            where, f"an entry point that can be loaded for {point.name!r}", f"{point.value} ({said})",
+            packages.for_error(error) or f"It belongs to {_owner(point)}.",
+        ) from error  # fmt: skip
+
+
+def _find(where: str, name: str, table: Mapping[str, Any], points: str) -> Any:
+    if name in table:
+        return table[name]
+    others = {point.name: point for point in entry_points(group=points)}
+    if name in others:
+        return _loaded(others[name], where)
+    known = sorted({*table, *others})
+    group = where.partition(".")[0]
+    hint = hints.for_choice(group, name) or settings.did_you_mean(name, known) or hints.where_nothing_is_near(group)
+    raise settings.refusal(where, f"one of {', '.join(known)}", repr(name), hint)

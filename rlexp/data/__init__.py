@@ -1,0 +1,1 @@
+"""Arrays of N trials: random numbers, replay rings, rollout buffers, records and checkpoints."""

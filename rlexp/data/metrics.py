@@ -1,0 +1,192 @@
+"""What is measured, what each name means, and the record of it: metrics.jsonl, the source of truth.
+
+A record is one line: {"step": env steps of a trial, "time": unix seconds, "metrics": {name: [number or null, ...]},
+"sum": checksum of step and metrics}, with one number a trial. Nothing is averaged over trials here. But for "time", the
+lines of a job depend on its configuration alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlexp.system.links import open_to_write
+from rlexp.system.stored_files import record_sum
+
+METRICS = {
+    "train/return": "sum of rewards of an exploring training episode, mean over those since the record before",
+    "train/length": "env steps of a training episode, mean as for train/return",
+    "train/loss": "loss of an update (mean over its batch), mean over the updates since the last record",
+    "train/q_mean": "Q(o_tm1, a_tm1), mean over the batch and the updates since the last record",
+    "train/entropy": "entropy of the policy in nats, mean over the batch and the updates since the last record",
+    "train/value_loss": "squared error of the baseline, mean over the batch and the updates since the last record",
+    "train/grad_norm": "global norm of a trial's gradient before clipping, mean over the updates since the last record",
+    "train/td_error": "absolute TD error of an update of a table, mean over the updates since the last record",
+    "train/residual": "largest change of an action value in a planning sweep, mean over those since the last record",
+    "train/epsilon": "probability of a random action, at the record's step",
+    "train/lr": "learning rate, at the record's step",
+    "eval/return": "sum of rewards of an episode played by evaluation.policy, mean over num_episodes paired episodes "
+    "(of several evaluations, where a job has too many for a record each)",
+    "eval/length": "env steps of an evaluation episode, mean as for eval/return",
+    "eval/regret": "expected return of the best policy (any, within the time limit, undiscounted) minus eval/return",
+    "final/return": "sum of rewards of such an episode with the best weights, mean over final_episodes fresh episodes",
+    "final/length": "env steps of an episode with the best weights, mean as for final/return",
+    "final/value": "expected return (undiscounted, within the time limit) of the best weights, exactly, from the "
+    "transition table; where the environment is one, and evaluation.policy draws no actions",
+    "time/steps_per_second": "env steps of all trials together per second since the last record (in MLflow only)",
+}
+
+
+DIGEST_SIZE = 16  # bytes
+
+
+class Window:
+    """Means per metric and trial over the time between two records."""
+
+    def __init__(self, num_trials: int) -> None:
+        self._n = num_trials
+        self._sum: dict[str, np.ndarray] = {}
+        self._count: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
+        """Add one value for each chosen trial: values [N], trials [N] bool."""
+        if name not in self._sum:
+            self._sum[name], self._count[name] = np.zeros(self._n), np.zeros(self._n, np.int64)
+        self._sum[name] += np.where(trials, values, 0.0)
+        self._count[name] += trials
+
+    def add_events(self, name: str, trials: np.ndarray, values: np.ndarray) -> None:
+        """`add` for one trial after the other, to the same bits: trials [M] by their numbers, values [M]."""
+        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        np.add.at(self._sum[name], trials, values)
+        np.add.at(self._count[name], trials, 1)
+
+    def total(self, name: str) -> np.ndarray:
+        """The sums [N] under way, for whoever goes on adding elsewhere."""
+        return self._sum.get(name, np.zeros(self._n))
+
+    def set_total(self, name: str, values: np.ndarray, counts: np.ndarray) -> None:
+        """Put back sums [N] that were added to elsewhere, `counts` [N] values each."""
+        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        self._sum[name] = np.array(values, np.float64)
+        self._count[name] += counts
+
+    def add_rows(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
+        """`add` for each row in turn, to the same bits: values [T, N], trials [T, N] bool."""
+        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        terms = np.vstack([self._sum[name], np.where(trials, values, 0.0)])  # [1 + T, N]
+        self._sum[name] = np.cumsum(terms, axis=0)[-1]  # one after the other, where np.sum adds in pairs
+        self._count[name] += trials.sum(axis=0)
+
+    def flush(self, trials: np.ndarray) -> dict[str, np.ndarray]:
+        """The means of the chosen trials [N] bool, which start anew; the other trials' go on.
+
+        Returns:
+            name -> [N], NaN for a trial that is not chosen or had no value; no entry where all are NaN.
+        """
+        out = {}
+        for name in sorted(self._sum):
+            total, count = self._sum[name], self._count[name]
+            has = trials & (count > 0)
+            if has.any():
+                out[name] = np.where(has, total / np.maximum(count, 1), np.nan)
+            total[trials], count[trials] = 0.0, 0
+        return out
+
+    def get_state(self) -> dict[str, Any]:
+        """Sums and counts under way."""
+        return {"sum": self._sum, "count": self._count}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Put back what `get_state` returned."""
+        self._sum, self._count = dict(state.get("sum", {})), dict(state.get("count", {}))
+
+
+class Recorder:
+    """Appends records to a metrics.jsonl.
+
+    Args:
+        path: the file; it is cut to `position` bytes, so that what an interrupted run wrote after its last
+            checkpoint is written again and not twice.
+        position: 0 for a new run.
+
+    Raises:
+        ValueError: if the file is shorter than `position`.
+    """
+
+    def __init__(self, path: Path, position: int = 0) -> None:
+        self._digest = _digest_of(path, position)
+        # what a full disk did not take is not tried again at the end
+        self._file = open_to_write(path, "ab", buffering=0)
+        self._file.truncate(position)
+        self._file.seek(position)
+
+    @property
+    def digest(self) -> str:
+        """Of all that is in the file."""
+        return self._digest.hexdigest()
+
+    def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
+        """Write one record: name -> [N]; what is not finite becomes null. What has no number at all is left out."""
+        values = {name: [_number(v) for v in array] for name, array in metrics.items() if np.isfinite(array).any()}
+        if not values:
+            return
+        record = {"step": int(step), "time": round(time.time(), 3), "metrics": values}
+        line = json.dumps({**record, "sum": record_sum(record)})
+        left = memoryview(line.encode() + b"\n")
+        while left:
+            written = self._file.write(left)
+            self._digest.update(left[:written])
+            left = left[written:]
+
+    def sync(self) -> int:
+        """Bring everything to the disk; the number of bytes written."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def check_records(path: Path, position: int, digest: str | None) -> None:
+    """Whether a metrics.jsonl still begins with what it held at a checkpoint.
+
+    Args:
+        path: the file; a missing one is empty.
+        position: bytes that it held.
+        digest: of them, as `Recorder.digest` had it; None in checkpoints of earlier versions.
+
+    Raises:
+        ValueError: where it does not; one line that says how it differs.
+    """
+    found = _digest_of(path, position).hexdigest()
+    if digest is not None and found != digest:
+        raise ValueError(f"the first {position:,} bytes of {path.name} have changed since")
+
+
+def _digest_of(path: Path, position: int) -> Any:
+    """A running digest of the first `position` bytes of a file, which must have as many."""
+    digest, left = hashlib.blake2b(digest_size=DIGEST_SIZE), position
+    if position:
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            while left and (part := file.read(min(left, 2**20))):
+                digest.update(part)
+                left -= len(part)
+    if left:
+        raise ValueError(f"{path.name} has {position - left:,} bytes, and had {position:,} then")
+    return digest
+
+
+def _number(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

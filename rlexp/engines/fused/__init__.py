@@ -1,0 +1,1 @@
+"""The fused engine: environment, replay, acting and learning as one XLA program; one loop per family."""

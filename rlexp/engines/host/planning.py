@@ -1,0 +1,65 @@
+"""The loop for algorithms that plan with a transition table.
+
+A planning job takes no env steps: its steps, budgets and records count sweeps. All trials plan the same table and
+differ only where they are scored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlexp.algos.q_value_iteration import QValueIteration
+from rlexp.data.checkpoint import write_npz
+from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.evaluation import Policy, Scores
+from rlexp.engines.host.tabular import greedy_policy, set_optimum
+from rlexp.envs import transition_table
+from rlexp.envs.adapter import Step
+from rlexp.envs.discretizer import States
+
+
+class PlanningLoop:
+    """Sweeps until nothing moves."""
+
+    def __init__(self, agent: QValueIteration, services: Services) -> None:
+        self.agent, self.settings = agent, services.settings
+        table = transition_table.load(self.settings.env)
+        assert table is not None, "preflight refuses environments without a table"
+        self.table, self.states = table, States(services.info, None)
+        self.history = [table.initial_values()]  # [S, A] after each sweep
+        self.trials = Trials(services, self._params())
+        set_optimum(self.trials, table)
+
+    def run(self) -> None:
+        """Sweep until the tolerance, the iterations or the budget end it."""
+        trials, config = self.trials, self.agent.config
+        while trials.active.any():
+            q, moved = self.agent.sweep(self.table, self.history[-1])
+            self.history.append(q)
+            trials.advance(Step.empty(self.settings.trials, trials.envs.observation))
+            trials.counts["update"] += trials.active
+            trials.window.add("train/residual", np.full(self.settings.trials, moved), trials.active)
+            if moved <= config.tolerance or len(self.history) > config.iterations:
+                trials.finish(trials.active)
+            trials.housekeeping(self._greedy(self._params()), self._params, {}, self.get_state)
+
+    def final(self) -> Scores:
+        """Score the greedy policy on fresh episodes, and leave all sweeps in the job's folder."""
+        write_npz(self.settings.folder / "history.npz", {"q": np.stack(self.history)})  # [I + 1, S, A]
+        return self.trials.final(self._greedy)
+
+    def get_state(self) -> dict[str, Any]:
+        """The values after every sweep."""
+        return {"history": np.stack(self.history)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` returned."""
+        self.history = list(state["history"])
+
+    def _params(self) -> np.ndarray:
+        return np.tile(self.history[-1].ravel(), (self.settings.trials, 1))  # [N, S * A]
+
+    def _greedy(self, params: np.ndarray) -> Policy:
+        return greedy_policy(params.reshape(len(params), *self.table.reward.shape), self.states)

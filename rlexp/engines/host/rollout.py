@@ -1,0 +1,122 @@
+"""The host engine's loop for agents that learn from whole batches of their own latest steps: any Gymnasium environment,
+one per trial; acting compiled for all trials at once, learning for the trials whose batch is complete.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlexp.config import schedules
+from rlexp.config.settings import PGSettings
+from rlexp.data import seeding
+from rlexp.data.rollout_buffer import RolloutBuffer, minibatches
+from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.evaluation import Policy, Scores, sampling
+
+
+class RolloutLoop:
+    """Acts with the agent's own policy, and learns from each batch when it is complete: policy gradients.
+
+    Args:
+        lanes: the trials' agents.
+        services: the job around them.
+        envs, evaluator: the fused engine's own, as `Trials` takes them.
+    """
+
+    def __init__(self, lanes: Any, services: Services, envs: Any = None, evaluator: Any = None) -> None:
+        settings, info = services.settings, services.info
+        config: PGSettings = settings.algo
+        self.lanes, self.config, self.seeds = lanes, config, settings.seeds
+        self.trials = Trials(services, lanes.online(), envs, evaluator)
+        self.buffer = RolloutBuffer(settings.trials, info.observation_shape, info.observation_dtype)
+        self.u_act = seeding.Uniforms(settings.seeds, "act", 1)
+        self.schedules = schedules.parse_scalars(config, lanes.agent.scalars)
+
+    def run(self) -> None:
+        """Train until every trial's budget is spent or it has diverged."""
+        trials, envs = self.trials, self.trials.envs
+        while trials.active.any():
+            scalars = self._scalars()
+            o_tm1 = envs.observation.copy()
+            u = self.u_act.rows(trials.counts["step"])
+            a_tm1 = self.lanes.act(o_tm1, u, np.stack(list(scalars.values()), axis=1))
+            step = envs.step(a_tm1, trials.active)
+            r_t = self.learned_reward(step.r_t, step.truncated)
+            flags = {"terminated": step.terminated, "truncated": step.truncated}
+            self.buffer.add(trials.active, o_tm1=o_tm1, a_tm1=a_tm1, r_t=r_t, o_t=step.o_t, **flags)
+            ended = trials.advance(step)
+            if step.finished and trials.settings.evaluation.selection == "train_episode":
+                trials.best.offer(ended, self.lanes.online, trials.counts["step"])
+            self.learn()
+            trials.housekeeping(
+                self._policy(self.lanes.state["online"], trials.t),
+                self.lanes.online,
+                {"lr": scalars["lr"]},
+                self.get_state,
+            )
+
+    def learned_reward(self, r_t: np.ndarray, truncated: np.ndarray) -> np.ndarray:
+        """What is learned from, of rewards [...]."""
+        return self.config.reward_scale * (r_t - self.config.truncation_penalty * truncated)
+
+    def learn(self) -> None:
+        """Update the trials whose batch is complete; trials with equally many rows, padded, go together."""
+        held = self.buffer.num_episodes if self.config.batch_unit == "episode" else self.buffer.num_steps
+        complete = self.trials.active & (held >= self.config.batch_size)
+        if not complete.any():
+            return
+        due = np.flatnonzero(complete)
+        num_rows = self.buffer.num_rows(due)
+        for rows in np.unique(num_rows):
+            self._update(due[num_rows == rows], int(rows))
+        self.buffer.clear(complete)
+
+    def final(self) -> Scores:
+        """Choose the best weights and score them on fresh episodes."""
+        return self.trials.final(lambda params: self._policy(self.lanes.tensor(params), 0))
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the trials do not hold: agent and batches under way."""
+        return {"lanes": self.lanes.get_state(), "buffer": self.buffer.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` returned."""
+        self.lanes.set_state(state["lanes"])
+        self.buffer.set_state(state["buffer"])
+        self.buffer.forget_episode(self.trials.restarted)
+
+    def _update(self, due: np.ndarray, num_rows: int) -> None:
+        """Update some trials [n] from their batches."""
+        trials, num_updates = self.trials, self.config.num_updates * self.config.num_minibatches
+        order = np.stack([self._order(k, num_rows) for k in due.tolist()])  # [n, U, M]
+        scalars = np.stack(list(self._scalars().values()), axis=1)  # [N, H]
+        metrics = self.lanes.learn_some(due, self.buffer.batch(due, num_rows), order, scalars[due])
+        trials.counts["update"][due] += num_updates
+        good, broken = np.zeros((2, len(trials.active)), bool)
+        finite = np.isfinite(metrics["loss"])
+        good[due], broken[due] = finite, ~finite
+        if broken.any():
+            trials.diverge(broken, "the loss is not finite")
+        for name, values in metrics.items():
+            everyone = np.full(len(good), np.nan)
+            everyone[due] = values
+            trials.window.add(f"train/{name}", everyone, good)
+
+    def _order(self, k: int, num_rows: int) -> np.ndarray:
+        """The rows that each of the updates from trial k's batch learns from.  # [U, M]"""
+        config, shuffle = self.config, None
+        if config.num_minibatches > 1:
+            shuffle = seeding.generator(self.seeds[k], "minibatch", int(self.trials.counts["update"][k]))
+        num_steps = int(self.buffer.num_steps[k])
+        return minibatches(num_steps, num_rows, config.num_updates, config.num_minibatches, shuffle)
+
+    def _scalars(self) -> dict[str, np.ndarray]:
+        """What is scheduled, now.  # name: [N]"""
+        return {name: schedule(self.trials.counts) for name, schedule in self.schedules.items()}
+
+    def _policy(self, params: Any, t: int) -> Policy:
+        if self.trials.settings.evaluation.policy == "sampled":
+            return sampling(lambda o, u: self.lanes.sample(params, o, u), self.seeds, t)
+        return lambda _: lambda observation: self.lanes.greedy(params, observation)

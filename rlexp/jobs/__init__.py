@@ -1,0 +1,1 @@
+"""One job: its folder, its training, its results and its trained policies."""

@@ -1,0 +1,1 @@
+"""Targets, returns, optimisers and statistics: pure functions with hand-computed tests."""

@@ -1,0 +1,1 @@
+"""The jobs of one multirun: plan, outcomes and launchers."""

@@ -1,0 +1,61 @@
+"""A sweep whose jobs share programs: what `python -m rlexp -m hydra/launcher=fused` does with its jobs.
+
+Jobs that differ in seeds and scalars only (see `jobs/joint.py`) are trained together when the first of them is due;
+all others run one after another, as with Hydra's own launcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlexp.config.settings import Refusal, Settings, build
+
+
+class Groups:
+    """The groups of a sweep's jobs, each trained when the first of its jobs is asked for.
+
+    Args:
+        configs: the composed configuration of each job; what is refused or finished is left to its own turn.
+        max_trials: of one group.
+        overrides: of each job, in the same order, where they are known.
+    """
+
+    def __init__(self, configs: Iterable[Any], max_trials: int, overrides: Sequence[Sequence[str]] = ()) -> None:
+        from rlexp.jobs import joint
+        from rlexp.jobs.preflight import resolve
+        from rlexp.jobs.runner import finished
+
+        jobs: dict[Path, Settings] = {}
+        self._overrides: dict[Path, Sequence[str]] = {}
+        for index, config in enumerate(configs):
+            try:
+                settings, _ = resolve(build(config))
+            except Refusal:
+                continue
+            if overrides:
+                self._overrides.setdefault(settings.folder, overrides[index])
+            if not finished(settings):
+                jobs.setdefault(settings.folder, settings)
+        groups = joint.plan(jobs.values(), max_trials)
+        self._groups = {job.folder: group for group in groups if len(group) > 1 for job in group}
+        self._ended: dict[Path, Any] = {}
+
+    def run_job(self, settings: Settings, sweep: Path | None = None, **more: Any) -> Any:
+        """`runner.run_job`, but that the job's group is run with it, or was; a group is not pruned."""
+        from rlexp.jobs import runner
+
+        settings, info = runner.resolve(settings)
+        group = self._groups.pop(settings.folder, None)
+        if group is None:
+            return runner.run_job(settings, sweep=sweep, **more)
+        if settings.folder not in self._ended:
+            try:
+                self._ended |= runner.run_together(group, info, sweep=sweep, overrides=self._overrides)
+            except Refusal as refused:
+                self._ended |= {job.folder: refused for job in group}
+        outcome = self._ended.pop(settings.folder)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome

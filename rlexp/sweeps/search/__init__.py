@@ -1,0 +1,1 @@
+"""Hyper-parameter search: the space, the candidates and the objective."""

@@ -1,0 +1,182 @@
+"""The candidates of a search, kept on disk: the only module that imports optuna.
+
+    <sweep's folder>/candidates.journal     Optuna's journal: values, evaluations and scores of every candidate
+
+Several processes may write it: that of the search, and those of its jobs, which report their evaluations. A
+candidate's number is its Optuna trial's, and its job's in the sweep. Its values depend on the search's seed, its number
+and what was known when it was asked for, so that a search which was killed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlexp.config.settings import Refusal
+from rlexp.data import seeding
+from rlexp.math.statistics import iqm
+from rlexp.sweeps.search.space import Dimension, Value
+from rlexp.system.stored_files import SWEEP, Damaged, read_bytes, read_json, set_aside
+from rlexp.system.tool import warn
+
+JOURNAL = "candidates.journal"
+STUDY = "search"
+STATES = {"done": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL", "refused": "FAIL", "lost": "FAIL"}
+
+
+def require_optuna() -> None:
+    """Raises `Refusal` where Optuna is not installed."""
+    if importlib.util.find_spec("optuna") is None:
+        raise Refusal(
+            "hydra/sweeper=optuna: expected the package optuna, which is not installed.\n"
+            "pip install -c constraints.txt 'rlexp[search]'"
+        )
+
+
+class Candidates:
+    """All candidates of one search, those of earlier starts included.
+
+    Args:
+        folder: of the sweep.
+        space: what is searched.
+        seed: of the search.
+        startup: candidates that are drawn at random before others are made from what is known.
+        minimize: whether a smaller score is better.
+    """
+
+    def __init__(self, folder: Path, space: Sequence[Dimension], seed: int, startup: int, minimize: bool) -> None:
+        self._space, self._seed, self._startup = space, seed, startup
+        direction = "minimize" if minimize else "maximize"
+        try:
+            self._study = _open(folder, direction)
+        except Damaged as error:
+            set_aside(error, lambda said: warn(f"{said}, and the search starts anew: jobs that are done stay done"))
+            self._study = _open(folder, direction)
+
+    def __len__(self) -> int:
+        return len(self._study.get_trials(deepcopy=False))
+
+    def values(self, number: int) -> list[Value]:
+        """The values of a candidate, in the order of the space."""
+        params = self._study.get_trials(deepcopy=False)[number].params
+        return [params[dimension.key] for dimension in self._space]
+
+    def unfinished(self) -> list[int]:
+        """Numbers of those that nothing was told of."""
+        return [trial.number for trial in self._study.get_trials(deepcopy=False) if not trial.state.is_finished()]
+
+    def scores(self) -> list[float | None]:
+        """The score of each candidate that was done."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [trial.value if trial.state.name == "COMPLETE" else None for trial in trials]
+
+    def ask(self) -> int:
+        """Make one more; returns its number."""
+        from optuna.samplers import TPESampler
+
+        number = len(self)
+        seed = int(seeding.generator(self._seed, "search", number).integers(2**32))
+        self._study.sampler = TPESampler(seed=seed, n_startup_trials=self._startup)
+        return int(self._study.ask({d.key: _distribution(d) for d in self._space}).number)
+
+    def tell(self, number: int, status: str, score: float = math.nan) -> None:
+        """How a candidate's job ended; a score that is NaN counts as a failure."""
+        from optuna.trial import TrialState
+
+        state = TrialState[STATES[status]]
+        if state == TrialState.COMPLETE and math.isnan(score):
+            state = TrialState.FAIL
+        self._study.tell(number, score if state == TrialState.COMPLETE else None, state)
+
+
+def pruner(job_folder: Path) -> Callable[[int, float, np.ndarray], bool] | None:
+    """What a candidate's job asks at each evaluation whether it is to end.
+
+    The median rule (Golovin et al. 2017): it ends if its best evaluation so far is below the median of what the
+    candidates that were trained to the end had at this step. What is compared is the IQM over the trials of
+    eval/return, whatever the search's objective.
+
+    Args:
+        job_folder: `<sweep's folder>/jobs/<number>`.
+
+    Returns:
+        (env step of a trial, share of the budget done, latest eval/return [N]) -> whether to end; None for jobs
+        that are not of a search, or of one that prunes nothing.
+    """
+    sweep_folder, number = job_folder.parents[1], int(job_folder.name)
+    if not (sweep_folder / JOURNAL).is_file():
+        return None
+    search = read_json(sweep_folder / "sweep.json", SWEEP, "search")["search"]
+    if not search["prune"]:
+        return None
+    from optuna.pruners import MedianPruner
+
+    study = _open(sweep_folder)
+    storage, median = study._storage, MedianPruner(n_startup_trials=search["startup"])
+    trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+    sign = -1.0 if search["objective"] == "steps_to_threshold" else 1.0  # its direction is to smaller values
+
+    def prune(step: int, share: float, eval_return: np.ndarray) -> bool:
+        value = float(iqm(eval_return))
+        if math.isnan(value) or storage.get_trial(trial_id).state.is_finished():
+            return False
+        storage.set_trial_intermediate_value(trial_id, step, sign * value)
+        return share >= search["warmup"] and median.prune(study, storage.get_trial(trial_id))
+
+    return prune
+
+
+def _open(folder: Path, direction: Any = None) -> Any:
+    """The study in a folder; made where there is none and a direction is given."""
+    import optuna
+    from filelock import FileLock
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = folder / JOURNAL
+    # Optuna's own locks outlive a killed process, by half a minute.
+    lock: Any = FileLock(path.with_suffix(".lock"))
+    try:
+        with lock:
+            _check_journal(path, mend=direction is not None)
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        if direction is None:
+            return optuna.load_study(study_name=STUDY, storage=storage)
+        return optuna.create_study(study_name=STUDY, storage=storage, direction=direction, load_if_exists=True)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, AssertionError) as error:
+        if isinstance(error, Damaged):
+            raise
+        raise Damaged(path, "a journal of Optuna's", f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def _check_journal(path: Path, mend: bool) -> None:
+    """Raise ValueError for a line that is no JSON; cut off half a line of a killed process, to `mend` it."""
+    try:
+        data = read_bytes(path)
+    except FileNotFoundError:
+        return
+    whole = data.rfind(b"\n") + 1
+    for line in data[:whole].splitlines():
+        json.loads(line)
+    if mend and whole < len(data):  # else the next record would follow on the same line
+        os.truncate(path, whole)
+        warn(f"{path}: expected whole lines, received half of one at the end; it is cut off")
+
+
+def _distribution(dimension: Dimension) -> Any:
+    from optuna import distributions
+
+    low, high, step, log = dimension.low, dimension.high, dimension.step, dimension.log
+    if dimension.choices:
+        return distributions.CategoricalDistribution(dimension.choices)
+    if isinstance(low, int) and isinstance(high, int):
+        return distributions.IntDistribution(low, high, log, int(step or 1))
+    return distributions.FloatDistribution(low, high, log, step)

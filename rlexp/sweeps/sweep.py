@@ -1,0 +1,189 @@
+"""A sweep: the jobs of one `-m` command, kept in a folder of its own until the last of them has an outcome.
+
+    <output_dir>/<study>/sweeps/<id>/
+        sweep.json               what is planned and, at the end, what became of it
+        jobs/<index>/            Hydra's folder of a job, with its outcome.json
+        tracking.json            what MLflow has received of the sweep's own run
+
+The id is a hash of the jobs: the same sweep, started again, finds its folder and its MLflow run, and its jobs find
+theirs; another sweep never meets it, started in the same second or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlexp.config.settings import Settings
+from rlexp.config.shorthands import shown
+from rlexp.sweeps.outcome import EXIT_STATUS, Outcome
+from rlexp.system.stored_files import SWEEP, Damaged, read_json, remove, set_aside
+from rlexp.system.tool import warn
+
+
+class Ended(Exception):
+    """A sweep is over and not every job is done; `status` is the process' exit status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"exit status {status}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job of a sweep before it has run.
+
+    Attributes:
+        overrides: what its configuration is composed from.
+        settings: the checked configuration; None where it is refused.
+        refused: why, if it is.
+    """
+
+    overrides: list[str]
+    settings: Settings | None
+    refused: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is, whatever its place in the sweep."""
+        if self.settings is None:
+            return " ".join(sorted(self.overrides))
+        return f"{self.settings.study}/{self.settings.config_id}"
+
+
+class Sweep:
+    """Plan and outcomes of one sweep.
+
+    Args:
+        jobs: what is planned; at least one of them is not refused.
+        name: what the sweep is called, besides its id.
+        command: that started it.
+        identity: what it is, whatever its jobs; by default it is its jobs.
+        about: what else `sweep.json` holds.
+
+    Attributes:
+        folder: absolute path of its folder.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Planned],
+        name: str,
+        command: str,
+        identity: str | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.jobs, self.name, self._command, self._about = list(jobs), name, command, about or {}
+        first = next(job.settings for job in jobs if job.settings is not None)
+        self.tracking, self.study = first.tracking, first.study
+        self.output_dir = Path(first.output_dir).expanduser().resolve()
+        text = identity or json.dumps(sorted(job.key for job in jobs))
+        self.id = hashlib.sha256(text.encode()).hexdigest()[:8]
+        self.folder = self.output_dir / self.study / "sweeps" / self.id
+        self._began = time.monotonic()
+
+    @property
+    def labels(self) -> list[str]:
+        """What tells each job from the others."""
+        return labels([job.overrides for job in self.jobs])
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """One process per sweep; raises `Refusal` where another is at work."""
+        from rlexp.jobs.job_folder import folder_lock
+
+        with folder_lock(self.folder, "-m", "a sweep that no other process runs", "Wait for it."):
+            yield
+
+    def begin(self) -> None:
+        """Write the plan; forget the outcomes of an earlier start, whose jobs find their own folders."""
+        from rlexp.data.checkpoint import write_json
+
+        path, local_id = self.folder / "sweep.json", uuid.uuid4().hex
+        try:
+            local_id = read_json(path, SWEEP, "local_id")["local_id"]
+        except FileNotFoundError:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except Damaged as error:
+            set_aside(error, warn)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._forget()
+        self._plan: dict[str, Any] = {
+            "id": self.id,
+            "local_id": local_id,
+            "name": self.name,
+            "study": self.study,
+            "command": self._command,
+            "started": time.time(),
+            "tracking_uri": self.tracking.uri,
+            "status": "running",
+            **self._about,
+        }
+        write_json(path, self._plan)
+        for index, job in enumerate(self.jobs):
+            if job.settings is None:
+                Outcome("refused", error=job.refused.splitlines()[0]).write(self.job_folder(index))
+
+    def _forget(self) -> None:
+        remove(self.folder / "jobs")
+
+    def job_folder(self, index: int) -> Path:
+        """Hydra's folder of a job, where its outcome lies."""
+        return self.folder / "jobs" / str(index)
+
+    def outcomes(self) -> list[Outcome | None]:
+        """What became of each job; None of those that have not ended."""
+        return [Outcome.read(self.job_folder(index)) for index in range(len(self.jobs))]
+
+    def note(self, key: str, value: Any) -> None:
+        """Something more for `sweep.json`, which is written at the end."""
+        self._plan[key] = value
+
+    def pending(self) -> list[int]:
+        """Indices of the jobs that have no outcome."""
+        return [index for index, outcome in enumerate(self.outcomes()) if outcome is None]
+
+    def lose(self, index: int, why: str, folder: str | None = None) -> None:
+        """Give up a job whose process died each time; `folder` is its own, where it is known."""
+        Outcome("lost", folder=folder, error=why).write(self.job_folder(index))
+
+    def end(self, killed: bool = False) -> str:
+        """Write how the sweep ended: "done" if every job is, or was pruned; else "failed", or "killed" by a signal."""
+        from rlexp.data.checkpoint import write_json
+
+        outcomes = self.outcomes()
+        good = all(outcome is not None and outcome.status in ("done", "pruned") for outcome in outcomes)
+        status = "killed" if killed else "done" if good else "failed"
+        jobs = [
+            {"overrides": job.overrides, "label": label, **(vars(outcome) if outcome else {"status": "not run"})}
+            for job, label, outcome in zip(self.jobs, self.labels, outcomes, strict=True)
+        ]
+        seconds = round(time.monotonic() - self._began, 3)
+        write_json(self.folder / "sweep.json", {**self._plan, "status": status, "wall_seconds": seconds, "jobs": jobs})
+        return status
+
+    def exit_status(self) -> int:
+        """Of the process: 1 where a job failed, 2 where none did but one was refused, else 0."""
+        statuses = {EXIT_STATUS[outcome.status] for outcome in self.outcomes() if outcome is not None}
+        return 1 if 1 in statuses else max(statuses, default=0)
+
+
+def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """What tells each job from the others of its sweep: the overrides that they do not all share."""
+    overrides = [[o.removeprefix("++") for o in job] for job in overrides]
+    shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    return [" ".join(shown(o) for o in job if o not in shared) or "(as it is)" for job in overrides]
+
+
+def identity(folder: Path) -> dict[str, Any]:
+    """What a sweep's job keeps of it, so that either can make the sweep's run in MLflow."""
+    names = ("id", "local_id", "name", "command", "started")
+    plan = read_json(folder / "sweep.json", SWEEP, *names)
+    return {name: plan[name] for name in names}

@@ -1,0 +1,228 @@
+"""Hydra's sweeper for `python -m rlexp -m`: every combination, whatever happens to single jobs, under every launcher.
+
+Launchers differ in what they do when a job's process dies: some never start those that wait (joblib), some say nothing.
+Here it counts what a job has left in the sweep's folder: those that have left nothing are started again, and at last
+one at a time, so that a job which kills its process takes no other with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf, read_write
+
+from rlexp.config.arguments import rewrite
+from rlexp.config.settings import Refusal, build
+from rlexp.jobs.job_folder import command_line
+from rlexp.sweeps import limits
+from rlexp.sweeps.outcome import IN_PROCESS
+from rlexp.sweeps.serial import SerialJobs
+from rlexp.sweeps.sweep import Ended, Planned, Sweep
+from rlexp.system import supervisor
+from rlexp.system.stopping import Interrupted, acknowledge, terminated_by
+from rlexp.system.text import clean
+from rlexp.system.words import decimal
+from rlexp.tracking.base import SET_ASIDE, Tracker, one_line, open_tracker, resolve_uri, sync_command
+from rlexp.tracking.follower import MLflowTracker, shared
+
+
+class Sweeper(BasicSweeper):
+    """Hydra's basic sweeper, but that a sweep finishes.
+
+    Args:
+        max_batch_size, params: as of Hydra's.
+        restarts: how often jobs are started again whose process died without a word.
+    """
+
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None, restarts: int) -> None:
+        super().__init__(max_batch_size, params)
+        self.restarts = restarts
+        self._serial: SerialJobs | None = None  # while a sweep runs, the worker of jobs that have no other process
+
+    def sweep(self, arguments: list[str]) -> list[Any]:
+        """Run all jobs; raises `Ended` unless all are done, `Refusal` where nothing can run."""
+        assert self.config is not None
+        self._check()
+        jobs = [self._plan(overrides) for overrides in self._combinations(arguments)]
+        if not jobs:
+            raise Refusal("sweep: expected at least one job, received none.\nA range or a choice in it is empty.")
+        if all(job.settings is None for job in jobs):
+            raise Refusal(jobs[0].refused if len(jobs) == 1 else f"all {len(jobs)} jobs: {jobs[0].refused}")
+        self._complete(Sweep(jobs, self._name(), command_line()), f"{len(jobs)} jobs")
+        return []
+
+    def _check(self) -> None:
+        """Raise `Refusal` for an option of the sweeper or the launcher that has no sense."""
+        assert self.config is not None
+        limits.check("hydra.sweeper", {"restarts": self.restarts, "max_batch_size": self.max_batch_size})
+        launcher: Any = OmegaConf.select(self.config, "hydra.launcher", default={})
+        limits.check_workers(launcher.get("n_jobs"))
+        limits.check("hydra.launcher", {key: launcher.get(key) for key in limits.LOWEST if key in launcher})
+
+    def _complete(self, sweep: Sweep, what: str) -> None:
+        """Run a sweep and close it, whatever happens; raises `Ended` unless all is well, `Refusal` before it begins."""
+        assert self.config is not None
+        connect = getattr(self.launcher, "connect", None)
+        if connect is not None:  # to a cluster, of which a launcher of our own says why it cannot be had
+            connect()
+        with sweep.lock():
+            sweep.begin()
+            with read_write(self.config):  # launchers keep files of their own there
+                self.config.hydra.sweep.dir = str(sweep.folder)
+            print(f"sweep {sweep.id} of study {sweep.study}: {what} in {sweep.folder}", flush=True)
+            for job, label in zip(sweep.jobs, sweep.labels, strict=True):
+                if job.settings is None:
+                    print(f"refused: {clean(label)}: {job.refused}", file=sys.stderr)
+            tracker = open_tracker(sweep.tracking.name, sweep.tracking.uri, [sweep.folder], sweep.output_dir)
+            tracker.start()
+            killed = True
+            try:
+                with terminated_by(_between_jobs), self._sharing(tracker):
+                    self._serial = self._apart(sweep, tracker)
+                    self._run(sweep)
+                killed = False
+            finally:
+                close(sweep, tracker, killed, self._serial)
+        if status := sweep.exit_status():
+            raise Ended(status)
+
+    def _parse(self, arguments: list[str]) -> list[Override]:
+        """A named sweep's overrides, then those of the command line."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return parser.parse_overrides(rewrite([*self._parse_config(), *arguments]))
+
+    def _combinations(self, arguments: list[str]) -> list[list[str]]:
+        parsed = self._parse(arguments)
+        limits.check_number(parsed)
+        batches = self.split_arguments(parsed, None)
+        return [job for batch in batches for job in batch]
+
+    def _plan(self, overrides: list[str]) -> Planned:
+        assert self.hydra_context is not None and self.config is not None
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        try:
+            return Planned(overrides, build(config))
+        except Refusal as refused:
+            return Planned(overrides, None, str(refused))
+
+    def _run(self, sweep: Sweep) -> None:
+        self._run_jobs(sweep, range(len(sweep.jobs)))
+
+    def _run_jobs(self, sweep: Sweep, indices: Collection[int]) -> None:
+        """Run those of some jobs that have no outcome, until all have one."""
+        if self._serial is not None:
+            return self._serial.run(indices, self.max_batch_size)
+        for attempt in range(self.restarts + 1):
+            pending = [index for index in sweep.pending() if index in indices]
+            size = 1 if attempt > 0 and attempt == self.restarts else self.max_batch_size or len(pending)
+            for start in range(0, len(pending), max(size, 1)):
+                self._launch(sweep, pending[start : start + size])
+            lost = [index for index in sweep.pending() if index in indices]
+            if not lost:
+                return
+            again = "they are started again" if attempt < self.restarts else "they are given up"
+            print(f"{len(lost)} jobs have ended without a word (killed? no memory?): {again}", file=sys.stderr)
+        for index in lost:
+            sweep.lose(index, f"its process died {self.restarts + 1} times")
+
+    def _launch(self, sweep: Sweep, indices: Sequence[int]) -> None:
+        """Run some jobs by the chosen launcher; what it raises is told, since it may have run some of them."""
+        self._launch_batch([self._overrides(sweep, i) for i in indices], indices[0])
+
+    def _overrides(self, sweep: Sweep, index: int) -> list[str]:
+        """What Hydra composes a job from, its place in the sweep's folder included."""
+        place = [f"hydra.sweep.dir='{sweep.folder}'", f"hydra.sweep.subdir=jobs/{index}"]
+        return [*sweep.jobs[index].overrides, *place]
+
+    def _launch_batch(self, batch: list[list[str]], first: int) -> None:
+        assert self.launcher is not None
+        try:
+            self.launcher.launch(batch, initial_job_idx=first)
+        except Exception as error:
+            print(f"launcher: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+
+    def _apart(self, sweep: Sweep, tracker: Tracker) -> SerialJobs | None:
+        """The worker for jobs that would run in this process; None for other launchers, which have processes."""
+        if not supervisor.wanted() or self._choice("hydra/launcher") not in IN_PROCESS:
+            return None
+        overrides = partial(self._overrides, sweep)
+        return SerialJobs(sweep, tracker, self._launch_batch, partial(report, sweep), overrides, self.restarts)
+
+    def _sharing(self, tracker: Tracker) -> contextlib.AbstractContextManager[None]:
+        """Jobs that run in this process leave their delivery to the sweep's tracker, and do not wait for it."""
+        here = self._choice("hydra/launcher") in IN_PROCESS
+        return shared(tracker) if here and isinstance(tracker, MLflowTracker) else contextlib.nullcontext()
+
+    def _name(self) -> str:
+        return self._choice("sweep") or "sweep"
+
+    def _choice(self, group: str) -> str | None:
+        assert self.config is not None
+        choices: Any = OmegaConf.select(self.config, "hydra.runtime.choices", default={})
+        return choices.get(group)
+
+
+def close(sweep: Sweep, tracker: Tracker, killed: bool, serial: SerialJobs | None = None) -> None:
+    """What a sweep leaves: its outcomes, a table, its study's report, its own run in MLflow."""
+    status = sweep.end(killed)
+    table(sweep, status)
+    done = any(outcome is not None and outcome.status == "done" for outcome in sweep.outcomes())
+    if done and not killed and (serial is None or not serial.report()):
+        report(sweep)
+    if serial is not None:
+        serial.close()  # it holds the tracker's pipe, too
+    tracker.end(sweep.folder, status)
+    results = tracker.close(sweep.tracking.timeout).values()
+    missing = [result for result in results if not result.delivered]
+    if missing:
+        uri = resolve_uri(sweep.tracking.uri, sweep.output_dir)
+        command = sync_command(sweep.output_dir / sweep.study, uri, sweep.output_dir)
+        print(f"Warning: MLflow has not received everything of {len(missing)} jobs.", file=sys.stderr)
+        print(f"Nothing is lost; this delivers the rest:\n  {command}", file=sys.stderr)
+    for told in dict.fromkeys(line for r in results for line in r.message.splitlines() if line.startswith(SET_ASIDE)):
+        print(f"Warning: {told}", file=sys.stderr)
+    for command in dict.fromkeys(result.ui_command for result in results if result.ui_command):
+        print(f"look at it:  {command}")
+
+
+def report(sweep: Sweep) -> None:
+    """Write the report of the study, which a sweep with no finished job does not have."""
+    from rlexp.report import study
+
+    try:
+        print(f"report: {study.write(sweep.output_dir / sweep.study, command=command_line())}")
+    except Exception as error:  # a page is no reason to lose a sweep
+        print(f"warning: no report: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+
+
+def table(sweep: Sweep, status: str) -> None:
+    """Print what became of each job."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title=f"sweep {sweep.id}: {status}", title_justify="left")
+    shown.add_column("job", overflow="fold")
+    shown.add_column("status")
+    shown.add_column("final return (IQM)", justify="right")
+    shown.add_column("seconds", justify="right")
+    shown.add_column("what went wrong", overflow="ellipsis", no_wrap=True, max_width=80)
+    for label, outcome in zip(sweep.labels, sweep.outcomes(), strict=True):
+        if outcome is None:
+            shown.add_row(clean(label), "not run", "-", "-", "")
+            continue
+        shown.add_row(clean(label), outcome.status, decimal(outcome.score), f"{outcome.seconds:.1f}", outcome.error)
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(shown)
+
+
+def _between_jobs(signum: int, frame: Any) -> None:
+    """SIGTERM between two jobs stops a sweep as Ctrl-C does; during a job that runs here it is the job's own."""
+    acknowledge(signum)
+    raise Interrupted(signum)

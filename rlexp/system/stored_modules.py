@@ -1,0 +1,245 @@
+"""Which modules a stored configuration may name: those of this package and of installed distributions.
+
+A module that only lies on `sys.path` (the working directory, PYTHONPATH, a folder beside the job) may have come with
+the folder that names it. To find out, nothing is imported: `importlib.util.find_spec("a.b")` would import `a`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.machinery
+import importlib.metadata
+import json
+import re
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import rlexp
+from rlexp.config.settings import refusal
+from rlexp.system import packages
+from rlexp.system.text import clean
+
+ENTRY_POINTS = (("algo", "name", "rlexp.algos"), ("network", "name", "rlexp.networks"), ("env", "id", "rlexp.envs"))
+
+WRITING = ("RecordVideo",)  # wrappers of Gymnasium's that write wherever their arguments say
+
+
+def check_config(config: Any, where: str, allow: bool = False) -> None:
+    """Refuse a stored configuration that names modules which are not installed; imports nothing.
+
+    Args:
+        config: the nested mapping, not yet checked.
+        where: what it was read from.
+        allow: the reader has agreed to run them.
+
+    Raises:
+        Refusal: names the module and the file it would come from.
+    """
+    if not allow:
+        check(named(config), where)
+        for entry in _list(_get(config, "env", "wrappers")):
+            if _wrapper(entry).rpartition(".")[2].rpartition(":")[2] in WRITING:
+                raise refusal(
+                    f"{where}: env.wrappers", "wrappers that write no files", repr(_wrapper(entry)),
+                    "If you trust it: --allow-imports (in Python: allow_imports=True) takes it.",
+                )  # fmt: skip
+
+
+def named(config: Any) -> list[str]:
+    """The modules that a configuration names, directly or through another package's entry point."""
+    found = [str(name) for name in _list(_get(config, "env", "imports"))]
+    for entry in _list(_get(config, "env", "wrappers")):
+        path = _wrapper(entry)
+        if "." in path or ":" in path:  # others are Gymnasium's own
+            found.append(path.partition(":")[0] if ":" in path else path.rpartition(".")[0])
+    for group, key, points in ENTRY_POINTS:
+        name = _get(config, group, key)
+        if not isinstance(name, str):
+            continue
+        if group != "algo" and ":" in name:
+            found.append(name.partition(":")[0])
+        found += [point.module for point in importlib.metadata.entry_points(group=points) if point.name == name]
+    return [*found, *_registering(str(_get(config, "env", "id")))]
+
+
+def _registering(env_id: str) -> list[str]:
+    """Modules that are imported since they may know an id: see `rlexp.envs.plugins`."""
+    namespace = env_id.partition("/")[0] if "/" in env_id else "__root__"
+    points = importlib.metadata.entry_points(group="gymnasium.envs")
+    known = [module for start, module in packages.IDS.items() if env_id.startswith(start) and origin(module)]
+    return [*(point.module for point in points if point.name == namespace), *known]
+
+
+def _wrapper(entry: Any) -> str:
+    """The class that an entry of `env.wrappers` names."""
+    return str(entry.get("name") if isinstance(entry, dict) else entry)
+
+
+def _get(config: Any, *keys: str) -> Any:
+    for key in keys:
+        config = config.get(key) if isinstance(config, dict) else None
+    return config
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def check(names: Iterable[str], where: str, allow: bool = False) -> None:
+    """Refuse names of modules ("a.b", "a.b:attribute") that belong to no installed distribution; imports nothing."""
+    for name in [] if allow else names:
+        module = name.partition(":")[0]
+        if not installed(module):
+            file = origin(module)
+            come = f"which would come from {file}" if file else "which is not found here"
+            raise refusal(
+                where,
+                "modules of installed distributions only",
+                f"{clean(module, newlines=False)!r}, {come}",
+                "If you trust it: --allow-imports (in Python: allow_imports=True) imports it and runs its code.",
+            )
+
+
+def installed(module: str) -> bool:
+    """Whether a module, as it would be imported now, is this package's or an installed distribution's."""
+    places = _places(module)
+    return bool(places) and all(_belongs(module, place) for place in places)
+
+
+def origin(module: str) -> str | None:
+    """The file or folder from which a module would be imported, had its reader agreed."""
+    return next(iter(map(str, _places(module, rlexp.left_out) or _places(module))), None)
+
+
+def _places(module: str, first: str | None = None) -> list[Path]:
+    """The file of a module; the folders of a namespace package, which has none. Empty where there is no such module."""
+    parts = module.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return []
+    spec = importlib.machinery.PathFinder.find_spec(parts[0], [first]) if first else _find_top(parts[0])
+    if spec is None:
+        return []
+    file, folders = _where(spec)
+    for end in range(2, len(parts) + 1):
+        try:
+            spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:end]), list(map(str, folders)))
+        except KeyError:  # a namespace package in one that was never imported, which this does not do either
+            file, folders = None, [place / parts[end - 1] for place in folders if (place / parts[end - 1]).is_dir()]
+            continue
+        if spec is None:
+            return []
+        file, folders = _where(spec)
+    return [file] if file else folders
+
+
+def _where(spec: importlib.machinery.ModuleSpec) -> tuple[Path | None, list[Path]]:
+    """The file of a module, if it has one, and the folders of a package."""
+    folders = [Path(place) for place in spec.submodule_search_locations or ()]
+    if spec.has_location and spec.origin:
+        return Path(spec.origin), folders
+    return (None, folders) if folders else (Path(str(spec.origin or spec.name)), [])  # built in: of no distribution
+
+
+def _find_top(name: str) -> importlib.machinery.ModuleSpec | None:
+    """What Python would import for a top-level name: its finders do not import anything for one."""
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, None)
+        except (ImportError, AttributeError, ValueError):
+            continue
+        if spec is not None:
+            return spec
+    return None
+
+
+def _belongs(module: str, place: Path) -> bool:
+    try:
+        place = place.resolve()
+    except (OSError, RuntimeError):
+        return False
+    if place.is_relative_to(Path(rlexp.__file__).resolve().parent):
+        return module.partition(".")[0] == "rlexp"
+    roots = [root for root in site_folders() if place.is_relative_to(root)]
+    if any(_listed(place.relative_to(root).as_posix(), root) for root in roots):
+        return True
+    return any(place in (base / f"{top}.py", base / top) or place.is_relative_to(base / top)
+               for top, base in _editable() if top == module.partition(".")[0])  # fmt: skip
+
+
+@functools.cache
+def site_folders() -> tuple[Path, ...]:
+    """Where distributions are installed: never the working directory, nor what PYTHONPATH adds."""
+    found = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
+    if site.ENABLE_USER_SITE:
+        found.append(site.getusersitepackages())
+    return tuple(dict.fromkeys(Path(place).resolve() for place in found if place and Path(place).is_dir()))
+
+
+@functools.cache
+def _distributions() -> dict[Path, list[Distribution]]:
+    return {root: list(importlib.metadata.distributions(path=[str(root)])) for root in site_folders()}
+
+
+@functools.cache
+def _listed(relative: str, root: Path) -> bool:
+    """Whether a distribution's list of files has one, or, of a folder, one in it; old ones only list their packages."""
+    top = relative.partition("/")[0].removesuffix(".py")
+    for distribution in _distributions()[root]:
+        record = distribution.read_text("RECORD")
+        if record is not None:
+            if re.search(rf'^"?{re.escape(relative)}["/,]', record, re.MULTILINE):
+                return True
+        elif top in (distribution.read_text("top_level.txt") or "").split():
+            return True
+    return False
+
+
+@functools.cache
+def _editable() -> tuple[tuple[str, Path], ...]:
+    """Top-level names of distributions that were installed in place (`pip install -e`), and the folders they lie in."""
+    found: list[tuple[str, Path]] = []
+    for root, distributions in _distributions().items():
+        for distribution in distributions:
+            project = _project(distribution)
+            if project is not None:
+                found += [
+                    (top, base)
+                    for top, base in _in_place(distribution, root)
+                    if base == project or project in base.parents
+                ]
+    return tuple(found)
+
+
+def _project(distribution: Distribution) -> Path | None:
+    """The folder of a distribution that was installed in place."""
+    try:
+        said = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if said["dir_info"]["editable"] is not True:
+            return None
+        return Path(unquote(urlsplit(said["url"]).path)).resolve()
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        return None
+
+
+def _in_place(distribution: Distribution, root: Path) -> Iterator[tuple[str, Path]]:
+    """What its `.pth` files put on the path, and what a finder of setuptools maps."""
+    name = re.sub(r"[-_.]+", "_", str(distribution.metadata["Name"]))
+    tops = (distribution.read_text("top_level.txt") or "").split() or [name, name.lower()]
+    for file in distribution.files or []:
+        if len(file.parts) > 1:
+            continue
+        path = root / file.name
+        if file.suffix == ".pth" and path.is_file():
+            for line in path.read_text(errors="replace").splitlines():
+                if line.strip() and not line.startswith(("#", "import ", "import\t")):
+                    yield from ((top, (root / line.strip()).resolve()) for top in tops)
+        finder: ModuleType | None = sys.modules.get(path.stem) if file.name.startswith("__editable__") else None
+        for top, place in getattr(finder, "MAPPING", {}).items():
+            yield str(top), Path(place).resolve().parent

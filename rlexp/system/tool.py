@@ -1,0 +1,135 @@
+"""How every command ends: what a `main` raises becomes one or two lines on stderr and an exit status.
+
+0 done      1 failed      2 refused: nothing was done      130 Ctrl-C      143 SIGTERM      141 nobody reads on
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import functools
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from rlexp.config.settings import Refusal, refusal
+from rlexp.system.stopping import terminated_by
+from rlexp.system.text import clean, clean_output
+
+DONE, FAILED, REFUSED, INTERRUPTED, NOBODY_READS, TERMINATED = 0, 1, 2, 130, 141, 143
+WRONG_PATH = (  # errors of paths that were named, rather than of a disk
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENXIO,
+)  # fmt: skip
+
+Main = TypeVar("Main", bound=Callable[..., int])
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments whose errors are refusals of two lines."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `Refusal`."""
+        raise Refusal(f"{message[:400]}\n{self.prog} --help shows what there is.")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; a NUL is in no path, name or address."""
+        args = list(sys.argv[1:] if args is None else args)
+        for arg in args:
+            if "\0" in str(arg):
+                raise refusal(clean(str(arg)[:40], newlines=False), "a text without NUL", "one with it")
+        return super().parse_args(args, namespace)
+
+
+def tool(main: Main) -> Main:
+    """Make a command of a function that returns its exit status; what it prints is clean (see `clean_output`)."""
+
+    @functools.wraps(main)
+    def run(*args: Any, **kwargs: Any) -> int:
+        with clean_output():
+            return _status(lambda: main(*args, **kwargs))
+
+    return run  # type: ignore[return-value]
+
+
+def _status(main: Callable[[], int]) -> int:
+    try:
+        with terminated_by(_terminate):
+            status = main()
+            sys.stdout.flush()
+            return status
+    except Refusal as refused:
+        return refuse(str(refused))
+    except Terminated:
+        return TERMINATED
+    except KeyboardInterrupt as interrupt:
+        return 128 + getattr(interrupt, "signum", 2)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # what is left must not be told at the end either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
+    except Exception as error:
+        return fail(error)
+
+
+def refuse(text: str) -> int:
+    """Say why nothing was done; the exit status."""
+    lines = [line if len(line) <= 1_000 else f"{line[:500]}...{line[-300:]}" for line in text.splitlines()]
+    print("\n".join(lines if text.startswith("refused: ") else ["refused: " + lines[0], *lines[1:]]), file=sys.stderr)
+    return REFUSED
+
+
+def fail(error: Exception) -> int:
+    """Say what went wrong; the exit status."""
+    if isinstance(error, ModuleNotFoundError):
+        return refuse(f"expected the module {error.name}, which is not installed ({error}).")
+    if isinstance(error, OSError) and error.errno is not None:
+        where, why = error.filename, (error.strerror or type(error).__name__)
+        if isinstance(where, str | Path) and error.errno in WRONG_PATH:
+            return refuse(f"{shortened(where)}: expected a path that can be used, received: {why}.")
+        print(f"failed: {f'{shortened(where)}: ' if where else ''}{why}", file=sys.stderr)
+        return FAILED
+    if isinstance(error, ValueError) and hasattr(error, "path"):  # a damaged file, which says all
+        return refuse(str(error))
+    if isinstance(error, MemoryError):
+        print("failed: there is not enough memory", file=sys.stderr)
+        return FAILED
+    said = clean((str(error).strip() or type(error).__name__).splitlines()[0], newlines=False)[:300]
+    print(f"failed: {type(error).__name__}: {said}; an error of rlexp's own: please report it{_kept(error)}",
+          file=sys.stderr)  # fmt: skip
+    return FAILED
+
+
+def shortened(path: Any) -> str:
+    """A path, short enough for a sentence."""
+    text = clean(path, newlines=False)
+    return text if len(text) <= 200 else f"{text[:100]}...{text[-60:]} ({len(text):,} letters)"
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    print(f"warning: {clean(' '.join(text.split()), newlines=False)}", file=sys.stderr)
+
+
+def _kept(error: Exception) -> str:
+    """Where the traceback is."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="rlexp-error-", suffix=".txt")
+        with open(descriptor, "w", errors="replace") as file:
+            file.write(clean("".join(traceback.format_exception(error))))
+    except OSError:
+        return ""
+    return f", with {name}"
+
+
+def _terminate(signum: int, frame: Any) -> None:
+    raise Terminated

@@ -1,0 +1,64 @@
+"""Delivery of a finished job by the command that trained it, where its process did not live to see it delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rlexp.config.settings import Settings
+from rlexp.system.stored_files import TRACKING, read_json
+from rlexp.system.text import mask, same_address
+from rlexp.tracking import store
+from rlexp.tracking.base import open_tracker, resolve_uri, sync_command
+
+
+def delivered(folder: Path, uri: str) -> bool:
+    """Whether a store has everything of a finished job, as far as the job's folder knows."""
+    try:
+        state = read_json(folder / "tracking.json", TRACKING, "uri", "status")
+        closed = same_address(state["uri"], uri) and state["status"] is not None and not state.get("missing")
+    except (OSError, ValueError):
+        return False
+    path = store.store_path(uri)
+    return closed and (path is None or path.is_file())
+
+
+def deliver(settings: Settings, say: Callable[[str], None]) -> None:
+    """Deliver what is missing of a finished job, and wait for it as at the end of a job.
+
+    Args:
+        settings: the job, with its engine chosen.
+        say: is told what came of it; nothing where nothing was missing.
+    """
+    folder, tracking = settings.folder, settings.tracking
+    output_dir = Path(settings.output_dir).expanduser().resolve()
+    if tracking.name != "mlflow":
+        return
+    uri = resolve_uri(tracking.uri, output_dir)
+    if delivered(folder, uri):
+        return
+    from rlexp.jobs.job_folder import in_use, who_works
+
+    if in_use(folder):
+        say(f"MLflow receives it from another process ({who_works(folder)})")
+        return
+    own = _own_uri(folder)
+    if own is None or not same_address(own, uri):
+        again = sync_command(folder, uri, output_dir)
+        say(f"MLflow has not received all of it at {mask(uri)}; this delivers it:\n  {again}")
+        return
+    say("MLflow has not received all of it: delivering ...")
+    tracker = open_tracker(tracking.name, tracking.uri, [folder], output_dir)
+    tracker.start()
+    tracker.end(folder, "done")
+    say(tracker.close(tracking.timeout, say)[folder].message)
+
+
+def _own_uri(folder: Path) -> str | None:
+    """The tracking URI that a job's folder names; None where it cannot be read."""
+    from rlexp.tracking.sync import asked_uri, place
+
+    try:
+        return asked_uri(folder) or resolve_uri(None, place(folder)[0])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,1 @@
+"""The MLflow tracker; nothing else imports mlflow."""

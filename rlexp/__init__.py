@@ -8,25 +8,20 @@ Importing this package imports neither TensorFlow nor MLflow.
 
 from __future__ import annotations
 
-import os
-import sys
+from rlexp.system import search_path
 
-READERS = ("best", "ls", "play", "report", "sync", "ui")  # commands that run no code of the working directory
-left_out: str | None = None  # what they have taken from sys.path
+search_path.leave_out_working_directory()  # so that none of the imports below is a file of it
 
-_reading = sys.argv[:1] == ["-m"] and {f"rlexp.{name}" for name in READERS} & {*sys.orig_argv}
-_own_path = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-if _reading and not sys.flags.safe_path and sys.path[0] not in ("", _own_path):
-    # `python -m` has put the working directory first: a numpy.py in a folder that somebody sent would pass for NumPy.
-    left_out = sys.path.pop(0)
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from typing import TYPE_CHECKING, Any  # noqa: E402  (so that not even this is a file of the working directory)
-
-__version__ = "0.1.0"
+from rlexp.system.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from rlexp.jobs.job_folder import Job
     from rlexp.jobs.policy import Policy
+
+# `python -m rlexp.play` and the like are found there.
+__path__ = [*__path__, *(f"{folder}/cli/modules" for folder in __path__)]
 
 __all__ = ["__version__", "load_policy", "run"]
 

@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from rlexp.cli import sync as sync_command
+
 LIMIT = 20.0  # seconds of one case
 STUDY = "attacked"
 BRIEF = ("trials=2", "animation.enabled=false", "evaluation.final_episodes=3", "evaluation.num_episodes=2",
@@ -165,7 +167,7 @@ def run(base: Base, command: str, job: str) -> Callable[[], int]:
 
             return best.main([_study(job)])
         if command == "report":
-            from rlexp.report import __main__ as report
+            from rlexp.cli import report
 
             return report.main([_study(job)])
         if command == "play":
@@ -173,9 +175,7 @@ def run(base: Base, command: str, job: str) -> Callable[[], int]:
 
             return play.main([str(_folder(base, job)), "--max-steps", "20", "--output", "played.gif"])
         if command == "sync":
-            from rlexp.tracking import sync
-
-            return sync.main([str(_folder(base, job))])
+            return sync_command.main([str(_folder(base, job))])
         return train(base.jobs[job])
 
     return main
@@ -183,7 +183,7 @@ def run(base: Base, command: str, job: str) -> Callable[[], int]:
 
 def train(overrides: Sequence[str]) -> int:
     """The training command, in this process."""
-    from rlexp import __main__ as command
+    from rlexp.cli import run as command
 
     sys.argv[:] = [str(Path(command.__file__)), *overrides]
     return command._status()

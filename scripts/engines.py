@@ -21,9 +21,9 @@ from statistics import median
 from measuring import Row
 
 from rlexp.config import registry
-from rlexp.config.settings import Refusal
 from rlexp.jobs.preflight import choose_engine, preflight
 from rlexp.jobs.runner import compose
+from rlexp.system.errors import Refusal
 
 MOST = 1.5  # times the better engine's seconds
 README = Path(__file__).parents[1] / "README.md"

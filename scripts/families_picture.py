@@ -11,8 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from rlexp.config.settings import Refusal
 from rlexp.report import study
+from rlexp.system.errors import Refusal
 
 
 def main() -> int:

@@ -44,12 +44,12 @@ def run(*args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_wheel_finds_its_own_conf(installed: Path, tmp_path: Path) -> None:
-    where = run(installed / "python", "-c", "import rlexp.config.settings as s; print(s.conf_dir())", cwd=tmp_path)
+    where = run(installed / "python", "-c", "from rlexp.config import paths; print(paths.conf_dir())", cwd=tmp_path)
     assert where.stdout.strip().startswith(str(installed.parent)) and where.stdout.strip().endswith("rlexp/conf")
 
 
 def test_the_checkout_finds_the_conf_beside_the_package() -> None:
-    from rlexp.config.settings import conf_dir
+    from rlexp.config.paths import conf_dir
 
     assert conf_dir() == ROOT / "conf"
 

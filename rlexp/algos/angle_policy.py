@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlexp.config.settings import AnglePolicySettings
-from rlexp.envs.adapter import EnvInfo
+from rlexp.config.schema.algos import AnglePolicySettings
+from rlexp.envs.info import EnvInfo
 
 
 class AnglePolicy:

@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rlexp.config.settings import DQNSettings
+from rlexp.config.schema.algos import DQNSettings
 from rlexp.math import optimizers, targets
 from rlexp.networks.flat_model import FlatModel
 

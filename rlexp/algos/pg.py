@@ -27,7 +27,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rlexp.config.settings import PGSettings
+from rlexp.config.schema.algos import PGSettings
 from rlexp.math import optimizers, returns, targets
 from rlexp.networks.flat_model import FlatModel
 

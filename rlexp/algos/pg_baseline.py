@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 
 from rlexp.algos.pg import PG, Batch, Scalars, goes_on
-from rlexp.config.settings import PGBaselineSettings, PGSettings
+from rlexp.config.schema.algos import PGBaselineSettings, PGSettings
 from rlexp.math import returns, targets
 
 

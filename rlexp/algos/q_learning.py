@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.config.settings import TabularSettings
-from rlexp.envs.adapter import EnvInfo
+from rlexp.config.schema.algos import TabularSettings
+from rlexp.envs.info import EnvInfo
 
 Array = Any  # of the namespace `xp`
 

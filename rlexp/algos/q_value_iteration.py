@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlexp.config.settings import QValueIterationSettings
-from rlexp.envs.adapter import EnvInfo
+from rlexp.config.schema.algos import QValueIterationSettings
+from rlexp.envs.info import EnvInfo
 from rlexp.envs.transition_table import Table
 
 

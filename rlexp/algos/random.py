@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlexp.config.settings import RandomSettings
-from rlexp.envs.adapter import EnvInfo
+from rlexp.config.schema.algos import RandomSettings
+from rlexp.envs.info import EnvInfo
 
 
 class Random:

@@ -13,7 +13,7 @@ function); the printed smallest total, 12, and largest, 262570, are those of a t
 reset.
 What the loops keep for figures (`history2`) is left out.
 
-Replaced by what gives the same numbers (tests/test_chapter_literal.py runs the printed code beside it): the
+Replaced by what gives the same numbers (tests/book/test_literal_loops.py runs the printed code beside it): the
 `KBinsDiscretizer` that is fitted at each step by its edges, `np.random.choice([0, 1])` by `randint(2)`, the array by
 lists.
 """

@@ -45,7 +45,7 @@ from rlexp.book.rows import (
     Jobs,
     Statistical,
 )
-from rlexp.config import registry
+from rlexp.config import paths
 from rlexp.jobs import plots
 from rlexp.jobs.preflight import resolve
 from rlexp.jobs.runner import compose
@@ -71,7 +71,7 @@ class Verdict(NamedTuple):
 
 def presets() -> list[str]:
     """All book presets, the longest first, Q-value iteration with the chapter's other gamma, and a notebook's error."""
-    names = [f"book/{name}" for name in registry.configured("experiment/book")]
+    names = [f"book/{name}" for name in paths.configured("experiment/book")]
     names.sort(key=lambda name: LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST))
     return [*names, NOTEBOOK_WAY, PLAN_95]
 

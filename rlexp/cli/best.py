@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rlexp.config.settings import did_you_mean, refusal
 from rlexp.config.shorthands import as_written
 from rlexp.jobs.results import JobData, load_job
 from rlexp.math.statistics import iqm
 from rlexp.sweeps.search.objective import CHOSEN_BY, WORDS, Objective
+from rlexp.system.errors import did_you_mean, refusal
 from rlexp.system.stored_files import SWEEP, read_job, read_json, skipping
 from rlexp.system.text import clean
 from rlexp.system.tool import Parser, tool, warn
@@ -193,7 +192,3 @@ def _answer(output_dir: Path, study: str, name: str | None, threshold: float | N
         (f"{env}:\n" if several else "") + describe(jobs, objective or Objective(), searched)
         for env, jobs in found.items()
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

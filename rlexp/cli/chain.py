@@ -8,7 +8,7 @@ from rlexp.book.mdp import SEED, chain_runs
 from rlexp.envs.chapter import CHAIN_END
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     """Print the runs as the notebook does; one that is cut ends in `...`."""
     parser = argparse.ArgumentParser(prog="python -m rlexp.chain", description=__doc__)
     parser.add_argument("--runs", type=int, default=10, help="how many (default 10)")
@@ -17,7 +17,4 @@ def main(argv: list[str] | None = None) -> None:
     for number, states in enumerate(chain_runs(args.runs, args.seed), start=1):
         end = "" if states[-1] == CHAIN_END else " ..."
         print(f"Run #{number}: {' '.join(map(str, states))}{end}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlexp.config.settings import did_you_mean
-from rlexp.jobs.job_folder import in_use
 from rlexp.sweeps.sweep import labels
+from rlexp.system.errors import did_you_mean
+from rlexp.system.folder_lock import in_use
 from rlexp.system.stored_files import read_job, skipping
 from rlexp.system.text import clean
 from rlexp.system.tool import Parser, tool, warn
@@ -62,10 +62,10 @@ def _listed(folder: Path) -> Listed:
     score = summary.get("final/return", {}).get("iqm")
     overrides = job.get("overrides") or ()
     seeds, started = job["seeds"], job["started"]
-    return Listed(job["study"], job["name"], status, score, len(seeds), started, _unwell(summary), overrides)
+    return Listed(job["study"], job["name"], status, score, len(seeds), started, unhealthy_trials(summary), overrides)
 
 
-def _unwell(summary: dict[str, Any]) -> str:
+def unhealthy_trials(summary: dict[str, Any]) -> str:
     """What must be said beside the score of a job whose trials have not all finished."""
     trials = summary.get("trials", [])
     count = Counter(trial.get("status") for trial in trials)
@@ -130,7 +130,3 @@ def _show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,29 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlexp.config.settings import Settings, refusal
+from rlexp.config.schema.job import Settings
 from rlexp.envs.guard import Guarded, Misbehaved
+from rlexp.jobs.animation import animate
 from rlexp.jobs.policy import Policy, load_policy
-from rlexp.system.backend import quiet_stderr
+from rlexp.system.errors import refusal
 from rlexp.system.tool import Parser, shortened, tool
 
 LAST_SEED = 2**32  # of an episode, and beyond
-
-
-def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> float:
-    """Render one episode to a `.gif` or `.mp4` file; returns its return."""
-    from rlexp.jobs.animation import render_episode, write_gif, write_mp4
-
-    with quiet_stderr():  # SDL complains about desktops that are not there
-        env = Guarded(policy.make_env("rgb_array"))
-    try:
-        with quiet_stderr():
-            frames, episode_return = render_episode(env, policy, episode_seed, max_steps)
-        fps = env.metadata.get("render_fps") or 30
-    finally:
-        env.close()
-    (write_mp4 if path.suffix == ".mp4" else write_gif)(frames, path, fps)
-    return episode_return
 
 
 def watch(policy: Policy, episode_seed: int, max_steps: int) -> float:
@@ -122,7 +107,3 @@ def _play(args: Any) -> int:
         episode_return = animate(policy, episode_seed, path, args.max_steps)
         print(f"episode seed {episode_seed}: return {episode_return:g}, written to {path}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,7 +16,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlexp.config.settings import Refusal, refusal
+from rlexp.system.errors import Refusal, refusal
 from rlexp.system.text import mask
 from rlexp.system.tool import Parser, Terminated, tool
 from rlexp.tracking import store
@@ -147,7 +147,3 @@ def _open(address: str, never: bool) -> None:
     ):
         return
     webbrowser.open(address)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from rlexp.config import shorthands
+from rlexp.config import paths, shorthands
 
 FREE = "dict[str, Any]"
 WHOLE = ("int", "int | None", "list[int]")
@@ -151,7 +151,6 @@ def _with_whole_numbers(value: str, strict: bool) -> str:
 
 def _own_groups(args: Iterable[str]) -> set[str]:
     """Groups whose chosen YAML is not one of ours, or whose `name` is another package's."""
-    from rlexp.config import registry
 
     own = set()
     for arg in args:
@@ -161,7 +160,7 @@ def _own_groups(args: Iterable[str]) -> set[str]:
             continue
         if rest and group == "env":  # any name will do
             continue
-        known = registry.configured(group)
+        known = paths.configured(group)
         chosen = re.sub(r"^choice\((.*)\)$", r"\1", parts["value"])
         if any(name.strip() not in known for name in chosen.split(",")):
             own.add(group)
@@ -178,7 +177,7 @@ def _free(key: str) -> bool:
 def _kinds() -> dict[str, str]:
     """The types of all keys of all schemas of ours."""
     from rlexp.config import registry
-    from rlexp.config.settings import Settings
+    from rlexp.config.schema.job import Settings
 
     schemas = {Settings: "", **{entry.schema: "algo." for entry in registry.ALGOS.values()}}
     return dict(item for schema, prefix in schemas.items() for item in _fields(schema, prefix))

@@ -11,7 +11,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from rlexp.config.settings import DiscretizerSettings, EnvSettings, conf_dir, refusal
+from rlexp.config.paths import conf_dir
+from rlexp.config.schema.env import DiscretizerSettings, EnvSettings
+from rlexp.system.errors import refusal
 
 
 def follow_id(env: EnvSettings) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from rlexp.config import paths
+
 _CONTINUOUS = "There is none yet: the algorithms here choose among numbered actions"
 ALGOS = {  # without case, hyphens and underscores
     "ppo": "PPO is algo=pg_baseline, which clips its updates (algo.clip_ratio=0.2).",
@@ -181,11 +183,10 @@ def for_actions(env_id: str, box: bool) -> str:
 def _for_env(name: str) -> str:
     from omegaconf import OmegaConf
 
-    from rlexp.config import registry
-    from rlexp.config.settings import conf_dir
+    from rlexp.config.paths import conf_dir
 
     stem = re.sub(r"-v\d+$", "", name.rpartition(":")[2])
-    for known in registry.configured("env"):
+    for known in paths.configured("env"):
         env_id = OmegaConf.select(OmegaConf.load(conf_dir() / "env" / f"{known}.yaml"), "id")
         if name == env_id:
             return f"A Gymnasium id is given by env.id={name}; with the settings that ship with rlexp, env={known}"

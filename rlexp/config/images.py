@@ -10,15 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rlexp.config.settings import NetworkSettings, refusal
+from rlexp.config.schema.network import MNIH_2015, NetworkSettings
+from rlexp.system.errors import refusal
 
-MNIH_2015: dict[str, Any] = {  # what the options of `cnn` are where they are not given
-    "filters": [32, 64, 64],
-    "kernel_sizes": [8, 4, 3],
-    "strides": [4, 2, 1],
-    "channels": "auto",
-    "divide_by": "auto",
-}
 PICTURE = 36  # pixels from which an image is a picture: the smallest that the layers of Mnih et al. 2015 take
 BRIGHTEST = 255.0
 LARGEST_SYMBOL = 31  # numbers up to this are symbols or scaled brightnesses (MiniGrid's symbols end at 10)
@@ -27,11 +21,6 @@ LARGEST_SYMBOL = 31  # numbers up to this are symbols or scaled brightnesses (Mi
 def options_of(network: NetworkSettings) -> dict[str, Any]:
     """The network's options, those that are not given as in Mnih et al. 2015."""
     return {**MNIH_2015, **network.options}
-
-
-def options_that_differ(network: NetworkSettings) -> dict[str, Any]:
-    """The network's options without those that are as in Mnih et al. 2015."""
-    return {name: value for name, value in network.options.items() if name not in MNIH_2015 or MNIH_2015[name] != value}
 
 
 def channels_first(shape: Sequence[int], channels: str = "auto") -> bool:

@@ -17,8 +17,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from rlexp.config import hints, settings
-from rlexp.system import backend, packages
+from rlexp.config import hints
+from rlexp.config.schema import algos, job
+from rlexp.system import backend, errors, packages
 
 
 @dataclass(frozen=True)
@@ -93,22 +94,22 @@ FAMILIES: dict[str, Family] = {
 }
 
 ALGOS: dict[str, Algo] = {
-    "random": Algo("fixed", settings.RandomSettings, "rlexp.algos.random:Random"),
-    "angle_policy": Algo("fixed", settings.AnglePolicySettings, "rlexp.algos.angle_policy:AnglePolicy"),
-    "dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
-    "fixed_dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
-    "ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
-    "dueling_dqn": Algo("replay", settings.DQNSettings, "rlexp.algos.dqn:DQN"),
-    "dueling_ddqn": Algo("replay", settings.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
-    "pg": Algo("rollout", settings.PGSettings, "rlexp.algos.pg:PG"),
-    "pg_baseline": Algo("rollout", settings.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
+    "random": Algo("fixed", algos.RandomSettings, "rlexp.algos.random:Random"),
+    "angle_policy": Algo("fixed", algos.AnglePolicySettings, "rlexp.algos.angle_policy:AnglePolicy"),
+    "dqn": Algo("replay", algos.DQNSettings, "rlexp.algos.dqn:DQN"),
+    "fixed_dqn": Algo("replay", algos.DQNSettings, "rlexp.algos.dqn:DQN"),
+    "ddqn": Algo("replay", algos.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "dueling_dqn": Algo("replay", algos.DQNSettings, "rlexp.algos.dqn:DQN"),
+    "dueling_ddqn": Algo("replay", algos.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG"),
+    "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
     "q_value_iteration": Algo(
-        "planning", settings.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
+        "planning", algos.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
     ),
-    "q_learning": Algo("tabular", settings.TabularSettings, "rlexp.algos.q_learning:QLearning"),
-    "sarsa": Algo("tabular", settings.TabularSettings, "rlexp.algos.sarsa:Sarsa"),
-    "expected_sarsa": Algo("tabular", settings.TabularSettings, "rlexp.algos.expected_sarsa:ExpectedSarsa"),
-    "double_q_learning": Algo("tabular", settings.TabularSettings, "rlexp.algos.double_q_learning:DoubleQLearning"),
+    "q_learning": Algo("tabular", algos.TabularSettings, "rlexp.algos.q_learning:QLearning"),
+    "sarsa": Algo("tabular", algos.TabularSettings, "rlexp.algos.sarsa:Sarsa"),
+    "expected_sarsa": Algo("tabular", algos.TabularSettings, "rlexp.algos.expected_sarsa:ExpectedSarsa"),
+    "double_q_learning": Algo("tabular", algos.TabularSettings, "rlexp.algos.double_q_learning:DoubleQLearning"),
 }
 
 
@@ -186,7 +187,7 @@ def load(target: str) -> Callable[..., Any]:
             found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         fix = packages.for_error(error) or "Is its package installed here?"
-        raise settings.refusal(target, "an importable 'module:attribute'", str(error), fix) from error
+        raise errors.refusal(target, "an importable 'module:attribute'", str(error), fix) from error
     return found
 
 
@@ -199,26 +200,20 @@ def can_import(module: str) -> bool:
         return False
 
 
-def configured(group: str) -> list[str]:
-    """Names of the YAML files of one group, e.g. `configured("env")`."""
-    root = settings.conf_dir() / group
-    return sorted(str(Path(p).relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
-
-
-def brings_code(configuration: settings.Settings) -> bool:
+def brings_code(configuration: job.Settings) -> bool:
     """Whether a job imports modules that are neither rlexp's nor Gymnasium's, which may import TensorFlow."""
     env, network_name = configuration.env, configuration.network.name
     named = env.imports or env.wrappers or ":" in env.id or network_name not in NETWORKS
     return bool(named) or configuration.algo.name not in ALGOS
 
 
-def plugin_without_yaml(group: str, name: str) -> settings.Refusal | None:
+def plugin_without_yaml(group: str, name: str) -> errors.Refusal | None:
     """The refusal of a name that another package registers, but whose YAML is not found; None for other names."""
     if group == "env":
         ids = [point.name for point in entry_points(group="rlexp.envs")]
         if name not in ids:
             return None
-        return settings.refusal(group, f"a YAML env/{name}.yaml, of which there is none", repr(name),
+        return errors.refusal(group, f"a YAML env/{name}.yaml, of which there is none", repr(name),
                                 f"There are tensor dynamics for this id, which is given by env.id={name}")  # fmt: skip
     point = next((point for point in entry_points(group=f"rlexp.{group}s") if point.name == name), None)
     if point is None:
@@ -226,19 +221,19 @@ def plugin_without_yaml(group: str, name: str) -> settings.Refusal | None:
     found = [Path(str(file.locate())) for file in (point.dist.files or [] if point.dist else [])
              if file.as_posix().endswith(f"{group}/{name}.yaml")]  # fmt: skip
     folder = found[0].parent.parent if found else f"<folder of {group}/{name}.yaml>"
-    return settings.refusal(
+    return errors.refusal(
         group, f"a YAML {group}/{name}.yaml on the search path", f"none, though {_owner(point)} registers {name!r}",
         f"Say where its YAML lies: --config-dir {folder} {group}={name}",
     )  # fmt: skip
 
 
-def of_another_yaml(name: str, refused: settings.Refusal) -> settings.Refusal:
+def of_another_yaml(name: str, refused: errors.Refusal) -> errors.Refusal:
     """What is wrong with keys of `algo`, which may come from another algorithm's YAML where `algo.name` was changed."""
     point = next((p for p in entry_points(group="rlexp.algos") if p.name == name), None)
     if name in ALGOS or point is None or "expected a key of the configuration" not in str(refused):
         return refused
     key = str(refused).partition(":")[0]
-    return settings.refusal(
+    return errors.refusal(
         key, f"a key of {name!r}, which {_owner(point)} registers", "one that it does not have",
         f"Choose its own YAML instead of algo.name: --config-dir <folder of algo/{name}.yaml> algo={name}",
     )  # fmt: skip
@@ -255,7 +250,7 @@ def _loaded(point: EntryPoint, where: str) -> Any:
             return point.load()
     except Exception as error:  # the module's own errors included
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise settings.refusal(
+        raise errors.refusal(
             where, f"an entry point that can be loaded for {point.name!r}", f"{point.value} ({said})",
             packages.for_error(error) or f"It belongs to {_owner(point)}.",
         ) from error  # fmt: skip
@@ -269,5 +264,5 @@ def _find(where: str, name: str, table: Mapping[str, Any], points: str) -> Any:
         return _loaded(others[name], where)
     known = sorted({*table, *others})
     group = where.partition(".")[0]
-    hint = hints.for_choice(group, name) or settings.did_you_mean(name, known) or hints.where_nothing_is_near(group)
-    raise settings.refusal(where, f"one of {', '.join(known)}", repr(name), hint)
+    hint = hints.for_choice(group, name) or errors.did_you_mean(name, known) or hints.where_nothing_is_near(group)
+    raise errors.refusal(where, f"one of {', '.join(known)}", repr(name), hint)

@@ -254,12 +254,12 @@ def _resolve(given: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"{_names(values) or 'none of them'}. Add {_names(missing)}."
         )
     fields = {key: values.get(key, default) for key, default in KINDS[kind].items()}
-    _check_ranges(kind, fields, where)
+    check_ranges(kind, fields, where)
     # A constant counts nothing: one unit for all of them, so that equal ones compare equal.
     return dict.fromkeys(NUMBERS) | fields | {"kind": kind, "unit": "step" if kind == "constant" else unit}
 
 
-def _check_ranges(kind: str, fields: Mapping[str, Any], where: str) -> None:
+def check_ranges(kind: str, fields: Mapping[str, Any], where: str) -> None:
     """Refuses numbers for which the formula of `kind` has no sense."""
     # Each number is looked at only for kinds that read it; 1.0 stands for what is not read.
     initial, final, duration, decay = (fields.get(key, 1.0) for key in NUMBERS)

@@ -51,7 +51,8 @@ def _other_budgets(arguments: Sequence[str]) -> list[str]:
 
 
 def _schedule(argument: str) -> str:
-    from rlexp.config.settings import conf_dir, refusal
+    from rlexp.config.paths import conf_dir
+    from rlexp.system.errors import refusal
 
     found = SCHEDULE.fullmatch(argument)
     assert found is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rlexp.config.settings import refusal
+from rlexp.system.errors import refusal
 
 EXAMPLE = "For example env.wrappers='[FlattenObservation, {name: RescaleObservation, min_obs: 0, max_obs: 1}]'"
 

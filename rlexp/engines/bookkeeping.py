@@ -15,16 +15,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlexp.config.settings import Settings
+from rlexp.config.schema.job import Settings
 from rlexp.data.metrics import Window
 from rlexp.engines.evaluation import BestWeights, Evaluator, Scores
 from rlexp.envs import exact
-from rlexp.envs.adapter import EnvInfo, Fault, Step, TrialEnvs
+from rlexp.envs.adapter import Fault, Step, TrialEnvs
+from rlexp.envs.info import EnvInfo
 from rlexp.system.stopping import Interrupted
 
 LONGEST_EPISODE = 1_000_000  # env steps, where the budget counts episodes and the environment has no limit
 MAX_RECORDS = 2_000  # of a metric of one trial, the scores at the end included, which have metrics of their own
-FROM_HERE_FEWER = (
+RECORD_THINNING_START = (
     1_900  # records, where episodes are counted and more may come than there may be: the rest is for those
 )
 
@@ -526,10 +527,12 @@ class RecordSteps:
             self.told_period = (most // ((room + 1) * period) + 1) * period  # the least that makes `room` or fewer
             return
         # The least step with so many; each log period has one, so that it is found in as many of them.
-        self.dense = bisect.bisect_left(range(FROM_HERE_FEWER * log_period), FROM_HERE_FEWER, key=self.count)
+        self.dense = bisect.bisect_left(
+            range(RECORD_THINNING_START * log_period), RECORD_THINNING_START, key=self.count
+        )
         if most is not None:
             rest = most // log_period - self.dense // log_period
-            self._every = max(math.ceil(rest / (MAX_RECORDS - FROM_HERE_FEWER - 1)), 1)
+            self._every = max(math.ceil(rest / (MAX_RECORDS - RECORD_THINNING_START - 1)), 1)
 
     def due(self, t: int) -> bool:
         """Whether step `t` is one of them."""

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlexp.config.settings import Settings
+from rlexp.config.schema.job import Settings
 from rlexp.engines.bookkeeping import most_steps
-from rlexp.envs.adapter import EnvInfo
+from rlexp.envs.info import EnvInfo
 
 # Seconds on one of two cores with Python 3.11, NumPy 2.5 and TensorFlow 2.21.
 FUSED_START = 4.0  # importing TensorFlow, and compiling

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rlexp.config.settings import EvaluationSettings, Settings
+from rlexp.config.schema.job import EvaluationSettings, Settings
 from rlexp.data import seeding
-from rlexp.envs.adapter import EnvInfo, EpisodePlayer, Fault
+from rlexp.envs.adapter import EpisodePlayer, Fault
+from rlexp.envs.info import EnvInfo
 from rlexp.system.stopping import heed
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations [N, E, *shape] -> actions [N, E]

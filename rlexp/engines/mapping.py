@@ -17,9 +17,9 @@ from dataclasses import asdict
 import tensorflow as tf
 
 from rlexp.config import registry
-from rlexp.config.settings import Settings
+from rlexp.config.schema.job import Settings
 from rlexp.engines.vectorized import MIN_EXACT_LANES, Recent, mapped
-from rlexp.envs.adapter import EnvInfo
+from rlexp.envs.info import EnvInfo
 from rlexp.networks.building import build
 from rlexp.networks.flat_model import FlatModel
 from rlexp.system.backend import quiet_stderr

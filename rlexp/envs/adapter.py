@@ -24,7 +24,8 @@ import numpy as np
 import rlexp.envs.chapter  # noqa: F401  (registers the chapter's environments)
 from rlexp.config import hints, registry
 from rlexp.config.images import has_small_numbers
-from rlexp.config.settings import EnvSettings, Refusal, conf_dir, did_you_mean, refusal
+from rlexp.config.paths import conf_dir
+from rlexp.config.schema.env import EnvSettings
 from rlexp.data import seeding
 from rlexp.envs import atari, plugins, wrappers
 from rlexp.envs.category_numbers import NumberedObservation, num_states
@@ -43,26 +44,10 @@ from rlexp.envs.guard import (
     shown,
     steps,
 )
+from rlexp.envs.info import EnvInfo
 from rlexp.envs.watchdog import armed, watch
 from rlexp.system import backend, packages
-
-
-@dataclass(frozen=True)
-class EnvInfo:
-    """What an algorithm needs to know of an environment."""
-
-    observation_shape: tuple[int, ...]
-    observation_dtype: str  # "float32", "uint8" for bytes and booleans, "int64" for numbered states
-    num_actions: int
-    max_episode_steps: int | None
-    rgb_array: bool  # can be rendered to pictures
-    tabular: bool = False  # made for algorithms with tables
-    num_states: int | None = None  # of numbered states; None for everything else
-    masked: bool = False  # for tabular algorithms: the action mask stands behind the observation
-    table: bool = False  # has a transition table `P` over numbered states
-    restricted: bool = False  # the table lacks some actions in some states
-    is_table: bool = False  # the table says all that the environment does
-    small_numbers: bool = False  # of images: no brightnesses from 0 to 255
+from rlexp.system.errors import Refusal, did_you_mean, refusal
 
 
 def make(settings: EnvSettings, render_mode: str | None = None, tabular: bool = False) -> gym.Env:

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from rlexp.config.settings import DiscretizerSettings
-from rlexp.envs.adapter import EnvInfo
+from rlexp.config.schema.env import DiscretizerSettings
+from rlexp.envs.info import EnvInfo
 
 
 class Discretizer:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import gymnasium as gym
 import numpy as np
 
-from rlexp.config.settings import Settings
+from rlexp.config.schema.job import Settings
 from rlexp.envs import adapter, transition_table
-from rlexp.envs.adapter import EnvInfo, MaskedObservation
+from rlexp.envs.adapter import MaskedObservation
 from rlexp.envs.category_numbers import NumberedObservation
 from rlexp.envs.guard import Declared
+from rlexp.envs.info import EnvInfo
 
 HARMLESS = (  # wrappers that change neither states, rewards nor ends, but for the time limit, which is counted here
     gym.wrappers.PassiveEnvChecker,

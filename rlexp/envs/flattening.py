@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 from gymnasium import spaces
 
-from rlexp.config.settings import refusal
+from rlexp.system.errors import refusal
 
 
 def check_vector(env: gym.Env, env_id: str) -> None:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from rlexp.config.settings import Refusal
 from rlexp.envs.watchdog import Hangs, watch
 from rlexp.system import stopping, supervisor
+from rlexp.system.errors import Refusal
 
 if TYPE_CHECKING:
-    from rlexp.envs.adapter import EnvInfo
+    from rlexp.envs.info import EnvInfo
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 LONGEST_TRACE = 20_000  # characters of a traceback that are kept

@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlexp.config.settings import EnvSettings
+from rlexp.config.schema.env import EnvSettings
 from rlexp.envs import adapter
 from rlexp.envs.guard import Misbehaved, call
 from rlexp.envs.watchdog import watch

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.config.settings import EnvSettings
+from rlexp.config.schema.env import EnvSettings
 from rlexp.envs import adapter
 
 

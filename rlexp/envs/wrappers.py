@@ -21,9 +21,9 @@ from typing import Any
 
 import gymnasium as gym
 
-from rlexp.config.settings import Refusal, did_you_mean, refusal
 from rlexp.config.wrapper_entries import parse
 from rlexp.system import backend, packages
+from rlexp.system.errors import Refusal, did_you_mean, refusal
 
 STATISTICS = (gym.wrappers.NormalizeObservation, gym.wrappers.NormalizeReward)  # over all of an environment's episodes
 

@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from rlexp.envs.guard import Guarded
+from rlexp.jobs.policy import Policy
+from rlexp.system.backend import quiet_stderr
+
 PALETTE_FRAMES = 16  # frames that the GIF's palette is made from
 MIN_GIF_DURATION = 2  # hundredths of a second: browsers play a shorter frame as a tenth of a second
 
@@ -135,3 +139,19 @@ def _checked(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
                 f"for frame {index} and {frames[0].dtype} {shape} for frame 0"
             )
     return frames
+
+
+def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> float:
+    """Render one episode to a `.gif` or `.mp4` file; returns its return."""
+    from rlexp.jobs.animation import render_episode, write_gif, write_mp4
+
+    with quiet_stderr():  # SDL complains about desktops that are not there
+        env = Guarded(policy.make_env("rgb_array"))
+    try:
+        with quiet_stderr():
+            frames, episode_return = render_episode(env, policy, episode_seed, max_steps)
+        fps = env.metadata.get("render_fps") or 30
+    finally:
+        env.close()
+    (write_mp4 if path.suffix == ".mp4" else write_gif)(frames, path, fps)
+    return episode_return

@@ -4,46 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
-import json
 import math
 import os
 import platform
-import socket
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rlexp.config import arguments
-from rlexp.config.settings import Refusal, Settings, refusal
+from rlexp.config.schema.job import Settings
 from rlexp.jobs import provenance
-from rlexp.system.links import LinkFound, check_folder, open_to_write
-from rlexp.system.stored_files import FILES, OWNER, SUMMARY, digest_of, digests, read_json, remove, remove_folder
+from rlexp.system.errors import Diverged, Failure
+from rlexp.system.git import ask
+from rlexp.system.links import open_to_write
+from rlexp.system.stored_files import FILES, SUMMARY, digest_of, digests, read_json, remove
 from rlexp.system.text import mask, mask_tree
-from rlexp.system.tool import WRONG_PATH, shortened, warn
+from rlexp.system.tool import warn
 
 if TYPE_CHECKING:
     from rlexp.data.checkpoint import Checkpoints
     from rlexp.engines.bookkeeping import Results
     from rlexp.engines.evaluation import Scores
+    from rlexp.envs.info import EnvInfo
+    from rlexp.jobs.console import JobConsole
     from rlexp.jobs.results import JobData
-    from rlexp.jobs.runner import _Training
+    from rlexp.networks.flat_model import FlatModel
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
 SCORE_NAMES = {  # evaluation.selection -> what a trial's best weights were chosen by, as summary.json calls it
     "eval": "best_eval_return",
     "last": "last_eval_return",
     "train_episode": "best_train_episode",
 }
 DIGESTED = ("metrics.jsonl", "evaluation.csv", "episodes.npz", "history.npz")  # what summary.json holds digests of
-PROBED = 0.5  # seconds that a start waits for a folder's lock, which `in_use` holds for an instant
 
 
 class Job(dict[str, Any]):
@@ -68,10 +67,25 @@ class Job(dict[str, Any]):
         self["curves"] = self.curves
 
 
+class Training(Protocol):
+    """What a job's folder is told of the training that fills it."""
+
+    console: JobConsole
+    info: EnvInfo
+    model: FlatModel | None  # of one trial, for agents that have weights
+    device: str
+    sweep: dict[str, Any] | None  # identity of the sweep that the job belongs to
+    overrides: Mapping[Path, Sequence[str]]  # of each folder's job, where they are known
+
+    def seconds(self) -> float:
+        """Wall time spent on the jobs that are trained now, earlier runs included."""
+        ...
+
+
 class JobRun:
     """One job of a training: its folder, from the first file to the summary."""
 
-    def __init__(self, settings: Settings, training: _Training) -> None:
+    def __init__(self, settings: Settings, training: Training) -> None:
         self.settings, self.training = settings, training
         self.folder = settings.folder
 
@@ -270,7 +284,7 @@ class JobRun:
         summary[FILES] = digests([*(folder / name for name in DIGESTED), *weights])
         write_json(folder / "summary.json", summary)
         if diverged or failed:
-            raise _unwell(settings, diverged, failed, results.notes, results.traces, folder)
+            raise unhealthy_trials(settings, diverged, failed, results.notes, results.traces, folder)
 
     def _write_evaluation(self, scores: Scores) -> None:
         from rlexp.data.checkpoint import write_atomically
@@ -284,8 +298,8 @@ class JobRun:
         write_atomically(self.folder / "evaluation.csv", lambda file: file.write(table.getvalue().encode()))
 
     def _animate(self, seed: int) -> None:
-        from rlexp.cli.play import animate
         from rlexp.envs.guard import is_signal, raised
+        from rlexp.jobs.animation import animate
         from rlexp.jobs.policy import policy_of
 
         if not self.training.info.rgb_array:
@@ -301,7 +315,7 @@ class JobRun:
             where = f"{self.settings.env.id}, trial seed {seed}, episode seed {self.settings.evaluation.final_seed}"
             self.training.console.warn(f"no animation: {where}: {raised(error)}")
 
-    def leave_word(self, status: str, error: Exception | None) -> None:
+    def write_status(self, status: str, error: Exception | None) -> None:
         """The files of a job that did not finish; a summary only where there is no full one already."""
         from rlexp.data.checkpoint import write_json
         from rlexp.engines.bookkeeping import Pruned
@@ -325,38 +339,7 @@ class JobRun:
         )  # fmt: skip
 
 
-class Failure(RuntimeError):
-    """What ends a job in one sentence."""
-
-
-def _disk_failure(error: OSError, folder: Path) -> Failure:
-    """A full or read-only disk: what is there is whole, and the same command goes on from it."""
-    where = error.filename or folder
-    return Failure(
-        f"{where}: cannot be written ({error.strerror}); what was written before is whole, and the same command "
-        "continues once there is room"
-    )
-
-
-def in_a_sentence(error: Exception | None, folder: Path) -> Exception | None:
-    return _disk_failure(error, folder) if isinstance(error, OSError) and error.errno in DISK_ERRORS else error
-
-
-@contextlib.contextmanager
-def disk_sentences(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise _disk_failure(error, folder) from error
-
-
-class Diverged(Failure):
-    """Some trials of a job diverged, or failed for their environment's sake; everything of the others is there."""
-
-
-def _unwell(
+def unhealthy_trials(
     settings: Settings, diverged: list[int], failed: list[int], notes: list[str], traces: list[str], folder: Path
 ) -> Diverged:
     parts: list[str] = []
@@ -392,88 +375,6 @@ def save_model(model: Any, path: Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _refusing(folder: Path) -> Iterator[None]:
-    """Around what makes a job's folder: one that cannot be made was named wrongly."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in WRONG_PATH:
-            raise
-        raise refusal("output_dir", "a folder in which this user can make others", f"{shortened(folder)} "
-                      f"({error.strerror})") from error  # fmt: skip
-
-
-@contextlib.contextmanager
-def folder_lock(
-    folder: Path,
-    where: str = "output_dir",
-    expected: str = "a job folder that no other process uses",
-    hint: str = "Wait for it, or run another configuration, seed or output_dir.",
-) -> Iterator[None]:
-    """One process per folder of a job or a sweep; raises `Refusal` in these words where another is at work."""
-    from filelock import FileLock, Timeout
-
-    owner = folder / "owner.json"
-    try:
-        check_folder(folder)
-    except LinkFound as found:
-        raise Refusal(f"{where}: {found}") from found
-    with disk_sentences(folder), _refusing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_folder(folder / ".lock")
-        remove_folder(owner)
-    with disk_sentences(folder):
-        lock = FileLock(folder / ".lock", timeout=PROBED)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise refusal(where, expected, f"{folder}, where {who_works(folder)}", hint) from error
-    try:
-        with disk_sentences(folder), open_to_write(owner, "w") as file:
-            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            owner.unlink(missing_ok=True)
-        lock.release()
-
-
-def in_use(folder: Path) -> bool:
-    """Whether a process of this machine works in a job's or a sweep's folder: the system frees the lock of a dead one.
-
-    It is not to be seen from other machines on every network file system: see `owner_elsewhere`.
-    """
-    from filelock import FileLock, Timeout
-
-    try:
-        if (folder / ".lock").is_symlink() or not (folder / ".lock").is_file():
-            return False
-        with FileLock(folder / ".lock", timeout=0):  # for less than PROBED, so that no start is refused for it
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder of somebody else's, which cannot be written
-        return False
-
-
-def who_works(folder: Path) -> str:
-    """The process whose lock a job's folder has, as far as it is known."""
-    try:
-        first = read_json(folder / "owner.json", OWNER, "pid", "host")
-        return f"process {first['pid']} on {first['host']} is at work"
-    except (OSError, ValueError):  # it is just starting
-        return "one is at work"
-
-
-def owner_elsewhere(folder: Path) -> bool:
-    """Whether the process that last worked on a job was of another machine, and did not say that it left."""
-    try:
-        return bool(read_json(folder / "owner.json", OWNER, "host")["host"] != socket.gethostname())
-    except (OSError, ValueError):
-        return False
 
 
 def status_of(folder: Path) -> str | None:
@@ -512,57 +413,7 @@ def _git() -> dict[str, str]:
     """Commit and dirty flag of the repository the command was started in, if any."""
     here = Path.cwd()
     try:
-        dirty = bool(_ask_git(here, "status", "--porcelain", "--ignore-submodules=all"))
-        return {"git.commit": _ask_git(here, "rev-parse", "HEAD"), "git.dirty": str(dirty).lower()}
+        dirty = bool(ask(here, "status", "--porcelain", "--ignore-submodules=all"))
+        return {"git.commit": ask(here, "rev-parse", "HEAD"), "git.dirty": str(dirty).lower()}
     except (OSError, subprocess.SubprocessError):
         return {}
-
-
-_NO_PROGRAMS = (  # settings of a repository that git would run something for
-    "core.fsmonitor=false",
-    f"core.hooksPath={os.devnull}",
-    "core.untrackedCache=false",
-    "core.pager=cat",
-    "core.sshCommand=false",
-    "diff.external=",
-    "submodule.recurse=false",
-    "status.submoduleSummary=false",
-    "safe.bareRepository=explicit",
-    "protocol.allow=never",
-)
-
-
-def _ask_git(folder: Path, *args: str) -> str:
-    """What git says of the repository that a folder is in; nothing that the repository's own settings name is run.
-
-    Raises:
-        OSError, subprocess.SubprocessError: where there is no git, no repository or no answer.
-    """
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    env |= {
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_ALLOW_PROTOCOL": "none",
-    }
-
-    def git(settings: list[str], *args: str, fine: tuple[int, ...] = (0,)) -> str:
-        command = ["git", *(word for setting in settings for word in ("-c", setting)), *args]
-        done = subprocess.run(
-            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5
-        )
-        if done.returncode not in fine:
-            raise subprocess.CalledProcessError(done.returncode, command)
-        return done.stdout.strip()
-
-    settings = list(_NO_PROGRAMS)
-    # A filter's name is the repository's choice. Those of the user's own settings, such as Git LFS, stay.
-    filters = git(settings, "config", "--show-scope", "--name-only", "--get-regexp", r"^filter\.", fine=(0, 1))
-    for line in filters.splitlines():
-        scope, _, name = line.partition("\t")
-        if scope not in ("global", "system"):
-            if "=" in name:  # which `-c` would not switch off
-                raise subprocess.SubprocessError(f"a filter named {name!r}")
-            driver = name.rpartition(".")[0]
-            settings += [f"{driver}.clean=", f"{driver}.smudge=", f"{driver}.process=", f"{driver}.required=false"]
-    return git(settings, *args)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from rlexp.config import schedules
-from rlexp.config.settings import Settings
+from rlexp.config.schema.job import Settings
 from rlexp.data.checkpoint import CheckpointPace, Checkpoints, State
 from rlexp.data.metrics import Recorder
 

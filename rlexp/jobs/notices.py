@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlexp.config.settings import Settings
+from rlexp.config.schema.job import Settings
 
 if TYPE_CHECKING:
-    from rlexp.envs.adapter import EnvInfo
+    from rlexp.envs.info import EnvInfo
 
 
 def no_time_limit(settings: Settings, info: EnvInfo, sweep: Path | None) -> str | None:

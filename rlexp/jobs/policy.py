@@ -15,7 +15,6 @@ import contextlib
 import importlib
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
-import rlexp
 from rlexp.config import registry
-from rlexp.config.settings import Refusal, Settings, build, refusal
+from rlexp.config.build import build
+from rlexp.config.schema.job import Settings
 from rlexp.data import seeding
-from rlexp.system import archives, stored_yaml
+from rlexp.system import archives, search_path, stored_yaml
+from rlexp.system.errors import Refusal, refusal
 from rlexp.system.stored_files import JOB, SUMMARY, Damaged, check_later, find_json, read_json
 from rlexp.system.text import clean
 from rlexp.system.tool import warn
@@ -150,9 +150,8 @@ def load_policy(
         Refusal: where there is no such policy, or its configuration names a module that is not installed.
     """
     path = Path(str(source)).expanduser()
-    if allow_imports and rlexp.left_out is not None:
-        sys.path.insert(0, rlexp.left_out)
-        rlexp.left_out = None
+    if allow_imports:
+        search_path.put_back_working_directory()
     with contextlib.ExitStack() as stack:
         if not _exists(path):
             from rlexp.tracking.mlflow.delivery import fetch_job

@@ -11,21 +11,16 @@ from typing import TYPE_CHECKING
 
 from rlexp.config import registry
 from rlexp.config.images import is_picture
-from rlexp.config.settings import (
-    AnglePolicySettings,
-    DiscretizerSettings,
-    DQNSettings,
-    NetworkSettings,
-    PGSettings,
-    Settings,
-    TabularSettings,
-    refusal,
-)
+from rlexp.config.schema.algos import AnglePolicySettings, DQNSettings, PGSettings, TabularSettings
+from rlexp.config.schema.env import DiscretizerSettings
+from rlexp.config.schema.job import Settings
+from rlexp.config.schema.network import NetworkSettings
 from rlexp.system import backend, packages
+from rlexp.system.errors import refusal
 from rlexp.tracking.base import resolve_uri
 
 if TYPE_CHECKING:
-    from rlexp.envs.adapter import EnvInfo
+    from rlexp.envs.info import EnvInfo
 
 
 _resolved: list[Path] = []  # the folder of the job that was resolved last

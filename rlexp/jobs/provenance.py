@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlexp import __version__
-from rlexp.system.stored_files import JOB, read_json
+from rlexp.system.git import ask
+from rlexp.system.stored_files import JOB, SWEEP, read_json
+from rlexp.system.version import __version__
 
 PACKAGE = Path(__file__).resolve().parents[1]
 VERSION, COMMIT, DIRTY = "version.rlexp", "code.commit", "code.dirty"  # tags of a job
@@ -21,9 +22,9 @@ def tags() -> dict[str, str]:
     """Of the code that runs; the commit is missing where the package is not a tracked part of a git checkout."""
     found = {VERSION: __version__}
     try:  # an environment may lie inside somebody's repository: the package must be in it, not only below it
-        _ask_git(PACKAGE, "ls-files", "--error-unmatch", "__init__.py")
-        found[COMMIT] = _ask_git(PACKAGE, "rev-parse", "HEAD")
-        changed = _ask_git(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".", "../conf")
+        ask(PACKAGE, "ls-files", "--error-unmatch", "__init__.py")
+        found[COMMIT] = ask(PACKAGE, "rev-parse", "HEAD")
+        changed = ask(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".", "../conf")
         found[DIRTY] = str(bool(changed)).lower()
     except (OSError, subprocess.SubprocessError):
         return {VERSION: __version__}
@@ -87,8 +88,8 @@ def _plain(text: Any) -> str:
     return re.sub(r"[^\w.+-]", "?", str(text)[:40])
 
 
-def _ask_git(folder: Path, *args: str) -> str:
-    """What git says of a folder's own repository, whatever repository the environment names."""
-    from rlexp.jobs.job_folder import _ask_git as ask
-
-    return ask(folder, *args)
+def identity(folder: Path) -> dict[str, Any]:
+    """What a sweep's job keeps of it, so that either can make the sweep's run in MLflow."""
+    names = ("id", "local_id", "name", "command", "started")
+    plan = read_json(folder / "sweep.json", SWEEP, *names)
+    return {name: plan[name] for name in names}

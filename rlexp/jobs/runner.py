@@ -17,18 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp.config import registry
-from rlexp.config.settings import DQNSettings, Refusal, Settings, build, refusal
-from rlexp.jobs.job_folder import Failure, Job, JobRun, disk_sentences, folder_lock, in_a_sentence, status_of
+from rlexp.config.build import build
+from rlexp.config.schema.algos import DQNSettings
+from rlexp.config.schema.job import Settings
+from rlexp.jobs.job_folder import Job, JobRun, status_of
 from rlexp.jobs.notices import no_time_limit
 from rlexp.jobs.preflight import check_weights, resolve
 from rlexp.system import supervisor
+from rlexp.system.disk import as_failure, disk_failures
+from rlexp.system.errors import Failure, Refusal, refusal
+from rlexp.system.folder_lock import folder_lock
 from rlexp.system.stopping import stop_signals
 from rlexp.system.words import plural
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from rlexp.envs.adapter import EnvInfo
+    from rlexp.envs.info import EnvInfo
     from rlexp.jobs.console import JobConsole
     from rlexp.tracking.base import Tracker, TrackingResult
 
@@ -60,7 +65,9 @@ def compose(*overrides: str) -> Settings:
     from omegaconf.errors import OmegaConfBaseException
 
     from rlexp.config.arguments import rewrite
-    from rlexp.config.settings import check_arguments, conf_dir, explain
+    from rlexp.config.command_line import check_arguments
+    from rlexp.config.messages import explain
+    from rlexp.config.paths import conf_dir
 
     check_arguments(overrides)
     instance = GlobalHydra.instance()
@@ -161,7 +168,7 @@ def run_together(
             except Refusal as refused:
                 busy[job.folder] = refused
         if not busy:
-            with disk_sentences(jobs[0].folder):
+            with disk_failures(jobs[0].folder):
                 return training.execute()
     free = [job for job in jobs if job.folder not in busy]
     return {**busy, **(run_together(free, info, quiet, sweep, overrides, prune) if free else {})}
@@ -183,7 +190,7 @@ class _Training:
         prune: Prune | None,
     ) -> None:
         from rlexp.jobs import joint
-        from rlexp.sweeps.sweep import identity
+        from rlexp.jobs.provenance import identity
 
         self.info, self.console = info, console
         self.sweep = identity(sweep) if sweep else None
@@ -219,10 +226,10 @@ class _Training:
             for run in runs:
                 if run.folder not in errors:
                     with contextlib.suppress(OSError):  # a full disk, which `error` says
-                        run.leave_word(status, error)
+                        run.write_status(status, error)
                     with contextlib.suppress(OSError):
                         tracker.end(run.folder, status)
-                    errors[run.folder] = in_a_sentence(error, run.folder)
+                    errors[run.folder] = as_failure(error, run.folder)
 
         try:
             limit = self.settings.env.step_timeout

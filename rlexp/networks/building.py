@@ -8,12 +8,13 @@ from typing import Any
 import keras
 
 from rlexp.config import images, registry
-from rlexp.config.settings import Refusal, Settings, refusal
+from rlexp.config.schema.job import Settings
 from rlexp.data import seeding
-from rlexp.envs.adapter import EnvInfo
 from rlexp.envs.guard import first_line
+from rlexp.envs.info import EnvInfo
 from rlexp.networks.flat_model import FlatModel
 from rlexp.networks.outputs import checked
+from rlexp.system.errors import Refusal, refusal
 
 
 def build(settings: Settings, info: EnvInfo, seed: int) -> FlatModel:

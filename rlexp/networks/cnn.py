@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from rlexp.config import images
-from rlexp.config.settings import NetworkSettings
+from rlexp.config.schema.network import MNIH_2015, NetworkSettings
 from rlexp.networks.dueling import head
 from rlexp.networks.mlp import check_options
 
@@ -32,7 +32,7 @@ def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSe
     Raises:
         Refusal: where an observation is no image, or smaller than the convolutions need.
     """
-    check_options(network, ("dueling", *images.MNIH_2015))
+    check_options(network, ("dueling", *MNIH_2015))
     images.check(observation_shape, network)
     options = images.options_of(network)
     inputs = keras.layers.Input(tuple(observation_shape), name="observation")

@@ -13,8 +13,9 @@ from typing import Any
 
 import keras
 
-from rlexp.config.settings import NetworkSettings, refusal
+from rlexp.config.schema.network import NetworkSettings
 from rlexp.networks.mlp import body, check_options
+from rlexp.system.errors import refusal
 
 BASELINES = {"mean": keras.ops.mean, "max": keras.ops.max}
 

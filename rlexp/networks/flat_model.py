@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rlexp.config.settings import refusal
+from rlexp.system.errors import refusal
 
 
 class FlatModel:

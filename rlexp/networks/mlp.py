@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from rlexp.config.settings import NetworkSettings, refusal
+from rlexp.config.schema.network import NetworkSettings
+from rlexp.system.errors import refusal
 
 
 def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSettings) -> keras.Model:

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from rlexp.config.settings import refusal
+from rlexp.system.errors import refusal
 
 
 def checked(model: Any, name: str, observation_shape: Sequence[int], num_outputs: int) -> keras.Model:

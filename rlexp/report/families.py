@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rlexp.config import registry
-from rlexp.config.settings import Refusal
 from rlexp.data import seeding
 from rlexp.jobs.plots import BLUE, GREY, VERMILION
 from rlexp.math.statistics import iqm
@@ -32,6 +31,7 @@ from rlexp.report.contenders import Contender, Task
 from rlexp.report.figures import FONT, GREEN, INK, LIGHT, MARKERS, Line
 from rlexp.report.page import Page
 from rlexp.system import words
+from rlexp.system.errors import Refusal
 
 NAMES = {"rollout": "policy gradients", "tabular": "tables", "replay": "DQN"}  # those that learn, by registry key
 SHADES = {  # from dark to light: the members of a family, the best first; its first colour is the family's own

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.config.settings import Refusal, did_you_mean, refusal
 from rlexp.data import seeding
 from rlexp.data.checkpoint import write_atomically
 from rlexp.jobs.results import StudyData, load_study
@@ -25,6 +24,7 @@ from rlexp.report.figures import Line
 from rlexp.report.page import Page
 from rlexp.report.verdicts import CERTAIN
 from rlexp.system import words
+from rlexp.system.errors import Refusal, did_you_mean, refusal
 from rlexp.system.links import LinkFound, check_folder
 from rlexp.system.stored_files import folders_with
 from rlexp.system.text import clean

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlexp.config.settings import Refusal, Settings, build
+from rlexp.config.build import build
+from rlexp.config.schema.job import Settings
+from rlexp.system.errors import Refusal
 
 
 class Groups:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override, RangeSweep
 
-from rlexp.config.settings import Refusal, refusal
+from rlexp.system.errors import Refusal, refusal
 
 MAX_JOBS = 10_000  # of one sweep
 LOWEST: dict[str, float] = {  # option -> its smallest value

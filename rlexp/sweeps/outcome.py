@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.config import registry
-from rlexp.config.settings import Refusal, Settings, build
-from rlexp.jobs.job_folder import Failure
+from rlexp.config.build import build
+from rlexp.config.schema.job import Settings
 from rlexp.system import supervisor
+from rlexp.system.errors import Failure, Refusal
 from rlexp.system.stored_files import OUTCOME, Damaged, find_json
 from rlexp.system.text import clean
 from rlexp.system.tool import warn

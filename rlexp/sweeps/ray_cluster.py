@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
-from rlexp.config.settings import Refusal, refusal
+from rlexp.system.errors import Refusal, refusal
 
 CARRIED = ("PYTHONPATH", "MLFLOW_", "TF_", "XLA_FLAGS")  # environment variables (and prefixes) that go with each job
 PATIENCE = 60  # seconds that interrupted jobs have to write their checkpoints

@@ -1,7 +1,8 @@
 """The jobs of a sweep that run one after another in one process, which one of them may kill.
 
-All share a worker (see `rlexp/system/supervisor.py`), and with it TensorFlow and compiled programs. The job that ends it
-is known: it is started again in another worker, alone, as often as it may, and then given up; the others are not counted.
+All share a worker (see `rlexp/system/supervisor.py`), and with it TensorFlow and compiled programs. The job that ends
+it is known: it is started again in another worker, alone, as often as it may, and then given up; the others are not
+counted.
 """
 
 from __future__ import annotations

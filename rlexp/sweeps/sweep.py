@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlexp.config.settings import Settings
+from rlexp.config.schema.job import Settings
 from rlexp.config.shorthands import shown
 from rlexp.sweeps.outcome import EXIT_STATUS, Outcome
 from rlexp.system.stored_files import SWEEP, Damaged, read_json, remove, set_aside
@@ -97,7 +97,7 @@ class Sweep:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """One process per sweep; raises `Refusal` where another is at work."""
-        from rlexp.jobs.job_folder import folder_lock
+        from rlexp.system.folder_lock import folder_lock
 
         with folder_lock(self.folder, "-m", "a sweep that no other process runs", "Wait for it."):
             yield
@@ -180,10 +180,3 @@ def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
     overrides = [[o.removeprefix("++") for o in job] for job in overrides]
     shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
     return [" ".join(shown(o) for o in job if o not in shared) or "(as it is)" for job in overrides]
-
-
-def identity(folder: Path) -> dict[str, Any]:
-    """What a sweep's job keeps of it, so that either can make the sweep's run in MLflow."""
-    names = ("id", "local_id", "name", "command", "started")
-    plan = read_json(folder / "sweep.json", SWEEP, *names)
-    return {name: plan[name] for name in names}

@@ -19,13 +19,14 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf, read_write
 
 from rlexp.config.arguments import rewrite
-from rlexp.config.settings import Refusal, build
+from rlexp.config.build import build
 from rlexp.jobs.job_folder import command_line
 from rlexp.sweeps import limits
 from rlexp.sweeps.outcome import IN_PROCESS
 from rlexp.sweeps.serial import SerialJobs
 from rlexp.sweeps.sweep import Ended, Planned, Sweep
 from rlexp.system import supervisor
+from rlexp.system.errors import Refusal
 from rlexp.system.stopping import Interrupted, acknowledge, terminated_by
 from rlexp.system.text import clean
 from rlexp.system.words import decimal

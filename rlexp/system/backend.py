@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
-from rlexp.config.settings import refusal
+from rlexp.system.errors import refusal
 
 # Lines that TensorFlow writes to stderr when it is imported.
 TENSORFLOWS = re.compile(

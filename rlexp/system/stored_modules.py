@@ -21,9 +21,8 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import rlexp
-from rlexp.config.settings import refusal
-from rlexp.system import packages
+from rlexp.system import packages, search_path
+from rlexp.system.errors import refusal
 from rlexp.system.text import clean
 
 ENTRY_POINTS = (("algo", "name", "rlexp.algos"), ("network", "name", "rlexp.networks"), ("env", "id", "rlexp.envs"))
@@ -115,7 +114,7 @@ def installed(module: str) -> bool:
 
 def origin(module: str) -> str | None:
     """The file or folder from which a module would be imported, had its reader agreed."""
-    return next(iter(map(str, _places(module, rlexp.left_out) or _places(module))), None)
+    return next(iter(map(str, _places(module, search_path.left_out) or _places(module))), None)
 
 
 def _places(module: str, first: str | None = None) -> list[Path]:
@@ -164,7 +163,7 @@ def _belongs(module: str, place: Path) -> bool:
         place = place.resolve()
     except (OSError, RuntimeError):
         return False
-    if place.is_relative_to(Path(rlexp.__file__).resolve().parent):
+    if place.is_relative_to(Path(search_path.PACKAGE).resolve()):
         return module.partition(".")[0] == "rlexp"
     roots = [root for root in site_folders() if place.is_relative_to(root)]
     if any(_listed(place.relative_to(root).as_posix(), root) for root in roots):

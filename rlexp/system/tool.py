@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import functools
 import os
 import sys
@@ -17,15 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from rlexp.config.settings import Refusal, refusal
+from rlexp.system.errors import WRONG_PATH, Refusal, refusal
 from rlexp.system.stopping import terminated_by
 from rlexp.system.text import clean, clean_output
 
 DONE, FAILED, REFUSED, INTERRUPTED, NOBODY_READS, TERMINATED = 0, 1, 2, 130, 141, 143
-WRONG_PATH = (  # errors of paths that were named, rather than of a disk
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENXIO,
-)  # fmt: skip
 
 Main = TypeVar("Main", bound=Callable[..., int])
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rlexp.config.settings import refusal
 from rlexp.system import places
+from rlexp.system.errors import refusal
 from rlexp.system.text import MASK, USER_INFO_HINT, clean, mask, user_info
 from rlexp.tracking import store
 from rlexp.tracking.store import Unusable

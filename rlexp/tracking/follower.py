@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import rlexp
-from rlexp.system import supervisor
+from rlexp.system import search_path, supervisor
 from rlexp.system.links import open_to_write
 from rlexp.system.stored_files import TRACKING, read_json
 from rlexp.system.text import clean, mask
@@ -83,8 +82,8 @@ class MLflowTracker:
                 self._follow(folder)
             return
         self._old_log = {folder: len(_read(folder)) for folder in self.folders}
-        package_dir = str(Path(rlexp.__file__).parents[1])
-        search_path = [package_dir, *filter(None, [os.environ.get("PYTHONPATH")])]
+        package_dir = os.path.dirname(search_path.PACKAGE)
+        python_path = [package_dir, *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
             with open_to_write(self.folders[0] / "tracking.log", "ab") as log:
                 self.process = subprocess.Popen(
@@ -94,7 +93,7 @@ class MLflowTracker:
                     stderr=log,
                     start_new_session=True,
                     # where to is said here: others can read a command line, and folders do not hold passwords
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path), "MLFLOW_TRACKING_URI": self.uri},
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path), "MLFLOW_TRACKING_URI": self.uri},
                 )
         except OSError as error:  # no memory or no file handle left: training goes on
             for folder in self.folders:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from rlexp.config.settings import Settings
+from rlexp.config.schema.job import Settings
 from rlexp.system.stored_files import TRACKING, read_json
 from rlexp.system.text import mask, same_address
 from rlexp.tracking import store
@@ -37,7 +37,7 @@ def deliver(settings: Settings, say: Callable[[str], None]) -> None:
     uri = resolve_uri(tracking.uri, output_dir)
     if delivered(folder, uri):
         return
-    from rlexp.jobs.job_folder import in_use, who_works
+    from rlexp.system.folder_lock import in_use, who_works
 
     if in_use(folder):
         say(f"MLflow receives it from another process ({who_works(folder)})")

@@ -19,8 +19,8 @@ import yaml
 from filelock import FileLock, Timeout
 from omegaconf.errors import OmegaConfBaseException
 
-from rlexp.config.settings import Refusal, refusal
-from rlexp.jobs.job_folder import in_use, owner_elsewhere, who_works
+from rlexp.system.errors import Refusal, refusal
+from rlexp.system.folder_lock import in_use, owner_elsewhere, who_works
 from rlexp.tracking import store
 from rlexp.tracking.base import SILENCE, one_line, resolve_uri, sync_command, ui_command
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import shlex
 import signal
 import sys
 import threading
@@ -23,24 +22,20 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rlexp.config.settings import refusal
-from rlexp.jobs.job_folder import in_use, owner_elsewhere, who_works
+from rlexp.system.folder_lock import in_use, owner_elsewhere, who_works
 from rlexp.system.links import LinkFound, check_folder, open_to_write
 from rlexp.system.stored_files import SUMMARY, SWEEP, TRACKING, find_json, folders_with, read_json
 from rlexp.system.stored_yaml import read_config, select
-from rlexp.system.text import MASK, clean, mask, same_address
-from rlexp.system.tool import Parser, shortened, tool
+from rlexp.system.text import clean, same_address
 from rlexp.tracking.base import (
     DELIVERED,
     NOT_DELIVERED,
-    PUT_IN,
     SET_ASIDE,
     SILENCE,
     local_store,
     one_line,
     resolve_uri,
     sync_command,
-    ui_command,
 )
 
 INTERVAL = 2.0  # seconds between deliveries while a job runs, at least
@@ -390,80 +385,3 @@ def _wait(said: queue.Queue[str], due: Sequence[float], parent: int) -> str | No
         return said.get(timeout=seconds) if seconds > 0 else said.get_nowait()
     except queue.Empty:  # a forked worker of a dead parent can hold our standard input open
         return None if os.getppid() == parent else ""
-
-
-@tool
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0 all delivered, 1 something not delivered, 2 wrong path."""
-    parser = Parser(
-        prog="python -m rlexp.sync",
-        description="Deliver jobs to MLflow: records, artifacts, final status and best weights, read from "
-        "the jobs' folders. What was delivered before is not sent again.",
-        epilog="exit code: 0 all delivered, 1 something was not delivered, 2 wrong path, or nothing was changed",
-    )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="job, study or output folder")
-    parser.add_argument(
-        "--tracking-uri",
-        metavar="URI",
-        help="sqlite:///<file> or http(s)://<server>; default: MLFLOW_TRACKING_URI, else mlflow.db in the output "
-        "folder. A job that was tracked elsewhere is sent there only if that is named here: its folder does not choose",
-    )
-    parser.add_argument(
-        "--rebuild",
-        action="store_true",
-        help="make the SQLite store of an output folder anew from all its jobs; the old one is set aside, not deleted",
-    )
-    parser.add_argument("--follow", action="store_true", help="deliver running jobs; used by the training process")
-    args = parser.parse_args(argv)
-    if args.rebuild and args.follow:
-        parser.error("--rebuild and --follow exclude each other")
-    if args.follow:  # where to is in the environment, by the training process
-        return 0 if follow(args.paths, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")) else 1
-    return _deliver(args)
-
-
-def _deliver(args: Any) -> int:
-    resolve_uri(args.tracking_uri, Path("outputs"))  # refuses it, or MLFLOW_TRACKING_URI, once
-    jobs = {path: [*find_jobs(path), *find_sweeps(path)] for path in args.paths}
-    for path, folders in jobs.items():
-        if not folders:
-            raise refusal("PATH", "a folder of jobs", f"{shortened(path)}, where is no job.json, nor two folders below")
-    if args.rebuild:
-        from rlexp.tracking import rebuild
-
-        return rebuild.main(args.paths, args.tracking_uri)
-    all_delivered = True
-    not_named: dict[str, None] = {}
-    uris: dict[str, dict[tuple[Path, str], None]] = {}  # that have answered: the output folders and studies there
-    for folder in dict.fromkeys(folder for folders in jobs.values() for folder in folders):
-        delivered, line = sync(folder, args.tracking_uri)
-        print(f"{clean(folder, newlines=False)}: {line}", flush=True)
-        all_delivered &= delivered
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # said above
-            asked = None if delivered or args.tracking_uri else asked_uri(folder)
-            if asked and line.startswith("not sent:"):
-                not_named[asked] = None
-        if delivered:
-            uris.setdefault(job_uri(folder, args.tracking_uri), {})[place(folder)] = None
-    for uri, places in uris.items():
-        for output_dir, study in places:
-            try:
-                closed = close_silent(output_dir, study, uri)
-            except Exception as error:  # the server was there a moment ago; what was delivered is
-                print(
-                    f"{study} in {mask(uri)}: runs of silent processes were not closed: {one_line(error)}", flush=True
-                )
-                all_delivered, closed = False, []
-            for name in closed:
-                print(f"{name} in {mask(uri)}: closed as killed, no sign of life for {SILENCE / 60:.0f} minutes")
-    for asked in not_named:
-        paths = shlex.join(map(str, args.paths))
-        hint = f"   ({PUT_IN})" if MASK in asked else ""
-        print(f"If you trust that place: python -m rlexp.sync {paths} --tracking-uri {shlex.quote(mask(asked))}{hint}")
-    for uri in uris:
-        print(f"See: {ui_command(uri)}")
-    return 0 if all_delivered else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

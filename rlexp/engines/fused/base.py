@@ -21,13 +21,13 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
 from rlexp.config import schedules
-from rlexp.config.settings import Settings
+from rlexp.config.schema.job import Settings
 from rlexp.data import seeding
 from rlexp.engines.bookkeeping import Services, log_period
 from rlexp.engines.evaluation import Evaluator, Policy, Scores
 from rlexp.engines.vectorized import MAX_PROGRAMS, Recent, compiled_settings, mapped, pad_lanes
 from rlexp.envs import adapter
-from rlexp.envs.adapter import EnvInfo
+from rlexp.envs.info import EnvInfo
 from rlexp.envs.tensor.base import TensorEnv
 from rlexp.system.stopping import heed
 

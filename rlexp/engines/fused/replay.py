@@ -18,7 +18,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
 from rlexp.config import schedules
-from rlexp.config.settings import DQNSettings
+from rlexp.config.schema.algos import DQNSettings
 from rlexp.data import seeding
 from rlexp.engines.bookkeeping import Services, Trials
 from rlexp.engines.evaluation import Policy, Scores

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlexp.config import schedules
-from rlexp.config.settings import PGSettings
+from rlexp.config.schema.algos import PGSettings
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import FIELDS
 from rlexp.engines.bookkeeping import Services

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from rlexp.algos.q_learning import QLearning
 from rlexp.config.schedules import Stacked
-from rlexp.config.settings import TabularSettings
+from rlexp.config.schema.algos import TabularSettings
 from rlexp.data import seeding
 from rlexp.engines.bookkeeping import Services, Trials
 from rlexp.engines.evaluation import Policy, Scores

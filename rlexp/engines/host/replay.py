@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlexp.config import schedules
-from rlexp.config.settings import DQNSettings
+from rlexp.config.schema.algos import DQNSettings
 from rlexp.data import seeding
 from rlexp.data.replay_ring import ring_type
 from rlexp.engines.bookkeeping import Services, Trials

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlexp.config import schedules
-from rlexp.config.settings import PGSettings
+from rlexp.config.schema.algos import PGSettings
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import RolloutBuffer, minibatches
 from rlexp.engines.bookkeeping import Services, Trials

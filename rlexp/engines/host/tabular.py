@@ -14,7 +14,7 @@ import numpy as np
 
 from rlexp.algos.q_learning import QLearning
 from rlexp.config import schedules
-from rlexp.config.settings import TabularSettings
+from rlexp.config.schema.algos import TabularSettings
 from rlexp.data import seeding
 from rlexp.engines.bookkeeping import Services, Trials
 from rlexp.engines.evaluation import Act, Policy, Scores

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rlexp.config import registry
-from rlexp.config.settings import EnvSettings
-from rlexp.envs import adapter
+from rlexp.config.schema.env import EnvSettings
+from rlexp.envs import adapter, info
 
 
 def build(settings: EnvSettings) -> Any:
@@ -19,7 +19,7 @@ def build(settings: EnvSettings) -> Any:
     return Table(*adapter.transition_table(settings))
 
 
-def why_not(settings: EnvSettings, info: adapter.EnvInfo) -> str | None:
+def why_not(settings: EnvSettings, info: info.EnvInfo) -> str | None:
     """Why an environment cannot run on the fused engine, or None where it can; imports no TensorFlow."""
     if settings.preprocessing != "none" or settings.frame_stack > 1:
         return "env.preprocessing and env.frame_stack exist on the host engine only"

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.config.settings import Refusal
 from rlexp.data import seeding
 from rlexp.math.statistics import iqm
 from rlexp.sweeps.search.space import Dimension, Value
+from rlexp.system.errors import Refusal
 from rlexp.system.stored_files import SWEEP, Damaged, read_bytes, read_json, set_aside
 from rlexp.system.tool import warn
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.config.settings import did_you_mean, refusal
 from rlexp.jobs.results import JobData
 from rlexp.math.statistics import area_under_curve, iqm, steps_to
+from rlexp.system.errors import did_you_mean, refusal
 
 WORDS = {
     "final": "final return",

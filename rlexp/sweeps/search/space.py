@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
-from rlexp.config.settings import refusal
+from rlexp.system.errors import refusal
 
 Value = str | int | float
 SEARCHABLE = ("algo", "network", "discretizer", "schedule", "env.")  # what a better value of which is a better agent

@@ -38,11 +38,11 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from filelock import FileLock
 
-from rlexp.config.settings import Refusal, did_you_mean, refusal
 from rlexp.data.checkpoint import write_json
 from rlexp.math.statistics import iqm
 from rlexp.system import names
 from rlexp.system.archives import read_json as read_member
+from rlexp.system.errors import Refusal, did_you_mean, refusal
 from rlexp.system.links import check_folder, open_to_write, owned
 from rlexp.system.stored_files import (
     JOB,

@@ -1,0 +1,1 @@
+"""`python -m rlexp.play` and the like, three lines each: this folder is on the search path of the package."""

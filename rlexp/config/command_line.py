@@ -1,0 +1,49 @@
+"""Command lines that Hydra would accept but that are probably mistakes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from rlexp.config.messages import known_keys
+from rlexp.config.schema.job import Settings
+from rlexp.system.errors import did_you_mean, refusal
+
+
+def check_arguments(args: Iterable[str]) -> None:
+    """Refuse what Hydra would take on a command line, or answer with its whole usage, but nobody can have meant.
+
+    Raises:
+        Refusal: for options that are Hydra's neither, for a list or nothing where one name is expected, and for
+            keys that are taken out.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    options = get_args_parser()._option_string_actions
+    for arg in args:
+        key, sign, value = arg.partition("=")
+        if arg.startswith("-") and key not in options:
+            bare, known = key.lstrip("-").replace("-", "_"), [*known_keys(Settings, ""), *GROUPS]
+            near = f"Did you mean {bare}{sign or '='}{value or '...'}?" if bare in known else did_you_mean(key, options)
+            raise refusal(key, "key=value, or an option of Hydra's", repr(arg), near or "See: python -m rlexp --help")
+        group = key.lstrip("+")
+        if sign and group in GROUPS and not arg.startswith("~"):
+            if value in ("", "null"):
+                raise refusal(group, "a name", value or "nothing", f"For example: {arg[: len(key)]}={GROUPS[group]}")
+            if value.startswith("[") and group not in ("experiment", "debug"):
+                several = value.strip("[]").replace(" ", "")
+                raise refusal(group, "one name", value, f"Several jobs: python -m rlexp -m {group}={several}")
+        if sign and not key.strip("+~"):
+            raise refusal("command line", "key=value", repr(arg), "See: python -m rlexp --help")
+        if arg.startswith("~") and not re.search(r"\.(kwargs|options)\.", arg):
+            raise refusal(arg[1:], "a value", "a deletion", "Every key has a value; give another one, or null.")
+
+
+GROUPS = {  # what a command line may choose, and an example
+    "algo": "dueling_ddqn",
+    "env": "cartpole",
+    "network": "mlp",
+    "tracking": "files",
+    "experiment": "book/dqn",
+    "discretizer": "cartpole",
+}

@@ -1,0 +1,163 @@
+"""The schemas of the algorithms that this package brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rlexp.config.schema.env import DiscretizerSettings
+from rlexp.config.schema.fields import linear, opt
+
+
+@dataclass
+class RandomSettings:
+    """Uniformly random actions."""
+
+    name: str = opt("random", "registry key")
+
+
+@dataclass
+class AnglePolicySettings:
+    """The chapter's hard-coded policy."""
+
+    name: str = opt("angle_policy", "registry key")
+    observation_index: int = opt(2, "which number of the observation is the angle", low=0)
+    threshold: float = opt(0.0, "action 0 below it, action 1 otherwise (radians on CartPole)")
+
+
+OPTIMIZER_OPTIONS = {  # by their Keras names
+    "sgd": ("momentum", "nesterov"),
+    "rmsprop": ("rho", "momentum", "epsilon", "centered"),
+    "adam": ("beta_1", "beta_2", "epsilon"),
+    "nadam": ("beta_1", "beta_2", "epsilon"),
+}
+
+
+@dataclass
+class OptimizerSettings:
+    """Optimiser, with the values of the DQN family; hyper-parameter names are Keras'."""
+
+    name: str = opt("adam", "optimiser", choices=tuple(OPTIMIZER_OPTIONS))
+    lr: Any = opt(linear(2e-3, 5e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
+    clip_norm: float | None = opt(10.0, "largest global gradient norm of a trial; null: no clipping", above=0)
+    options: dict[str, Any] = opt({}, "further hyper-parameters by their Keras names")
+
+
+@dataclass
+class PGOptimizerSettings(OptimizerSettings):
+    """Optimiser of REINFORCE."""
+
+    lr: Any = opt(linear(1e-2, 3e-4, 100_000), "learning rate, a number or a schedule", above=0, scalar=True)
+    clip_norm: float | None = opt(None, "largest global gradient norm of a trial; null: no clipping", above=0)
+
+
+@dataclass
+class PGBaselineOptimizerSettings(PGOptimizerSettings):
+    """Optimiser of policy gradients with a baseline."""
+
+    lr: Any = opt(linear(5e-3, 1e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
+
+
+@dataclass
+class DQNSettings:
+    """DQN, fixed targets, double DQN, and their dueling variants."""
+
+    name: str = opt("dqn", "registry key")
+    gamma: Any = opt(0.998, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
+    epsilon: Any = opt(
+        {**linear(1.0, 0.1, 10_000), "decay": None},
+        "probability of a random action, a number or a schedule",
+        low=0,
+        high=1,
+        scalar=True,
+    )
+    optimizer: OptimizerSettings = opt(OptimizerSettings, "optimiser")
+    loss: str = opt("mse", "loss of the TD error", choices=("mse", "huber"))
+    replay_size: int = opt(50_000, "transitions in the replay ring", low=1)
+    batch_size: int = opt(64, "transitions per update", low=1)
+    learn_unit: str = opt("step", "what learn_start and learn_period count", choices=("step", "episode"))
+    learn_start: int = opt(1_000, "nothing is learned up to this count", low=0)
+    learn_period: int = opt(2, "one learning phase every so many", low=1)
+    n_step: int = opt(10, "most steps that one target sums rewards over", low=1, high=1_000)
+    num_updates: int = opt(1, "updates per learning phase", low=1)
+    target: str = opt("none", "target network", choices=("none", "hard", "soft"))
+    target_period: int = opt(128, "hard: copied every so many target_unit", low=1)
+    target_unit: str = opt("update", "what target_period counts", choices=("update", "step", "episode"))
+    tau: Any = opt(0.01, "soft: weight of the online network per update", above=0, high=1, scalar=True)
+    truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
+    reward_clip: float | None = opt(None, "rewards are learned from as clipped to +- this; null: as they are", above=0)
+
+
+@dataclass
+class PGSettings:
+    """Policy gradients: REINFORCE."""
+
+    name: str = opt("pg", "registry key")
+    gamma: Any = opt(0.995, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
+    head: str = opt("softmax", "what makes probabilities of outputs", choices=("softmax", "sigmoid"))
+    optimizer: OptimizerSettings = opt(PGOptimizerSettings, "optimiser")
+    batch_unit: str = opt("episode", "what batch_size counts", choices=("episode", "step"))
+    batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
+    num_updates: int = opt(1, "passes over a batch, each of num_minibatches gradient steps", low=1)
+    num_minibatches: int = opt(1, "parts that a batch is shuffled into, one gradient step each", low=1)
+    clip_ratio: float | None = opt(
+        None, "how far a batch's updates may move a probability, as a ratio; null: no limit", above=0, high=1
+    )
+    normalize: bool = opt(True, "returns or advantages of a batch get mean 0 and standard deviation 1")
+    entropy_coef: Any = opt(0.0, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
+    reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
+    truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
+
+
+@dataclass
+class PGBaselineSettings(PGSettings):
+    """Policy gradients with a learned value baseline."""
+
+    name: str = opt("pg_baseline", "registry key")
+    optimizer: OptimizerSettings = opt(PGBaselineOptimizerSettings, "optimiser")
+    batch_unit: str = opt("step", "what batch_size counts", choices=("episode", "step"))
+    batch_size: int = opt(500, "episodes, or env steps, per batch", low=1)
+    num_updates: int = opt(5, "passes over a batch, each of num_minibatches gradient steps", low=1)
+    clip_ratio: float | None = opt(
+        0.2, "how far a batch's updates may move a probability, as a ratio; null: no limit", above=0, high=1
+    )
+    reward_scale: float = opt(0.1, "rewards are multiplied by it, in learning only", above=0)
+    gae_lambda: float = opt(0.98, "lambda of the advantage estimates", low=0, high=1)
+    value_coef: float = opt(0.5, "weight of the value's loss", above=0)
+    truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
+
+
+@dataclass
+class QValueIterationSettings:
+    """Planning with a transition table."""
+
+    name: str = opt("q_value_iteration", "registry key")
+    gamma: float = opt(0.99, "discount factor", low=0, high=1)
+    tolerance: float = opt(1e-9, "stop once no action value moves by more than this", low=0)
+    iterations: int = opt(10_000, "stop after so many sweeps", low=1, high=1_000_000)
+
+
+@dataclass
+class TabularSettings:
+    """Tabular Q-learning and its relatives."""
+
+    name: str = opt("q_learning", "registry key")
+    gamma: float = opt(0.99, "discount factor", low=0, high=1)
+    epsilon: Any = opt(
+        {**linear(1.0, 0.1, 300_000), "decay": None},
+        "probability of a random possible action, a number or a schedule",
+        low=0,
+        high=1,
+        scalar=True,
+    )
+    alpha: Any = opt(
+        {"kind": "exponential", "initial": 0.1, "final": 0.002, "duration": 300_000, "decay": 0.02, "unit": "step"},
+        "learning rate, a number or a schedule",
+        low=0,
+        high=1,
+        scalar=True,
+    )
+    visit_power: float = opt(0.0, "alpha is divided by (visits of the state and action)^visit_power", low=0, high=1)
+    initial_value: float = opt(0.0, "every possible action starts with this value")
+    bootstrap: str = opt("unless_terminated", "when the next state counts", choices=("unless_terminated", "always"))
+    discretizer: DiscretizerSettings = opt(DiscretizerSettings, "what replaces the environment's own bins, if anything")

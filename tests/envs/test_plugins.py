@@ -58,7 +58,7 @@ NAMES = (
 PLUG = """
 import gymnasium as gym
 import tensorflow
-from rlexp import registry
+from rlexp.config import registry
 from rlexp.config.schema.algos import RandomSettings
 from rlexp.algos.random import Random
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv

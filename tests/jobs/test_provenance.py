@@ -20,7 +20,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("rlexp", "user"):
         package = tmp_path / name / name
         package.mkdir(parents=True)
-        (package / "provenance.py").write_text("1")
+        (package / "__init__.py").write_text("1")
         git = ["git", "-C", str(tmp_path / name), "-c", "user.name=n", "-c", "user.email=e"]
         for args in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", name]):
             subprocess.run([*git, *args], check=True)
@@ -42,7 +42,7 @@ def test_the_commit_is_that_of_the_package(checkout: Path, monkeypatch: pytest.M
     monkeypatch.setenv("GIT_DIR", str(checkout.parent / "user" / ".git"))  # as in a hook of the user's
     assert provenance.tags() == expected
     provenance.tags.cache_clear()
-    (checkout / "rlexp" / "provenance.py").write_text("2")
+    (checkout / "rlexp" / "__init__.py").write_text("2")
     assert provenance.tags() == {**expected, "code.dirty": "true"}
 
 
@@ -51,7 +51,7 @@ def test_an_installed_package_inside_a_repository_of_the_user_has_no_commit(
 ) -> None:
     inside = checkout / "venv" / "rlexp"
     inside.mkdir(parents=True)
-    (inside / "provenance.py").write_text("1")
+    (inside / "__init__.py").write_text("1")
     monkeypatch.setattr(provenance, "PACKAGE", inside)
     assert provenance.tags() == {"version.rlexp": __version__}
 

@@ -145,7 +145,7 @@ def test_the_engine_of_a_network_of_ones_own_is_that_of_its_model() -> None:
     assert engine("algo=ddqn", f"{own}:my_mlp") == "fused"
     assert engine("algo=ddqn", f"{own}:my_cnn") == engine("algo=ddqn", f"{own}:my_cnn", "engine=host") == "host"
     with pytest.raises(
-        Refusal, match=r"'fused', but network tests\.test_images:my_cnn has convolutions \(Conv2D\), which"
+        Refusal, match=r"'fused', but network tests\.networks\.test_images:my_cnn has convolutions \(Conv2D\), which"
     ):
         engine("algo=pg", f"{own}:my_cnn", "engine=fused")
 

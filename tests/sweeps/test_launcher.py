@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp import __main__
+from rlexp.cli import run as command_line
 from rlexp.config.schema.job import Settings
 from rlexp.engines.bookkeeping import Interrupted, Trials
 from rlexp.engines.fused import base
@@ -253,14 +253,14 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(
         sys, "argv", ["rlexp", "-m", "hydra/launcher=fused", *TINY_FUSED, *sweep, f"output_dir={tmp_path}"]
     )
-    assert __main__._status() == 2
+    assert command_line._status() == 2
     said = capsys.readouterr()
     assert said.out.count("group of 2 jobs, 2 trials: one program") == 2
     assert said.out.count("dqn on cartpole: done") == 4
     assert said.err.count("algo.gamma=2: algo.gamma: expected a number >= 0 and <= 1, received 2.") == 2
     folders = sorted(tmp_path.glob("default/dqn-cartpole-*"))
     assert [json.loads((folder / "summary.json").read_text())["grouped"] for folder in folders] == [2] * 4
-    assert __main__._status() == 2
+    assert command_line._status() == 2
     assert capsys.readouterr().out.count("already done, nothing was run") == 4
 
 

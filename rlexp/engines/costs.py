@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlexp.config.schema.job import Settings
-from rlexp.engines.bookkeeping import most_steps
+from rlexp.engines.record_steps import most_steps
 from rlexp.envs.info import EnvInfo
 
 # Seconds on one of two cores with Python 3.11, NumPy 2.5 and TensorFlow 2.21.

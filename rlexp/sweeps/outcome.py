@@ -122,7 +122,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None, settings: Se
         print(f"failed: the job called sys.exit({left.code!r})", file=sys.stderr)
         return outcome("failed", f"the job called sys.exit({left.code!r})")
     except Exception as error:
-        from rlexp.engines.bookkeeping import Pruned
+        from rlexp.engines.services import Pruned
 
         if isinstance(error, Pruned):
             return outcome("pruned", str(error))

@@ -23,8 +23,9 @@ from tensorflow.compiler.tf2xla.python import xla
 from rlexp.config import schedules
 from rlexp.config.schema.job import Settings
 from rlexp.data import seeding
-from rlexp.engines.bookkeeping import Services, log_period
 from rlexp.engines.evaluation import Evaluator, Policy, Scores
+from rlexp.engines.record_steps import log_period
+from rlexp.engines.services import Services
 from rlexp.engines.vectorized import MAX_PROGRAMS, Recent, compiled_settings, mapped, pad_lanes
 from rlexp.envs import adapter
 from rlexp.envs.info import EnvInfo
@@ -264,8 +265,9 @@ class TensorEnvs:
         self.state = {name: tf.constant(pad_lanes(value, self._num_lanes)) for name, value in state.items()}
         return np.zeros(self._num_trials, bool)
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def close(self) -> list[str]:
+        """Nothing is open, and nothing goes wrong."""
+        return []
 
 
 class FusedEvaluator:
@@ -320,8 +322,9 @@ class FusedEvaluator:
         """How a policy that this evaluator takes acts on observations."""
         return self._policy(policy)
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def close(self) -> list[str]:
+        """Nothing is open, and nothing goes wrong."""
+        return []
 
     def _act_of(self, agent: Any) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
         """How one trial acts: parameters [P], observations [E, *shape], uniform numbers [E or 0] -> actions [E]."""

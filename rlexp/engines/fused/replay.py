@@ -20,7 +20,7 @@ from tensorflow.compiler.tf2xla.python import xla
 from rlexp.config import schedules
 from rlexp.config.schema.algos import DQNSettings
 from rlexp.data import seeding
-from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.fused.base import (
     MAX_EPISODES,
@@ -39,6 +39,7 @@ from rlexp.engines.fused.base import (
     write,
 )
 from rlexp.engines.fused.shards import Shards, num_cores
+from rlexp.engines.services import Services
 from rlexp.engines.vectorized import Lanes, mapped
 from rlexp.envs import tensor
 from rlexp.envs.tensor.base import TensorEnv, limited_step

@@ -20,7 +20,6 @@ from rlexp.config import schedules
 from rlexp.config.schema.algos import PGSettings
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import FIELDS
-from rlexp.engines.bookkeeping import Services
 from rlexp.engines.evaluation import Policy
 from rlexp.engines.fused.base import (
     MAX_EPISODES,
@@ -38,6 +37,7 @@ from rlexp.engines.fused.base import (
     write,
 )
 from rlexp.engines.host.rollout import RolloutLoop
+from rlexp.engines.services import Services
 from rlexp.engines.vectorized import Lanes, mapped, pad_lanes
 from rlexp.envs import tensor
 from rlexp.envs.tensor.base import TensorEnv, limited_step

@@ -21,7 +21,7 @@ from rlexp.algos.q_learning import QLearning
 from rlexp.config.schedules import Stacked
 from rlexp.config.schema.algos import TabularSettings
 from rlexp.data import seeding
-from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.fused import tensor_numpy as xp
 from rlexp.engines.fused.base import (
@@ -39,6 +39,7 @@ from rlexp.engines.fused.base import (
 )
 from rlexp.engines.fused.shards import Shards, num_cores
 from rlexp.engines.host.tabular import greedy_policy, initial_values, parse_schedules, set_optimum, uniforms
+from rlexp.engines.services import Services
 from rlexp.engines.vectorized import MIN_EXACT_LANES, mapped, pad_lanes
 from rlexp.envs import adapter, tensor, transition_table
 from rlexp.envs.discretizer import States, masked

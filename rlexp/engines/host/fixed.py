@@ -9,8 +9,9 @@ import numpy as np
 from rlexp.algos.angle_policy import AnglePolicy
 from rlexp.algos.random import Random
 from rlexp.data import seeding
-from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores, sampling
+from rlexp.engines.services import Services
 
 
 class FixedLoop:

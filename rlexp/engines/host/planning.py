@@ -12,9 +12,10 @@ import numpy as np
 
 from rlexp.algos.q_value_iteration import QValueIteration
 from rlexp.data.checkpoint import write_npz
-from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.host.tabular import greedy_policy, set_optimum
+from rlexp.engines.services import Services
 from rlexp.envs import transition_table
 from rlexp.envs.adapter import Step
 from rlexp.envs.discretizer import States

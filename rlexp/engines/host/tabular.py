@@ -16,9 +16,10 @@ from rlexp.algos.q_learning import QLearning
 from rlexp.config import schedules
 from rlexp.config.schema.algos import TabularSettings
 from rlexp.data import seeding
-from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Act, Policy, Scores
-from rlexp.envs import transition_table
+from rlexp.engines.services import Services
+from rlexp.envs import exact, transition_table
 from rlexp.envs.adapter import Step
 from rlexp.envs.discretizer import States, masked
 
@@ -160,6 +161,5 @@ def greedy_policy(q: np.ndarray, states: States) -> Policy:
 
 
 def set_optimum(trials: Trials, table: transition_table.Table) -> None:
-    """Let evaluations log their regret: against the best policy in as many steps as an evaluation episode may take."""
-    limit, cut = trials.services.info.max_episode_steps, trials.settings.evaluation.max_steps
-    trials.optimum = table.optimal_return(min(limit or cut, cut))
+    """Let evaluations log their regret: against the best policy within the time limit of an evaluation episode."""
+    trials.optimum = table.optimal_return(exact.horizon(trials.settings, trials.services.info))

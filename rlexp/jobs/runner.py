@@ -318,9 +318,9 @@ class _Training:
         """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
         from rlexp.data.metrics import Recorder
         from rlexp.engines.evaluation import Scores
-        from rlexp.engines.host.tabular import set_optimum
         from rlexp.engines.loop import Loop
         from rlexp.engines.services import Services
+        from rlexp.engines.tabular_rules import set_optimum
         from rlexp.envs import transition_table
         from rlexp.jobs import joint
 

@@ -19,7 +19,7 @@ from rlexp.config.schema.env import EnvSettings
 from rlexp.data import seeding
 from rlexp.engines import costs
 from rlexp.engines.fused import base, tabular, tensor_numpy
-from rlexp.engines.fused.tabular import Numbered
+from rlexp.engines.fused.tabular_program import Numbered
 from rlexp.envs import adapter, tensor
 from rlexp.envs.discretizer import States
 from rlexp.jobs.job_folder import Job

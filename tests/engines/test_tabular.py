@@ -176,7 +176,7 @@ def test_visit_counts_average_in_a_job(tiny: Callable[..., Any]) -> None:
 def test_a_job_is_the_update_written_out(env: str, tiny: Callable[..., Any]) -> None:
     """Random actions, so that trial 1 of 3 can be followed step by step in plain Python."""
     from rlexp.data import seeding
-    from rlexp.engines.host.tabular import uniforms
+    from rlexp.engines.tabular_rules import uniforms
 
     job = tiny("q_learning", f"env.id={env}", "trials=3", "algo.epsilon=1", "algo.alpha=0.5", "algo.gamma=0.9",
                "algo.initial_value=0.25", "evaluation.period=300")  # fmt: skip

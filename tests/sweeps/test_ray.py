@@ -160,7 +160,7 @@ def test_jobs_of_a_node_that_is_killed_run_again_on_another(cluster: Cluster, tm
     assert Counter(start["way"] for start in starts) == Counter([*range(6), killed["way"]])
     assert [start["node"] == killed["node"] for start in starts if start["way"] == killed["way"]] == [True, False]
     assert {start["threads"] for start in starts} == {"1"}
-    assert err.count("its node went away; it is started again") == 1
+    assert err.count("its node died; starting it again") == 1
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -89,7 +89,7 @@ def test_a_search_finds_prunes_and_goes_further_and_its_best_is_reproduced(capsy
     assert len(first) == 5
     assert search(HEIGHT, "hydra.sweeper.num_candidates=11") == 0
     said = capsys.readouterr().out
-    assert "5 candidates are there from before, 0 of them unfinished" in said
+    assert "5 candidates from earlier starts, 0 of them unfinished" in said
     assert heights()[:5] == first and len(heights()) == 11
     found = record()
     assert found["status"] == "done" and found["name"] == "search"

@@ -160,7 +160,7 @@ def test_a_job_that_kills_its_process_is_given_up_and_the_others_are_done(tmp_pa
     assert (lost["status"], lost["error"]) == ("lost", f"its process died 3 times ({killed})")
     assert good["status"] == "done" and swept(tmp_path)["status"] == "failed" and "report: " in result.stdout
     assert result.stderr.splitlines()[-1] == (
-        f"lost: +env.kwargs.way=kill: its process died 3 times ({killed}); the other jobs go on; its folder: {lost['folder']}"
+        f"lost: +env.kwargs.way=kill: its process died 3 times ({killed}); the other jobs continue; its folder: {lost['folder']}"
     )
 
 

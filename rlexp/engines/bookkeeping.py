@@ -255,8 +255,8 @@ class Trials(Counters):
         if self.restarted.any():
             names = ", ".join(self.settings.trial_name(int(k)) for k in np.flatnonzero(self.restarted))
             self.services.progress.say(
-                f"{self.settings.env.id} is not deterministic: its episodes under way in trials {names} did not come "
-                "back when they were played again, and start anew; this job is not the one that was not interrupted"
+                f"{self.settings.env.id} is not deterministic: the episodes under way in trials {names} were different "
+                "when they were replayed, and start again; results will differ from those of an uninterrupted job"
             )
 
     def _evaluate(self, policy: Any, params: Callable[[], np.ndarray], trials: np.ndarray) -> None:
@@ -275,7 +275,7 @@ class Trials(Counters):
             self.best.offer(np.where(trials, returns, np.nan), params, self.counts["step"])
 
     def _record(self, scalars: Mapping[str, np.ndarray], trials: np.ndarray) -> None:
-        """Write one record of trials [N] bool, whose windows start anew."""
+        """Write one record of trials [N] bool, whose windows start again."""
         metrics = self.window.flush(trials)
         for name, values in scalars.items():
             metrics[f"train/{name}"] = np.where(trials, values, np.nan)

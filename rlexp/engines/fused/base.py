@@ -31,8 +31,8 @@ from rlexp.envs.tensor.base import TensorEnv
 
 Tree = Any
 
-MIN_STEPS, MAX_STEPS = 256, 2048  # lock-steps of one call at most, by `call_size`
-MAX_EPISODES = 256  # episodes of one trial that may end in one call: so many resets are handed in
+MIN_STEPS, MAX_STEPS = 256, 2048  # bounds of T, see `call_size`
+MAX_EPISODES = 256  # episodes of one trial that may end in one call; a call gets numbers for as many resets
 NEVER = int(np.iinfo(np.int32).max)
 CALL_SECONDS = 0.4  # how long a call should take, so that progress is shown and signals are handled
 
@@ -206,12 +206,12 @@ def row_of(rows: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
 
 
 def _at(rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-    """Where row `first` of `rows` begins."""
+    """Indices where row `first` of `rows` begins."""
     return tf.stack([first, *[0] * (len(rows.shape) - 1)])
 
 
 class EnvState(NamedTuple):
-    """Where the environments of all lanes stand."""
+    """The state of the environments of all lanes."""
 
     state: Tree  # [L, D] float32
     returns: Tree  # [L] float64, sum of the rewards of the episode under way
@@ -229,7 +229,13 @@ class Numbers(NamedTuple):
 
 
 def begin_next(over: tf.Tensor, first: tf.Tensor, env: EnvState) -> EnvState:
-    """Inside a program: environments after a step; where the episode is over [L] bool, in the `first` state [L, D]."""
+    """Inside a program: begin the next episode in lanes whose episode is over.
+
+    Args:
+        over: which lanes, bool.  # [L]
+        first: first states of the next episodes.  # [L, D]
+        env: the environments after a step.
+    """
     return EnvState(
         tf.where(over[:, None], first, env.state),
         tf.where(over, tf.zeros_like(env.returns), env.returns),
@@ -267,7 +273,7 @@ class TensorEnvs:
         block: see `seeding.Uniforms`.
 
     Attributes:
-        state: where they stand now.
+        state: of all environments now.
     """
 
     def __init__(
@@ -285,7 +291,9 @@ class TensorEnvs:
         self._steps = seeding.Uniforms(seeds, "dynamics", env.step_width, block) if env.step_width else None
         first = pad_lanes(self._resets.rows(np.zeros(len(seeds), np.int64)), num_lanes)
         self.state = EnvState(
-            tf.stack([env.reset(u) for u in tf.unstack(first)]),  # happens once: to trace it would take longer
+            tf.stack(
+                [env.reset(u) for u in tf.unstack(first)]
+            ),  # eager, because it happens once and tracing takes longer
             tf.zeros(num_lanes, tf.float64),
             tf.zeros(num_lanes, tf.int32),
         )
@@ -293,14 +301,14 @@ class TensorEnvs:
     def numbers(self, t: int, episode: np.ndarray, steps: int) -> Numbers:
         """Uniform numbers for the next `steps` lock-steps of trials that have finished `episode` [N] episodes."""
         now, n, size = np.full(len(episode), t), len(episode), self._max_episodes
-        reset = self._resets.span(episode + 1, min(steps, size), size)  # the episode under way has had its own
+        reset = self._resets.span(episode + 1, min(steps, size), size)  # the episode under way has used its numbers
         dynamics = np.zeros((n, self._max_steps, 0), np.float32)
         if self._steps:
             dynamics = self._steps.span(now, steps, self._max_steps)
         return Numbers(pad_lanes(reset, self._num_lanes), pad_lanes(dynamics, self._num_lanes))
 
     def get_state(self) -> dict[str, Any]:
-        """Where every trial's environment stands.  # [N, ...] each"""
+        """The state of every trial's environment.  # [N, ...] each"""
         return {name: np.asarray(value)[: self._num_trials] for name, value in zip(SAVED, self.state, strict=True)}
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:

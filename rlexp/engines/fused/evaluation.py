@@ -6,7 +6,7 @@ Axes: L lanes (>= N trials), E evaluation episodes, P parameters, D numbers of a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,13 @@ from rlexp.engines.vectorized import mapped
 from rlexp.envs import adapter
 from rlexp.envs.tensor.base import TensorEnv
 from rlexp.system.stopping import heed
+
+
+class GreedyAgent(Protocol):
+    """What this evaluator needs of an agent of one trial."""
+
+    def greedy(self, params: Tree, o_t: tf.Tensor) -> tf.Tensor:
+        """Best actions [E] for observations [E, *shape]."""
 
 
 class FusedEvaluator:
@@ -39,7 +46,7 @@ class FusedEvaluator:
     def __init__(
         self,
         env: TensorEnv,
-        agent: Any,
+        agent: GreedyAgent,
         num_lanes: int,
         services: Services,
         key: str,
@@ -49,7 +56,9 @@ class FusedEvaluator:
         self._config = services.settings.evaluation
         limit = services.info.max_episode_steps
         self._limit = self._config.max_steps if limit is None else min(limit, self._config.max_steps)
-        self._numbers: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # seed of the first episode -> resets, steps
+        self._numbers: dict[
+            int, tuple[tf.Tensor, tf.Tensor]
+        ] = {}  # seed of the first episode -> numbers of resets and steps
         self._program = program("evaluate", key, episodes(env, self._act_of(agent), num_lanes, self._limit))
 
     def periodic(self, policy: Any, trials: np.ndarray) -> Scores:
@@ -77,7 +86,7 @@ class FusedEvaluator:
         """Nothing is open, and nothing goes wrong."""
         return []
 
-    def _act_of(self, agent: Any) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    def _act_of(self, agent: GreedyAgent) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
         """How one trial acts: parameters [P], observations [E, *shape], uniform numbers [E or 0] -> actions [E]."""
         return lambda params, o_t, _: agent.greedy(params, o_t)
 

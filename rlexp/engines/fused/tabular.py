@@ -68,7 +68,7 @@ class FusedTabularLoop:
         env = Numbered(tensor.build(settings.env), self.states)
         self.envs = TensorEnvs(env, self.num_lanes, settings.seeds, self.max_steps, self.max_resets, seeding.LONG_BLOCK)
         self.u_act = uniforms(settings.seeds)
-        self.ended = np.zeros(self.n, bool)  # trials of which an episode has ended with the last lock-step
+        self.ended = np.zeros(self.n, bool)  # trials whose episode ended with the last lock-step
         self.carry = self._first_carry(np.broadcast_to(q, (self.num_lanes, *self.shape)).reshape(self.num_lanes, -1))
         self.trials = Trials(services, self._params(), self.envs, self._evaluator(env, services))
         if table is not None:
@@ -106,47 +106,46 @@ class FusedTabularLoop:
         scalars = self.tables.rows({"step": now, "update": now, "episode": counts["episode"]})
         own = {name for name, unit in self.tables.units.items() if several or unit == "episode"}
         shared = Shared(
-            np.int32(t),
-            np.int32(steps),
-            np.int32(trials.settings.budget.episodes or NEVER),
-            np.float64(self.config.gamma),
-            {name: row for name, row in scalars.items() if name not in own},
+            t=np.int32(t),
+            steps=np.int32(steps),
+            max_episodes=np.int32(trials.settings.budget.episodes or NEVER),
+            gamma=np.float64(self.config.gamma),
+            scalars={name: row for name, row in scalars.items() if name not in own},
         )
         rows = Rows(
-            trials.active,
-            counts["episode"].astype(np.int32),
-            self.u_act.span(np.full(n, t), steps + 1, self.max_steps + 1),
-            {name: row for name, row in scalars.items() if name in own},
-            trials.window.total("train/td_error"),
-            self.envs.numbers(t, counts["episode"], steps),
+            active=trials.active,
+            first_episode=counts["episode"].astype(np.int32),
+            act=self.u_act.span(np.full(n, t), steps + 1, self.max_steps + 1),
+            scalars={name: row for name, row in scalars.items() if name in own},
+            td_error=trials.window.total("train/td_error"),
+            numbers=self.envs.numbers(t, counts["episode"], steps),
         )
 
-        def run(i: int, carry: Carry, rows: Rows) -> tuple[Carry, Out]:
-            carry, out = self.program(carry, shared, rows._replace(active=rows.active & self.shards.occupied(i)))
-            return carry, out
+        def run(i: int, carry: Carry, rows: Rows) -> tuple[Carry, tuple[tf.Tensor, Out]]:
+            carry, *out = self.program(carry, shared, rows._replace(active=rows.active & self.shards.occupied(i)))
+            return carry, tuple(out)
 
-        outs: list[Out]
-        self.carry, outs = self.shards.call(run, self.carry._replace(env=self.envs.state), rows)
+        self.carry, results = self.shards.call(run, self.carry._replace(env=self.envs.state), rows)
         self.envs.state = self.carry.env
-        taken = self.shards.equal(out.steps for out in outs)
+        all_taken, outs = zip(*results, strict=True)
+        taken = self.shards.equal(all_taken)
         if taken > 0:
-            returns, lengths, *others = (self.shards.columns(parts) for parts in list(zip(*outs, strict=True))[1:])
-            self.account(Out(np.int32(taken), returns[:taken], lengths[:taken], *others))
+            self.account(taken, Out(*map(self.shards.columns, zip(*outs, strict=True))))
         return taken
 
-    def account(self, out: Out) -> None:
-        """Count what a call did; `out` is that of all trials: the axis L is N, the axis T the lock-steps taken."""
-        trials, broken_at, taken = self.trials, out.broken_at[0], int(out.steps)
+    def account(self, taken: int, out: Out) -> None:
+        """Count what a call of `taken` lock-steps did; `out` is that of all trials, with N in the place of L."""
+        trials, broken_at = self.trials, out.broken_at[0]
         updates = np.where(trials.active, np.minimum(taken, broken_at - 1), 0)
         trials.counts["update"] += updates
         trials.window.set_total("train/td_error", out.td_error[0], updates)
         if isinstance(best := self.carry.best, BestTables):
             score, step = (np.asarray(values)[: self.n, None] for values in (best.score, best.step))
             trials.best.set_state({"candidates": self._mean(best.q)[:, None], "scores": score, "steps": step})
-        self.ended = out.lengths[-1] > 0
+        self.ended = out.lengths[taken - 1] > 0
         trials.advance_call(
-            out.returns,
-            out.lengths,
+            out.returns[:taken],
+            out.lengths[:taken],
             broken_at,
             "the TD error is not finite",
             lambda step: self.recorded(out.lengths[step - 1] > 0),

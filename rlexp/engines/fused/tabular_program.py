@@ -25,7 +25,7 @@ from rlexp.envs.discretizer import States
 from rlexp.envs.tensor.base import TensorEnv, limited_step
 
 Scalars = Mapping[str, tf.Tensor]
-Nothing = tuple[()]  # in the place of a tensor that the job has no use for: `tf.nest` takes None for a tensor
+Nothing = tuple[()]  # stands for a tensor that the job does not need; `tf.nest` would treat None as a tensor
 
 
 class Numbered(TensorEnv):
@@ -118,9 +118,8 @@ class Rows(NamedTuple):
 
 
 class Out(NamedTuple):
-    """What one call returns besides its `Carry`."""
+    """What happened in one call; rows beyond the lock-steps taken are zero."""
 
-    steps: tf.Tensor  # [] int32, lock-steps taken; rows beyond them hold nothing
     returns: tf.Tensor  # [T, L] float64, of episodes that ended with each lock-step
     lengths: tf.Tensor  # [T, L] float64, of these episodes, 0 where none ended
     td_error: tf.Tensor  # [1, L] float64, sum of absolute TD errors since the last record
@@ -184,8 +183,12 @@ class TabularProgram:
         self.rules, self.shape, self.env, self.limit = rules, shape, env, limit
         self.max_steps, self.max_resets, self.units = max_steps, max_resets, units
 
-    def run(self, carry: Carry, shared: Shared, rows: Rows) -> tuple[Carry, Out]:
-        """Take up to `shared.steps` lock-steps; end earlier with one that ends a trial's last episode or reset."""
+    def run(self, carry: Carry, shared: Shared, rows: Rows) -> tuple[Carry, tf.Tensor, Out]:
+        """Take up to `shared.steps` lock-steps; end earlier with one that ends a trial's last episode or reset.
+
+        Returns:
+            What is carried on, the number of lock-steps taken [], and what happened in them.
+        """
         resets, moving = self.resets(shared, rows), self.moving(carry, rows)
 
         def goes_on(i: tf.Tensor, moving: Moving) -> tf.Tensor:
@@ -206,12 +209,12 @@ class TabularProgram:
 
         if not isinstance(carry.best, BestTables):
             i, moving = tf.while_loop(goes_on, step, (0, moving))
-            return self.carried(moving), self.out(i, moving)
+            return self.carried(moving), i, self.out(moving)
         loop = (0, moving, flat(carry.best.q))
         i, moving, best_q = tf.while_loop(lambda i, moving, _: goes_on(i, moving), until_best, loop)
         assert isinstance(moving.best, BestScores)
         best = BestTables(self.unflat(best_q), moving.best.score, moving.best.step)
-        return self.carried(moving)._replace(best=best), self.out(i, moving)
+        return self.carried(moving)._replace(best=best), i, self.out(moving)
 
     def resets(self, shared: Shared, rows: Rows) -> Resets:
         """The episodes that may begin in a call."""
@@ -221,35 +224,34 @@ class TabularProgram:
         return Resets(states, mapped(self.env.observe)(states), tf.where(rows.active, left, NEVER))
 
     def moving(self, carry: Carry, rows: Rows) -> Moving:
-        """What a call begins with."""
+        """What the first lock-step of a call begins with."""
         env, best, lanes = carry.env, carry.best, self.shape[0]
         none = tf.zeros(lanes, tf.int32)
         return Moving(
-            flat(carry.q),
-            carry.visits if isinstance(carry.visits, tuple) else flat(carry.visits),
-            env.state,
-            tf.stack([mapped(self.env.observe)(env.state), carry.a_t, env.length, none, none]),
-            tf.stack([env.returns, rows.td_error]),
-            tf.zeros((self.max_steps, 2, lanes), tf.float64),
-            BestScores(best.score, best.step, tf.zeros(lanes, tf.bool)) if isinstance(best, BestTables) else (),
+            q=flat(carry.q),
+            visits=carry.visits if isinstance(carry.visits, tuple) else flat(carry.visits),
+            state=env.state,
+            counts=tf.stack([mapped(self.env.observe)(env.state), carry.a_t, env.length, none, none]),
+            sums=tf.stack([env.returns, rows.td_error]),
+            episodes=tf.zeros((self.max_steps, 2, lanes), tf.float64),
+            best=BestScores(best.score, best.step, tf.zeros(lanes, tf.bool)) if isinstance(best, BestTables) else (),
         )
 
     def carried(self, moving: Moving) -> Carry:
-        """What a call carries on, but for the best tables."""
+        """What a call carries on, without the best tables."""
         _, a_t, length, _, _ = tf.unstack(moving.counts)
         visits = moving.visits if isinstance(moving.visits, tuple) else self.unflat(moving.visits)
         a_t = a_t if self.rules.on_policy else tf.zeros_like(a_t)
         return Carry(EnvState(moving.state, moving.sums[0], length), self.unflat(moving.q), a_t, visits, ())
 
-    def out(self, steps: tf.Tensor, moving: Moving) -> Out:
-        """What a call returns besides."""
+    def out(self, moving: Moving) -> Out:
+        """What happened in a call."""
         broken_at = moving.counts[4]
         return Out(
-            steps,
-            moving.episodes[:, 0],
-            moving.episodes[:, 1],
-            moving.sums[1][None],
-            tf.where(broken_at > 0, broken_at, NEVER)[None],
+            returns=moving.episodes[:, 0],
+            lengths=moving.episodes[:, 1],
+            td_error=moving.sums[1][None],
+            broken_at=tf.where(broken_at > 0, broken_at, NEVER)[None],
         )
 
     def step(self, i: tf.Tensor, moving: Moving, shared: Shared, rows: Rows, resets: Resets) -> Moving:
@@ -293,13 +295,13 @@ class TabularProgram:
         td_errors += tf.where(new.due, tf.abs(new.td_error), tf.zeros_like(new.td_error))
         finished = tf.stack([env.returns, tf.cast(env.length, tf.float64)])
         return Moving(
-            q,
-            visits,
-            after.state,
-            tf.stack(counts),
-            tf.stack([after.returns, td_errors]),
-            write(moving.episodes, i, tf.where(ended, finished, tf.zeros_like(finished))),
-            self.offer(moving.best, ended, env.returns, shared.t + i + 1),
+            q=q,
+            visits=visits,
+            state=after.state,
+            counts=tf.stack(counts),
+            sums=tf.stack([after.returns, td_errors]),
+            episodes=write(moving.episodes, i, tf.where(ended, finished, tf.zeros_like(finished))),
+            best=self.offer(moving.best, ended, env.returns, shared.t + i + 1),
         )
 
     def offer(

@@ -202,7 +202,7 @@ class Trials(Counters):
         if self.value is not None:
             self.value[failed] = np.nan
             metrics["final/value"] = self.value
-        self.services.recorder.write(self.t, metrics)
+        self.services.recorder.write(self.counts["step"], metrics)
         return scores
 
     def results(self, part: slice) -> Results:
@@ -280,7 +280,7 @@ class Trials(Counters):
         for name, values in scalars.items():
             metrics[f"train/{name}"] = np.where(trials, values, np.nan)
         if metrics:
-            self.services.recorder.write(self.t, metrics)
+            self.services.recorder.write(self.counts["step"], metrics)
 
     def _without_failed(self, scores: Scores) -> Scores:
         """Mask the trials whose environments failed in an evaluation; returns its scores."""

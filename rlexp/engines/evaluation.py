@@ -59,7 +59,7 @@ class Scores:
 
 
 class EpisodeScorer(Protocol):
-    """Plays evaluation episodes: `Evaluator` on the host engine, `fused.base.FusedEvaluator` on the fused one.
+    """Plays evaluation episodes: `Evaluator` on the host engine, `fused.evaluation.FusedEvaluator` on the fused one.
 
     What a policy is depends on the engine: the host's are functions (`Policy`), the fused engine's are parameters.
     """

@@ -17,8 +17,13 @@ from rlexp.envs.info import EnvInfo
 class Records(Protocol):
     """Where records go: a `metrics.Recorder`, or those of a group of jobs."""
 
-    def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """Write one record: name -> [N]."""
+    def write(self, step: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
+        """Write one record.
+
+        Args:
+            step: env steps that each trial has taken; the record's step is the largest, in a group of each job.  # [N]
+            metrics: name -> [N].
+        """
 
     def sync(self) -> int | list[int]:
         """Bring all records to the disk; returns the position that a checkpoint keeps, of a group one per job."""

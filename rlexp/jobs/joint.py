@@ -91,22 +91,15 @@ def rows(jobs: Sequence[Settings]) -> list[slice]:
 
 
 class GroupRecorder:
-    """The recorders of a group: each job's file gets the columns of its trials, in the lines that it would have alone.
-
-    Attributes:
-        counts: see `Counters`; a line's step is that of the job's trial with the most env steps. To be set before the
-            first record.
-    """
+    """The recorders of a group: each job's file gets the columns of its trials, as the job would write them alone."""
 
     def __init__(self, recorders: Sequence[Recorder], parts: Sequence[slice]) -> None:
         self._parts = list(zip(recorders, parts, strict=True))
-        self.counts: Mapping[str, np.ndarray] = {}
 
-    def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """Write one record per job, unless it would be empty: name -> [N]."""
+    def write(self, step: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
+        """Write one record per job, unless it would be empty: env steps [N], name -> [N]."""
         for recorder, part in self._parts:
-            taken = int(self.counts["step"][part].max())
-            recorder.write(taken, {name: values[part] for name, values in metrics.items()})
+            recorder.write(step[part], {name: values[part] for name, values in metrics.items()})
 
     def sync(self) -> list[int]:
         """Bring all records to the disk; returns the number of bytes written per job."""

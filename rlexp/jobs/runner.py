@@ -358,8 +358,6 @@ class _Training:
             self.earlier = state["trials"]["seconds"]
             del state
             self.console.say(f"continuing from env step {trials.t:,}")
-        if len(runs) > 1:
-            recorder.counts = trials.counts
         self.console.start()
         loop.run()
         train_seconds = self.seconds()

@@ -54,7 +54,7 @@ def test_a_candidate_that_holds_its_score_ends_the_search(best: BestWeights) -> 
     assert best.steps[:, 0].tolist() == [2, 3] and best.scores[:, 0].tolist() == [7.0, 2.0]
 
 
-def test_none_holds_its_score_the_best_of_the_second_look(best: BestWeights) -> None:
+def test_if_no_candidate_holds_its_score_the_second_score_decides(best: BestWeights) -> None:
     second_look = best.choose(lambda params, trials: np.array([{3.0: 1.0, 2.0: 2.0, 4.0: 3.0}[params[0, 0]], 1.5]))
     assert second_look.tolist() == [3.0, 1.5]
     assert best.steps[:, 0].tolist() == [4, 3]  # trial 1: 1.5 < 2, then 1.5 >= 1 is no better

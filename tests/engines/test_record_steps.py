@@ -44,7 +44,7 @@ def points(folder: Path) -> int:
         (1, 1, 1, 1, 1),
     ],
 )
-def test_as_many_records_as_there_may_be(
+def test_jobs_of_known_length_have_as_many_records_as_allowed(
     log_period: int, period: int, most: int, eval_period: int, num_records: int
 ) -> None:
     steps = RecordSteps(log_period, period, most, exact=True)
@@ -57,7 +57,7 @@ def test_as_many_records_as_there_may_be(
 
 @pytest.mark.parametrize("period", [1, 7, 100, 10_000])
 @pytest.mark.parametrize("log_period", [1, 9, 40])
-def test_where_episodes_have_no_limit_there_are_ever_fewer(log_period: int, period: int) -> None:
+def test_records_become_rarer_if_episodes_have_no_limit(log_period: int, period: int) -> None:
     steps = RecordSteps(log_period, period, None, exact=False)
     assert steps.thinning_start is not None and steps.eval_period == period
     assert (
@@ -73,7 +73,7 @@ def test_where_episodes_have_no_limit_there_are_ever_fewer(log_period: int, peri
 
 
 @pytest.mark.parametrize(("period", "most"), [(10, 15_000), (10, 60_000), (7, 1_000_000), (1, 10**9)])
-def test_where_there_may_be_too_many_the_last_ones_are_left_out(period: int, most: int) -> None:
+def test_late_records_are_thinned_if_there_may_be_too_many(period: int, most: int) -> None:
     log_period = math.ceil(most / 250)
     steps = RecordSteps(log_period, period, most, exact=False)
     if most == 15_000:
@@ -92,7 +92,7 @@ def test_where_there_may_be_too_many_the_last_ones_are_left_out(period: int, mos
     ("host", "budget.steps=600"), pytest.param("fused", "budget.steps=600", marks=pytest.mark.slow),
     *(pytest.param(engine, "budget.episodes=60", marks=pytest.mark.slow) for engine in ("host", "fused")),
 ])  # fmt: skip
-def test_evaluations_that_are_too_many_share_records(
+def test_many_evaluations_share_records(
     engine: str, budget: str, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = ("q_learning", "env=frozen_lake", "trials=2", budget, "env.max_episode_steps=30", "evaluation.period=10",

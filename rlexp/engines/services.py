@@ -17,11 +17,11 @@ from rlexp.envs.info import EnvInfo
 class Records(Protocol):
     """Where records go: a `metrics.Recorder`, or those of a group of jobs."""
 
-    def write(self, step: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
+    def write(self, steps: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
         """Write one record.
 
         Args:
-            step: env steps that each trial has taken; the record's step is the largest, in a group of each job.  # [N]
+            steps: env steps that each trial has taken; the record's step is the largest, in a group of each job.  # [N]
             metrics: name -> [N].
         """
 

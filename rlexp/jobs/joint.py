@@ -91,15 +91,15 @@ def rows(jobs: Sequence[Settings]) -> list[slice]:
 
 
 class GroupRecorder:
-    """The recorders of a group: each job's file gets the columns of its trials, as the job would write them alone."""
+    """A group's recorders: each job's file gets the columns of its trials and the lines that it would have alone."""
 
     def __init__(self, recorders: Sequence[Recorder], parts: Sequence[slice]) -> None:
         self._parts = list(zip(recorders, parts, strict=True))
 
-    def write(self, step: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
-        """Write one record per job, unless it would be empty: env steps [N], name -> [N]."""
+    def write(self, steps: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
+        """Write one record of each job that has anything in it; arguments as of `Recorder.write`."""
         for recorder, part in self._parts:
-            recorder.write(step[part], {name: values[part] for name, values in metrics.items()})
+            recorder.write(steps[part], {name: values[part] for name, values in metrics.items()})
 
     def sync(self) -> list[int]:
         """Bring all records to the disk; returns the number of bytes written per job."""

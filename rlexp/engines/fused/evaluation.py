@@ -86,8 +86,11 @@ class FusedEvaluator:
         """Nothing is open, and nothing goes wrong."""
         return []
 
-    def _act_of(self, agent: GreedyAgent) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-        """How one trial acts: parameters [P], observations [E, *shape], uniform numbers [E or 0] -> actions [E]."""
+    def _act_of(self, agent: Any) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+        """How one trial acts: parameters [P], observations [E, *shape], uniform numbers [E or 0] -> actions [E].
+
+        Subclasses may need more of the agent than `GreedyAgent`.
+        """
         return lambda params, o_t, _: agent.greedy(params, o_t)
 
     def _params_and_numbers(self, policy: Any, first_seed: int) -> tuple[tf.Tensor, np.ndarray]:

@@ -130,7 +130,7 @@ def prepare(folder: Path, networks: bool = True, sweeps: bool = True) -> Base:
 def _make(overrides: Sequence[str], state: str) -> int:
     """Run a job to its end, or to half of its budget: ended by a signal, or dead without a word."""
     from rlexp.data.checkpoint import write_json
-    from rlexp.engines.bookkeeping import Pruned
+    from rlexp.engines.services import Pruned
     from rlexp.jobs import runner
 
     settings = runner.compose(*overrides)

@@ -6,16 +6,18 @@
 d_t = gamma (1 - terminated). With `visit_power` p the learning rate is alpha / n(s_tm1, a_tm1)^p, where n counts this
 visit.
 
-Here are the rules on the rows of the states that the trials are in; `engines/host/tabular.py` gathers the rows and
-scatters the updates. `xp` is the array namespace: NumPy on the host, `engines/fused/tensor_numpy.py` on the fused
-engine (where `xp.multiply` is a product that is rounded before it is added to something, as NumPy's is). Impossible
-actions have the value -inf.
+Here are the rules for the rows of the states that the trials are in. `engines/tabular_rules.py` puts an update together
+from them, and the loop of each engine gathers the rows and scatters the new values. `xp` is the array namespace: NumPy
+on the host engine, `engines/fused/tensor_numpy.py` on the fused one (where `xp.multiply` rounds a product before it is
+added to something, as NumPy does). Impossible actions have the value -inf.
 
 Axes: N trials (or any leading axes), A actions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,11 +32,17 @@ class QLearning:
     """The rules; the other tabular algorithms override what differs.
 
     Attributes:
-        all_possible: every action is possible in every state, so that nobody has to count those that are.
+        scalars: settings that may be scheduled.
+        logged: the scalars that records show, and their names there: train/<name>.
+        num_tables: K.
+        on_policy: whether the next action is chosen before the update, and taken.
+        all_possible: whether every action is possible in every state; possible actions are then not counted.
     """
 
+    scalars: tuple[str, ...] = ("epsilon", "alpha")
+    logged: Mapping[str, str] = MappingProxyType({"epsilon": "epsilon", "alpha": "lr"})
     num_tables = 1
-    on_policy = False  # whether the next action is chosen before the update, and taken
+    on_policy = False
 
     def __init__(self, config: TabularSettings, info: EnvInfo, xp: Any = np) -> None:
         self.config, self.xp, self.all_possible = config, xp, False

@@ -1,12 +1,12 @@
-"""Which engine runs a job with tables sooner, from command to exit: an estimate of seconds, from constants alone.
+"""An estimate, from constants, of how long a job with tables takes on each engine.
 
-The host engine starts without TensorFlow, in a second; the fused one takes seconds to import TensorFlow and to compile,
-and next to nothing from then on. Training, periodic evaluations and the second look at candidates count; starting
-Python, the final episodes and pictures take as long on either engine. `scripts/benchmark.py engines` measures the
-result: near the budget where both engines take equally long, an estimate that is wrong by a factor of 1.7 makes a job
-1.5 times too long.
+The host engine starts within a second, without TensorFlow. The fused engine takes seconds to import TensorFlow and to
+compile, and very little from then on. The estimate covers training, periodic evaluations and the second look at
+candidates; starting Python, the final episodes and pictures take equally long on both engines. `scripts/benchmark.py
+engines` measures the result: near the budget where the engines take equally long, an estimate that is wrong by a factor
+of 1.7 makes a job 1.5 times too long.
 
-No engine is timed here: the engine is a part of the folder's name, which has to be the same whenever it is asked for.
+No engine is timed here: the engine is part of the folder's name, which must be the same each time.
 """
 
 from __future__ import annotations
@@ -14,28 +14,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlexp.config.schema.job import Settings
-from rlexp.engines.bookkeeping import most_steps
+from rlexp.engines.record_steps import most_steps
 from rlexp.envs.info import EnvInfo
 
 # Seconds on one of two cores with Python 3.11, NumPy 2.5 and TensorFlow 2.21.
 FUSED_START = 4.0  # importing TensorFlow, and compiling
 FUSED_STEP = 0.7e-6  # an env step of one trial
 FUSED_EVALUATION = 10e-3  # an evaluation of all trials
-LOCK_STEP = 55e-6  # of the host engine: what an env step of all trials takes besides
-PLAYED_RESET = 60e-6  # of the host engine: one evaluation episode besides its steps
+LOCK_STEP = 55e-6  # host engine: a lock-step, besides the env steps of its trials
+PLAYED_RESET = 60e-6  # host engine: an evaluation episode, besides its steps
 
-SHARE_OF_LIMIT = 0.3  # the mean length of episodes of other environments, of their limit
-UNLIMITED = 200.0  # and where they have none
-LOOKS = 2  # at candidates: one to `evaluation.candidates`
+SHARE_OF_LIMIT = 0.3  # mean length of an episode in other environments, as a share of their time limit
+UNLIMITED = 200.0  # the same where there is no time limit, in env steps
+LOOKS = 2  # candidates scored in the second look: between one and `evaluation.candidates`
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one environment, in microseconds of the host engine, and env steps."""
+    """The cost of one environment on the host engine.
 
-    step: float  # one env step of one trial in training
-    played: float  # one env step of one evaluation episode
-    length: float  # mean length of an episode in a short job
+    Attributes:
+        step: one env step of one trial in training, in microseconds.
+        played: one env step of one evaluation episode, in microseconds.
+        length: mean length of an episode in a short job, in env steps.
+    """
+
+    step: float
+    played: float
+    length: float
 
 
 COSTS = {
@@ -49,7 +55,7 @@ COSTS = {
 
 
 def of(info: EnvInfo, env_id: str) -> Cost:
-    """The costs of an environment: measured, or those of environments in general."""
+    """The cost of an environment, as measured; for an unknown one, a typical cost."""
     if env_id in COSTS:
         return COSTS[env_id]
     limit = info.max_episode_steps
@@ -57,7 +63,7 @@ def of(info: EnvInfo, env_id: str) -> Cost:
 
 
 def seconds(settings: Settings, info: EnvInfo) -> dict[str, float]:
-    """What a job takes on each engine, besides what both take.  # "host" and "fused": seconds"""
+    """Seconds that a job takes on each engine, without what takes equally long on both.  # "host", "fused": seconds"""
     cost, config = of(info, settings.env.id), settings.evaluation
     longest = info.max_episode_steps or config.max_steps
     length = min(cost.length, longest, config.max_steps)
@@ -74,6 +80,6 @@ def seconds(settings: Settings, info: EnvInfo) -> dict[str, float]:
 
 
 def sooner(settings: Settings, info: EnvInfo) -> str:
-    """The engine that is estimated to run a job with tables sooner."""
+    """The engine that is estimated to finish a job with tables first."""
     estimate = seconds(settings, info)
     return "host" if estimate["host"] <= estimate["fused"] else "fused"

@@ -30,8 +30,8 @@ from rlexp.system.tool import warn
 
 if TYPE_CHECKING:
     from rlexp.data.checkpoint import Checkpoints
-    from rlexp.engines.bookkeeping import Results
     from rlexp.engines.evaluation import Scores
+    from rlexp.engines.trial_results import Results
     from rlexp.envs.info import EnvInfo
     from rlexp.jobs.console import JobConsole
     from rlexp.jobs.results import JobData
@@ -318,7 +318,7 @@ class JobRun:
     def write_status(self, status: str, error: Exception | None) -> None:
         """The files of a job that did not finish; a summary only where there is no full one already."""
         from rlexp.data.checkpoint import write_json
-        from rlexp.engines.bookkeeping import Pruned
+        from rlexp.engines.services import Pruned
 
         pruned = {"pruned_at": error.step} if isinstance(error, Pruned) else {}
         if pruned:

@@ -1,9 +1,9 @@
-"""Jobs of a sweep that are trained by one loop: which may be, and what each of them gets of the loop's work.
+"""Groups of jobs that are trained by one loop: how they are formed, and what each job gets of the loop's results.
 
-Jobs that run on the fused engine and differ in nothing but seeds and scalars are one program: their trials stand side
-by side, and each scalar is one schedule a job. A trial's numbers do not depend on how many run beside it, so that
-records, checkpoints and results of each job are those that it would have alone. In a checkpoint every array has the
-trials as its first axis: a job's is a slice of its group's, and a group continues from those of its jobs.
+Jobs on the fused engine that differ only in seeds and scalars share one program: their trials run side by side, with
+one schedule per job for each scalar. A trial's numbers do not depend on how many trials run beside it, so that each job
+has the records, checkpoints and results that it would have alone. Every array in a checkpoint has the trials as its
+first axis: a job's checkpoint is a slice of its group's, and a group continues from the checkpoints of its jobs.
 
 Axes: N trials of all jobs.
 """
@@ -26,27 +26,27 @@ from rlexp.config.schema.job import Settings
 from rlexp.data.checkpoint import CheckpointPace, Checkpoints, State
 from rlexp.data.metrics import Recorder
 
-OWN = ("trials", "seed", "study", "label", "rerun", "animation")  # what jobs of one group may have each for itself
+PER_JOB = ("trials", "seed", "study", "label", "rerun", "animation")  # settings in which jobs of a group may differ
 
 
 def shared(settings: Settings) -> str | None:
-    """What the jobs of a group have in common, or None for a job that the host engine runs.
+    """Text that is equal for jobs of one group; None for jobs on the host engine, which form no groups.
 
     Args:
         settings: a job whose engine is chosen.
     """
     if settings.engine != "fused":
         return None
-    common = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in OWN}
+    common = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in PER_JOB}
     return json.dumps({name: _graph(value) for name, value in common.items()}, sort_keys=True)
 
 
 def plan(jobs: Iterable[Settings], max_trials: int) -> list[list[Settings]]:
-    """The jobs in groups, each in the order given; a job that shares with none is a group of its own.
+    """Sort jobs into groups, in the order given; a job that can share no program is a group of its own.
 
     Args:
-        jobs: whose engines are chosen, one of each folder.
-        max_trials: of one group; more are cut into groups of about one size (of a single job at least).
+        jobs: with their engines chosen, one per folder.
+        max_trials: most trials of a group; larger groups are split into groups of similar size (of one job at least).
     """
     groups: dict[str, list[Settings]] = {}
     for i, job in enumerate(jobs):
@@ -60,7 +60,7 @@ def plan(jobs: Iterable[Settings], max_trials: int) -> list[list[Settings]]:
 
 @dataclass
 class GroupSettings(Settings):
-    """Settings of a loop that trains several jobs; `algo` holds their scalars as `schedules.Stacked`."""
+    """Settings of a loop that trains several jobs; the scalars of `algo` are `schedules.Stacked`."""
 
     jobs: tuple[Settings, ...] = ()
 
@@ -70,12 +70,12 @@ class GroupSettings(Settings):
         return [seed for job in self.jobs for seed in job.seeds]
 
     def trial_name(self, k: int) -> str:
-        """What a person calls trial `k`."""
+        """Name of trial `k` in messages."""
         return [f"{job.trial_name(i)} of {job.job_name}" for job in self.jobs for i in range(job.trials)][k]
 
 
 def together(jobs: Sequence[Settings]) -> Settings:
-    """The settings of a loop that trains all `jobs`, which agree in `shared`; those of a single job are its own."""
+    """The settings of a loop that trains all `jobs` of a group; for a single job, its own settings."""
     if len(jobs) == 1:
         return jobs[0]
     sizes = tuple(job.trials for job in jobs)
@@ -85,35 +85,29 @@ def together(jobs: Sequence[Settings]) -> Settings:
 
 
 def rows(jobs: Sequence[Settings]) -> list[slice]:
-    """Where each job's trials stand among all trials."""
+    """The slice of each job's trials among all trials."""
     ends = np.cumsum([job.trials for job in jobs]).tolist()
     return [slice(end - job.trials, end) for job, end in zip(jobs, ends, strict=True)]
 
 
 class GroupRecorder:
-    """The recorders of a group: each job's file gets the columns of its trials, and the lines that it would have alone.
-
-    Attributes:
-        counts: of the trials, as in `Trials`; a job's lines bear the steps that the longest of its trials has taken.
-    """
+    """A group's recorders: each job's file gets the columns of its trials and the lines that it would have alone."""
 
     def __init__(self, recorders: Sequence[Recorder], parts: Sequence[slice]) -> None:
         self._parts = list(zip(recorders, parts, strict=True))
-        self.counts: Mapping[str, np.ndarray] = {}
 
-    def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """Write one record of each job that has anything in it: name -> [N]."""
+    def write(self, steps: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
+        """Write one record of each job that has anything in it; arguments as of `Recorder.write`."""
         for recorder, part in self._parts:
-            taken = int(self.counts["step"][part].max())
-            recorder.write(taken, {name: values[part] for name, values in metrics.items()})
+            recorder.write(steps[part], {name: values[part] for name, values in metrics.items()})
 
     def sync(self) -> list[int]:
-        """Bring everything to the disk; the number of bytes written for each job."""
+        """Bring all records to the disk; returns the number of bytes written per job."""
         return [recorder.sync() for recorder, _ in self._parts]
 
     @property
     def digest(self) -> list[str]:
-        """Of the records of each job."""
+        """Digest of the records of each job."""
         return [recorder.digest for recorder, _ in self._parts]
 
     def close(self) -> None:
@@ -123,9 +117,9 @@ class GroupRecorder:
 
 
 class GroupCheckpoints:
-    """The checkpoints of a group: one of each job, as it would write it alone.
+    """The checkpoints of a group: one per job, equal to the one that it would write alone.
 
-    A job whose trials have all ended is not written again with each that follows.
+    Once all trials of a job have ended, its checkpoint is not written again.
     """
 
     def __init__(self, checkpoints: Sequence[Checkpoints], parts: Sequence[slice], every: float) -> None:
@@ -134,15 +128,15 @@ class GroupCheckpoints:
         self._pace = CheckpointPace(every)
 
     def due(self) -> bool:
-        """Whether it is time for the next ones."""
+        """Whether it is time for the next checkpoints."""
         return self._pace.due()
 
     def saving(self) -> AbstractContextManager[None]:
-        """Around all that they cost, by which the next are due."""
+        """Measure the cost of the checkpoints, which sets the time of the next ones."""
         return self._pace.saving()
 
     def save(self, step: int, state: State) -> None:
-        """Write the part of each job."""
+        """Write each job's part of `state`."""
         for i, (checkpoints, part) in enumerate(self._parts):
             if i in self._ended:
                 continue
@@ -155,7 +149,7 @@ class GroupCheckpoints:
 
 
 def split(state: State, part: slice) -> State:
-    """One job's checkpoint: that of its group, cut to its trials."""
+    """The checkpoint of one job: its group's, cut to its trials."""
     trials = _cut(state["trials"], part)
     trials["t"] = int(trials["counts"]["step"].max())
     k = state["trials"]["episodes"][:, 0]
@@ -165,7 +159,7 @@ def split(state: State, part: slice) -> State:
 
 
 def join(states: Sequence[State], jobs: Sequence[Settings]) -> State:
-    """A group's checkpoint, from those of its jobs at the same `t`."""
+    """The checkpoint of a group, from those of its jobs at the same `t`."""
     trials = [dict(state["trials"]) for state in states]
     episodes = [t.pop("episodes") + np.array([part.start, 0, 0, 0]) for t, part in zip(trials, rows(jobs), strict=True)]
     positions = [t.pop("position") for t in trials]
@@ -192,7 +186,7 @@ def join(states: Sequence[State], jobs: Sequence[Settings]) -> State:
 
 
 def _graph(node: Any) -> Any:
-    """A part of the configuration with its scalars replaced by what they count."""
+    """A part of the configuration with each scalar replaced by the unit that its schedule counts."""
     if not dataclasses.is_dataclass(node):
         return node
     return {
@@ -203,7 +197,7 @@ def _graph(node: Any) -> Any:
 
 
 def _stack(nodes: Sequence[Any], sizes: tuple[int, ...]) -> Any:
-    """A part of the configuration of several jobs that differ in scalars only."""
+    """Join one part of the configuration of several jobs; scalars become `schedules.Stacked`."""
     stacked = {}
     for f in dataclasses.fields(nodes[0]):
         values = [getattr(node, f.name) for node in nodes]
@@ -215,17 +209,17 @@ def _stack(nodes: Sequence[Any], sizes: tuple[int, ...]) -> Any:
 
 
 def _cut(node: Any, part: slice) -> Any:
-    """The rows of some trials of every array and list of texts in a tree."""
+    """The rows of some trials, of every array and list of texts in a tree."""
     return _walk([node], lambda values: values[0][part])
 
 
 def _join(nodes: Sequence[Any]) -> Any:
-    """Trees of several jobs as one, their rows one after the other; numbers that are no arrays agree."""
+    """Join the trees of several jobs, row after row; numbers that are not arrays agree."""
 
     def leaf(values: list[Any]) -> Any:
         if not isinstance(values[0], np.ndarray):
             return list(itertools.chain(*values))
-        if values[0].ndim > 1:  # rollout buffers grow: one may have more rows than another
+        if values[0].ndim > 1:  # rollout buffers grow: that of one job may have more rows than another's
             rows = max(value.shape[1] for value in values)
             values = [np.pad(v, [(0, 0), (0, rows - v.shape[1]), *[(0, 0)] * (v.ndim - 2)]) for v in values]
         return np.concatenate(values)
@@ -234,6 +228,7 @@ def _join(nodes: Sequence[Any]) -> Any:
 
 
 def _walk(nodes: Sequence[Any], leaf: Callable[[list[Any]], Any]) -> Any:
+    """One tree from several: `leaf` of their arrays and lists of texts, other leaves from the first."""
     first = nodes[0]
     if isinstance(first, Mapping):
         return {name: _walk([node[name] for node in nodes], leaf) for name in first}

@@ -208,7 +208,7 @@ class _Training:
 
     def execute(self) -> dict[Path, Job | Exception]:
         """Train and finish all jobs, whose folders are locked; each job, or what went wrong with it."""
-        from rlexp.engines.bookkeeping import Pruned
+        from rlexp.engines.services import Pruned
         from rlexp.envs import watchdog
         from rlexp.envs.guard import raised
         from rlexp.tracking.base import open_tracker
@@ -317,9 +317,10 @@ class _Training:
     def _train(self, runs: list[JobRun], states: list[Any], stop: Any, end: Callable[..., None]) -> None:
         """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
         from rlexp.data.metrics import Recorder
-        from rlexp.engines.bookkeeping import Services
         from rlexp.engines.evaluation import Scores
-        from rlexp.engines.host.tabular import set_optimum
+        from rlexp.engines.loop import Loop
+        from rlexp.engines.services import Services
+        from rlexp.engines.tabular_rules import set_optimum
         from rlexp.envs import transition_table
         from rlexp.jobs import joint
 
@@ -339,7 +340,7 @@ class _Training:
         services = Services(settings, self.info, recorder, checkpoints, self.console, stop, self.seconds, self.prune)
         family = registry.family(settings.algo.name)
         target = family.fused if settings.engine == "fused" and family.fused else family.loop
-        loop: Any = registry.load(target)(agent, services)
+        loop: Loop = registry.load(target)(agent, services)
         trials = loop.trials
         if trials.optimum is None and (table := transition_table.load(settings.env) if self.info.table else None):
             set_optimum(trials, table)  # of networks, too, so that their regret stands beside that of tables
@@ -357,8 +358,6 @@ class _Training:
             self.earlier = state["trials"]["seconds"]
             del state
             self.console.say(f"continuing from env step {trials.t:,}")
-        if len(runs) > 1:
-            recorder.counts = trials.counts
         self.console.start()
         loop.run()
         train_seconds = self.seconds()

@@ -1,7 +1,7 @@
-"""A sweep whose jobs share programs: what `python -m rlexp -m hydra/launcher=fused` does with its jobs.
+"""Groups of a sweep's jobs that share programs: the work of `hydra/launcher=fused`.
 
-Jobs that differ in seeds and scalars only (see `jobs/joint.py`) are trained together when the first of them is due;
-all others run one after another, as with Hydra's own launcher.
+Jobs that differ only in seeds and scalars (see `jobs/joint.py`) are trained together when the first of them is due; all
+others run one after another, as with Hydra's own launcher.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from rlexp.system.errors import Refusal
 
 
 class Groups:
-    """The groups of a sweep's jobs, each trained when the first of its jobs is asked for.
+    """The groups of a sweep's jobs; a group is trained when the first of its jobs is due.
 
     Args:
-        configs: the composed configuration of each job; what is refused or finished is left to its own turn.
-        max_trials: of one group.
-        overrides: of each job, in the same order, where they are known.
+        configs: the composed configuration of each job; refused and finished jobs belong to no group.
+        max_trials: most trials of one group.
+        overrides: of each job, in the same order; empty if unknown.
     """
 
     def __init__(self, configs: Iterable[Any], max_trials: int, overrides: Sequence[Sequence[str]] = ()) -> None:
@@ -45,7 +45,7 @@ class Groups:
         self._ended: dict[Path, Any] = {}
 
     def run_job(self, settings: Settings, sweep: Path | None = None, **more: Any) -> Any:
-        """`runner.run_job`, but that the job's group is run with it, or was; a group is not pruned."""
+        """As `runner.run_job`, but train the job's whole group, unless that is done; groups are not pruned."""
         from rlexp.jobs import runner
 
         settings, info = runner.resolve(settings)

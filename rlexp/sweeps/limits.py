@@ -1,4 +1,4 @@
-"""What of a sweep is refused before it begins: options without sense, and more jobs than anybody can mean."""
+"""Limits that are checked before a sweep begins: the values of its options, and its number of jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override, RangeSweep
 
 from rlexp.system.errors import Refusal, refusal
 
-MAX_JOBS = 10_000  # of one sweep
+MAX_JOBS = 10_000  # per sweep
 LOWEST: dict[str, float] = {  # option -> its smallest value
     "restarts": 0, "max_batch_size": 1, "max_trials": 1, "num_cpus": 0, "num_gpus": 0, "max_retries": -1,
 }  # fmt: skip
@@ -18,7 +18,7 @@ FRACTIONS = ("num_cpus", "num_gpus")
 
 
 def check(where: str, options: Mapping[str, Any]) -> None:
-    """Raise `Refusal` for a wrong number; null is the default of those that may be."""
+    """Raise `Refusal` for an option `where`.name out of range; null is allowed and means the default."""
     for name, value in options.items():
         if value is None or name not in LOWEST:
             continue
@@ -29,13 +29,13 @@ def check(where: str, options: Mapping[str, Any]) -> None:
 
 
 def check_workers(value: Any) -> None:
-    """Raise `Refusal` for a number of joblib's workers: -1 is one for each core, -2 one less, and so on."""
+    """Raise `Refusal` for a wrong number of joblib workers: -1 means one per core, -2 one less, and so on."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value == 0):
-        raise refusal("hydra.launcher.n_jobs", "a whole number >= 1, or -1 for one on each core", repr(value))
+        raise refusal("hydra.launcher.n_jobs", "a whole number >= 1, or -1 for one per core", repr(value))
 
 
 def check_number(overrides: Sequence[Override]) -> None:
-    """Raise `Refusal` for more jobs than `MAX_JOBS`, none of which is composed for this."""
+    """Raise `Refusal` for more than `MAX_JOBS` jobs, without composing any of them."""
     number = math.prod(_number(override) for override in overrides if override.is_sweep_override())
     if number > MAX_JOBS:
         raise Refusal(
@@ -45,7 +45,7 @@ def check_number(overrides: Sequence[Override]) -> None:
 
 
 def _number(override: Override) -> int:
-    """Values of one override."""
+    """Number of values of one override."""
     value: Any = override.value()
     if isinstance(value, RangeSweep):
         start, stop, step = (float(part or 0) for part in (value.start, value.stop, value.step))

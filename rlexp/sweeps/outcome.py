@@ -1,4 +1,4 @@
-"""What became of one job: its status and score, kept where the sweep that it belongs to looks for it."""
+"""The outcome of one job: its status and score, written where its sweep looks for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlexp.system.text import clean
 from rlexp.system.tool import warn
 
 FILE = "outcome.json"
-IN_PROCESS = ("basic", "fused")  # launchers that run one job after another in the process of the sweep
+IN_PROCESS = ("basic", "fused")  # launchers that run jobs one after another in the sweep's process
 EXIT_STATUS = {"done": 0, "failed": 1, "lost": 1, "refused": 2, "killed": 130, "pruned": 0}
 
 
@@ -30,12 +30,12 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        status: "done", "failed", "refused", "killed" (a signal), "pruned" (a search's candidate that ended early), or
-            "lost" (its process died and left nothing).
-        score: IQM over the trials of the final returns, where there are any.
-        folder: the job's folder, where it has one.
-        error: one line on what went wrong, or on when it was pruned.
-        seconds: wall time of this attempt; a job that had been done before takes next to none.
+        status: "done", "failed", "refused", "killed" (by a signal), "pruned" (ended early by a search), or "lost" (its
+            process died without an outcome).
+        score: IQM over the trials of the final returns; None without final returns.
+        folder: the job's folder; None if it has none.
+        error: one line: what went wrong, or when the job was pruned.
+        seconds: wall time of this attempt; close to zero for a job that was done before.
     """
 
     status: str
@@ -45,7 +45,7 @@ class Outcome:
     seconds: float = 0.0
 
     def write(self, folder: Path) -> None:
-        """Leave it in a folder, whole or not at all."""
+        """Write the outcome to a folder, atomically."""
         from rlexp.data.checkpoint import write_json
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Outcome:
 
     @classmethod
     def read(cls, folder: Path) -> Outcome | None:
-        """The one that lies in a folder; None where there is none, or one that says nothing: the job runs again."""
+        """Read the outcome in a folder; None if there is none or it is damaged: the job then runs again."""
         path = folder / FILE
         try:
             found = find_json(path, OUTCOME, "status")
@@ -65,14 +65,14 @@ class Outcome:
 
 
 def attempt(config: Any, run_job: Callable[..., Any] | None = None, settings: Settings | None = None) -> Outcome:
-    """Run the job that Hydra has composed; what goes wrong is told on stderr and returned, not raised.
+    """Run the job that Hydra has composed; errors are printed to stderr and returned, not raised.
 
-    A sweep's job leaves its outcome in its place in the sweep's folder.
+    The outcome of a sweep's job is also written to its folder in the sweep.
 
     Args:
         config: the composed configuration.
-        run_job: runs the checked settings as `runner.run_job` does, which is the default.
-        settings: of the configuration, where it has been checked already.
+        run_job: runs the checked settings; default: `runner.run_job`.
+        settings: of the configuration, if it is checked already.
 
     Raises:
         KeyboardInterrupt: after a signal, once the outcome is written.
@@ -81,75 +81,93 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None, settings: Se
     from hydra.types import RunMode
 
     from rlexp.jobs import preflight, runner
-    from rlexp.tracking.follower import keep_child
 
-    began = time.monotonic()
-    hydra = HydraConfig.get()
-    leave_in = Path(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
-    sweep = leave_in.parents[1] if leave_in else None
+    began, hydra = time.monotonic(), HydraConfig.get()
+    own_folder = Path(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
     if hydra.runtime.choices["hydra/launcher"] not in IN_PROCESS:
-        supervisor.claim()  # a launcher's worker
-        _share_the_machine(hydra.job.num)
-        keep_child()
+        _begin_worker(hydra.job.num)
     preflight.forget()
-    supervisor.note(job=str(leave_in), folder=None, env=None)
+    supervisor.note(job=str(own_folder), folder=None, env=None)
 
     def outcome(status: str, error: str = "", job: Any = None) -> Outcome:
-        score = job["final/return"]["iqm"] if job else None
         place = job.folder if job else preflight.last_folder()
         line = (error.strip().splitlines() or [""])[0]
+        score = job["final/return"]["iqm"] if job else None
         found = Outcome(status, score, str(place) if place else None, line, round(time.monotonic() - began, 3))
-        if leave_in is not None:
-            found.write(leave_in)
+        if own_folder is not None:
+            found.write(own_folder)
         return found
 
     try:
         settings = settings or build(config)
         supervisor.note(env=settings.env.id)
         if "discretizer" in config.algo and not hasattr(settings.algo, "discretizer"):
-            print(f"note: {settings.algo.name} is no table, and reads no bins (+discretizer)", file=sys.stderr)
-        if leave_in is None:
-            _spare_threads(settings)
-        run, overrides = run_job or runner.run_job, list(hydra.overrides.task)
-        return outcome("done", job=run(settings, sweep=sweep, overrides=overrides, prune=_pruner(leave_in)))
-    except Refusal as refused:
-        print(f"refused: {refused}", file=sys.stderr)
-        return outcome("refused", str(refused))
+            print(f"note: {settings.algo.name} has no tables and ignores +discretizer", file=sys.stderr)
+        if own_folder is None:
+            _limit_threads(settings)
+        run, sweep = run_job or runner.run_job, own_folder.parents[1] if own_folder else None
+        job = run(settings, sweep=sweep, overrides=list(hydra.overrides.task), prune=_pruner(own_folder))
+        return outcome("done", job=job)
     except KeyboardInterrupt as interrupt:
         outcome("killed", str(interrupt))
         raise
-    except SystemExit as left:
-        print(f"failed: the job called sys.exit({left.code!r})", file=sys.stderr)
-        return outcome("failed", f"the job called sys.exit({left.code!r})")
-    except Exception as error:
-        from rlexp.engines.bookkeeping import Pruned
-
-        if isinstance(error, Pruned):
-            return outcome("pruned", str(error))
-        if isinstance(error, Failure):
-            print(f"failed: {clean(error)}", file=sys.stderr)
-        elif (place := preflight.last_folder()) is not None and (place / "error.txt").is_file():
-            from rlexp.envs.guard import raised
-
-            print(f"failed: {raised(error, 'the job')}; the traceback is in {place / 'error.txt'}", file=sys.stderr)
-        else:
-            print(clean(traceback.format_exc()), end="", file=sys.stderr)
-        return outcome("failed", f"{type(error).__name__}: {error}")
+    except (Exception, SystemExit) as error:
+        return outcome(*_explain(error, preflight.last_folder()))
 
 
-def _pruner(leave_in: Path | None) -> Callable[..., bool] | None:
-    """What tells a search's candidate to end early; None for all other jobs."""
-    if leave_in is None:
+def _explain(error: Exception | SystemExit, folder: Path | None) -> tuple[str, str]:
+    """Print to stderr what went wrong with a job.
+
+    Args:
+        error: what was raised.
+        folder: of the job, if it has one; its error.txt may hold the traceback.
+
+    Returns:
+        Status and error of the `Outcome`.
+    """
+    if isinstance(error, Refusal):
+        print(f"refused: {error}", file=sys.stderr)
+        return "refused", str(error)
+    from rlexp.engines.services import Pruned
+
+    if isinstance(error, Pruned):
+        return "pruned", str(error)
+    if isinstance(error, SystemExit):
+        print(f"failed: the job called sys.exit({error.code!r})", file=sys.stderr)
+        return "failed", f"the job called sys.exit({error.code!r})"
+    if isinstance(error, Failure):
+        print(f"failed: {clean(error)}", file=sys.stderr)
+    elif folder is not None and (folder / "error.txt").is_file():
+        from rlexp.envs.guard import raised
+
+        print(f"failed: {raised(error, 'the job')}; the traceback is in {folder / 'error.txt'}", file=sys.stderr)
+    else:
+        print(clean(traceback.format_exc()), end="", file=sys.stderr)
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+def _begin_worker(number: int) -> None:
+    """Prepare the process that a launcher started for job `number`."""
+    from rlexp.tracking.follower import keep_child
+
+    supervisor.claim()
+    _share_machine(number)
+    keep_child()
+
+
+def _pruner(own_folder: Path | None) -> Callable[..., bool] | None:
+    """What ends a search's candidate early, given its folder in the sweep; None for other jobs."""
+    if own_folder is None:
         return None
     from rlexp.sweeps.search.candidates import pruner
 
-    return pruner(leave_in)
+    return pruner(own_folder)
 
 
-def _share_the_machine(number: int) -> None:
-    """For a job that runs beside others: one thread for each operation, one of the GPUs, dealt out by job number.
+def _share_machine(number: int) -> None:
+    """For a job that runs beside others: use one thread per operation, and one GPU, chosen by the job's number.
 
-    Has no effect on a process that has loaded TensorFlow for an earlier job, which did the same.
+    Has no effect in a process that loaded TensorFlow for an earlier job, which called this function too.
     """
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
@@ -158,18 +176,18 @@ def _share_the_machine(number: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
 
 
-def _spare_threads(settings: Settings) -> None:
-    """For a process that runs one job, of an algorithm with tables: one thread for each operation.
+def _limit_threads(settings: Settings) -> None:
+    """For a process that runs a single job with tables: use one thread per operation.
 
-    Kernels of some 100 ns each gain nothing from a second thread: what XLA's threads share slows them down. Not for
-    processes that may run a network's job next, since TensorFlow reads it once.
+    Kernels of about 100 ns gain nothing from a second thread; what XLA's threads share slows them down. Processes that
+    may run a network's job next must not call this, because TensorFlow reads the setting once.
     """
     if registry.family(settings.algo.name).tabular:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def visible_gpus() -> list[str]:
-    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them; found without TensorFlow."""
+    """Names of the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES; found without TensorFlow."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name for name in chosen.split(",") if name and not name.startswith("-")]

@@ -1,7 +1,7 @@
 """Jobs of a sweep as tasks of a Ray cluster: the only module that imports ray.
 
-A job is one task, in a process of its own. One whose node dies is submitted again, and Ray places it on another; all
-else that can happen to a task is left to the sweeper, which sees which jobs have left no outcome.
+A job is one task, in a process of its own. If its node dies, the task is submitted again, and Ray places it on another
+node. Everything else that can happen to a task is left to the sweeper, which looks for jobs without an outcome.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from typing import Any
 
 from rlexp.system.errors import Refusal, refusal
 
-CARRIED = ("PYTHONPATH", "MLFLOW_", "TF_", "XLA_FLAGS")  # environment variables (and prefixes) that go with each job
-PATIENCE = 60  # seconds that interrupted jobs have to write their checkpoints
-OWN = {"include_dashboard": False, "object_store_memory": 100 * 2**20}  # of a cluster that is started for one sweep
+CARRIED = ("PYTHONPATH", "MLFLOW_", "TF_", "XLA_FLAGS")  # environment variables (prefixes) that each job gets
+CHECKPOINT_SECONDS = 60  # how long interrupted jobs have to write their checkpoints
+OWN = {
+    "include_dashboard": False,
+    "object_store_memory": 100 * 2**20,
+}  # options of a cluster that is started for one sweep
 
 
 def installed() -> bool:
-    """Whether Ray is; does not import it."""
+    """Whether Ray is installed; does not import it."""
     return importlib.util.find_spec("ray") is not None
 
 
@@ -32,11 +35,11 @@ class RayCluster:
     """A cluster to run tasks on.
 
     Args:
-        address: of a running cluster, "auto" (this machine is a node of it) or "host:port"; None: one is started on
-            this machine and ends with this process.
+        address: of a running cluster: "auto" (this machine is one of its nodes) or "host:port"; None: start a cluster
+            on this machine, which ends with this process.
         init: further arguments of `ray.init`; those that are None are left out.
-        options: of each task, as `ray.remote` takes them: num_cpus, num_gpus, ...
-        max_retries: how often a task is submitted again whose node died.
+        options: arguments of `ray.remote` for each task: num_cpus, num_gpus, ...
+        max_retries: how often a task is submitted again after its node died.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class RayCluster:
         self._options = dict(options)
 
     def check(self) -> None:
-        """Raises `Refusal` where Ray is not installed or a value is wrong."""
+        """Raise `Refusal` if Ray is not installed or an option is wrong."""
         if not installed():
             raise Refusal(
                 "hydra/launcher=ray: expected the package ray, which is not installed.\n"
@@ -60,10 +63,10 @@ class RayCluster:
                 raise refusal(f"hydra.launcher.{name}", f"{what}, 0 or more", repr(value))
 
     def connect(self) -> None:
-        """Join the cluster, or start one, unless that is done.
+        """Join the cluster, or start one, unless that has happened.
 
         Raises:
-            Refusal: where that fails, or where no node is large enough for a task.
+            Refusal: if that fails, or if no node is large enough for a task.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray's telemetry
         import ray
@@ -77,7 +80,9 @@ class RayCluster:
             ray.init(**arguments)
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             received = f"{self.address!r} ({_last_line(error)})"
-            start = "Start one: ray start --head   or leave the address out: one is started here for this sweep."
+            start = (
+                "Start one: ray start --head. Or leave the address out: a cluster is then started here for this sweep."
+            )
             raise refusal("hydra.launcher.address", "a Ray cluster that can be reached", received, start) from error
         needed = {"CPU": self._options["num_cpus"], "GPU": self._options["num_gpus"]}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -90,19 +95,19 @@ class RayCluster:
             )
 
     def _knock(self) -> None:
-        """Raises `OSError` where nobody answers at the address: Ray itself would ask for a quarter of an hour."""
+        """Raise `OSError` if nothing answers at the address: Ray itself would retry for a quarter of an hour."""
         host, _, port = (self.address or "").rpartition(":")
         if host and port.isdecimal():
             socket.create_connection((host, int(port)), timeout=10).close()
 
     def run(self, calls: Mapping[int, Callable[[], Any]]) -> dict[int, Any]:
-        """Run functions without arguments, each as a task; results of those that came back, by number.
+        """Run functions without arguments, each as a task; returns the results of those that succeeded, by number.
 
-        A function is called with this process' search path, its working directory where the node has it, and those
-        variables of its environment that are `CARRIED`. What went wrong with others is said on stderr.
+        A function runs with the search path of this process, its working directory if the node has it, and the
+        environment variables in `CARRIED`. Failures are printed to stderr.
 
         Raises:
-            KeyboardInterrupt: after a signal, once the tasks were interrupted too and have ended.
+            KeyboardInterrupt: after a signal, once the tasks have been interrupted and have ended.
         """
         import ray
 
@@ -123,33 +128,35 @@ class RayCluster:
         try:
             running |= {submit(number): number for number in calls}
             while running:
-                # Not ray.wait, which makes every exception of a signal's handler a plain KeyboardInterrupt.
+                # `ray.wait` would turn every exception of a signal handler into a plain KeyboardInterrupt.
                 for ended in wait(running, return_when=FIRST_COMPLETED).done:
                     number = running.pop(ended)
                     try:
                         results[number] = ended.result()
-                    except (ray.exceptions.NodeDiedError, ray.exceptions.TaskCancelledError):  # nobody here cancels
+                    except (ray.exceptions.NodeDiedError, ray.exceptions.TaskCancelledError):  # nothing here cancels
                         stopped[number] += 1
                         again = stopped[number] <= self.max_retries
                         if again:
                             running[submit(number)] = number
-                        _say(f"job {number}: its node went away{'; it is started again' if again else ''}")
+                        _say(f"job {number}: its node died{'; starting it again' if again else ''}")
                     except (
                         Exception
                     ) as error:  # of a process that died, or on the way back: the sweep looks what is there
                         _say(f"job {number}: {type(error).__name__}: {_last_line(error)}")
         except BaseException:
-            _say(f"interrupted: {len(running)} jobs are told to write their checkpoints (a second time: leave at once)")
+            _say(f"interrupted: {len(running)} jobs write their checkpoints (interrupt again to leave at once)")
             for number in running.values():
                 ray.cancel(refs[number])  # a KeyboardInterrupt in the job
-            wait(running, timeout=PATIENCE)
+            wait(running, timeout=CHECKPOINT_SECONDS)
             raise
         return results
 
 
 def _task() -> Callable[[bytes, dict[str, Any]], Any]:
-    """What a worker runs. A function in a function travels whole: the worker must not import this package before its
-    search path is set."""
+    """The function that a worker runs.
+
+    A nested function is pickled by value: the worker must not import this package before its search path is set.
+    """
 
     def task(call: bytes, here: dict[str, Any]) -> Any:
         import os
@@ -162,7 +169,7 @@ def _task() -> Callable[[bytes, dict[str, Any]], Any]:
             os.chdir(here["cwd"])
         from rlexp.sweeps import plugins
 
-        plugins.register()  # what the call holds may come from there
+        plugins.register()  # the call may hold objects of theirs
         return pickle.loads(call)()
 
     return task

@@ -2,9 +2,9 @@
 
     ask Optuna for candidates -> run their jobs by the launcher -> tell Optuna their scores -> again
 
-Everything but the choice of the jobs is a sweep's: the folder, the outcomes, the table, the runs in MLflow. A search is
-known by its configuration, space, objective and seed: started again, it goes on where it was; with a higher
-num_candidates it goes further.
+Everything but the choice of the jobs is that of a sweep: the folder, the outcomes, the table, the runs in MLflow. A
+search is identified by its configuration, space, objective and seed: started again, it continues; with a larger
+num_candidates it continues for longer.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Search(Sweeper):
     """Candidates by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), pruned by the median rule.
 
     Args:
-        params, restarts: as of `Sweeper`.
-        num_candidates: jobs in all, those of earlier starts included.
-        batch_size: candidates asked for and given to the launcher at once.
-        objective, threshold: see `search.objective.Objective`, whose `choice` is what candidates are chosen by.
+        params, restarts, max_batch_size: see `Sweeper`.
+        num_candidates: number of jobs, those of earlier starts included.
+        batch_size: how many candidates are chosen, and given to the launcher, at once.
+        objective, threshold: see `search.objective.Objective`; candidates are chosen by its `choice`.
         seed: of the choice of candidates.
-        startup: candidates drawn at random, and trained to the end, before others are chosen and pruned by them.
+        startup: how many candidates are drawn at random, and trained to the end, before the results count.
         prune: whether poor candidates end early.
-        warmup: share of a candidate's budget in which it is not pruned.
+        warmup: share of the budget before which no candidate is pruned.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Search(Sweeper):
         }
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run the search; raises `Ended` where a candidate failed, `Refusal` before anything runs."""
+        """Run the search; raises `Ended` if a candidate failed, `Refusal` before anything runs."""
         from rlexp.sweeps.search.candidates import require_optuna
         from rlexp.sweeps.search.objective import Objective
 
@@ -95,7 +95,7 @@ class Search(Sweeper):
         return "search" if named == "sweep" else named
 
     def _check_space(self) -> Planned:
-        """Each end and each choice is composed once; the candidate of all first ones is returned."""
+        """Compose each end and each choice of the space once; returns the candidate of all first values."""
         planned = []
         for i in range(max(dimension.num_examples for dimension in self._space)):
             values = [dimension.override(dimension.example(i)) for dimension in self._space]
@@ -118,8 +118,8 @@ class Search(Sweeper):
             if not self._settle(sweep, candidates, number, missing=waiting):
                 waiting.append(number)
         if len(candidates):
-            print(f"{len(candidates)} candidates are there from before, {len(waiting)} of them unfinished", flush=True)
-        for number in waiting:  # how it ended is not known, or by a signal
+            print(f"{len(candidates)} candidates from earlier starts, {len(waiting)} of them unfinished", flush=True)
+        for number in waiting:  # killed by a signal, or without an outcome
             shutil.rmtree(sweep.job_folder(number), ignore_errors=True)
         while True:
             while len(waiting) < options["batch_size"] and len(candidates) < options["num_candidates"]:
@@ -138,16 +138,17 @@ class Search(Sweeper):
         self._say_best(sweep, candidates)
 
     def _planned(self, candidates: Candidates, number: int, compose: bool = True) -> Planned:
+        """The job of a candidate; `compose`: whether it will run, and so needs settings."""
         values = candidates.values(number)
         own = [dimension.override(value) for dimension, value in zip(self._space, values, strict=True)]
         overrides = [*self._fixed, *own]
         return self._plan(overrides) if compose else Planned(overrides, None)
 
     def _settle(self, sweep: Sweep, candidates: Candidates, number: int, missing: Sequence[int] = ()) -> bool:
-        """Tell how a candidate's job ended; False where that is not known, it was a signal, or its score is to wait.
+        """Tell Optuna how a candidate's job ended; False if it has not ended, or its score must wait.
 
-        A job some of whose trials diverged has a score as any other (see `Objective.filled`). It depends on the
-        candidates before, so that it waits for those of them that are `missing` after a kill.
+        A job with diverged trials has a score like any other (see `Objective.filled`). Since that score depends on the
+        candidates before it, it waits for those that are `missing` after a kill.
         """
         from rlexp.sweeps.search.candidates import STATES
 
@@ -171,35 +172,37 @@ class Search(Sweeper):
         return True
 
     def _before(self, sweep: Sweep, candidates: Candidates, number: int) -> list[np.ndarray]:
-        """The scores of the trials of the candidates before one."""
+        """Scores of the trials, for each candidate before `number`."""
         known = [i for i, score in enumerate(candidates.scores()[:number]) if score is not None]
         outcomes = [Outcome.read(sweep.job_folder(i)) for i in known]
         jobs = [_scored(outcome) for outcome in outcomes if outcome is not None]
         return [self._objective.choice(job)[0] for job in jobs if job is not None]
 
     def _say(self, candidates: Candidates, number: int) -> None:
+        """Print the values of a candidate."""
         values = zip(self._space, candidates.values(number), strict=True)
         text = " ".join(dimension.override(value) for dimension, value in values)
         print(f"candidate {number}: {text}", flush=True)
 
     def _say_best(self, sweep: Sweep, candidates: Candidates) -> None:
+        """Print the best candidate, and note all scores."""
         scores = candidates.scores()
         sweep.note("scores", scores)
         done = {number: score for number, score in enumerate(scores) if score is not None}
         if not done:
-            print("no candidate was done")
+            print("no candidate finished")
             return
         best = (min if self._objective.smaller_is_better else max)(done, key=lambda number: done[number])
         outcome = Outcome.read(sweep.job_folder(best))
         job = _scored(outcome) if outcome else None
         words = self._objective.choice(job)[1] if job else str(self._objective)
         final = f"; final return {_final(job):,.4g}" if job and self._objective.name == "final" else ""
-        print(f"the best is candidate {best}: {words} {done[best]:,.4g}{final}")
+        print(f"best candidate: {best}: {words} {done[best]:,.4g}{final}")
         print(f"python -m rlexp.best {sweep.study}")
 
 
 class _SearchSweep(Sweep):
-    """A sweep whose jobs are found as it goes on, and that remembers those of earlier starts."""
+    """A sweep whose jobs are chosen while it runs, and that keeps those of earlier starts."""
 
     rerun = False
 
@@ -218,7 +221,7 @@ class _SearchSweep(Sweep):
 
 
 def check(options: Mapping[str, Any]) -> None:
-    """Raises `Refusal` for an option of the search that has no sense."""
+    """Raise `Refusal` for a wrong option of the search."""
 
     def whole(name: str, low: int) -> None:
         value = options[name]
@@ -235,7 +238,7 @@ def check(options: Mapping[str, Any]) -> None:
 
 
 def _scored(outcome: Outcome) -> JobData | None:
-    """The job of a candidate that was trained to the end, as far as some trials diverged."""
+    """The job of a candidate that was trained to the end, diverged trials or not; else None."""
     from rlexp.jobs.results import load_job
 
     if outcome.status not in ("done", "failed") or outcome.folder is None:
@@ -245,15 +248,16 @@ def _scored(outcome: Outcome) -> JobData | None:
     except (OSError, ValueError):
         if outcome.status == "done":
             raise
-        return None  # it failed before it had left anything that can be read
+        return None  # it failed before it wrote anything that can be read
     return job if "final/return" in (job.summary or {}) else None
 
 
 def _final(job: JobData) -> float:
+    """IQM of the final returns; NaN without any."""
     value = (job.summary or {})["final/return"]["iqm"]
     return float("nan") if value is None else float(value)
 
 
 def _distinct(sweep: Sweep, numbers: Sequence[int]) -> list[int]:
-    """Those of some candidates that are not the same job as one before: two processes cannot run one job."""
+    """Candidates without those whose job equals an earlier one: two processes cannot run one job."""
     return list({sweep.jobs[number].key: number for number in reversed(numbers)}.values())[::-1]

@@ -1,8 +1,7 @@
-"""The jobs of a sweep that run one after another in one process, which one of them may kill.
+"""The jobs of a sweep that run one after another in one worker process, and what happens when one kills it.
 
-All share a worker (see `rlexp/system/supervisor.py`), and with it TensorFlow and compiled programs. The job that ends
-it is known: it is started again in another worker, alone, as often as it may, and then given up; the others are not
-counted.
+All jobs share a worker (see `rlexp/system/supervisor.py`), and with it TensorFlow and compiled programs. If a job kills
+the worker, that job alone is started again in a new one, up to `restarts` times, and then given up.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ class SerialJobs:
     """Runs jobs of a sweep in a worker.
 
     Args:
-        sweep: whose outcomes say which jobs are left.
-        tracker: the sweep's; the worker's jobs are delivered by it.
-        launch: runs the jobs of these overrides, the first of them having this number; called in the worker.
-        report: writes a page; called in the worker.
-        overrides: of the job with this number, as `launch` takes them.
-        restarts: how often a job that has ended its process is started again.
+        sweep: its outcomes say which jobs are left.
+        tracker: of the sweep; it delivers the worker's jobs.
+        launch: runs jobs, given their overrides and the number of the first one; called in the worker.
+        report: writes the study's report; called in the worker.
+        overrides: returns the overrides of a job, given its number.
+        restarts: how often a job that killed its process is started again.
     """
 
     def __init__(
@@ -46,21 +45,21 @@ class SerialJobs:
         self._deaths: Counter[int] = Counter()
 
     def run(self, indices: Collection[int], max_batch_size: int | None) -> None:
-        """Run those of some jobs that have no outcome, until all have one."""
+        """Run the given jobs that have no outcome, until each has one."""
         while pending := [index for index in self._sweep.pending() if index in indices]:
             suspects = [index for index in pending if self._deaths[index]]
             batch = suspects[:1] or pending[: max_batch_size or len(pending)]
             death = self._ask({"batch": [self._overrides(i) for i in batch], "first": batch[0]})
             left = [index for index in self._sweep.pending() if index in batch]
             if death is not None:
-                if left:  # else its last job had its outcome when the process died: nothing is lost
+                if left:  # else the process died after its last job had its outcome
                     self._count(self._running(death, left), death.how, death.facts.get("folder"))
             else:
                 for index in left:
                     self._count(index, "it left no outcome", None)
 
     def report(self) -> bool:
-        """Let the worker, which has loaded what that takes, write the report; False where there is none."""
+        """Let the worker write the report, as it has the libraries loaded; False if there is no worker."""
         return self._worker is not None and self._worker.alive() and self._ask({"report": True}) is None
 
     def close(self) -> None:
@@ -70,6 +69,7 @@ class SerialJobs:
             self._worker = None
 
     def _ask(self, request: Any) -> Death | None:
+        """Send a request to the worker, and start one if there is none; returns how the worker died, if it did."""
         if self._worker is not None and not self._worker.alive():
             self.close()
         if self._worker is None:
@@ -81,7 +81,7 @@ class SerialJobs:
                 self._tracker.adopt(self._worker.followed)
 
     def _serve(self, request: Any) -> None:
-        """In the worker."""
+        """Answer a request; called in the worker."""
         if "report" in request:
             self._write_report()
         else:
@@ -89,22 +89,19 @@ class SerialJobs:
 
     @staticmethod
     def _running(death: Death, left: Sequence[int]) -> int:
-        """The job that a worker ran when it died; the first that was left where it ran none."""
+        """The job that a worker ran when it died; if it ran none, the first job that is left."""
         number = Path(str(death.facts.get("job", ""))).name
         return int(number) if number.isdigit() and int(number) in left else left[0]
 
     def _count(self, index: int, how: str, folder: str | None) -> None:
+        """Count a death of job `index`, and give the job up after too many."""
         self._deaths[index] += 1
         label, times = self._sweep.labels[index], self._deaths[index]
         if times > self._restarts:
             died = f"its process died {times} times" if times > 1 else "its process died"
             self._sweep.lose(index, f"{died} ({how})", folder)
             where = f"; its folder: {folder}" if folder else ""
-            print(f"lost: {label}: {died} ({how}); the other jobs go on{where}", file=sys.stderr, flush=True)
+            print(f"lost: {label}: {died} ({how}); the other jobs continue{where}", file=sys.stderr, flush=True)
         else:
-            again = f"started again, for the {_ordinal(times)} of {self._restarts} times"
-            print(f"{label}: its process died ({how}); it is {again}", file=sys.stderr, flush=True)
-
-
-def _ordinal(number: int) -> str:
-    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+            again = f"starting it again ({times} of {self._restarts})"
+            print(f"{label}: its process died ({how}); {again}", file=sys.stderr, flush=True)

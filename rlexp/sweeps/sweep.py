@@ -1,12 +1,12 @@
-"""A sweep: the jobs of one `-m` command, kept in a folder of its own until the last of them has an outcome.
+"""A sweep: the jobs of one `-m` command, and the folder of their outcomes.
 
     <output_dir>/<study>/sweeps/<id>/
-        sweep.json               what is planned and, at the end, what became of it
+        sweep.json               the plan and, at the end, the outcomes
         jobs/<index>/            Hydra's folder of a job, with its outcome.json
         tracking.json            what MLflow has received of the sweep's own run
 
-The id is a hash of the jobs: the same sweep, started again, finds its folder and its MLflow run, and its jobs find
-theirs; another sweep never meets it, started in the same second or not.
+The id is a hash of the jobs. The same sweep, started again, finds its folder and its MLflow run, and so do its jobs;
+different sweeps never share a folder, even if they start in the same second.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rlexp.system.tool import warn
 
 
 class Ended(Exception):
-    """A sweep is over and not every job is done; `status` is the process' exit status."""
+    """A sweep has ended and not every job is done; `status` is the exit status of the process."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"exit status {status}")
@@ -38,12 +38,12 @@ class Ended(Exception):
 
 @dataclass(frozen=True)
 class Planned:
-    """A job of a sweep before it has run.
+    """A job of a sweep, before it runs.
 
     Attributes:
-        overrides: what its configuration is composed from.
-        settings: the checked configuration; None where it is refused.
-        refused: why, if it is.
+        overrides: of its configuration.
+        settings: the checked configuration; None if it is refused.
+        refused: why it is refused; else empty.
     """
 
     overrides: list[str]
@@ -52,7 +52,7 @@ class Planned:
 
     @property
     def key(self) -> str:
-        """What it is, whatever its place in the sweep."""
+        """Identity of the job, whatever its place in the sweep."""
         if self.settings is None:
             return " ".join(sorted(self.overrides))
         return f"{self.settings.study}/{self.settings.config_id}"
@@ -62,11 +62,11 @@ class Sweep:
     """Plan and outcomes of one sweep.
 
     Args:
-        jobs: what is planned; at least one of them is not refused.
-        name: what the sweep is called, besides its id.
-        command: that started it.
-        identity: what it is, whatever its jobs; by default it is its jobs.
-        about: what else `sweep.json` holds.
+        jobs: the plan; at least one job is not refused.
+        name: of the sweep, besides its id.
+        command: the command that started it.
+        identity: text whose hash is the id; default: the identities of the jobs.
+        about: further content of `sweep.json`.
 
     Attributes:
         folder: absolute path of its folder.
@@ -91,19 +91,19 @@ class Sweep:
 
     @property
     def labels(self) -> list[str]:
-        """What tells each job from the others."""
+        """Label of each job, see `labels`."""
         return labels([job.overrides for job in self.jobs])
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """One process per sweep; raises `Refusal` where another is at work."""
+        """Hold the sweep's lock; raises `Refusal` if another process runs the sweep."""
         from rlexp.system.folder_lock import folder_lock
 
         with folder_lock(self.folder, "-m", "a sweep that no other process runs", "Wait for it."):
             yield
 
     def begin(self) -> None:
-        """Write the plan; forget the outcomes of an earlier start, whose jobs find their own folders."""
+        """Write the plan and delete the outcomes of an earlier start; its jobs find their own folders again."""
         from rlexp.data.checkpoint import write_json
 
         path, local_id = self.folder / "sweep.json", uuid.uuid4().hex
@@ -132,18 +132,19 @@ class Sweep:
                 Outcome("refused", error=job.refused.splitlines()[0]).write(self.job_folder(index))
 
     def _forget(self) -> None:
+        """Delete the outcomes of an earlier start."""
         remove(self.folder / "jobs")
 
     def job_folder(self, index: int) -> Path:
-        """Hydra's folder of a job, where its outcome lies."""
+        """Hydra's folder of a job, which holds its outcome."""
         return self.folder / "jobs" / str(index)
 
     def outcomes(self) -> list[Outcome | None]:
-        """What became of each job; None of those that have not ended."""
+        """Outcome of each job; None for jobs that have not ended."""
         return [Outcome.read(self.job_folder(index)) for index in range(len(self.jobs))]
 
     def note(self, key: str, value: Any) -> None:
-        """Something more for `sweep.json`, which is written at the end."""
+        """Add to the `sweep.json` that is written at the end."""
         self._plan[key] = value
 
     def pending(self) -> list[int]:
@@ -151,11 +152,11 @@ class Sweep:
         return [index for index, outcome in enumerate(self.outcomes()) if outcome is None]
 
     def lose(self, index: int, why: str, folder: str | None = None) -> None:
-        """Give up a job whose process died each time; `folder` is its own, where it is known."""
+        """Give up a job whose process died each time; `folder`: the job's, if known."""
         Outcome("lost", folder=folder, error=why).write(self.job_folder(index))
 
     def end(self, killed: bool = False) -> str:
-        """Write how the sweep ended: "done" if every job is, or was pruned; else "failed", or "killed" by a signal."""
+        """Write the outcomes; returns the sweep's status: "done" (each job is done or pruned), "failed" or "killed"."""
         from rlexp.data.checkpoint import write_json
 
         outcomes = self.outcomes()
@@ -170,13 +171,13 @@ class Sweep:
         return status
 
     def exit_status(self) -> int:
-        """Of the process: 1 where a job failed, 2 where none did but one was refused, else 0."""
+        """Exit status of the process: 1 if a job failed, else 2 if one was refused, else 0."""
         statuses = {EXIT_STATUS[outcome.status] for outcome in self.outcomes() if outcome is not None}
         return 1 if 1 in statuses else max(statuses, default=0)
 
 
 def labels(overrides: Sequence[Sequence[str]]) -> list[str]:
-    """What tells each job from the others of its sweep: the overrides that they do not all share."""
+    """Label of each job of a sweep: the overrides that not all of its jobs share."""
     overrides = [[o.removeprefix("++") for o in job] for job in overrides]
     shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
     return [" ".join(shown(o) for o in job if o not in shared) or "(as it is)" for job in overrides]

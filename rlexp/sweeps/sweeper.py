@@ -1,8 +1,8 @@
-"""Hydra's sweeper for `python -m rlexp -m`: every combination, whatever happens to single jobs, under every launcher.
+"""Hydra's sweeper for `python -m rlexp -m`: it runs every combination, whatever happens to single jobs.
 
-Launchers differ in what they do when a job's process dies: some never start those that wait (joblib), some say nothing.
-Here it counts what a job has left in the sweep's folder: those that have left nothing are started again, and at last
-one at a time, so that a job which kills its process takes no other with it.
+Launchers differ in what they do when a job's process dies: some never start the waiting jobs (joblib), some report
+nothing. This sweeper looks for each job's outcome in the sweep's folder instead. Jobs without an outcome are started
+again, the last time one by one, so that a job that kills its process affects no other.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from rlexp.tracking.follower import MLflowTracker, shared
 
 
 class Sweeper(BasicSweeper):
-    """Hydra's basic sweeper, but that a sweep finishes.
+    """Hydra's basic sweeper, made to finish every sweep.
 
     Args:
-        max_batch_size, params: as of Hydra's.
-        restarts: how often jobs are started again whose process died without a word.
+        max_batch_size, params: see Hydra's `BasicSweeper`.
+        restarts: how often jobs whose process died without an outcome are started again.
     """
 
     def __init__(self, max_batch_size: int | None, params: dict[str, str] | None, restarts: int) -> None:
         super().__init__(max_batch_size, params)
         self.restarts = restarts
-        self._serial: SerialJobs | None = None  # while a sweep runs, the worker of jobs that have no other process
+        self._serial: SerialJobs | None = None  # while a sweep runs: the worker of jobs without a process of their own
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run all jobs; raises `Ended` unless all are done, `Refusal` where nothing can run."""
+        """Run all jobs; raises `Ended` unless all are done, `Refusal` if none can run."""
         assert self.config is not None
         self._check()
         jobs = [self._plan(overrides) for overrides in self._combinations(arguments)]
@@ -60,7 +60,7 @@ class Sweeper(BasicSweeper):
         return []
 
     def _check(self) -> None:
-        """Raise `Refusal` for an option of the sweeper or the launcher that has no sense."""
+        """Raise `Refusal` for a wrong option of the sweeper or the launcher."""
         assert self.config is not None
         limits.check("hydra.sweeper", {"restarts": self.restarts, "max_batch_size": self.max_batch_size})
         launcher: Any = OmegaConf.select(self.config, "hydra.launcher", default={})
@@ -68,14 +68,14 @@ class Sweeper(BasicSweeper):
         limits.check("hydra.launcher", {key: launcher.get(key) for key in limits.LOWEST if key in launcher})
 
     def _complete(self, sweep: Sweep, what: str) -> None:
-        """Run a sweep and close it, whatever happens; raises `Ended` unless all is well, `Refusal` before it begins."""
+        """Run a sweep and close it, whatever happens; raises `Ended` unless all jobs are done, or `Refusal` first."""
         assert self.config is not None
         connect = getattr(self.launcher, "connect", None)
-        if connect is not None:  # to a cluster, of which a launcher of our own says why it cannot be had
+        if connect is not None:  # our own launchers explain why a cluster cannot be reached
             connect()
         with sweep.lock():
             sweep.begin()
-            with read_write(self.config):  # launchers keep files of their own there
+            with read_write(self.config):  # launchers write files of their own there
                 self.config.hydra.sweep.dir = str(sweep.folder)
             print(f"sweep {sweep.id} of study {sweep.study}: {what} in {sweep.folder}", flush=True)
             for job, label in zip(sweep.jobs, sweep.labels, strict=True):
@@ -86,7 +86,7 @@ class Sweeper(BasicSweeper):
             killed = True
             try:
                 with terminated_by(_between_jobs), self._sharing(tracker):
-                    self._serial = self._apart(sweep, tracker)
+                    self._serial = self._serial_jobs(sweep, tracker)
                     self._run(sweep)
                 killed = False
             finally:
@@ -95,18 +95,20 @@ class Sweeper(BasicSweeper):
             raise Ended(status)
 
     def _parse(self, arguments: list[str]) -> list[Override]:
-        """A named sweep's overrides, then those of the command line."""
+        """Overrides of the named sweep, then those of the command line."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         return parser.parse_overrides(rewrite([*self._parse_config(), *arguments]))
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
+        """Overrides of each job."""
         parsed = self._parse(arguments)
         limits.check_number(parsed)
         batches = self.split_arguments(parsed, None)
         return [job for batch in batches for job in batch]
 
     def _plan(self, overrides: list[str]) -> Planned:
+        """Compose and check one job."""
         assert self.hydra_context is not None and self.config is not None
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         try:
@@ -115,10 +117,11 @@ class Sweeper(BasicSweeper):
             return Planned(overrides, None, str(refused))
 
     def _run(self, sweep: Sweep) -> None:
+        """Run all jobs of a sweep."""
         self._run_jobs(sweep, range(len(sweep.jobs)))
 
     def _run_jobs(self, sweep: Sweep, indices: Collection[int]) -> None:
-        """Run those of some jobs that have no outcome, until all have one."""
+        """Run the given jobs that have no outcome, until each has one."""
         if self._serial is not None:
             return self._serial.run(indices, self.max_batch_size)
         for attempt in range(self.restarts + 1):
@@ -129,57 +132,60 @@ class Sweeper(BasicSweeper):
             lost = [index for index in sweep.pending() if index in indices]
             if not lost:
                 return
-            again = "they are started again" if attempt < self.restarts else "they are given up"
-            print(f"{len(lost)} jobs have ended without a word (killed? no memory?): {again}", file=sys.stderr)
+            again = "starting them again" if attempt < self.restarts else "giving them up"
+            print(f"{len(lost)} jobs died without an outcome (killed, or out of memory?): {again}", file=sys.stderr)
         for index in lost:
             sweep.lose(index, f"its process died {self.restarts + 1} times")
 
     def _launch(self, sweep: Sweep, indices: Sequence[int]) -> None:
-        """Run some jobs by the chosen launcher; what it raises is told, since it may have run some of them."""
+        """Run jobs by the chosen launcher; its exceptions are printed, because it may have run some of the jobs."""
         self._launch_batch([self._overrides(sweep, i) for i in indices], indices[0])
 
     def _overrides(self, sweep: Sweep, index: int) -> list[str]:
-        """What Hydra composes a job from, its place in the sweep's folder included."""
+        """All overrides of a job, its place in the sweep's folder included."""
         place = [f"hydra.sweep.dir='{sweep.folder}'", f"hydra.sweep.subdir=jobs/{index}"]
         return [*sweep.jobs[index].overrides, *place]
 
     def _launch_batch(self, batch: list[list[str]], first: int) -> None:
+        """Run jobs by the chosen launcher, given their overrides and the number of the first one."""
         assert self.launcher is not None
         try:
             self.launcher.launch(batch, initial_job_idx=first)
         except Exception as error:
             print(f"launcher: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
 
-    def _apart(self, sweep: Sweep, tracker: Tracker) -> SerialJobs | None:
-        """The worker for jobs that would run in this process; None for other launchers, which have processes."""
+    def _serial_jobs(self, sweep: Sweep, tracker: Tracker) -> SerialJobs | None:
+        """A worker for jobs that would run in this process; None for launchers that start processes."""
         if not supervisor.wanted() or self._choice("hydra/launcher") not in IN_PROCESS:
             return None
         overrides = partial(self._overrides, sweep)
         return SerialJobs(sweep, tracker, self._launch_batch, partial(report, sweep), overrides, self.restarts)
 
     def _sharing(self, tracker: Tracker) -> contextlib.AbstractContextManager[None]:
-        """Jobs that run in this process leave their delivery to the sweep's tracker, and do not wait for it."""
+        """Let the sweep's tracker deliver jobs that run in this process, so that they do not wait for it."""
         here = self._choice("hydra/launcher") in IN_PROCESS
         return shared(tracker) if here and isinstance(tracker, MLflowTracker) else contextlib.nullcontext()
 
     def _name(self) -> str:
+        """Name of the sweep."""
         return self._choice("sweep") or "sweep"
 
     def _choice(self, group: str) -> str | None:
+        """Chosen option of a configuration group."""
         assert self.config is not None
         choices: Any = OmegaConf.select(self.config, "hydra.runtime.choices", default={})
         return choices.get(group)
 
 
 def close(sweep: Sweep, tracker: Tracker, killed: bool, serial: SerialJobs | None = None) -> None:
-    """What a sweep leaves: its outcomes, a table, its study's report, its own run in MLflow."""
+    """End a sweep: write its outcomes, print a table, write the study's report, and end its run in MLflow."""
     status = sweep.end(killed)
     table(sweep, status)
     done = any(outcome is not None and outcome.status == "done" for outcome in sweep.outcomes())
     if done and not killed and (serial is None or not serial.report()):
         report(sweep)
     if serial is not None:
-        serial.close()  # it holds the tracker's pipe, too
+        serial.close()  # the worker holds the tracker's pipe, too
     tracker.end(sweep.folder, status)
     results = tracker.close(sweep.tracking.timeout).values()
     missing = [result for result in results if not result.delivered]
@@ -195,17 +201,17 @@ def close(sweep: Sweep, tracker: Tracker, killed: bool, serial: SerialJobs | Non
 
 
 def report(sweep: Sweep) -> None:
-    """Write the report of the study, which a sweep with no finished job does not have."""
+    """Write the report of the study."""
     from rlexp.report import study
 
     try:
         print(f"report: {study.write(sweep.output_dir / sweep.study, command=command_line())}")
-    except Exception as error:  # a page is no reason to lose a sweep
+    except Exception as error:  # the sweep itself is fine
         print(f"warning: no report: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
 
 
 def table(sweep: Sweep, status: str) -> None:
-    """Print what became of each job."""
+    """Print the outcome of each job."""
     from rich.console import Console
     from rich.table import Table
 
@@ -224,6 +230,6 @@ def table(sweep: Sweep, status: str) -> None:
 
 
 def _between_jobs(signum: int, frame: Any) -> None:
-    """SIGTERM between two jobs stops a sweep as Ctrl-C does; during a job that runs here it is the job's own."""
+    """Stop a sweep on SIGTERM between two jobs, as Ctrl-C does; a job that runs in this process handles its own."""
     acknowledge(signum)
     raise Interrupted(signum)

@@ -115,7 +115,7 @@ def test_each_environment_has_its_best_and_a_last_search_its_objective(
     assert "env steps to eval/return 7 (IQM over 1 trial): 200 " in said  # 6 is not 7: twice the last step
     assert "env steps to eval/return 7 (IQM over 1 trial): 100 " in said
     assert best.main(["s", "--output-dir", str(tmp_path), "--objective", "area"]) == 0
-    assert "area under eval/return, a step (IQM over 1 trial): 8 " in capsys.readouterr().out
+    assert "area under eval/return per step (IQM over 1 trial): 8 " in capsys.readouterr().out
 
 
 def test_fewer_steps_are_better_and_of_equals_the_first_one(tmp_path: Path) -> None:

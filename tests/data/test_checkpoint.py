@@ -429,8 +429,8 @@ def test_where_an_environment_is_not_deterministic_the_episode_starts_again(
             tiny(algo, *job, "study=parts")
     parts = tiny(algo, *job, "study=parts")
     assert [text for text in said if "not deterministic" in text] == [
-        "probes/Misbehaving-v0 is not deterministic: its episodes under way in trials seed=1 did not come back when they "
-        "were played again, and start anew; this job is not the one that was not interrupted"
+        "probes/Misbehaving-v0 is not deterministic: the episodes under way in trials seed=1 were different "
+        "when they were replayed, and start again; results will differ from those of an uninterrupted job"
     ]
     assert parts["status"] == "done" and [trial["restarted_episodes"] for trial in parts["trials"]] == [0, 1]
     with np.load(parts.folder / "episodes.npz") as file:

@@ -1,4 +1,4 @@
-"""The fused engine for agents with tables: the host engine's numbers, exactly, wherever both draw the same."""
+"""The fused engine for agents with tables: the host engine's results, bit for bit, wherever both draw the same numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rlexp.config.schema.env import EnvSettings
 from rlexp.data import seeding
 from rlexp.engines import costs
 from rlexp.engines.fused import base, tabular, tensor_numpy
-from rlexp.engines.fused.tabular import Numbered
+from rlexp.engines.fused.tabular_program import Numbered
 from rlexp.envs import adapter, tensor
 from rlexp.envs.discretizer import States
 from rlexp.jobs.job_folder import Job
@@ -36,7 +36,7 @@ LINEAR = "{kind: linear, initial: 1, final: 0.1, duration: %s, unit: %s}"
 
 
 def same(host: Any, ours: Any) -> None:
-    """Records, tables, episodes, counts and choices of two jobs are equal, to the bit."""
+    """Assert that records, tables, episodes, counts and choices of two jobs are equal, bit for bit."""
     assert (host["engine"], ours["engine"]) == ("host", "fused")
     assert records(host.folder) == records(ours.folder) and len(records(ours.folder)) > 5
     for key in ("steps", "episodes", "updates", "seeds"):
@@ -61,10 +61,10 @@ def same(host: Any, ours: Any) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_it_is_the_host_engine_to_the_bit_where_the_environment_has_no_chance(
+def test_it_equals_the_host_engine_bit_for_bit_in_deterministic_environments(
     algo: str, options: tuple[str, ...], tiny: Callable[..., Any]
 ) -> None:
-    """The first case has more episodes than one call of the program has resets for."""
+    """The first case has more episodes than one call of the program has resets."""
     assert tabular.MIN_STEPS // tabular.STEPS_PER_RESET < 600 / 4
     same(tiny(algo, "engine=host", *options), tiny(algo, "engine=fused", *options))
 
@@ -110,11 +110,11 @@ class Drawn:
 @pytest.mark.parametrize(
     ("algo", "env", "reset_width"), [("q_learning", "taxi", 1), ("sarsa", "three_state_mdp", 0)], ids=["masks", "-inf"]
 )
-def test_it_is_the_host_engine_to_the_bit_on_gymnasiums_own_numbers(
+def test_it_equals_the_host_engine_bit_for_bit_on_gymnasiums_own_numbers(
     algo: str, env: str, reset_width: int, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tables with chance, whose masks forbid actions, also in the best tables and in evaluations; the chapter's
-    environments draw no number when they begin."""
+    """Random transitions and masks, also in the best tables and in evaluations; the chapter's environments draw no number
+    at reset."""
     options = (f"env={env}", "env.max_episode_steps=40", "trials=2", "algo.epsilon=0.6", "algo.initial_value=0.5")
     host = tiny(algo, "engine=host", *options)
     numbers = FromGymnasium(host, reset_width)
@@ -149,8 +149,10 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(
     ids=["visits", "masks"],
 )
 @pytest.mark.slow
-def test_cores_move_no_bit(options: tuple[str, ...], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a trial has more episodes than one call without shards has resets for."""
+def test_the_number_of_cores_changes_no_bit(
+    options: tuple[str, ...], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if a trial has more episodes than one call without shards has resets."""
     job = ("double_q_learning", "engine=fused", "evaluation.selection=train_episode", *options)
     monkeypatch.setattr(tabular, "num_cores", lambda: 1)
     whole = tiny(*job, "trials=5", "study=one")
@@ -205,7 +207,7 @@ def test_a_diverging_trial_is_masked_and_leaves_the_others_untouched(
     assert records(again) == records(folder)  # wherever calls end, and whoever is beside it
 
 
-def test_states_are_the_hosts_also_on_the_edges_of_bins() -> None:
+def test_states_equal_those_of_the_host_engine_even_on_the_edges_of_bins() -> None:
     settings = compose("algo=q_learning", "+discretizer=cartpole")
     states = States(adapter.inspect(settings.env, tabular=True), settings.algo.discretizer)
     edges = np.concatenate([*states.bins.edges, [0.4, -3.0]]).astype(np.float32)
@@ -217,7 +219,7 @@ def test_states_are_the_hosts_also_on_the_edges_of_bins() -> None:
     assert (tabular.mapped(env.observe)(tf.constant(rows)).numpy() == states(rows)[0]).all()
 
 
-def test_rules_on_tensors_are_the_rules_on_arrays() -> None:
+def test_rules_on_tensors_equal_rules_on_arrays() -> None:
     rng = np.random.default_rng(0)
     n, num_actions = 500, 5
     q = np.where(rng.random((n, num_actions)) < 0.3, -np.inf, rng.standard_normal((n, num_actions)).round(1))
@@ -245,7 +247,7 @@ def choice(*overrides: str) -> str:
     return choose_engine(settings, adapter.inspect(settings.env, tabular=registry.family(settings.algo.name).tabular))
 
 
-def test_an_estimate_of_seconds_adds_up_what_each_engine_does() -> None:
+def test_the_estimate_of_seconds_by_hand() -> None:
     """Two trials on FrozenLake, by hand: 20,000 steps, ten evaluations of 5 episodes, two looks of 7."""
     settings = compose("algo=q_learning", "env=frozen_lake", "trials=2", "budget.steps=20000", "evaluation.num_episodes=5",
                        "evaluation.candidate_episodes=7")  # fmt: skip
@@ -257,7 +259,7 @@ def test_an_estimate_of_seconds_adds_up_what_each_engine_does() -> None:
     assert unknown.length == 300 and costs.of(dataclasses.replace(info, max_episode_steps=None), "Its-v0").length == 200
 
 
-def test_auto_takes_it_where_the_job_is_long() -> None:
+def test_auto_chooses_it_for_long_jobs() -> None:
     lake = ("algo=q_learning", "env=frozen_lake", "trials=10")
     assert choice("algo=q_learning", "env=frozen_lake") == choice("algo=q_learning", "+discretizer=cartpole") == "fused"
     assert choice(*lake, "budget.steps=10000") == "host" and choice(*lake, "budget.steps=30000") == "fused"

@@ -1,4 +1,4 @@
-"""Tabular algorithms and planning: rules by hand, known values, bins, masks, and what is left in the folder."""
+"""Tabular algorithms and planning: rules by hand, known values, bins, masks, and files in the job's folder."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_targets_by_hand() -> None:
 
 
 @pytest.mark.parametrize("num_actions", [2, 3, 4, 6, 7])
-def test_where_all_actions_are_possible_nobody_counts_them_and_the_actions_are_the_same(num_actions: int) -> None:
+def test_possible_actions_are_not_counted_if_all_are_possible(num_actions: int) -> None:
     from rlexp.engines.fused import tensor_numpy
 
     draw, edges = np.random.default_rng(0), np.arange(num_actions, dtype=np.float32) / np.float32(num_actions)
@@ -173,10 +173,10 @@ def test_visit_counts_average_in_a_job(tiny: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("env", ["FrozenLake-v1", "Taxi-v4"])
-def test_a_job_is_the_update_written_out(env: str, tiny: Callable[..., Any]) -> None:
+def test_a_job_equals_the_update_written_out(env: str, tiny: Callable[..., Any]) -> None:
     """Random actions, so that trial 1 of 3 can be followed step by step in plain Python."""
     from rlexp.data import seeding
-    from rlexp.engines.host.tabular import uniforms
+    from rlexp.engines.tabular_rules import uniforms
 
     job = tiny("q_learning", f"env.id={env}", "trials=3", "algo.epsilon=1", "algo.alpha=0.5", "algo.gamma=0.9",
                "algo.initial_value=0.25", "evaluation.period=300")  # fmt: skip
@@ -232,7 +232,7 @@ def test_truncation_bootstraps(tiny: Callable[..., Any]) -> None:
     np.testing.assert_allclose(q, probes.TruncatedLoop.q_star, rtol=0.01)
 
 
-def test_the_notebooks_bootstrap_does_not_see_an_end(tiny: Callable[..., Any]) -> None:
+def test_the_notebooks_bootstrap_ignores_termination(tiny: Callable[..., Any]) -> None:
     options = ["env=cliff_walking", "trials=1", "algo.epsilon=1", "budget.steps=3000", "evaluation.period=3000",
                "evaluation.max_steps=20", "algo.gamma=0.5", "algo.alpha=0.5"]  # fmt: skip
     last = table_of(tiny("q_learning", *options))[47]  # the goal: nothing is ever learned in it

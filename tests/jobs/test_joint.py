@@ -1,4 +1,4 @@
-"""Jobs that are trained together: which may be, and that each keeps what is its own."""
+"""Groups of jobs: which jobs may share a program, and that each keeps its own results."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_jobs_that_share_a_program(other: Settings) -> None:
         dataclasses.replace(job(), engine="host"),
     ],
 )
-def test_jobs_that_do_not(other: Settings) -> None:
+def test_jobs_that_share_no_program(other: Settings) -> None:
     assert joint.shared(job()) != joint.shared(other)
     assert joint.plan([job(), other], 100) == [[job()], [other]]
 
@@ -105,7 +105,7 @@ def test_settings_together() -> None:
 
 
 @pytest.mark.parametrize("name", [n for n, a in registry.ALGOS.items() if registry.FAMILIES[a.family].keras])
-def test_what_is_given_to_programs_as_numbers_is_what_may_differ(name: str) -> None:
+def test_jobs_may_differ_in_the_inputs_of_programs(name: str) -> None:
     entry = registry.ALGOS[name]
     scalars = {f.name for f in dataclasses.fields(entry.schema) if f.metadata["scalar"]}
     assert {*scalars, "lr"} == set(registry.load(entry.target).scalars)  # type: ignore[attr-defined]
@@ -142,7 +142,7 @@ def test_checkpoints_are_cut_and_joined() -> None:
         assert repr(own) == repr({**alone, "trials": {k: alone["trials"][k] for k in own["trials"]}})
 
 
-def test_buffers_that_have_grown_join_with_those_that_have_not() -> None:
+def test_buffers_of_different_lengths_are_joined() -> None:
     jobs, states = [job(trials=2), job(trials=1)], [state(0, 2, 7, ()), state(2, 1, 7, ())]
     for rows, alone in zip((3, 5), states, strict=True):
         alone["loop"]["buffer"] = np.ones((len(alone["trials"]["active"]), rows, 2), np.float32)
@@ -151,7 +151,7 @@ def test_buffers_that_have_grown_join_with_those_that_have_not() -> None:
     assert buffer[:, :, 0].sum(axis=1).tolist() == [3, 3, 5] and not buffer[:2, 3:].any()
 
 
-def test_a_metric_that_only_one_job_has_met_joins_as_nothing_for_the_other() -> None:
+def test_a_metric_of_one_job_is_empty_for_the_other() -> None:
     joined = joint.join([state(1, 1, 7, ("x", "y")), state(2, 1, 7, ("x",))], [job(trials=1), job(trials=1)])
     window = joined["trials"]["window"]
     assert window["sum"]["y"].tolist() == [0.5, 0.0] and window["count"]["y"].tolist() == [1, 0]
@@ -161,9 +161,9 @@ def test_a_metric_that_only_one_job_has_met_joins_as_nothing_for_the_other() -> 
 def test_each_job_gets_its_columns_and_its_lines(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
     recorder = joint.GroupRecorder([Recorder(path) for path in paths], [slice(0, 2), slice(2, 3)])
-    recorder.counts = {"step": np.array([4, 5, 9])}  # the first job's trials have ended
-    recorder.write(9, {"x": np.array([np.nan, np.nan, 3.0]), "y": np.array([np.nan, np.inf, np.nan])})
-    recorder.write(9, {"x": np.array([1.0, np.nan, 3.0])})
+    steps = np.array([4, 5, 9])  # the first job's trials have ended
+    recorder.write(steps, {"x": np.array([np.nan, np.nan, 3.0]), "y": np.array([np.nan, np.inf, np.nan])})
+    recorder.write(steps, {"x": np.array([1.0, np.nan, 3.0])})
     sizes = recorder.sync()
     recorder.close()
     lines = [[json.loads(line) for line in path.read_text().splitlines()] for path in paths]

@@ -46,7 +46,7 @@ def test_a_search_that_is_opened_again_before_each_candidate_asks_for_the_same_o
         assert a in ("x", "y") and 1e-4 <= b <= 1e-1 and c in (1, 3, 5, 7, 9) and 0 <= d <= 1
 
 
-def test_what_is_told(tmp_path: Path) -> None:
+def test_outcomes_that_are_told(tmp_path: Path) -> None:
     search = start(tmp_path)
     for status, score in (("done", 2.5), ("failed", 9.0), ("pruned", 9.0), ("done", float("nan")), ("lost", 9.0)):
         search.tell(search.ask(), status, score)
@@ -88,14 +88,14 @@ def test_a_search_for_fewer_steps_prunes_low_returns_as_well(tmp_path: Path) -> 
     assert report(tmp_path, 2, 1.9) == [True] and report(tmp_path, 3, 2.1) == [False]
 
 
-def test_other_jobs_are_not_asked(tmp_path: Path) -> None:
+def test_other_jobs_have_no_pruner(tmp_path: Path) -> None:
     assert pruner(tmp_path / "jobs" / "0") is None
     start(tmp_path).ask()
     plan(tmp_path, prune=False)
     assert pruner(tmp_path / "jobs" / "0") is None
 
 
-def test_without_optuna_the_command_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_the_refusal_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Refusal, match=r"which is not installed.\npip install -c constraints.txt 'rlexp\[search\]'"):
         candidates.require_optuna()

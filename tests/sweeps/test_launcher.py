@@ -1,4 +1,4 @@
-"""The fused launcher: jobs trained together are bit for bit the jobs alone, and each ends in its own way."""
+"""The fused launcher: jobs trained together equal jobs trained alone, bit for bit, and each has its own outcome."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TINY_FUSED = [*(o for o in (*TINY, *TINY_DQN) if not o.startswith(("engine", "ne
 
 @pytest.fixture(autouse=True, scope="module")
 def no_pictures() -> Iterator[None]:
-    """Half a second a job, and looked at elsewhere."""
+    """Draw no learning curves: each takes half a second, and other tests cover them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rlexp.jobs.plots.learning_curve", lambda *args: None)
         yield
@@ -56,7 +56,7 @@ def together(jobs: list[Settings]) -> dict[Path, Job | Exception]:
 
 
 def everything(folder: Path) -> list[Any]:
-    """What a job leaves behind but for times: its records, last checkpoint, scores, episodes and weights."""
+    """The results of a job, without times: its records, last checkpoint, scores, episodes and weights."""
     summary = json.loads((folder / "summary.json").read_text())
     unlike = {"study", "wall_seconds", "train_seconds", "steps_per_second", "grouped", "finished", "files", "digest"}
     job = Job(folder)
@@ -74,15 +74,15 @@ JOBS = [("trials=2", "algo.optimizer.lr=1e-3"), ("trials=1", "algo.optimizer.lr=
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
-    """What each of JOBS leaves behind when it runs alone."""
+    """The results of each of JOBS when it runs alone."""
     output = f"output_dir={tmp_path_factory.mktemp('alone')}"
     return [everything(runner.run_job(compose(*TINY_FUSED, output, *job), quiet=True).folder) for job in JOBS]
 
 
-def test_jobs_together_are_the_jobs_alone_also_where_they_were_stopped(
+def test_jobs_together_equal_jobs_alone_even_after_interruptions(
     settings: Callable[..., Settings], alone: list[list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bit for bit. The second time the group is stopped, its jobs go on alone, and then those at one step together."""
+    """Bit for bit. The second time the group is stopped, its jobs continue alone, and then those at one step together."""
     jobs = [settings("group", *job) for job in JOBS]
     ended = together(jobs)
     assert [ended[job.folder]["grouped"] for job in jobs] == [3, 3, 3]  # type: ignore[index]
@@ -129,7 +129,7 @@ def test_episode_budgets_end_each_job_at_its_own_step(settings: Callable[..., Se
 
 
 @pytest.mark.slow
-def test_tables_together_are_the_tables_alone(tmp_path: Path) -> None:
+def test_tables_together_equal_tables_alone(tmp_path: Path) -> None:
     """On-policy, with visit counts: all that a checkpoint of tables may hold."""
 
     def jobs(study: str, algo: str) -> list[Settings]:
@@ -148,7 +148,7 @@ def test_tables_together_are_the_tables_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_policy_gradients_together_are_the_policy_gradients_alone(tmp_path: Path) -> None:
+def test_policy_gradients_together_equal_policy_gradients_alone(tmp_path: Path) -> None:
     """Batches that trials complete at different steps; learning rates, discounts and entropy bonuses of each job."""
 
     def jobs(study: str) -> list[Settings]:
@@ -169,7 +169,7 @@ def test_policy_gradients_together_are_the_policy_gradients_alone(tmp_path: Path
         assert everything(one.folder) == everything(same.folder)
 
 
-def test_a_job_that_diverges_leaves_the_others_as_they_were(
+def test_a_job_that_diverges_does_not_change_the_others(
     settings: Callable[..., Settings], alone: list[list[Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     healthy, sick = jobs = [settings("group", *JOBS[0]), settings("group", "trials=2", "algo.optimizer.lr=1e30")]
@@ -186,7 +186,7 @@ def test_a_job_that_diverges_leaves_the_others_as_they_were(
     assert everything(healthy.folder) == alone[0]
 
 
-def test_a_folder_in_use_and_a_job_that_cannot_be_finished_are_their_own_affair(
+def test_a_folder_in_use_and_a_job_that_cannot_be_finished_do_not_affect_the_others(
     settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [settings("group", "trials=1", f"seed={seed}") for seed in range(3)]
@@ -212,7 +212,7 @@ def test_a_folder_in_use_and_a_job_that_cannot_be_finished_are_their_own_affair(
 def test_a_sweep_runs_a_group_when_its_first_job_is_due(
     settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Finished jobs, jobs met twice and jobs that share with none take their own way."""
+    """Finished jobs, repeated jobs and jobs without a shared program run by themselves."""
     calls: list[list[str]] = []
 
     def run_together(jobs: list[Settings], info: Any, **_: Any) -> dict[Path, Any]:
@@ -233,7 +233,7 @@ def test_a_sweep_runs_a_group_when_its_first_job_is_due(
     assert calls == [["a", "b", "c"]]
 
 
-def test_a_refusal_of_a_group_is_one_of_each_job(
+def test_a_refusal_of_a_group_refuses_each_job(
     settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: Any, **_: Any) -> None:
@@ -266,7 +266,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 @pytest.mark.slow
 def test_a_group_that_is_killed_continues_to_the_same_bits(tmp_path: Path) -> None:
-    """SIGKILL twice, wherever it meets the process, and the same command to the end."""
+    """SIGKILL twice, at any moment, and then the same command to the end."""
     options = [
         *TINY_FUSED,
         "trials=2",

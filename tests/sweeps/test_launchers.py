@@ -24,7 +24,7 @@ def check_that_only_the_killer_is_lost(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_joblib_workers_that_are_killed_take_no_other_job_with_them(tmp_path: Path) -> None:
+def test_killed_joblib_workers_affect_no_other_job(tmp_path: Path) -> None:
     (tmp_path / "bad_env.py").write_text(BAD_ENV)
     result = rlexp(*BAD, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path)
     assert result.returncode == 1, result.stderr
@@ -32,8 +32,8 @@ def test_joblib_workers_that_are_killed_take_no_other_job_with_them(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_submitit_jobs_that_are_killed_take_no_other_job_with_them(tmp_path: Path) -> None:
-    """submitit's local executor: what it does differently from Slurm's is start the processes."""
+def test_killed_submitit_jobs_affect_no_other_job(tmp_path: Path) -> None:
+    """submitit's local executor: it differs from Slurm's only in how it starts the processes."""
     (tmp_path / "bad_env.py").write_text(BAD_ENV)
     result = rlexp(*BAD, "hydra/launcher=submitit_local", cwd=tmp_path)
     assert result.returncode == 1, result.stderr
@@ -41,7 +41,7 @@ def test_submitit_jobs_that_are_killed_take_no_other_job_with_them(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_jobs_beside_others_and_single_jobs_with_tables_take_one_thread_for_each_operation(tmp_path: Path) -> None:
+def test_parallel_jobs_and_single_jobs_with_tables_use_one_thread_per_operation(tmp_path: Path) -> None:
     (tmp_path / "threads_env.py").write_text(
         BAD_ENV.replace("self.way = way", "self.way = way; Path(f'threads-{way}').write_text("
                         "os.environ.get('TF_NUM_INTRAOP_THREADS', 'all'))")
@@ -68,7 +68,7 @@ def test_jobs_beside_others_and_single_jobs_with_tables_take_one_thread_for_each
         (("hydra.launcher.max_retries=1.5",), "hydra.launcher.max_retries: expected a whole number, 0 or more, received 1.5."),
     ],
 )  # fmt: skip
-def test_ray_is_refused_where_it_is_missing_or_told_nonsense(
+def test_ray_is_refused_if_it_is_missing_or_an_option_is_wrong(
     args: tuple[str, ...],
     said: str,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""What a search optimises, by hand."""
+"""The objective of a search, by hand."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_area_is_the_mean_height_of_the_curve() -> None:
     assert Objective("area").score(JOB) == pytest.approx((2.0 + 4.0 + 7.5) / 3)
 
 
-def test_steps_to_a_threshold_count_twice_the_budget_where_it_is_never_reached() -> None:
+def test_steps_to_a_threshold_that_is_never_reached_count_twice_the_budget() -> None:
     objective = Objective("steps_to_threshold", 8)
     assert objective.per_trial(JOB).tolist() == [200, 300, 300, 600, 100]
     assert objective.score(JOB) == pytest.approx((200 + 300 + 300) / 3)

@@ -1,4 +1,4 @@
-"""`hydra/launcher=ray` on a real cluster of two nodes, started here, of which one is killed in mid-sweep."""
+"""`hydra/launcher=ray` on a real cluster of two nodes, started here; one of them is killed in mid-sweep."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SLOW = ("-m", "algo=random", "env.id=Slow-v0", "env.imports=[slow_env]", *QUICK,
 
 
 class Node:
-    """One `ray start` with all that it starts."""
+    """One `ray start` and its child processes."""
 
     def __init__(self, *args: str, env: dict[str, str]) -> None:
         start = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
@@ -68,7 +68,7 @@ class Node:
         return {self.process.pid, *descendants(self.process.pid)}
 
     def kill(self) -> None:
-        """As if its machine were switched off."""
+        """Kill all processes, as if the machine were switched off."""
         for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -112,7 +112,7 @@ def connects(address: str) -> bool:
 
 
 def num_alive(address: str, env: dict[str, str]) -> int:
-    """Nodes that have joined, asked by a process of its own: this one must not become a part of the cluster."""
+    """Number of nodes that have joined, asked by another process: this one must not become part of the cluster."""
     code = f"import ray; ray.init({address!r}, log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
     asked = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
     assert asked.returncode == 0, asked.stderr
@@ -160,11 +160,11 @@ def test_jobs_of_a_node_that_is_killed_run_again_on_another(cluster: Cluster, tm
     assert Counter(start["way"] for start in starts) == Counter([*range(6), killed["way"]])
     assert [start["node"] == killed["node"] for start in starts if start["way"] == killed["way"]] == [True, False]
     assert {start["threads"] for start in starts} == {"1"}
-    assert err.count("its node went away; it is started again") == 1
+    assert err.count("its node died; starting it again") == 1
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_interrupts_the_jobs_and_the_same_command_goes_on(
+def test_a_signal_interrupts_the_jobs_and_the_same_command_continues(
     signum: int, status: int, cluster: Cluster, tmp_path: Path
 ) -> None:
     command = ("+env.kwargs.way=0,1,2", "budget.steps=200")
@@ -186,7 +186,7 @@ def test_a_signal_interrupts_the_jobs_and_the_same_command_goes_on(
 def test_each_job_has_a_gpu_of_its_own(
     num_gpus: int, devices: list[str] | None, cluster: Cluster, tmp_path: Path
 ) -> None:
-    """Ray believes in the GPUs that it was told of. With num_gpus they are its to give, otherwise the job's number's."""
+    """Ray trusts the number of GPUs that it was given. With num_gpus Ray assigns them, otherwise the job's number does."""
     options = ("hydra.launcher.num_cpus=0.5", f"hydra.launcher.num_gpus={num_gpus}")
     process = sweep(cluster, "+env.kwargs.way=0,1,2,3", "budget.steps=100", *options, cwd=tmp_path)
     _, err = process.communicate(timeout=240)
@@ -200,7 +200,7 @@ def test_each_job_has_a_gpu_of_its_own(
         assert {start["gpu"] for start in starts} == {"5", "6"}
 
 
-def test_a_job_that_kills_its_process_takes_no_other_with_it_on_a_cluster_of_the_sweeps_own(tmp_path: Path) -> None:
+def test_a_job_that_kills_its_process_affects_no_other_on_a_cluster_of_the_sweeps_own(tmp_path: Path) -> None:
     (tmp_path / "bad_env.py").write_text(BAD_ENV)
     result = rlexp(*BAD, "hydra/launcher=ray", "hydra.launcher.init.num_cpus=2", cwd=tmp_path)
     assert result.returncode == 1, result.stderr
@@ -216,7 +216,7 @@ def test_a_job_that_kills_its_process_takes_no_other_with_it_on_a_cluster_of_the
         ("num_gpus=9999", "hydra.launcher.num_cpus and num_gpus: expected at most what a node of the cluster has ("),
     ],
 )  # fmt: skip
-def test_a_cluster_that_cannot_be_had_is_refused_before_anything_is_written(
+def test_a_cluster_that_cannot_be_reached_is_refused_before_anything_is_written(
     option: str, said: str, tmp_path: Path
 ) -> None:
     result = rlexp("-m", "algo=random", *QUICK, "hydra/launcher=ray", f"hydra.launcher.{option}", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Searches: they find the best, prune, outlive failures and kills, and refuse what has no sense."""
+"""Searches: they find the best, prune, outlive failures and kills, and refuse wrong options."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def search(*args: str, tracking: str = "files") -> int:
-    """Run a search in this process; its exit status."""
+    """Run a search in this process; returns its exit status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["rlexp", *SEARCH, *JOB, f"tracking={tracking}", *args])
         return cli._status()
@@ -79,17 +79,17 @@ def record() -> Any:
 
 
 def heights() -> list[str]:
-    """What each candidate's height was."""
+    """The height of each candidate."""
     return [next(o for o in job["overrides"] if "height" in o) for job in record()["jobs"]]
 
 
-def test_a_search_finds_prunes_and_goes_further_and_its_best_is_reproduced(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_finds_prunes_and_continues_and_its_best_is_reproduced(capsys: pytest.CaptureFixture[str]) -> None:
     assert search(HEIGHT, "hydra.sweeper.num_candidates=5") == 0
     first = heights()
     assert len(first) == 5
     assert search(HEIGHT, "hydra.sweeper.num_candidates=11") == 0
     said = capsys.readouterr().out
-    assert "5 candidates are there from before, 0 of them unfinished" in said
+    assert "5 candidates from earlier starts, 0 of them unfinished" in said
     assert heights()[:5] == first and len(heights()) == 11
     found = record()
     assert found["status"] == "done" and found["name"] == "search"
@@ -121,8 +121,8 @@ def test_a_search_finds_prunes_and_goes_further_and_its_best_is_reproduced(capsy
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been() -> None:
-    """The fourth candidate kills its process, once: with `killed` there already it does not."""
+def test_a_killed_search_continues_as_if_it_had_never_stopped() -> None:
+    """The fourth candidate kills its process once: not if the file `killed` exists."""
     space = (HEIGHT, "+env.kwargs.way=kill", "hydra.sweeper.num_candidates=6")
     command = [sys.executable, "-m", "rlexp", *SEARCH, *JOB, "tracking=files", *space]
     assert subprocess.run(command, capture_output=True, timeout=300).returncode == -signal.SIGKILL
@@ -145,7 +145,7 @@ def test_failing_and_refused_candidates_do_not_end_a_search() -> None:
 
 
 class FakeSweep:
-    """A sweep whose candidates' jobs are there already: final returns, and those of the second look."""
+    """A sweep whose jobs are finished: final returns, and those of the second look."""
 
     def __init__(self, folder: Path, jobs: list[tuple[str, list[float | None], list[float | None]]]) -> None:
         self.folder = folder
@@ -226,7 +226,7 @@ def test_equal_candidates_of_a_batch_are_not_run_at_once_and_fewer_steps_are_bet
         (("algo.gama=0.5,0.9",), "algo.gama: expected a key of the configuration, received an unknown one."),
     ],
 )  # fmt: skip
-def test_what_has_no_sense_is_refused_before_anything_runs(
+def test_wrong_options_are_refused_before_anything_runs(
     args: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert search(*args) == 2

@@ -28,7 +28,7 @@ def parsed(*overrides: str) -> tuple[list[str], list[Dimension]]:
         ("algo.n=int(tag(log,interval(16,256)))", Dimension("algo.n", low=16, high=256, log=True)),
     ],
 )
-def test_what_is_searched(override: str, dimension: Dimension) -> None:
+def test_dimensions(override: str, dimension: Dimension) -> None:
     assert parsed(override) == ([], [dimension])
 
 
@@ -55,7 +55,7 @@ def test_fixed_values_stay_and_the_last_of_a_key_counts() -> None:
         ("algo=choice(dqn)", "algo: expected two values or more to choose from, received algo=choice(dqn)."),
     ],
 )  # fmt: skip
-def test_what_cannot_be_searched_is_refused_in_a_sentence(override: str, words: str) -> None:
+def test_keys_that_cannot_be_searched_are_refused(override: str, words: str) -> None:
     with pytest.raises(Refusal) as refused:
         parsed(override)
     assert str(refused.value).startswith(words)

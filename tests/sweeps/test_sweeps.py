@@ -1,4 +1,4 @@
-"""Sweeps: their identity, what they leave, and that they finish whatever single jobs do."""
+"""Sweeps: their identity, their files, and that they finish whatever single jobs do."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def swept(cwd: Path) -> dict:
     return sweep
 
 
-def test_the_same_jobs_are_the_same_sweep_in_any_order_and_others_are_not(tmp_path: Path) -> None:
+def test_the_same_jobs_in_any_order_are_the_same_sweep(tmp_path: Path) -> None:
     one = Sweep(planned("algo=random", "algo=dqn", output=tmp_path), "sweep", "x")
     same = Sweep(planned("algo=dqn", "algo=random", output=tmp_path), "sweep", "y")
     other = Sweep(planned("algo=dqn", "algo=ddqn", output=tmp_path), "sweep", "x")
@@ -75,7 +75,7 @@ def test_the_same_jobs_are_the_same_sweep_in_any_order_and_others_are_not(tmp_pa
     assert one.folder == tmp_path / "s" / "sweeps" / one.id
 
 
-def test_a_sweep_keeps_its_name_in_mlflow_and_forgets_old_outcomes(tmp_path: Path) -> None:
+def test_a_sweep_keeps_its_name_in_mlflow_and_deletes_old_outcomes(tmp_path: Path) -> None:
     sweep = Sweep(planned("algo=random", "algo=dqn", output=tmp_path), "sweep", "x")
     sweep.begin()
     name = json.loads((sweep.folder / "sweep.json").read_text())["local_id"]
@@ -111,7 +111,7 @@ def test_two_processes_cannot_run_one_sweep(tmp_path: Path) -> None:
         pass
 
 
-def test_labels_are_what_the_jobs_do_not_share() -> None:
+def test_labels_are_the_overrides_that_differ() -> None:
     assert labels([["algo=dqn", "seed=1", "trials=2"], ["algo=ddqn", "seed=1", "trials=2"]]) == [
         "algo=dqn",
         "algo=ddqn",
@@ -119,14 +119,14 @@ def test_labels_are_what_the_jobs_do_not_share() -> None:
     assert labels([["algo=dqn"]]) == ["algo=dqn"] and labels([[]]) == ["(as it is)"]
 
 
-def test_gpus_are_found_where_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert visible_gpus() == ["2", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert visible_gpus() == []
 
 
-def test_jobs_that_raise_or_leave_do_not_stop_the_others_and_a_second_start_runs_only_them(tmp_path: Path) -> None:
+def test_jobs_that_raise_or_exit_do_not_stop_the_others_and_a_second_start_runs_only_them(tmp_path: Path) -> None:
     (tmp_path / "bad_env.py").write_text(BAD_ENV)
     sweep = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", "+env.kwargs.way=raise,exit,good", *QUICK)
     result = rlexp(*sweep, cwd=tmp_path)
@@ -150,7 +150,7 @@ def test_jobs_that_raise_or_leave_do_not_stop_the_others_and_a_second_start_runs
 
 
 def test_a_job_that_kills_its_process_is_given_up_and_the_others_are_done(tmp_path: Path) -> None:
-    """Also those that come after it in the same process; and the sweep ends as any other does."""
+    """Also jobs that follow it in the same process; and the sweep ends like any other."""
     (tmp_path / "bad_env.py").write_text(BAD_ENV)
     sweep = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", "+env.kwargs.way=kill,good", *QUICK)
     result = rlexp(*sweep, cwd=tmp_path)
@@ -160,7 +160,7 @@ def test_a_job_that_kills_its_process_is_given_up_and_the_others_are_done(tmp_pa
     assert (lost["status"], lost["error"]) == ("lost", f"its process died 3 times ({killed})")
     assert good["status"] == "done" and swept(tmp_path)["status"] == "failed" and "report: " in result.stdout
     assert result.stderr.splitlines()[-1] == (
-        f"lost: +env.kwargs.way=kill: its process died 3 times ({killed}); the other jobs go on; its folder: {lost['folder']}"
+        f"lost: +env.kwargs.way=kill: its process died 3 times ({killed}); the other jobs continue; its folder: {lost['folder']}"
     )
 
 
@@ -198,7 +198,7 @@ def test_a_named_sweep_runs_without_m_and_an_unknown_one_is_refused(tmp_path: Pa
     assert "mode: MULTIRUN" in composed.stdout and "algo: dqn,fixed_dqn,ddqn,dueling_ddqn" in composed.stdout
 
 
-def test_a_sweep_of_which_nothing_can_run_leaves_nothing(tmp_path: Path) -> None:
+def test_a_sweep_without_a_job_that_can_run_writes_nothing(tmp_path: Path) -> None:
     result = rlexp("-m", "algo=dqn", "algo.gamma=2,3", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr == "refused: all 2 jobs: algo.gamma: expected a number >= 0 and <= 1, received 2.\n"

@@ -138,5 +138,5 @@ def test_a_damaged_journal_is_set_aside_and_half_a_line_cut_off(
     Candidates(tmp_path, [], 0, 1, False)
     assert (tmp_path / f"{JOURNAL}.damaged").read_bytes() == b"x\n" + whole
     said = capsys.readouterr().err
-    assert said.startswith(f"warning: {journal}: expected a journal of Optuna's, received JSONDecodeError")
-    assert "the search starts anew" in said and journal.is_file()
+    assert said.startswith(f"warning: {journal}: expected an Optuna journal, received JSONDecodeError")
+    assert "the search starts again" in said and journal.is_file()

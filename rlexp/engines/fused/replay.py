@@ -20,25 +20,29 @@ from tensorflow.compiler.tf2xla.python import xla
 from rlexp.config import schedules
 from rlexp.config.schema.algos import DQNSettings
 from rlexp.data import seeding
-from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.fused.base import (
     MAX_EPISODES,
     NEVER,
-    FusedEvaluator,
+    EnvState,
     Pace,
     Tables,
     TensorEnvs,
     Tree,
+    begin_next,
     call_size,
     compile_now,
     graph_key,
     look_up,
+    offer,
     one_after_another,
     program,
     write,
 )
+from rlexp.engines.fused.evaluation import FusedEvaluator
 from rlexp.engines.fused.shards import Shards, num_cores
+from rlexp.engines.services import Services
 from rlexp.engines.vectorized import Lanes, mapped
 from rlexp.envs import tensor
 from rlexp.envs.tensor.base import TensorEnv, limited_step
@@ -131,16 +135,18 @@ class FusedReplayLoop:
             "act": self.u_act.span(np.full(n, trials.t), steps, self.max_steps),
             "replay": self.u_replay.span(counts["update"], updates_of_a_trial(self.config, steps), self.max_updates),
             "scalars": self.tables.rows(counts),
-            **self.envs.numbers(trials.t, counts["episode"], steps),
+            **self.envs.numbers(trials.t, counts["episode"], steps)._asdict(),
         }
         carry = {"agent": self.lanes.state, "env": self.envs.state, **self.carry}
 
-        def run(i: int, carry: Tree, given: Tree) -> tuple[Tree, Tree]:
-            return self.program(self.rings[i], carry, {**given, "num_trials": np.int32(self.shards.sizes[i])})
+        def run(i: int, carry: Tree, rows: Tree) -> tuple[Tree, Tree]:
+            given = {**shared, **rows, "num_trials": np.int32(self.shards.sizes[i])}
+            given["active"] &= self.shards.occupied(i)
+            return self.program(self.rings[i], carry, given)
 
-        self.carry, outs = self.shards.call(run, carry, shared, rows)
+        self.carry, outs = self.shards.call(run, carry, rows)
         self.lanes.state, self.envs.state = self.carry.pop("agent"), self.carry.pop("env")
-        taken = int(outs[0]["steps"])
+        taken = self.shards.equal(out["steps"] for out in outs)
         if taken == 0:
             return 0
         updates = max(int(out["updates"]) for out in outs)
@@ -310,15 +316,15 @@ class ReplayProgram:
         clip = self.config.reward_clip
         learned_r_t = r_t if clip is None else tf.clip_by_value(r_t, -clip, clip)
         columns = [tf.cast(column, tf.float32)[:, None] for column in (a_tm1, learned_r_t, ends, truncated)]
-        row = tf.concat([lane["state"], s_t, *columns], axis=1)  # [L, K]
+        row = tf.concat([lane.state, s_t, *columns], axis=1)  # [L, K]
         slot = (given["t"] + i) % self.config.replay_size
         ring = xla.dynamic_update_slice(carry["ring"], row[:, None], tf.stack([0, slot, 0]))
-        returns, length = lane["return"] + tf.cast(r_t, tf.float64), lane["length"] + 1
+        env = EnvState(s_t, lane.returns + tf.cast(r_t, tf.float64), lane.length + 1)
         ended = over & active
         out = {
             **out,
-            "return": write(out["return"], i, returns),
-            "length": write(out["length"], i, tf.where(ended, length, 0)),
+            "return": write(out["return"], i, env.returns),
+            "length": write(out["length"], i, tf.where(ended, env.length, 0)),
         }
         new_counts = {
             **counts,
@@ -327,25 +333,23 @@ class ReplayProgram:
         }
         carry = {
             **carry,
-            "env": {
-                "state": tf.where(over[:, None], first, s_t),
-                "return": tf.where(over, tf.zeros_like(returns), returns),
-                "length": tf.where(over, 0, length),
-            },
+            "env": begin_next(over, first, env),
             "counts": new_counts,
             "before": {unit: tf.where(active, now, carry["before"][unit]) for unit, now in counts.items()},
             "ring": ring,
         }
         if self.select_train_episode:
-            carry["best"] = _offer(carry["best"], new_counts["step"], ended, returns)
+            best = carry["best"]
+            better, score, step = offer(best["score"], best["step"], ended, env.returns, new_counts["step"])
+            carry["best"] = {**best, "score": score, "step": step, "new": best["new"] | better}
         return carry, out
 
     def step(
-        self, params: tf.Tensor, lane: Tree, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
+        self, params: tf.Tensor, lane: EnvState, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
     ) -> tuple[tf.Tensor, ...]:
         """One step of one trial: a_tm1, s_t, r_t, terminated, truncated, and where a next episode would start."""
-        a_tm1 = self.agent.act(params, self.env.observe(lane["state"]), u_act, scalars)
-        outcome = limited_step(self.env, self.limit, lane["state"], lane["length"], a_tm1, u_step)
+        a_tm1 = self.agent.act(params, self.env.observe(lane.state), u_act, scalars)
+        outcome = limited_step(self.env, self.limit, lane.state, lane.length, a_tm1, u_step)
         return a_tm1, *outcome, self.env.reset(u_reset)
 
     def learn(
@@ -477,14 +481,3 @@ def _all_so_far(flags: tf.Tensor) -> tf.Tensor:
     for i in range(1, len(columns)):
         columns[i] *= columns[i - 1]
     return tf.stack(columns, axis=-1) if columns else tf.cast(flags, tf.float32)
-
-
-def _offer(best: Tree, step: tf.Tensor, ended: tf.Tensor, returns: tf.Tensor) -> Tree:
-    """`BestWeights.offer` for training episodes that have just ended; the weights themselves follow in `run`."""
-    better = ended & (returns >= best["score"])  # [L]
-    return {
-        **best,
-        "score": tf.where(better, returns, best["score"]),
-        "step": tf.where(better, step, best["step"]),
-        "new": best["new"] | better,
-    }

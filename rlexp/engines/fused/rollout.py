@@ -20,16 +20,16 @@ from rlexp.config import schedules
 from rlexp.config.schema.algos import PGSettings
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import FIELDS
-from rlexp.engines.bookkeeping import Services
 from rlexp.engines.evaluation import Policy
 from rlexp.engines.fused.base import (
     MAX_EPISODES,
     NEVER,
-    FusedEvaluator,
+    EnvState,
     Pace,
     Tables,
     TensorEnvs,
     Tree,
+    begin_next,
     call_size,
     compile_now,
     graph_key,
@@ -37,7 +37,9 @@ from rlexp.engines.fused.base import (
     program,
     write,
 )
+from rlexp.engines.fused.evaluation import FusedEvaluator
 from rlexp.engines.host.rollout import RolloutLoop
+from rlexp.engines.services import Services
 from rlexp.engines.vectorized import Lanes, mapped, pad_lanes
 from rlexp.envs import tensor
 from rlexp.envs.tensor.base import TensorEnv, limited_step
@@ -107,7 +109,7 @@ class FusedRolloutLoop(RolloutLoop):
             "first_episode": lanes.pad(counts["episode"].astype(np.int32)),
             "act": lanes.pad(self.u_act.span(np.full(n, trials.t), steps, self.max_steps)),
             "scalars": {name: lanes.pad(rows) for name, rows in self.tables.rows(counts).items()},
-            **self.envs.numbers(trials.t, counts["episode"], steps),
+            **self.envs.numbers(trials.t, counts["episode"], steps)._asdict(),
         }
         self.envs.state, out = self.program(lanes.state["online"], self.envs.state, given)
         taken = int(out["steps"])
@@ -177,7 +179,7 @@ class RolloutProgram:
         self.agent, self.num_lanes, self.env, self.limit = agent, num_lanes, env, limit
         self.config, self.units, self.max_steps = config, units, max_steps
 
-    def run(self, params: tf.Tensor, envs: Tree, given: Tree) -> tuple[Tree, Tree]:
+    def run(self, params: tf.Tensor, envs: EnvState, given: Tree) -> tuple[EnvState, Tree]:
         """Up to `given["steps"]` lock-steps; ends earlier with a step after which the host has to act.
 
         Args:
@@ -189,20 +191,20 @@ class RolloutProgram:
             Where they stand now; and "steps", how many were taken, with a row of each of them.  # name: [T, L, ...]
         """
         weights, lanes = mapped(self.agent.network.unpack)(params), self.num_lanes
-        o_t = mapped(self.env.observe)(envs["state"])
+        o_t = mapped(self.env.observe)(envs.state)
         kinds = {"o_tm1": (o_t.shape, o_t.dtype), "o_t": (o_t.shape, o_t.dtype), "a_tm1": ((lanes,), tf.int32)}
         kinds |= {"r_t": ((lanes,), tf.float32), "terminated": ((lanes,), tf.bool), "truncated": ((lanes,), tf.bool)}
         kinds |= {"return": ((lanes,), tf.float64), "length": ((lanes,), tf.int32)}
         out = {name: tf.zeros((self.max_steps, *shape), kind) for name, (shape, kind) in kinds.items()}
 
-        def goes_on(i: tf.Tensor, episode: tf.Tensor, envs: Tree, out: Tree) -> tf.Tensor:
+        def goes_on(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, out: Tree) -> tf.Tensor:
             """`episode`: that have ended in this call.  # [L]"""
             rows = given["held"] + (episode if self.config.batch_unit == "episode" else i)
             complete = rows >= self.config.batch_size
             over = (given["first_episode"] + episode >= given["max_episodes"]) | (episode >= MAX_EPISODES)
             return (i < given["steps"]) & ~tf.reduce_any(given["active"] & (complete | over))
 
-        def body(i: tf.Tensor, episode: tf.Tensor, envs: Tree, out: Tree) -> Tree:
+        def body(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, out: Tree) -> Tree:
             since = {"step": tf.fill([lanes], i), "episode": episode, "update": tf.zeros(lanes, tf.int32)}
             u_reset = tf.gather(given["reset"], episode, batch_dims=1)
             row, first = mapped(self.step)(
@@ -213,16 +215,11 @@ class RolloutProgram:
                 u_reset,
                 look_up(given["scalars"], self.units, since),
             )
-            returns, length = envs["return"] + tf.cast(row["r_t"], tf.float64), envs["length"] + 1
             over = row["terminated"] | row["truncated"]
             ended = over & given["active"]
-            state = row.pop("state")
-            row |= {"return": returns, "length": tf.where(ended, length, 0)}
-            envs = {
-                "state": tf.where(over[:, None], first, state),
-                "return": tf.where(over, tf.zeros_like(returns), returns),
-                "length": tf.where(over, 0, length),
-            }
+            env = EnvState(row.pop("state"), envs.returns + tf.cast(row["r_t"], tf.float64), envs.length + 1)
+            row |= {"return": env.returns, "length": tf.where(ended, env.length, 0)}
+            envs = begin_next(over, first, env)
             out = {name: write(rows, i, row[name]) for name, rows in out.items()}
             return i + 1, episode + tf.cast(ended, tf.int32), envs, out
 
@@ -230,13 +227,11 @@ class RolloutProgram:
         return envs, {"steps": i, **out}
 
     def step(
-        self, params: tf.Tensor, lane: Tree, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
+        self, params: tf.Tensor, lane: EnvState, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
     ) -> tuple[Tree, tf.Tensor]:
         """One step of one trial: what the batch keeps of it, and where a next episode would start."""
-        o_tm1 = self.env.observe(lane["state"])
+        o_tm1 = self.env.observe(lane.state)
         a_tm1 = self.agent.act(params, o_tm1, u_act, scalars)
-        state, r_t, terminated, truncated = limited_step(
-            self.env, self.limit, lane["state"], lane["length"], a_tm1, u_step
-        )
+        state, r_t, terminated, truncated = limited_step(self.env, self.limit, lane.state, lane.length, a_tm1, u_step)
         row = {"o_tm1": o_tm1, "a_tm1": a_tm1, "r_t": r_t, "terminated": terminated, "truncated": truncated}
         return {**row, "state": state, "o_t": self.env.observe(state)}, self.env.reset(u_reset)

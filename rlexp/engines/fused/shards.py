@@ -1,7 +1,7 @@
-"""The lanes of a fused job dealt out to the cores: each shard is a call of the same program in a thread of its own.
+"""The lanes of a fused job, split over the cores: each shard is a call of the same program in a thread of its own.
 
-XLA leaves all but one core idle where an update is small, as those of reinforcement learning are; lanes have nothing to
-do with one another, so that their shards need not either. A lane's bits are the same in shards of any size.
+XLA uses one core for small updates, and those of reinforcement learning are small. Lanes are independent of one
+another, and so are shards. A lane's bits are the same in shards of any size.
 
 Axes: L lanes (>= N trials), S lanes of a shard.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,12 +23,12 @@ Tree = Any
 
 
 class Shards:
-    """How N trials are cut: into shards of one size, of which the last may have lanes to spare.
+    """N trials cut into shards of one size; the last shard may have lanes without a trial.
 
     Args:
         num_trials: N.
         num_lanes: L of the whole job.
-        most: shards at most.
+        most: most shards.
 
     Attributes:
         num_lanes: S.
@@ -44,54 +44,62 @@ class Shards:
         self._threads = ThreadPoolExecutor(len(self.sizes), "shard") if len(self.sizes) > 1 else None
 
     def run(self, function: Callable[[int], Any]) -> list[Any]:
-        """`function` of each shard's number, all at the same time."""
+        """Call `function` with each shard's number, all at the same time."""
         numbers = range(len(self.sizes))
         return list(self._threads.map(function, numbers) if self._threads else map(function, numbers))
 
     def call(
-        self, program: Callable[[int, Tree, Tree], tuple[Tree, Tree]], carry: Tree, shared: Tree, rows: Tree
-    ) -> tuple[Tree, list[dict[str, np.ndarray]]]:
-        """One call of a program for each shard; lanes beyond the trials are not active.
+        self, program: Callable[[int, Tree, Tree], tuple[Tree, Tree]], carry: Tree, rows: Tree
+    ) -> tuple[Tree, list[Tree]]:
+        """Call a program once for each shard.
 
         Args:
-            program: of a shard's number, what it carries on, and what it is given.
-            carry: of all lanes.  # tree of [L, ...]
-            shared: what each shard is given as it is.
-            rows: what each is given its own part of; "active" is among it.  # tree of [N, ...]
+            program: takes a shard's number and its parts of `carry` and `rows`; returns the new part of `carry`, and
+                outputs.
+            carry: state of all lanes.  # tree of [L, ...]
+            rows: inputs of the trials; lanes without a trial repeat others (see `occupied`).  # tree of [N, ...]
 
         Returns:
-            What is carried on, of all lanes, and what else each shard returned.
+            The new state of all lanes, and the outputs of each shard.  # tree of [L, ...], trees of arrays
         """
 
-        def run(i: int) -> tuple[Tree, dict[str, np.ndarray]]:
-            given = {**shared, **self.part(rows, i)}
-            given["active"][self.sizes[i] :] = False
-            carried, out = program(i, self.part(carry, i), given)
-            return carried, {name: value.numpy() for name, value in out.items()}  # waits for the program's end
+        def run(i: int) -> tuple[Tree, Tree]:
+            carried, out = program(i, self.part(carry, i), self.part(rows, i))
+            return carried, tf.nest.map_structure(lambda value: value.numpy(), out)  # waits for the end of the program
 
         carries, outs = zip(*self.run(run), strict=True)
-        assert len({int(out["steps"]) for out in outs}) == 1, "all shards take as many lock-steps"
         return self.join(carries), list(outs)
 
+    def occupied(self, i: int) -> np.ndarray:
+        """Lanes of shard `i` that hold a trial.  # [S] bool"""
+        return np.arange(self.num_lanes) < self.sizes[i]
+
+    @staticmethod
+    def equal(numbers: Iterable[np.ndarray]) -> int:
+        """The number that all shards have returned, such as the lock-steps that they took.  # [] each"""
+        first, *others = {int(number) for number in numbers}
+        assert not others, "shards advance side by side: they take equally many lock-steps"
+        return first
+
     def part(self, rows: Tree, i: int) -> Tree:
-        """Shard `i` of a tree of arrays or tensors [N or L, ...].  # [S, ...]"""
+        """Return shard `i` of a tree of arrays or tensors [N or L, ...].  # tree of [S, ...]"""
         own = slice(i * self.num_lanes, (i + 1) * self.num_lanes)
         return tf.nest.map_structure(lambda values: pad_lanes(np.asarray(values)[own], self.num_lanes), rows)
 
     def join(self, parts: Sequence[Tree]) -> Tree:
-        """Trees of tensors [S, ...], one of each shard, as one of all lanes.  # [L, ...]"""
+        """Join trees of tensors [S, ...], one per shard, into one of all lanes.  # tree of [L, ...]"""
         if len(parts) == 1:
             return parts[0]
-        # by NumPy, whose calls take a twentieth of the time of TensorFlow's
+        # A call of NumPy takes a twentieth of the time of TensorFlow's.
         return tf.nest.map_structure(lambda *values: tf.constant(np.concatenate(values)[: self._whole]), *parts)
 
     def columns(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """Arrays [T, S, ...], one of each shard, as one of all trials.  # [T, N, ...]"""
+        """Join arrays [T, S, ...], one per shard, into one of all trials.  # [T, N, ...]"""
         return np.concatenate([part[:, :size] for part, size in zip(parts, self.sizes, strict=True)], axis=1)
 
 
 def num_cores() -> int:
-    """Cores that this process may use; 1 where another job runs beside it, or on a GPU."""
+    """Number of cores that this process may use; 1 beside another job, and on a GPU."""
     if tf.config.list_logical_devices("GPU"):
         return 1
     told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")

@@ -1,7 +1,7 @@
-"""What the rules of tabular algorithms use of NumPy, for TensorFlow inside an XLA program, along the last axis.
+"""The part of NumPy that the rules of tabular algorithms use, on TensorFlow inside an XLA program, along the last axis.
 
-That axis, the actions, is short and is written out: XLA on a CPU would make a kernel of its own of each reduction, and
-in a loop a kernel costs more than such arithmetic. What is not here is taken from `tf.experimental.numpy`.
+The last axis, the actions, is short and is unrolled: XLA on a CPU makes each reduction a kernel of its own, and in a
+loop a kernel costs more than this arithmetic. Other names are looked up in `tf.experimental.numpy`.
 
 Axes: A actions.
 """
@@ -24,8 +24,8 @@ where = tf.where
 def multiply(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """The product in float64, rounded before anything is added to it.
 
-    A processor can multiply and add with one rounding, and XLA makes it do so, where NumPy rounds twice: a choice
-    between the two keeps them apart. (NaN becomes -inf, which is not finite either.)
+    XLA lets the processor multiply and add with one rounding, where NumPy rounds twice. A `where` between the two keeps
+    them apart. (NaN becomes -inf, which is not finite either.)
     """
     product = tf.cast(x, tf.float64) * tf.cast(y, tf.float64)
     infinite = tf.constant(float("-inf"), tf.float64)
@@ -39,12 +39,12 @@ def sum(x: tf.Tensor, axis: int) -> tf.Tensor:
 
 @dataclass(frozen=True)
 class Columns:
-    """An array [..., A] that is never put together: A columns [...]."""
+    """An array [..., A] as its A columns [...], which are never stacked."""
 
     columns: list[tf.Tensor]
 
     def __gt__(self, other: tf.Tensor) -> Columns:
-        """Which numbers are greater than those of `other`.  # [..., 1] -> [..., A]"""
+        """Whether each number is greater than that of `other`.  # [..., 1] -> [..., A]"""
         return Columns([column > other[..., 0] for column in self.columns])
 
 
@@ -69,7 +69,7 @@ def argmax(x: tf.Tensor | Columns, axis: int) -> tf.Tensor:
 
 
 def take_along_axis(x: tf.Tensor, indices: tf.Tensor, axis: int) -> tf.Tensor:
-    """Chosen numbers [..., 1] of numbers [..., A], by indices [..., 1]."""
+    """The numbers [..., 1] at indices [..., 1] of numbers [..., A]."""
     chosen, *others = _columns(x, axis)
     for i, column in enumerate(others, start=1):
         chosen = tf.where(tf.equal(indices[..., 0], i), column, chosen)

@@ -1,4 +1,4 @@
-"""The host engine's loop for policies with nothing to learn."""
+"""The host engine's loop for policies that do not learn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from rlexp.algos.angle_policy import AnglePolicy
 from rlexp.algos.random import Random
 from rlexp.data import seeding
-from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores, sampling
+from rlexp.engines.services import Services
 
 
 class FixedLoop:
@@ -23,7 +24,7 @@ class FixedLoop:
         self.u_act = seeding.Uniforms(self.seeds, "act", 1)
 
     def run(self) -> None:
-        """Play until every trial's budget is spent."""
+        """Play until each trial has spent its budget or has failed."""
         trials = self.trials
         while trials.active.any():
             a_tm1 = self.agent.act(trials.envs.observation, self.u_act.rows(trials.counts["step"])[:, 0])
@@ -35,7 +36,7 @@ class FixedLoop:
         return self.trials.final(lambda _: self._policy(0))
 
     def get_state(self) -> dict[str, Any]:
-        """Nothing: the counters of the trials say it all."""
+        """Nothing: the trials hold all state."""
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:

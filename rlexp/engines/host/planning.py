@@ -1,7 +1,9 @@
-"""The loop for algorithms that plan with a transition table.
+"""The host engine's loop for algorithms that plan with a transition table.
 
-A planning job takes no env steps: its steps, budgets and records count sweeps. All trials plan the same table and
-differ only where they are scored.
+A planning job takes no env steps: its steps, budget and records count sweeps. All trials plan with the same table; only
+their scores differ.
+
+Axes: N trials, S states, A actions, I sweeps.
 """
 
 from __future__ import annotations
@@ -12,16 +14,17 @@ import numpy as np
 
 from rlexp.algos.q_value_iteration import QValueIteration
 from rlexp.data.checkpoint import write_npz
-from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
-from rlexp.engines.host.tabular import greedy_policy, set_optimum
+from rlexp.engines.services import Services
+from rlexp.engines.tabular_rules import greedy_policy, set_optimum
 from rlexp.envs import transition_table
 from rlexp.envs.adapter import Step
 from rlexp.envs.discretizer import States
 
 
 class PlanningLoop:
-    """Sweeps until nothing moves."""
+    """Sweeps over all states and actions until no value changes."""
 
     def __init__(self, agent: QValueIteration, services: Services) -> None:
         self.agent, self.settings = agent, services.settings
@@ -33,7 +36,7 @@ class PlanningLoop:
         set_optimum(self.trials, table)
 
     def run(self) -> None:
-        """Sweep until the tolerance, the iterations or the budget end it."""
+        """Sweep until the values change by no more than the tolerance, or the iterations or the budget are spent."""
         trials, config = self.trials, self.agent.config
         while trials.active.any():
             q, moved = self.agent.sweep(self.table, self.history[-1])
@@ -46,12 +49,12 @@ class PlanningLoop:
             trials.housekeeping(self._greedy(self._params()), self._params, {}, self.get_state)
 
     def final(self) -> Scores:
-        """Score the greedy policy on fresh episodes, and leave all sweeps in the job's folder."""
+        """Score the greedy policy on fresh episodes, and save the values after each sweep in the job's folder."""
         write_npz(self.settings.folder / "history.npz", {"q": np.stack(self.history)})  # [I + 1, S, A]
         return self.trials.final(self._greedy)
 
     def get_state(self) -> dict[str, Any]:
-        """The values after every sweep."""
+        """The values after each sweep."""
         return {"history": np.stack(self.history)}
 
     def set_state(self, state: dict[str, Any]) -> None:

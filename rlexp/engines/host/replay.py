@@ -12,8 +12,9 @@ from rlexp.config import schedules
 from rlexp.config.schema.algos import DQNSettings
 from rlexp.data import seeding
 from rlexp.data.replay_ring import ring_type
-from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
+from rlexp.engines.services import Services
 from rlexp.envs.adapter import Step
 
 

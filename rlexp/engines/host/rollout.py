@@ -12,8 +12,9 @@ from rlexp.config import schedules
 from rlexp.config.schema.algos import PGSettings
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import RolloutBuffer, minibatches
-from rlexp.engines.bookkeeping import Services, Trials
+from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores, sampling
+from rlexp.engines.services import Services
 
 
 class RolloutLoop:

@@ -1,4 +1,4 @@
-"""What this package adds to Hydra: the folder beside this file is a part of the namespace package `hydra_plugins`."""
+"""The plugins for Hydra: the folder beside this file is part of the namespace package `hydra_plugins`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def register() -> None:
-    """Make Hydra find it in this process: in a checkout, a wheel, an editable installation alike."""
+    """Register the plugins in this process, whether rlexp runs from a checkout, a wheel or an editable installation."""
     from hydra.core.plugins import Plugins
 
     folder = str(Path(__file__).parent)
     if folder not in sys.path:
         sys.path.append(folder)
-    known = Plugins.instance()  # finds them, unless it had looked for plugins before
+    known = Plugins.instance()  # finds the plugins, unless it has searched before
     from hydra_plugins.fused_launcher import FusedLauncher
     from hydra_plugins.ray_launcher import RayLauncher
     from hydra_plugins.rlexp_sweepers import Search, Sweeper

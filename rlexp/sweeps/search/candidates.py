@@ -2,9 +2,9 @@
 
     <sweep's folder>/candidates.journal     Optuna's journal: values, evaluations and scores of every candidate
 
-Several processes may write it: that of the search, and those of its jobs, which report their evaluations. A
-candidate's number is its Optuna trial's, and its job's in the sweep. Its values depend on the search's seed, its number
-and what was known when it was asked for, so that a search which was killed goes on as if it had not been.
+Several processes write to it: the search, and its jobs, which report evaluations. A candidate has one number, that
+of its Optuna trial and of its job in the sweep. Its values depend only on the search's seed, its number and the results
+known when it was chosen, so that a killed search continues as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STATES = {"done": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL", "refused": "
 
 
 def require_optuna() -> None:
-    """Raises `Refusal` where Optuna is not installed."""
+    """Raise `Refusal` if Optuna is not installed."""
     if importlib.util.find_spec("optuna") is None:
         raise Refusal(
             "hydra/sweeper=optuna: expected the package optuna, which is not installed.\n"
@@ -45,10 +45,10 @@ class Candidates:
 
     Args:
         folder: of the sweep.
-        space: what is searched.
+        space: the dimensions of the search.
         seed: of the search.
-        startup: candidates that are drawn at random before others are made from what is known.
-        minimize: whether a smaller score is better.
+        startup: how many candidates are drawn at random before the results count.
+        minimize: whether smaller scores are better.
     """
 
     def __init__(self, folder: Path, space: Sequence[Dimension], seed: int, startup: int, minimize: bool) -> None:
@@ -57,7 +57,7 @@ class Candidates:
         try:
             self._study = _open(folder, direction)
         except Damaged as error:
-            set_aside(error, lambda said: warn(f"{said}, and the search starts anew: jobs that are done stay done"))
+            set_aside(error, lambda said: warn(f"{said}, and the search starts again; finished jobs are kept"))
             self._study = _open(folder, direction)
 
     def __len__(self) -> int:
@@ -69,16 +69,16 @@ class Candidates:
         return [params[dimension.key] for dimension in self._space]
 
     def unfinished(self) -> list[int]:
-        """Numbers of those that nothing was told of."""
+        """Numbers of the candidates whose outcome was not told."""
         return [trial.number for trial in self._study.get_trials(deepcopy=False) if not trial.state.is_finished()]
 
     def scores(self) -> list[float | None]:
-        """The score of each candidate that was done."""
+        """Score of each candidate; None for those without one."""
         trials = self._study.get_trials(deepcopy=False)
         return [trial.value if trial.state.name == "COMPLETE" else None for trial in trials]
 
     def ask(self) -> int:
-        """Make one more; returns its number."""
+        """Choose one more candidate; returns its number."""
         from optuna.samplers import TPESampler
 
         number = len(self)
@@ -87,7 +87,7 @@ class Candidates:
         return int(self._study.ask({d.key: _distribution(d) for d in self._space}).number)
 
     def tell(self, number: int, status: str, score: float = math.nan) -> None:
-        """How a candidate's job ended; a score that is NaN counts as a failure."""
+        """Tell how a candidate's job ended; a score of NaN counts as a failure."""
         from optuna.trial import TrialState
 
         state = TrialState[STATES[status]]
@@ -97,18 +97,18 @@ class Candidates:
 
 
 def pruner(job_folder: Path) -> Callable[[int, float, np.ndarray], bool] | None:
-    """What a candidate's job asks at each evaluation whether it is to end.
+    """The function that decides, at each evaluation of a candidate's job, whether the job ends.
 
-    The median rule (Golovin et al. 2017): it ends if its best evaluation so far is below the median of what the
-    candidates that were trained to the end had at this step. What is compared is the IQM over the trials of
-    eval/return, whatever the search's objective.
+    The median rule (Golovin et al. 2017): a job ends if its best evaluation so far is below the median of those of the
+    candidates trained to the end, at the same step. The IQM over trials of eval/return is compared, whatever the
+    search's objective is.
 
     Args:
         job_folder: `<sweep's folder>/jobs/<number>`.
 
     Returns:
-        (env step of a trial, share of the budget done, latest eval/return [N]) -> whether to end; None for jobs
-        that are not of a search, or of one that prunes nothing.
+        (env steps per trial, share of the budget done, latest eval/return [N]) -> whether to end; None for jobs
+        outside a search, or of a search that does not prune.
     """
     sweep_folder, number = job_folder.parents[1], int(job_folder.name)
     if not (sweep_folder / JOURNAL).is_file():
@@ -121,7 +121,7 @@ def pruner(job_folder: Path) -> Callable[[int, float, np.ndarray], bool] | None:
     study = _open(sweep_folder)
     storage, median = study._storage, MedianPruner(n_startup_trials=search["startup"])
     trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-    sign = -1.0 if search["objective"] == "steps_to_threshold" else 1.0  # its direction is to smaller values
+    sign = -1.0 if search["objective"] == "steps_to_threshold" else 1.0  # a search that minimises
 
     def prune(step: int, share: float, eval_return: np.ndarray) -> bool:
         value = float(iqm(eval_return))
@@ -134,7 +134,7 @@ def pruner(job_folder: Path) -> Callable[[int, float, np.ndarray], bool] | None:
 
 
 def _open(folder: Path, direction: Any = None) -> Any:
-    """The study in a folder; made where there is none and a direction is given."""
+    """Open the Optuna study in a folder; create it if there is none and `direction` is given."""
     import optuna
     from filelock import FileLock
     from optuna.storages import JournalStorage
@@ -142,7 +142,7 @@ def _open(folder: Path, direction: Any = None) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = folder / JOURNAL
-    # Optuna's own locks outlive a killed process, by half a minute.
+    # Optuna's own locks outlive a killed process by half a minute.
     lock: Any = FileLock(path.with_suffix(".lock"))
     try:
         with lock:
@@ -154,11 +154,11 @@ def _open(folder: Path, direction: Any = None) -> Any:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, AssertionError) as error:
         if isinstance(error, Damaged):
             raise
-        raise Damaged(path, "a journal of Optuna's", f"{type(error).__name__}: {error}"[:200]) from error
+        raise Damaged(path, "an Optuna journal", f"{type(error).__name__}: {error}"[:200]) from error
 
 
 def _check_journal(path: Path, mend: bool) -> None:
-    """Raise ValueError for a line that is no JSON; cut off half a line of a killed process, to `mend` it."""
+    """Raise ValueError for a line that is not JSON; if `mend`, cut off the half line that a killed process left."""
     try:
         data = read_bytes(path)
     except FileNotFoundError:
@@ -166,7 +166,7 @@ def _check_journal(path: Path, mend: bool) -> None:
     whole = data.rfind(b"\n") + 1
     for line in data[:whole].splitlines():
         json.loads(line)
-    if mend and whole < len(data):  # else the next record would follow on the same line
+    if mend and whole < len(data):  # else the next record would continue the same line
         os.truncate(path, whole)
         warn(f"{path}: expected whole lines, received half of one at the end; it is cut off")
 

@@ -1,4 +1,4 @@
-"""What a search optimises, and what `rlexp.best` ranks by: one number a trial, and their IQM a job."""
+"""The objective of a search, by which `rlexp.best` ranks too: one number per trial, and their IQM per job."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rlexp.system.errors import did_you_mean, refusal
 
 WORDS = {
     "final": "final return",
-    "area": "area under eval/return, a step",
+    "area": "area under eval/return per step",
     "steps_to_threshold": "env steps to eval/return {threshold:g}",
 }
-CHOSEN_BY = {  # what a search for the best final return chooses by, so that its final episodes stay fresh
+CHOSEN_BY = {  # scores by which a search for the best final return chooses, so that the final episodes stay fresh
     "candidates": "return in the second look at the best weights",
     "periodic": "return in the periodic evaluation (there was no second look)",
     "final": "final return (there is no other score)",
@@ -31,12 +31,12 @@ class Objective:
 
     Attributes:
         name: "final", the final return of the best weights; "area", the mean height of the evaluation curve; or
-            "steps_to_threshold", env steps until an evaluation reaches `threshold`; a trial that never does counts
-            twice its last step.
-        threshold: in units of eval/return.
+            "steps_to_threshold", env steps until an evaluation reaches `threshold` (twice the last step for a trial
+            that never does).
+        threshold: in units of eval/return; only for "steps_to_threshold".
 
     Raises:
-        Refusal: for an unknown name, or a threshold without use or missing.
+        Refusal: for an unknown name, or a missing or superfluous threshold.
     """
 
     name: str = "final"
@@ -53,14 +53,14 @@ class Objective:
 
     @property
     def smaller_is_better(self) -> bool:
-        """Whether it is a cost."""
+        """Whether smaller scores are better."""
         return self.name == "steps_to_threshold"
 
     def __str__(self) -> str:
         return WORDS[self.name].format(threshold=self.threshold)
 
     def per_trial(self, job: JobData) -> np.ndarray:
-        """The score of each trial of a finished job, NaN where it has none.  # [N]"""
+        """Score of each trial of a finished job, NaN without one.  # [N]"""
         missing = np.full(len(job.job["seeds"]), np.nan)
         if self.name == "final":
             final: Mapping[str, Any] = (job.summary or {}).get("final/return", {})
@@ -75,16 +75,17 @@ class Objective:
         return np.where(np.isinf(first), 2.0 * steps[-1], first)
 
     def score(self, job: JobData) -> float:
-        """The IQM over the trials of a finished job; NaN where no trial has a score."""
+        """IQM over the trials of a finished job; NaN if no trial has a score."""
         return float(iqm(self.per_trial(job)))
 
     def choice(self, job: JobData) -> tuple[np.ndarray, str]:
-        """What a search chooses by: the score of each trial [N], NaN where it has none, and its name in words.
+        """The scores by which a search chooses: of each trial [N], NaN without one, and their name in words.
 
-        For the final return it is another number than the one that is reported, on other episodes: the best of many
-        would otherwise be reported with its luck. It is the return of the chosen weights in the second look at the
-        candidates for them; without one (evaluation.candidates=1, or a selection that needs none) the return of the
-        periodic evaluation that chose them, or the highest one where a training episode did.
+        For the objective "final" these are not the reported returns but returns on other episodes, because the best of
+        many candidates owes something to luck. They are the returns of the best weights in the second look at
+        candidates for them. Without a second look (evaluation.candidates=1, or a selection that needs none) they are
+        the returns of the periodic evaluation that chose the weights, or the highest such return if a training episode
+        chose them.
         """
         if self.name != "final":
             return self.per_trial(job), str(self)
@@ -105,10 +106,10 @@ class Objective:
         return found[name], CHOSEN_BY[name]
 
     def filled(self, values: np.ndarray, others: Iterable[np.ndarray]) -> np.ndarray:
-        """Scores [N] in which a trial without one counts as the worst trial of all, `others` [M] included.
+        """Scores [N] in which a trial without one gets the worst score of all trials, `others` [M] included.
 
-        So do reports: a job is not better for a trial that diverged, and not lost for it. Where no trial has a score,
-        they stay NaN.
+        Reports do the same: a diverged trial neither improves its job nor removes it. If no trial has a score, all stay
+        NaN.
         """
         known = np.concatenate([values, *others])
         if not np.isfinite(values).any():

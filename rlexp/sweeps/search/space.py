@@ -1,9 +1,9 @@
-"""The space of a search, in Hydra's own override grammar.
+"""The space of a search, in Hydra's override grammar.
 
 algo.gamma=0.98,0.99,0.995                            one of these (also choice(...))
 algo.n_step=range(1,11)                               1, 2, ..., 10
 algo.epsilon.final=interval(0.01,0.1)                 any number between
-algo.optimizer.lr=tag(log,interval(1e-4,1e-2))        ... its logarithm equally likely everywhere
+algo.optimizer.lr=tag(log,interval(1e-4,1e-2))        ... with a uniform logarithm
 algo.epsilon.duration=int(interval(1000,20000))       any whole number between, ends included
 """
 
@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from rlexp.system.errors import refusal
 
 Value = str | int | float
-SEARCHABLE = ("algo", "network", "discretizer", "schedule", "env.")  # what a better value of which is a better agent
+SEARCHABLE = ("algo", "network", "discretizer", "schedule", "env.")  # keys whose values make agents better or worse
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Dimension:
     Attributes:
         key: as in an override, with its `+` if it has one.
         choices: texts to choose from; empty for numbers.
-        low, high: the least and the greatest number, both possible; whole numbers for `int`s.
-        step: between possible numbers; None: all between.
-        log: whether their logarithm is searched.
+        low, high: the smallest and the largest number, both included; `int` for whole numbers.
+        step: between possible numbers; None: any number between.
+        log: whether the logarithm is searched.
     """
 
     key: str
@@ -44,25 +44,25 @@ class Dimension:
         return f"{self.key}={value}"
 
     def example(self, number: int) -> Value:
-        """One of the values that can be checked beforehand: a choice, or an end."""
+        """A value to check beforehand: a choice, or one end of the range."""
         if self.choices:
             return self.choices[number % len(self.choices)]
         return self.high if number % 2 else self.low
 
     @property
     def num_examples(self) -> int:
-        """How many such values there are."""
+        """Number of different examples."""
         return len(self.choices) or 2
 
 
 def split(overrides: Iterable[Override]) -> tuple[list[str], list[Dimension]]:
-    """What is fixed and what is searched; of several overrides of a key the last counts.
+    """Split overrides into fixed ones and dimensions; of several overrides of one key the last counts.
 
     Returns:
-        Fixed overrides, and the dimensions; both in the order of their keys' first appearance.
+        Fixed overrides, and dimensions; both in the order in which their keys first appear.
 
     Raises:
-        Refusal: for what cannot be searched, or where nothing is.
+        Refusal: for a key that cannot be searched, or if there is no dimension.
     """
     found: dict[str, str | Dimension] = {}
     for override in overrides:

@@ -1,4 +1,4 @@
-"""`hydra/launcher=fused` as Hydra finds it: plugins must live in a package of this folder's name on the search path.
+"""`hydra/launcher=fused`. Hydra finds plugins only in a package with this folder's name on the search path.
 
 The work is done in `rlexp/sweeps/launcher.py`.
 """
@@ -14,10 +14,10 @@ from omegaconf import open_dict, read_write
 
 
 class FusedLauncher(BasicLauncher):
-    """Hydra's basic launcher for jobs that may be trained together.
+    """Hydra's basic launcher, for jobs that may be trained together.
 
     Args:
-        max_trials: of one program; the jobs of a larger group are trained as several programs.
+        max_trials: most trials of one program; a larger group is split into several programs.
     """
 
     def __init__(self, max_trials: int) -> None:
@@ -25,7 +25,7 @@ class FusedLauncher(BasicLauncher):
         self.max_trials = max_trials
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
-        """Run the jobs; their results in the same order."""
+        """Run the jobs; returns their results in the same order."""
         from rlexp.sweeps.launcher import Groups
 
         own = [[o for o in job if not o.startswith(("hydra.", "hydra/"))] for job in job_overrides]
@@ -38,7 +38,7 @@ class FusedLauncher(BasicLauncher):
             self.task_function = task
 
     def _compose(self, overrides: Sequence[str]) -> Any:
-        """The configuration of one job, as its task will get it."""
+        """The configuration of one job, as its task will receive it."""
         assert self.config is not None and self.hydra_context is not None
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with read_write(config), open_dict(config):

@@ -1,6 +1,6 @@
-"""`hydra/launcher=ray` as Hydra finds it: plugins must live in a package of this folder's name on the search path.
+"""`hydra/launcher=ray`. Hydra finds plugins only in a package with this folder's name on the search path.
 
-What is Ray's is in `rlexp/sweeps/ray_cluster.py`.
+The code that uses Ray is in `rlexp/sweeps/ray_cluster.py`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class RayLauncher(Launcher):
     """Each job as a task of a Ray cluster.
 
     Args:
-        address: of the cluster: auto, host:port, or None for one that is started for this sweep.
-        num_cpus, num_gpus: that each job takes.
-        max_retries: how often a job is started again whose node died.
+        address: of the cluster: auto, host:port, or None to start one for this sweep.
+        num_cpus, num_gpus: of each job.
+        max_retries: how often a job is started again after its node died.
         init: further arguments of `ray.init`.
         options: further options of `ray.remote`.
     """
@@ -44,16 +44,16 @@ class RayLauncher(Launcher):
         self._cluster = RayCluster(address, plain["init"], options, max_retries)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's; raises `Refusal` where Ray is missing or a value is wrong."""
+        """See Hydra's `Launcher`; raises `Refusal` if Ray is missing or an option is wrong."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
         self._cluster.check()
 
     def connect(self) -> None:
-        """Called by the sweeper before anything is written; raises `Refusal` where the cluster cannot be had."""
+        """Called by the sweeper before anything is written; raises `Refusal` if the cluster cannot be reached."""
         self._cluster.connect()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; results of those that came back, in the same order."""
+        """Run the jobs; returns the results of those that succeeded, in the same order."""
         self._cluster.connect()
         jobs = {
             number: partial(_job, self._compose(overrides, number), self.hydra_context, self.task_function, state)
@@ -64,6 +64,7 @@ class RayLauncher(Launcher):
         return [results[number] for number in sorted(results)]
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """The configuration of job `number`."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id = f"{config.hydra.job.name}_{number}"
@@ -72,7 +73,7 @@ class RayLauncher(Launcher):
 
 
 def _job(config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction, singletons: Any) -> JobReturn:
-    """One job, in a worker."""
+    """Run one job; called in a worker."""
     setup_globals()
     Singleton.set_state(singletons)
     sweep = Path(config.hydra.sweep.dir)

@@ -1,10 +1,10 @@
-"""The sweepers as Hydra finds them: it takes classes that are defined in a package of this folder's name only."""
+"""The sweepers. Hydra accepts only classes that are defined in a package with this folder's name."""
 
 from rlexp.sweeps import search_sweeper, sweeper
 
 
 class Sweeper(sweeper.Sweeper):
-    """`hydra/sweeper=rlexp`, the default: every combination, and a sweep finishes. See rlexp/sweeps/sweeper.py."""
+    """`hydra/sweeper=rlexp`, the default: runs every combination. See rlexp/sweeps/sweeper.py."""
 
 
 class Search(search_sweeper.Search):

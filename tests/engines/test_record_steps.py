@@ -1,4 +1,4 @@
-"""What the family loops share: the record of episodes, and when trials are recorded."""
+"""The steps at which trials are recorded."""
 
 from __future__ import annotations
 
@@ -11,21 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp.engines import bookkeeping
-from rlexp.engines.bookkeeping import MAX_RECORDS, Episodes, RecordSteps
+from rlexp.engines import record_steps
+from rlexp.engines.record_steps import MAX_RECORDS, RecordSteps
 from tests.conftest import records
-
-
-def test_episodes_keep_the_order_in_which_they_came() -> None:
-    episodes = Episodes()
-    assert episodes.table().shape == (0, 4)
-    episodes.add(1, 7, -2.5, 7)
-    episodes.add_many(np.array([0, 1]), np.array([9, 12]), np.array([1.5, np.nan]), np.array([9, 5]))
-    episodes.add(0, 20, 3.0, 11)
-    expected = [[1, 7, -2.5, 7], [0, 9, 1.5, 9], [1, 12, np.nan, 5], [0, 20, 3.0, 11]]
-    for table in (episodes.table(), Episodes(episodes.table()).table()):
-        assert table.dtype == np.float64
-        np.testing.assert_array_equal(table, expected)
 
 
 def points(folder: Path) -> int:
@@ -42,7 +30,7 @@ def points(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("log_period", "period", "most", "told_period", "num_records"),
+    ("log_period", "period", "most", "eval_period", "num_records"),
     [
         (200, 2000, 50_000, 2000, 250),
         (1000, 1000, 2_000_000, 1000, 2000),  # as many as there may be
@@ -56,11 +44,11 @@ def points(folder: Path) -> int:
         (1, 1, 1, 1, 1),
     ],
 )
-def test_as_many_records_as_there_may_be(
-    log_period: int, period: int, most: int, told_period: int, num_records: int
+def test_jobs_of_known_length_have_as_many_records_as_allowed(
+    log_period: int, period: int, most: int, eval_period: int, num_records: int
 ) -> None:
     steps = RecordSteps(log_period, period, most, exact=True)
-    assert (steps.told_period, steps.told_period % period) == (told_period, 0)
+    assert (steps.eval_period, steps.eval_period % period) == (eval_period, 0)
     due = steps.count(most) + (not steps.due(most))
     assert due == num_records <= MAX_RECORDS
     if most < 100_000:
@@ -69,36 +57,42 @@ def test_as_many_records_as_there_may_be(
 
 @pytest.mark.parametrize("period", [1, 7, 100, 10_000])
 @pytest.mark.parametrize("log_period", [1, 9, 40])
-def test_where_episodes_have_no_limit_there_are_ever_fewer(log_period: int, period: int) -> None:
+def test_records_become_rarer_if_episodes_have_no_limit(log_period: int, period: int) -> None:
     steps = RecordSteps(log_period, period, None, exact=False)
-    assert steps.dense is not None and steps.told_period == period
-    assert steps.count(steps.dense) == bookkeeping.RECORD_THINNING_START > steps.count(steps.dense - 1)
-    assert not any(steps.due(t) for t in range(steps.dense + 1, steps.dense + 1000) if t % log_period)
+    assert steps.thinning_start is not None and steps.eval_period == period
+    assert (
+        steps.count(steps.thinning_start) == record_steps.RECORD_THINNING_START > steps.count(steps.thinning_start - 1)
+    )
+    assert not any(steps.due(t) for t in range(steps.thinning_start + 1, steps.thinning_start + 1000) if t % log_period)
     rest = [
-        n for n in range(steps.dense // log_period + 1, 64 * steps.dense // log_period) if steps.due(n * log_period)
+        n
+        for n in range(steps.thinning_start // log_period + 1, 64 * steps.thinning_start // log_period)
+        if steps.due(n * log_period)
     ]
     assert 16 <= len(rest) <= 4 * 7
 
 
 @pytest.mark.parametrize(("period", "most"), [(10, 15_000), (10, 60_000), (7, 1_000_000), (1, 10**9)])
-def test_where_there_may_be_too_many_the_last_ones_are_left_out(period: int, most: int) -> None:
+def test_late_records_are_thinned_if_there_may_be_too_many(period: int, most: int) -> None:
     log_period = math.ceil(most / 250)
     steps = RecordSteps(log_period, period, most, exact=False)
     if most == 15_000:
-        assert steps.dense is None and steps.count(most) <= MAX_RECORDS
+        assert steps.thinning_start is None and steps.count(most) <= MAX_RECORDS
         return
-    assert steps.told_period == period and steps.dense is not None
-    assert steps.count(steps.dense) == bookkeeping.RECORD_THINNING_START > steps.count(steps.dense - 1)
-    later = [n for n in range(steps.dense // log_period + 1, 251) if steps.due(n * log_period)]
-    assert 50 <= len(later) <= MAX_RECORDS - bookkeeping.RECORD_THINNING_START - 1
-    assert not any(steps.due(t) for t in range(steps.dense + 1, steps.dense + 1000) if t % log_period)
+    assert steps.eval_period == period and steps.thinning_start is not None
+    assert (
+        steps.count(steps.thinning_start) == record_steps.RECORD_THINNING_START > steps.count(steps.thinning_start - 1)
+    )
+    later = [n for n in range(steps.thinning_start // log_period + 1, 251) if steps.due(n * log_period)]
+    assert 50 <= len(later) <= MAX_RECORDS - record_steps.RECORD_THINNING_START - 1
+    assert not any(steps.due(t) for t in range(steps.thinning_start + 1, steps.thinning_start + 1000) if t % log_period)
 
 
 @pytest.mark.parametrize(("engine", "budget"), [
     ("host", "budget.steps=600"), pytest.param("fused", "budget.steps=600", marks=pytest.mark.slow),
     *(pytest.param(engine, "budget.episodes=60", marks=pytest.mark.slow) for engine in ("host", "fused")),
 ])  # fmt: skip
-def test_evaluations_that_are_too_many_share_records(
+def test_many_evaluations_share_records(
     engine: str, budget: str, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = ("q_learning", "env=frozen_lake", "trials=2", budget, "env.max_episode_steps=30", "evaluation.period=10",
@@ -106,11 +100,11 @@ def test_evaluations_that_are_too_many_share_records(
     whole = tiny(*job, "study=whole")
     assert points(whole.folder) > 20
     with monkeypatch.context() as patched:
-        patched.setattr(bookkeeping, "RECORD_THINNING_START", 66)  # 600 / 10 + 6
-        patched.setattr(bookkeeping, "MAX_RECORDS", 68)
+        patched.setattr(record_steps, "RECORD_THINNING_START", 66)  # 600 / 10 + 6
+        patched.setattr(record_steps, "MAX_RECORDS", 68)
         same = tiny(*job, "study=same")
-        patched.setattr(bookkeeping, "RECORD_THINNING_START", 10)
-        patched.setattr(bookkeeping, "MAX_RECORDS", 20)
+        patched.setattr(record_steps, "RECORD_THINNING_START", 10)
+        patched.setattr(record_steps, "MAX_RECORDS", 20)
         fewer = tiny(*job, "study=fewer")
     assert len(records(whole.folder)) > len(records(fewer.folder))
     assert records(same.folder) == records(whole.folder)

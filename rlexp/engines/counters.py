@@ -1,0 +1,157 @@
+"""Counters and status of the trials of a job.
+
+Trials advance in lock-step: after `t` lock-steps each active trial has taken exactly `t` env steps. A trial that has
+spent its budget, has diverged or has failed is masked, and never removed.
+
+Axes: N trials, T lock-steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rlexp.config.schema.job import Settings
+from rlexp.data.metrics import Window
+from rlexp.engines.services import Progress
+from rlexp.engines.trial_results import Episodes
+from rlexp.envs.adapter import Fault, Step
+
+
+class Counters:
+    """What has happened to each trial.
+
+    Attributes:
+        t: lock-steps so far.
+        active: trials that still train.  # [N] bool
+        counts: env steps, finished episodes and updates.  # {"step" | "episode" | "update": [N]}
+        status: "training", "done", "diverged" or "failed" (its environment broke its contract).  # N texts
+        notes: why a trial diverged or failed; empty for the others.  # N texts
+        traces: traceback of what a trial's environment raised in this process; empty for the others.  # N texts
+        window: metrics since the last record.
+        episodes: every training episode that has ended.
+
+    Args:
+        settings: of the job.
+        progress: where diverged and failed trials are reported.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self.settings, self._progress, n = settings, progress, settings.trials
+        self.t = 0
+        self.active = np.ones(n, bool)
+        self.counts = {unit: np.zeros(n, np.int64) for unit in ("step", "episode", "update")}
+        self.status, self.notes, self.traces = ["training"] * n, [""] * n, [""] * n
+        self.window, self.episodes = Window(n), Episodes()
+        self._finished = np.zeros(n, bool)
+        self._masked = np.zeros(n, bool)  # since the last record: diverged and failed
+
+    def advance(self, step: Step) -> np.ndarray:
+        """Count one lock-step of the active trials.
+
+        Returns:
+            Returns of the episodes that ended with it, NaN elsewhere.  # [N]
+        """
+        self.t += 1
+        self.counts["step"] += self.active
+        ended, lengths = np.full(len(self.active), np.nan), np.zeros(len(self.active))
+        for k, episode_return, length in step.finished:
+            self.counts["episode"][k] += 1
+            self.episodes.add(k, self.t, episode_return, length)
+            ended[k], lengths[k] = episode_return, length
+        if step.finished:
+            done = np.isfinite(ended)
+            self.window.add("train/return", ended, done)
+            self.window.add("train/length", lengths, done)
+        if step.faults:
+            self.fail(step.faults)
+        return ended
+
+    def advance_many(self, returns: np.ndarray, lengths: np.ndarray) -> None:
+        """Count many lock-steps of the trials that are active in all of them.
+
+        Args:
+            returns: of the episodes that ended with each step.  # [T, N]
+            lengths: env steps of those episodes, 0 where none ended.  # [T, N]
+        """
+        i, k = np.nonzero(lengths)  # in the order of time
+        if len(i):
+            episode_returns, episode_lengths = returns[i, k], lengths[i, k]
+            self.episodes.add_many(k, self.t + i + 1, episode_returns, episode_lengths)
+            done = np.isfinite(episode_returns)
+            self.window.add_events("train/return", k[done], episode_returns[done])
+            self.window.add_events("train/length", k[done], episode_lengths[done])
+        self.t += len(lengths)
+        self.counts["step"] += len(lengths) * self.active
+        self.counts["episode"] += np.bincount(k, minlength=len(self.active))
+
+    def diverge(self, trials: np.ndarray, what: str) -> None:
+        """Mask trials [N] bool whose numbers are no longer finite; `what` says which numbers."""
+        for k in np.flatnonzero(trials & self.active):
+            self.status[k], self.notes[k] = "diverged", f"{what} at env step {self.t}"
+            self._progress.say(f"trial {self.settings.trial_name(int(k))} diverged: {self.notes[k]}; it is masked")
+        self._masked |= trials & self.active
+        self.active &= ~trials
+
+    def fail(self, faults: Sequence[Fault]) -> None:
+        """Mask trials whose environment broke its contract."""
+        for fault in faults:
+            k = fault.trial
+            if self.status[k] in ("training", "done"):
+                self.status[k], self.notes[k], self.traces[k] = "failed", fault.text, fault.trace
+                self._progress.say(f"trial {self.settings.trial_name(k)} failed: {fault.text}; it is masked")
+            self._masked[k] |= self.active[k]
+            self.active[k] = False
+
+    def finish(self, trials: np.ndarray) -> None:
+        """Let trials [N] bool end at the next `housekeeping`, with budget left."""
+        self._finished |= trials
+
+    def ending(self) -> np.ndarray:
+        """Active trials that have spent their budget or have finished.  # [N] bool"""
+        budget = self.settings.budget
+        spent = (
+            self.counts["episode"] >= budget.episodes
+            if budget.episodes is not None
+            else self.counts["step"] >= (self.settings.max_steps or 0)
+        )
+        return (spent | self._finished) & self.active
+
+    def end(self, trials: np.ndarray) -> None:
+        """Mark trials [N] bool as done."""
+        for k in np.flatnonzero(trials):
+            self.status[k] = "done"
+        self.active &= ~trials
+
+    def take_masked(self) -> np.ndarray:
+        """Trials that have diverged or failed since the last call.  # [N] bool"""
+        masked, self._masked = self._masked, np.zeros_like(self._masked)
+        return masked
+
+    def share_done(self) -> float:
+        """Share of the budget that is spent."""
+        budget = self.settings.budget
+        if budget.episodes is not None:
+            return float(self.counts["episode"].mean()) / budget.episodes
+        return self.t / (self.settings.max_steps or 1)
+
+    def get_counters(self) -> dict[str, Any]:
+        """The counters' part of a checkpoint."""
+        return {
+            "t": self.t,
+            "active": self.active,
+            "counts": self.counts,
+            "status": self.status,
+            "notes": self.notes,
+            "window": self.window.get_state(),
+            "episodes": self.episodes.table(),
+        }
+
+    def set_counters(self, state: dict[str, Any]) -> None:
+        """Put back what `get_counters` returned; further keys are ignored."""
+        self.t, self.active, self.counts = state["t"], state["active"], state["counts"]
+        self.status, self.notes = state["status"], state["notes"]
+        self.window.set_state(state["window"])
+        self.episodes = Episodes(state["episodes"])

@@ -1,0 +1,105 @@
+"""What the loops for agents with tables share on both engines: the update, scalars, random numbers, the greedy policy.
+
+Axes: N trials, K tables of an agent, S states, A actions, E evaluation episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rlexp.algos.q_learning import Array, QLearning
+from rlexp.config.schema.algos import TabularSettings
+from rlexp.data import seeding
+from rlexp.engines.bookkeeping import Trials
+from rlexp.engines.evaluation import Policy
+from rlexp.envs import exact, transition_table
+from rlexp.envs.discretizer import States, masked
+
+
+class Transition(NamedTuple):
+    """One transition of each trial, with the action values that its update reads."""
+
+    q_tm1: Array  # [N] float64, of the state and action in the table that learns
+    r_t: Array  # [N] float32 or float64
+    terminated: Array  # [N] bool
+    q_t: Array  # [N, A] float64, of the next state in the table that learns; -inf for impossible actions
+    other_t: Array  # [N, A] float64, of the next state in the other table, if there are two; else the same
+    a_t: Array  # [N], the next action of on-policy agents
+    visits: Array | None  # [N], earlier visits of the state and action; None where nobody counts them
+
+
+class Update(NamedTuple):
+    """What one update changes."""
+
+    q: Array  # [N] float64, the new value of the state and action
+    visits: Array | None  # [N], its visits now, if they are counted
+    td_error: Array  # [N] float64
+    due: Array  # [N] bool, the trials that learned; the others keep their values
+
+
+def update(
+    rules: QLearning, transition: Transition, active: Array, gamma: float | Array, scalars: Mapping[str, Array]
+) -> Update:
+    """Update one value of each active trial: the same operations in the same order on both engines.
+
+    Args:
+        rules: the algorithm, on the array namespace of the engine.
+        transition: what is learned from.
+        active: trials that still train; of them, those whose TD error is finite learn.  # [N] bool
+        gamma: discount factor.  # []
+        scalars: "alpha", the learning rate, and "epsilon".  # [N] or [1] each
+    """
+    xp, (q_tm1, r_t, terminated, q_t, other_t, a_t, visits) = rules.xp, transition
+    ends = terminated if rules.config.bootstrap == "unless_terminated" else xp.zeros_like(terminated)
+    d_t = xp.where(ends, xp.zeros_like(q_tm1), gamma)  # [N]
+    value_t = rules.next_value(q_t, other_t, a_t, scalars["epsilon"])  # [N]
+    td_error = rules.td_error(q_tm1, r_t, d_t, value_t)  # [N]
+    due = active & xp.isfinite(td_error)
+    alpha = xp.astype(scalars["alpha"], np.float64)
+    if visits is not None:
+        visits = visits + xp.astype(due, visits.dtype)
+    alpha = rules.step_size(alpha, 1.0 if visits is None else xp.maximum(visits, 1))
+    return Update(q_tm1 + xp.where(due, alpha * td_error, xp.zeros_like(td_error)), visits, td_error, due)
+
+
+def choose_table(rules: QLearning, u: Array) -> Array:
+    """The table that learns, for uniform numbers [N].  # [N] int32"""
+    return rules.xp.astype(rules.xp.floor(rules.xp.multiply(u, np.float64(rules.num_tables))), np.int32)
+
+
+def recorded(rules: QLearning, scalars: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scheduled scalars under the names of their records.  # name: [N]"""
+    return {name: scalars[path] for path, name in rules.logged.items()}
+
+
+def uniforms(seeds: Sequence[int]) -> seeding.Uniforms:
+    """Three numbers for each step of each trial: whether to explore, by which action, and which table learns."""
+    return seeding.Uniforms(seeds, "act", 3, seeding.LONG_BLOCK)
+
+
+def initial_values(
+    config: TabularSettings, table: transition_table.Table | None, num_states: int, num_actions: int
+) -> np.ndarray:
+    """The initial values of a table; -inf for actions that the environment's transition table lacks.  # [S, A]"""
+    if table is not None:
+        return table.initial_values(config.initial_value)
+    return np.full((num_states, num_actions), config.initial_value)
+
+
+def greedy_policy(q: np.ndarray, states: States) -> Policy:
+    """The greedy policy of action values [N, S, A]."""
+    n = np.arange(len(q))[:, None]  # [N, 1]
+
+    def act(observation: np.ndarray) -> np.ndarray:  # [N, E, *shape] -> [N, E]
+        s_t, mask = states(observation)
+        return masked(q[n, s_t], mask).argmax(axis=-1)
+
+    return lambda _: act
+
+
+def set_optimum(trials: Trials, table: transition_table.Table) -> None:
+    """Let evaluations record their regret: against the best policy within the time limit of an evaluation episode."""
+    trials.optimum = table.optimal_return(exact.horizon(trials.settings, trials.services.info))

@@ -92,7 +92,7 @@ def make(
     """
     output_dir = output_dir.expanduser()
     if tracking_uri is not None:
-        from rlexp.tracking.mlflow.delivery import fetch_study
+        from rlexp.tracking.mlflow.fetch import fetch_study
 
         with tempfile.TemporaryDirectory(prefix="rlexp-") as fetched:
             problems = fetch_study(study, tracking_uri, Path(fetched))

@@ -421,8 +421,8 @@ def test_help_and_reports_need_neither_tensorflow_nor_mlflow(tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def delivered(mixed: Path) -> str:
-    from rlexp.tracking.base import resolve_uri
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.addresses import resolve_uri
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     uri = resolve_uri(None, mixed.parent)
     for folder in sorted(job.parent for job in mixed.glob("*/job.json")):
@@ -449,7 +449,7 @@ def test_an_unknown_experiment_is_refused(delivered: str, tmp_path: Path, capsys
 
 
 def test_configuration_of_params() -> None:
-    from rlexp.tracking.mlflow.delivery import config_of_params, flat_params
+    from rlexp.tracking.mlflow.params import config_of_params, flat_params
 
     config = {"a": {"b": 0.001, "c": None, "d": [120, 84], "e(1)": "x.y", "f": {}, "g": True, "h": "linear"}, "n": 3}
     assert config_of_params(dict(flat_params(config))) == config

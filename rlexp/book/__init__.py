@@ -1,1 +1,1 @@
-"""The textbook chapter: its own loops, its two environments and the reproduction of its figures."""
+"""The textbook chapter: its notebook's own loops, run literally, and the reproduction of its figures by presets."""

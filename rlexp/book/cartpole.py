@@ -1,21 +1,20 @@
-"""The notebook's loops on CartPole, run literally: what its printed code gives, whatever it means.
+"""The chapter's three Q-learning loops on CartPole and its hard-coded policy, line by line as the notebook prints them.
 
-Line by line as printed, with its quirks:
+Their quirks are kept:
 
 - every step bootstraps from the next state, also from the one in which the episode ends;
-- only `terminated` ends an episode: it is played on past the limit of 500 steps;
+- only `terminated` ends an episode, so that episodes continue past the limit of 500 steps;
 - `env.reset(seed=episode)`: all runs see the same 10,000 first states;
 - one global generator, `np.random.seed(seed)`, draws for all three Q-learning loops, one after the other;
-- the third loop goes on with the table of the second, and looks up the next value after it has decayed the old one.
+- the third loop continues with the table of the second, and looks up the next value after it has decayed the old one.
 
-The third loop says `total_reward(0)` where the others reset their total. That line cannot run (a number is no
-function); the printed smallest total, 12, and largest, 262570, are those of a total that starts at 0 and is never
-reset.
-What the loops keep for figures (`history2`) is left out.
+The third loop says `total_reward(0)` where the others reset their total. That line cannot run, since a number is
+not a function; the printed totals, 12 to 262570, are those of a total that starts at 0 and is never reset.
+What the loops store for figures (`history2`) is left out.
 
-Replaced by what gives the same numbers (tests/book/test_literal_loops.py runs the printed code beside it): the
-`KBinsDiscretizer` that is fitted at each step by its edges, `np.random.choice([0, 1])` by `randint(2)`, the array by
-lists.
+Three replacements give the same numbers (tests/book/test_literal_loops.py runs the printed code beside them): the edges
+of the `KBinsDiscretizer` instead of fitting it at each step, `randint(2)` instead of `np.random.choice([0, 1])`, and
+lists instead of arrays.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ import numpy as np
 EPISODES = 10_000
 NUM_BINS = (6, 12)
 GAMMA, ALPHA0, DECAY = 0.90, 0.05, 0.005
-ANGLE_EDGES, VELOCITY_EDGES = (  # inner edges of equal bins; 24 degrees as the float32 that the environment says
+ANGLE_EDGES, VELOCITY_EDGES = (  # inner edges of equal bins; 24 degrees as the environment's float32
     np.linspace(-high, high, bins + 1)[1:-1].tolist()
     for high, bins in zip((float(np.float32(math.radians(24))), math.radians(50)), NUM_BINS, strict=True)
 )
@@ -41,12 +40,12 @@ Rate = Callable[[int], float]  # of an episode, counted from 0
 
 
 def exploration_rate(n: int, min_rate: float = 0.1) -> float:
-    """Epsilon of the second and third loop: 1 for 25 episodes, 0.1 from episode 198 on."""
+    """Epsilon of the second and third loops: 1 for 25 episodes, 0.1 from episode 198 on."""
     return max(min_rate, min(1, 1.0 - math.log10((n + 1) / 25)))
 
 
 def learning_rate(episode: int) -> float:
-    """Alpha of the first and second loop."""
+    """Alpha of the first and second loops."""
     return ALPHA0 / (1 + episode * DECAY)
 
 
@@ -62,7 +61,7 @@ def discretizer(observation: np.ndarray) -> int:
 
 
 def zeros() -> Table:
-    """The table of values that a first loop starts with."""
+    """The table of values with which a loop starts."""
     return [[0.0, 0.0] for _ in range(math.prod(NUM_BINS))]
 
 
@@ -75,16 +74,16 @@ def q_learning(
     epsilon: Rate | None = None,
     decay_first: bool = False,
 ) -> list[float]:
-    """One of the three loops; `q` and `random` go on from where they are.
+    """Run one of the three loops; `q` and `random` continue from their present state.
 
     Args:
         env: CartPole-v1.
-        q: the table, written over.
-        random: stands for NumPy's global generator.
+        q: the table, which is updated in place.
+        random: in place of NumPy's global generator.
         episodes: their numbers, which seed the environment and set the rates.
         alpha: the learning rate.
-        epsilon: of exploration; None explores at every step, and draws no number for it.
-        decay_first: the third loop's order: the next value is looked up after the old value has been decayed.
+        epsilon: the exploration rate; None explores at every step, without drawing a number for it.
+        decay_first: the order of the third loop, which looks up the next value after it has decayed the old one.
 
     Returns:
         The sum of rewards of each episode.
@@ -114,7 +113,7 @@ def q_learning(
 
 
 def three_loops(seed: int, episodes: int = EPISODES) -> dict[str, np.ndarray]:
-    """The sum of rewards of each episode of the three loops, in the order in which they are printed.  # [E] each"""
+    """Run the three loops in their printed order; the sum of rewards of each episode by the loop's name.  # [E] each"""
     env, random, numbers = gym.make("CartPole-v1"), np.random.RandomState(seed), range(episodes)
     q, q2 = zeros(), zeros()
     found = {
@@ -127,7 +126,7 @@ def three_loops(seed: int, episodes: int = EPISODES) -> dict[str, np.ndarray]:
 
 
 def angle_policy(episodes: int = 500, max_steps: int = 200) -> np.ndarray:
-    """The sum of rewards of each episode of the hard-coded policy ("A simple hard-coded policy").  # [E]"""
+    """Run "A simple hard-coded policy"; the sum of rewards of each episode.  # [E]"""
     env, totals = gym.make("CartPole-v1"), []
     for episode in range(episodes):
         total = 0.0

@@ -1,8 +1,8 @@
-"""Runs of the notebook's loops as they are printed, one file a seed in the study's folder:
+"""Runs of the chapter's loops on tables as the notebook prints them (`cartpole`, `mdp`), one file per seed:
 
     python -m rlexp.book.literal_loops --seed 3 --file outputs/chapter18/literal/3.npz
 
-What is there is not run again, unless another version of NumPy or Gymnasium made it.
+A file that exists is kept, unless it was made with another version of NumPy or Gymnasium.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from rlexp.system.archives import open_npz
 SHAPES = {"random": (EPISODES,), "epsilon": (EPISODES,), "log_alpha": (EPISODES,), "mdp": (3, 3)}
 MADE_WITH = f"loops 1, gymnasium {gym.__version__}, numpy {np.__version__}"
 
-Run = dict[str, np.ndarray]  # returns of each loop's episodes, and the values of the decision process at the end
+Run = dict[str, np.ndarray]  # the returns of each loop's episodes, and the final action values of the decision process
 
 
 def file(study: Path, seed: int) -> Path:
-    """Where one seed's run lies."""
+    """The file of one seed."""
     return study / "literal" / f"{seed}.npz"
 
 
 def command(study: Path, seed: int) -> list[str]:
-    """What runs one seed."""
+    """The command that runs one seed."""
     return [sys.executable, "-m", "rlexp.book.literal_loops", "--seed", str(seed), "--file", str(file(study, seed))]
 
 
 def read(path: Path) -> Run | None:
-    """A run as it was written; None where there is none, or none that is whole and of today's versions."""
+    """Read a run; None if there is none, or if it is damaged or from other versions."""
     try:
         with open_npz(path) as stored:
             if str(stored["made_with"]) != MADE_WITH:

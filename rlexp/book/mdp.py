@@ -1,7 +1,7 @@
-"""The notebook's own loops, number for number, for the figures that depend on its one global random generator.
+"""The chapter's Markov chain, Markov decision process and discounted rewards, number for number as in the notebook.
 
-`numpy.random.RandomState(42)` is the generator that `np.random.seed(42)` seeds. Its loops on CartPole are in
-rlexp/book/cartpole.py. Everything else of the chapter runs as a preset (`+experiment=book/...`).
+`numpy.random.RandomState(42)` is the generator that `np.random.seed(42)` seeds, on which these figures depend. The
+loops on CartPole are in `rlexp.book.cartpole`. The rest of the chapter runs as presets (`+experiment=book/...`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_CHAIN_STEPS = 1_000
 
 
 def chain_runs(num_runs: int = 10, seed: int = SEED) -> list[list[int]]:
-    """The states that each run of the Markov chain passes, from state 0 to the end ("Markov Chains")."""
+    """The states of each run of the Markov chain, from state 0 to the end ("Markov Chains")."""
     random, runs = np.random.RandomState(seed), []
     for _ in range(num_runs):
         states = [0]
@@ -28,7 +28,7 @@ def chain_runs(num_runs: int = 10, seed: int = SEED) -> list[list[int]]:
 
 
 def mdp_q_value_iteration(gamma: float = 0.90, iterations: int = 50) -> np.ndarray:
-    """The values of the decision process by the printed loops ("Q-Value Iteration"); -inf: impossible.  # [3, 3]"""
+    """The action values of the decision process ("Q-Value Iteration"); -inf for impossible actions.  # [3, 3]"""
     q = np.full((3, 3), -np.inf)
     for s, actions in enumerate(MDP_ACTIONS):
         q[s, list(actions)] = 0.0
@@ -48,10 +48,10 @@ def mdp_q_value_iteration(gamma: float = 0.90, iterations: int = 50) -> np.ndarr
 def mdp_q_learning(
     iterations: int = 10_000, gamma: float = 0.90, alpha0: float = 0.05, decay: float = 0.005, seed: int = SEED
 ) -> np.ndarray:
-    """Q-learning with random exploration on one unbroken walk through the decision process ("Q-Learning").
+    """Q-learning with random exploration along one endless walk through the decision process ("Q-Learning").
 
     Returns:
-        The values before the first iteration and after each.  # [iterations + 1, 3, 3]
+        The action values before the first iteration and after each.  # [iterations + 1, 3, 3]
     """
     random = np.random.RandomState(seed)
     q = np.full((3, 3), -np.inf)
@@ -71,7 +71,7 @@ def mdp_q_learning(
 
 
 def discount_rewards(rewards: Sequence[float], discount_factor: float) -> np.ndarray:
-    """What each reward of an episode and those after it are worth ("Policy Gradients"); whole numbers stay whole."""
+    """The discounted sum of each reward and those after it ("Policy Gradients"); integers stay integers."""
     discounted = np.array(rewards)
     for step in range(len(rewards) - 2, -1, -1):
         discounted[step] += discounted[step + 1] * discount_factor

@@ -19,7 +19,7 @@ from rlexp.system.stored_files import SWEEP, read_job, read_json, skipping
 from rlexp.system.text import clean
 from rlexp.system.tool import Parser, tool, warn
 from rlexp.system.words import plural
-from rlexp.tracking.sync import find_jobs, find_sweeps
+from rlexp.tracking.folders import find_jobs, find_sweeps
 
 
 @dataclass(frozen=True)

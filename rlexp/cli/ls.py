@@ -17,7 +17,7 @@ from rlexp.system.stored_files import read_job, skipping
 from rlexp.system.text import clean
 from rlexp.system.tool import Parser, tool, warn
 from rlexp.system.words import decimal
-from rlexp.tracking.sync import find_jobs
+from rlexp.tracking.folders import find_jobs
 
 STATUSES = ("done", "running", "failed", "killed", "pruned")
 

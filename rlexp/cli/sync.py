@@ -11,8 +11,13 @@ from typing import Any
 from rlexp.system.errors import refusal
 from rlexp.system.text import MASK, clean, mask
 from rlexp.system.tool import Parser, shortened, tool
-from rlexp.tracking.base import PUT_IN, SILENCE, one_line, resolve_uri, ui_command
-from rlexp.tracking.sync import asked_uri, close_silent, find_jobs, find_sweeps, follow, job_uri, place, sync
+from rlexp.tracking.addresses import PUT_IN, resolve_uri, ui_command
+from rlexp.tracking.base import SILENCE
+from rlexp.tracking.delivery_loop import follow
+from rlexp.tracking.folders import asked_uri, find_jobs, find_sweeps, job_uri, place
+from rlexp.tracking.leftovers import close_silent
+from rlexp.tracking.log import one_line
+from rlexp.tracking.sync import sync
 
 
 @tool
@@ -52,9 +57,9 @@ def _deliver(args: Any) -> int:
         if not folders:
             raise refusal("PATH", "a folder of jobs", f"{shortened(path)}, where is no job.json, nor two folders below")
     if args.rebuild:
-        from rlexp.tracking import rebuild
+        from rlexp.tracking.rebuild import rebuild
 
-        return rebuild.main(args.paths, args.tracking_uri)
+        return rebuild(args.paths, args.tracking_uri)
     all_delivered = True
     not_named: dict[str, None] = {}
     uris: dict[str, dict[tuple[Path, str], None]] = {}  # that have answered: the output folders and studies there

@@ -19,8 +19,8 @@ from pathlib import Path
 from rlexp.system.errors import Refusal, refusal
 from rlexp.system.text import mask
 from rlexp.system.tool import Parser, Terminated, tool
-from rlexp.tracking import store
-from rlexp.tracking.base import resolve_uri
+from rlexp.tracking import store_file
+from rlexp.tracking.addresses import resolve_uri
 
 LOOPBACK = "127.0.0.1"
 FIRST_PORT = 5000  # MLflow's own
@@ -34,6 +34,13 @@ def command(uri: str, host: str, port: int) -> list[str]:
     """What starts MLflow's server; an address with a password is in its environment, since others can read this."""
     store = ["--backend-store-uri", uri] if mask(uri) == uri else []
     return [sys.executable, "-m", "mlflow", "ui", *store, "--host", host, "--port", str(port)]
+
+
+def _trouble(uri: str) -> str | None:
+    """Why a store cannot be shown; MLflow is imported for it."""
+    from rlexp.tracking.mlflow import store
+
+    return store.trouble(uri)
 
 
 def environment() -> dict[str, str]:
@@ -78,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise Refusal(f"expected results in {uri}, received no such file. Run a job first, or give --output-dir.")
-    if not store.was_used(uri) and (wrong := store.trouble(uri)):
+    if not store_file.was_used(uri) and (wrong := _trouble(uri)):
         raise Refusal(wrong)
     port = args.port or free_port(args.host)
     if port is None:
@@ -96,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         address = f"http://{args.host}:{port}"
         print(f"starting MLflow's server on {uri} ...", flush=True)
         if not _answers(address, server):
-            why = store.trouble(uri) or f"MLflow's server did not answer at {address}"
+            why = _trouble(uri) or f"MLflow's server did not answer at {address}"
             print(f"failed: {why}", file=sys.stderr)
             return 1
         print(f"{address}  (a study, then Training runs; Ctrl-C ends it)", flush=True)

@@ -1,6 +1,7 @@
-"""The picture of one job: the learning curves of its trials, and their re-measured returns at the right.
+"""The figure of one job: the learning curves of its trials, and their final returns at the right.
 
-Figures are built without pyplot: no global state, no window, safe in threads. Axes: `N` trials, `T` records.
+Figures are built without pyplot, so there is no global state and no window, and threads are safe. Axes: `N` trials, `T`
+records.
 """
 
 from pathlib import Path
@@ -19,14 +20,14 @@ from rlexp.system.words import decimal
 BLUE, SKY, ORANGE, VERMILION = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
 INK, GREY, PALE = "#222222", "#666666", "#E6E6E6"
 
-WIDTH, HEIGHT, DPI = 6.0, 3.8, 150  # inches, inches, pixels an inch: 900 x 570 pixels
-NUM_BAND_POINTS = 200  # the bootstrap band is computed at so many steps at most; more would not be seen
+WIDTH, HEIGHT, DPI = 6.0, 3.8, 150  # inches, inches, pixels per inch: 900 x 570 pixels
+NUM_BAND_POINTS = 200  # steps at which the bootstrap band is computed, at most: more cannot be told apart
 NUM_MARKERS = 12  # on the IQM line, at most
-SMOOTHING_WINDOWS = 25  # training returns: the moving mean takes one 25th of the records
+SMOOTHING_WINDOWS = 25  # training returns: the moving mean covers one 25th of the records
 
 
 def learning_curve(data: JobData, path: str | Path, generator: np.random.Generator) -> None:
-    """Writes `learning_curve_figure` as a PNG of 900 x 570 pixels.
+    """Write `learning_curve_figure` as a PNG of 900 x 570 pixels.
 
     Args:
         data: the job.
@@ -37,15 +38,15 @@ def learning_curve(data: JobData, path: str | Path, generator: np.random.Generat
 
 
 def learning_curve_figure(data: JobData, generator: np.random.Generator) -> Figure:
-    """Draws a job's returns against the env steps of one trial.
+    """Draw a job's returns against the env steps of one trial.
 
-    `eval/return`: thin lines are trials, the thick line is their interquartile mean (IQM), the band its
-    pointwise 95 % bootstrap interval, each over the trials that have a value there. `train/return`: the IQM
-    of the trials' trailing moving means, dashed; it takes the place of `eval/return` where there is none.
-    `final/return` of the summary: one dot a trial at the right edge, with their IQM and its interval.
+    `eval/return`: thin lines are trials, the thick line is their interquartile mean (IQM), the band its pointwise 95 %
+    bootstrap interval, each over the trials that have a value there. `train/return`: the IQM of the trials' trailing
+    moving means, dashed; it replaces `eval/return` if there is none. `final/return` of the summary: one dot per trial
+    at the right edge, with their IQM and its interval.
 
     Args:
-        data: the job, finished or not; a text says so where there is nothing to draw.
+        data: the job, finished or not; if there is nothing to draw, a text says so.
         generator: source of the bootstrap.
 
     Returns:
@@ -55,52 +56,71 @@ def learning_curve_figure(data: JobData, generator: np.random.Generator) -> Figu
     final = (data.summary or {}).get("final/return")
     if final and final["iqm"] is None:  # no trial has a value
         final = None
+    figure, axes, edge = _panels(with_final=bool(final))
+    if evaluation:
+        _draw_evaluation(axes, evaluation, training, generator)
+    elif training:
+        _draw_training(axes, training, generator)
+    else:
+        _draw_nothing(axes, "all returns are missing" if data.curves else "no records yet")
+    curves = [curve for curve in (evaluation, training) if curve]
+    if curves:
+        axes.set_xlim(0, max(1, *(curve[0][-1] for curve in curves)))
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.015, 1.0), ncols=4, frameon=False, fontsize=7.5, borderaxespad=0.1
+        )
+    if final and edge is not None:
+        _draw_final(edge, final)
+    name, result = "final return", final
+    if evaluation and not final:
+        name, result = "last evaluation", summarize(evaluation[1][-1], generator)
+    _add_titles(axes, data, f"{name}: {_result_text(result)}" if result else "", above_legend=bool(curves))
+    return figure
 
+
+def _panels(with_final: bool) -> tuple[Figure, Axes, Axes | None]:
+    """A figure with axes for the curves, and narrow ones at the right for the final returns if there are any."""
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
     figure.subplots_adjust(left=0.105, right=0.975, bottom=0.13, top=0.82, wspace=0.05)
-    width_ratios = [9, 1] if final else [1]
+    width_ratios = [9, 1] if with_final else [1]
     grid = figure.add_gridspec(1, len(width_ratios), width_ratios=width_ratios)
     axes, *edge = grid.subplots(sharey=True, squeeze=False)[0]
     axes.set_xlabel("env steps per trial", fontsize=8.5, color=INK)
+    axes.set_ylabel("return per episode (greedy evaluation)", fontsize=8.5, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     for panel in (axes, *edge):
         style(panel)
+    return figure, axes, edge[0] if edge else None
 
-    ylabel = "return per episode (greedy evaluation)"
-    if evaluation:
-        _draw_trials(axes, *evaluation, generator)
-        if training:
-            smooth, label = _moving_mean(training[1])
-            axes.plot(training[0], iqm(smooth), "--", color=ORANGE, lw=1.3, zorder=3, label=f"training{label}")
-    elif training:
+
+def _draw_evaluation(
+    axes: Axes,
+    evaluation: tuple[np.ndarray, np.ndarray],
+    training: tuple[np.ndarray, np.ndarray] | None,
+    generator: np.random.Generator,
+) -> None:
+    _draw_trials(axes, *evaluation, generator)
+    if training:
         smooth, label = _moving_mean(training[1])
-        _draw_trials(axes, training[0], smooth, generator)
-        ylabel = f"return per training episode{label}"
-    else:
-        text = "all returns are missing" if data.curves else "no records yet"
-        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=11, color=GREY)
-        axes.set(xticks=[], yticks=[])
-    axes.set_ylabel(ylabel, fontsize=8.5, color=INK)
-    if evaluation or training:
-        last_step = max(curve[0][-1] for curve in (evaluation, training) if curve)
-        axes.set_xlim(0, max(1, last_step))
-        axes.legend(
-            loc="lower left",
-            bbox_to_anchor=(-0.015, 1.0),
-            ncols=4,
-            frameon=False,
-            fontsize=7.5,
-            borderaxespad=0.1,
-        )
-    if final:
-        _draw_final(edge[0], final)
+        axes.plot(training[0], iqm(smooth), "--", color=ORANGE, lw=1.3, zorder=3, label=f"training{label}")
 
-    name, result = "final return", final
-    if evaluation and not final:
-        name, result = "last evaluation", summarize(evaluation[1][-1], generator)
-    subtitle = _trials_text(data) + (f"  ·  {name}: {_result_text(result)}" if result else "")
-    above = 20 if evaluation or training else 7  # points: room for the legend
+
+def _draw_training(axes: Axes, training: tuple[np.ndarray, np.ndarray], generator: np.random.Generator) -> None:
+    smooth, label = _moving_mean(training[1])
+    _draw_trials(axes, training[0], smooth, generator)
+    axes.set_ylabel(f"return per training episode{label}")
+
+
+def _draw_nothing(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=11, color=GREY)
+    axes.set(xticks=[], yticks=[])
+
+
+def _add_titles(axes: Axes, data: JobData, result: str, above_legend: bool) -> None:
+    """The title of the job, and below it the number of trials and their result."""
+    subtitle = _trials_text(data) + (f"  ·  {result}" if result else "")
+    above = 20 if above_legend else 7  # points
     axes.annotate(subtitle, (0, 1), (0, above), "axes fraction", "offset points", fontsize=9, color=GREY)
     axes.set_title(
         f"{data.job['algo']} on {data.job['env']}",
@@ -110,11 +130,10 @@ def learning_curve_figure(data: JobData, generator: np.random.Generator) -> Figu
         weight="bold",
         color=INK,
     )
-    return figure
 
 
 def _curve(data: JobData, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Steps `[T]` and values `[T, N]`, NaN for everything that is not finite; `None` if nothing is."""
+    """Steps [T] and values [T, N], with NaN for what is not finite; None if no value is finite."""
     if name not in data.curves:
         return None
     steps, values = data.curves[name]
@@ -123,7 +142,7 @@ def _curve(data: JobData, name: str) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _moving_mean(values: np.ndarray) -> tuple[np.ndarray, str]:
-    """Trailing mean over the values there are, `[T, N]`, and how it is called in a label."""
+    """The trailing mean over existing values [T, N], and its description in a label."""
     window = max(1, len(values) // SMOOTHING_WINDOWS)
     padded = np.pad(values, ((window - 1, 0), (0, 0)), constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)  # [T, N, window]
@@ -160,7 +179,7 @@ def _draw_trials(axes: Axes, steps: np.ndarray, values: np.ndarray, generator: n
 
 
 def _draw_final(axes: Axes, final: dict[str, Any]) -> None:
-    """Dots side by side, so that equal returns do not hide each other; then the IQM with its interval."""
+    """Draw a dot per trial, side by side so that equal returns stay visible, and the IQM with its interval."""
     returns = np.array(final["per_trial"], dtype=np.float64)
     several = len(returns) > 1
     places = np.linspace(-0.55, 0.15, len(returns)) if several else [0.0]
@@ -177,7 +196,7 @@ def _draw_final(axes: Axes, final: dict[str, Any]) -> None:
 
 
 def style(axes: Axes) -> None:
-    """The look of every picture: few lines, light grid."""
+    """Give axes the look of all figures: few lines, a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.grid(axis="y", color=PALE, linewidth=0.8)
@@ -188,7 +207,7 @@ def style(axes: Axes) -> None:
 def _trials_text(data: JobData) -> str:
     num_trials = len(data.job["seeds"])
     text = "1 trial" if num_trials == 1 else f"{num_trials} trials"
-    # A diverged trial has no values, and so leaves the mean: that must be seen.
+    # A diverged trial has no values, so it is missing from the mean: the reader must see that.
     trials = (data.summary or {}).get("trials", [])
     num_diverged = sum(trial["status"] == "diverged" for trial in trials)
     return text + (f" ({num_diverged} diverged)" if num_diverged else "")
@@ -204,55 +223,3 @@ def _result_text(result: dict[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "missing" if value is None else decimal(value)
-
-
-def q_values(planned: np.ndarray, learned: np.ndarray, path: str | Path) -> None:
-    """Writes the chapter's Figure 18-9 as a PNG: one action value by planning and by learning.
-
-    Args:
-        planned: the value after each sweep of Q-value iteration; the last one is drawn as the true value.  # [I]
-        learned: the value after each step of Q-learning.  # [T]
-        path: file to write.
-    """
-    figure = Figure(figsize=(8.0, 3.4), dpi=DPI, facecolor="white", layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, values, title in zip(panels, (planned, learned), ("Q-value iteration", "Q-learning"), strict=True):
-        style(axes)
-        axes.axhline(planned[-1], color=INK, linestyle="--", linewidth=1.0)
-        axes.plot(values, color=BLUE, linewidth=1.6)
-        axes.set_title(title, loc="left", fontsize=10, color=INK)
-        axes.set_xlabel("iterations", fontsize=8.5, color=INK)
-        axes.set_xlim(0, len(values) - 1)
-        axes.set_ylim(0, 1.25 * planned[-1])
-    panels[0].set_ylabel("Q(s0, a0)", fontsize=8.5, color=INK)
-    figure.savefig(path, format="png")
-
-
-def episode_returns(returns: list[np.ndarray], title: str, path: str | Path) -> None:
-    """Writes the chapter's Figure 18-10, and its siblings, as a PNG: the return of each training episode.
-
-    Thin lines are trials (moving means where there are many episodes), the thick line is their mean.
-
-    Args:
-        returns: of each trial, in order.  # N arrays [E_k]
-        title: above the axes.
-        path: file to write.
-    """
-    figure = Figure(figsize=(WIDTH, 3.0), dpi=100, facecolor="white", layout="constrained")
-    axes = figure.subplots()
-    style(axes)
-    values = np.full((max(map(len, returns)), len(returns)), np.nan)  # [E, N]
-    for trial, column in enumerate(returns):
-        values[: len(column), trial] = column
-    window = max(1, len(values) // 60)
-    kernel = np.ones(window) / window
-    smooth = np.stack([np.convolve(column, kernel, mode="valid") for column in values.T], axis=1)  # [E - window + 1, N]
-    episodes = np.arange(window, len(values) + 1)
-    axes.plot(episodes, smooth, color=SKY, linewidth=0.7, alpha=0.7)
-    axes.plot(episodes, smooth.mean(axis=1), color=BLUE, linewidth=1.8)
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
-    axes.set_xlabel("episode", fontsize=8.5, color=INK)
-    axes.set_ylabel("sum of rewards" + (f" (mean of {window})" if window > 1 else ""), fontsize=8.5, color=INK)
-    axes.set_xlim(0, len(values))
-    axes.set_ylim(bottom=min(0.0, float(np.nanmin(smooth))))
-    figure.savefig(path, format="png")

@@ -154,7 +154,7 @@ def load_policy(
         search_path.put_back_working_directory()
     with contextlib.ExitStack() as stack:
         if not _exists(path):
-            from rlexp.tracking.mlflow.delivery import fetch_job
+            from rlexp.tracking.mlflow.fetch import fetch_job
 
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rlexp-")))
             path = fetch_job(str(source), tracking_uri, place)

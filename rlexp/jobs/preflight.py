@@ -17,7 +17,7 @@ from rlexp.config.schema.job import Settings
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.system import backend, packages
 from rlexp.system.errors import refusal
-from rlexp.tracking.base import resolve_uri
+from rlexp.tracking.addresses import resolve_uri
 
 if TYPE_CHECKING:
     from rlexp.envs.info import EnvInfo

@@ -1,4 +1,4 @@
-"""Which code a job ran with: rlexp's version and, where the package lies in a checkout of its own, the commit."""
+"""The code that a job ran with: the version of rlexp and, if the package is in a git checkout, the commit."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ VERSION, COMMIT, DIRTY = "version.rlexp", "code.commit", "code.dirty"  # tags of
 
 @functools.cache
 def tags() -> dict[str, str]:
-    """Of the code that runs; the commit is missing where the package is not a tracked part of a git checkout."""
+    """The tags of the code that runs; without a commit if the package is not tracked in a git checkout."""
     found = {VERSION: __version__}
-    try:  # an environment may lie inside somebody's repository: the package must be in it, not only below it
+    try:  # a virtual environment may lie inside a repository: the package must be tracked there
         ask(PACKAGE, "ls-files", "--error-unmatch", "__init__.py")
         found[COMMIT] = ask(PACKAGE, "rev-parse", "HEAD")
         changed = ask(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".", "../conf")
@@ -32,19 +32,19 @@ def tags() -> dict[str, str]:
 
 
 def name(own: Mapping[str, Any]) -> str:
-    """What a person calls the code that a job's tags tell of: `rlexp 0.1.0 (commit 0123abc, changed)`."""
+    """The code that a job's tags name, in words: `rlexp 0.1.0 (commit 0123abc, changed)`."""
     commit = _plain(own[COMMIT])[:7] if COMMIT in own else ""
     changed = ", changed" if own.get(DIRTY) == "true" else ""
     return f"rlexp {_plain(own.get(VERSION, '?'))}" + (f" (commit {commit}{changed})" if commit else "")
 
 
 def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two jobs' tags tell of the same code, as far as both know theirs."""
+    """Whether two jobs' tags name the same code, as far as both have the tags."""
     return all(a[key] == b[key] for key in (VERSION, COMMIT, DIRTY) if key in a and key in b)
 
 
 def other_version(folder: Path) -> str | None:
-    """A sentence on a job that ran with other code than this process; None where it did not, or nobody knows."""
+    """A sentence on a job that ran with other code than this process; None if it did not, or if that is not known."""
     try:
         own = read_json(folder / "job.json", JOB, "tags")["tags"]
     except (OSError, ValueError):
@@ -53,11 +53,11 @@ def other_version(folder: Path) -> str | None:
 
 
 def warnings(where: str, jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """Sentences on jobs that are compared, or pooled, though different code has trained them.
+    """Sentences on jobs that are compared or pooled although different code has trained them.
 
     Args:
         where: the environment.
-        jobs: contender -> the `job.json` of its jobs, whose trials are pooled.
+        jobs: contender -> the `job.json` of each of its jobs, whose trials are pooled.
     """
     told: list[str] = []
     every: dict[str, Mapping[str, Any]] = {}
@@ -75,7 +75,7 @@ def warnings(where: str, jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> lis
 
 
 def _different(known: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of those that are not the same code as an earlier one; the first included."""
+    """The names of the different codes among some tags."""
     kept: list[Mapping[str, Any]] = []
     for own in known:
         if not any(same(own, other) for other in kept):
@@ -84,12 +84,12 @@ def _different(known: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _plain(text: Any) -> str:
-    """A word of a file, fit to be printed."""
+    """A word from a file, made safe for printing."""
     return re.sub(r"[^\w.+-]", "?", str(text)[:40])
 
 
 def identity(folder: Path) -> dict[str, Any]:
-    """What a sweep's job keeps of it, so that either can make the sweep's run in MLflow."""
+    """The part of a sweep's plan that its jobs keep, so that each of them can create the sweep's run in MLflow."""
     names = ("id", "local_id", "name", "command", "started")
     plan = read_json(folder / "sweep.json", SWEEP, *names)
     return {name: plan[name] for name in names}

@@ -1,4 +1,4 @@
-"""Reads a job's folder back; nothing here knows how it was written, or needs more than NumPy."""
+"""Reading the results of a job, or of all jobs of a study, from their folders; needs nothing but NumPy."""
 
 import csv
 import os
@@ -24,7 +24,14 @@ from rlexp.system.stored_files import (
 from rlexp.system.stored_yaml import read_config
 from rlexp.system.text import clean, printable_tree
 
-NEEDED = ("study", "name", "algo", "env", "config_id", "started")  # of a job that is compared with others
+NEEDED = (
+    "study",
+    "name",
+    "algo",
+    "env",
+    "config_id",
+    "started",
+)  # keys of the `job.json` of a job that is compared with others
 
 
 class Curve(NamedTuple):
@@ -36,11 +43,11 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Episodes:
-    """The final episodes, which all trials of a job have played.
+    """The final episodes, which all trials of a job play.
 
     Attributes:
         seeds: of the episodes.  # E
-        returns: NaN for a trial that has not played them.  # [N, E]
+        returns: NaN for a trial that has not played the episode.  # [N, E]
     """
 
     seeds: tuple[int, ...]
@@ -49,15 +56,15 @@ class Episodes:
 
 @dataclass
 class JobData:
-    """One job's folder in memory.
+    """The results of one job.
 
     Attributes:
         folder: where it was read from.
-        job: `job.json`; `job["seeds"]` has one seed a trial.
+        job: `job.json`; `job["seeds"]` has one seed per trial.
         summary: `summary.json`, or `None` while the job has not ended.
         curves: metric name -> `Curve`. `T` is the number of records with this metric.
-        config: `config.yaml`, where the whole study was loaded.
-        episodes: `evaluation.csv`, where the whole study was loaded, and it has the episodes of all trials.
+        config: `config.yaml`; only `load_study` fills it.
+        episodes: `evaluation.csv`, if it has the episodes of all trials; only `load_study` fills it.
         no_episodes: why `episodes` is `None`.
     """
 
@@ -71,10 +78,10 @@ class JobData:
 
 
 def load_job(folder: str | Path) -> JobData:
-    """Loads `job.json`, `summary.json` and `metrics.jsonl` of a job.
+    """Load `job.json`, `summary.json` and `metrics.jsonl` of a job.
 
-    The job may be waiting, running or killed: `summary.json` and `metrics.jsonl` may be missing, and a last
-    line of `metrics.jsonl` that is not ended by a newline is left out if it is broken.
+    The job may be waiting, running or killed: `summary.json` and `metrics.jsonl` may be missing, and a
+    broken last line of `metrics.jsonl` without a newline is left out.
 
     Args:
         folder: the job's folder, `outputs/<study>/<algo>-<env>-<config_id>`.
@@ -83,8 +90,8 @@ def load_job(folder: str | Path) -> JobData:
         The job's data.
 
     Raises:
-        FileNotFoundError: if the folder has no `job.json`.
-        Damaged: if a file is broken, or a record has not one value a trial; names the file and line.
+        FileNotFoundError: if the folder has no `job.json`. Damaged: if a file is broken, or a record does not have one
+        value per trial; the message names the file and line.
     """
     folder = Path(folder)
     try:
@@ -107,7 +114,7 @@ def _load_curves(path: Path, num_trials: int, summary: dict[str, Any] | None) ->
         try:
             record = read_record(path, number, line, num_trials)
         except Damaged:
-            if number == len(lines):  # after the last newline: nothing, or half a line of a killed process
+            if number == len(lines):  # after the last newline there is nothing, or half a line of a killed process
                 continue
             raise
         for name, row in record["metrics"].items():
@@ -134,9 +141,9 @@ class StudyData:
 
 
 def load_study(folder: str | Path) -> StudyData:
-    """Loads all jobs of a study's folder (or of one job's), whatever has become of them.
+    """Load all jobs of a study's folder (or the one of a job's folder), finished or not.
 
-    A job that cannot be read is a problem with a name, and no reason to lose the others.
+    A job that cannot be read is listed in `problems`; the others are loaded.
 
     Args:
         folder: `outputs/<study>`.
@@ -158,7 +165,7 @@ def load_study(folder: str | Path) -> StudyData:
 
 
 def load_episodes(job: JobData) -> tuple[Episodes | None, str]:
-    """The final episodes behind a job's final returns, or why they are not known."""
+    """The final episodes behind a job's final returns, or None and the reason why they are not known."""
     path = job.folder / "evaluation.csv"
     final = ((job.summary or {}).get("final/return") or {}).get("per_trial")
     if final is None:
@@ -184,11 +191,11 @@ def load_episodes(job: JobData) -> tuple[Episodes | None, str]:
 
 
 def load_config(folder: str | Path, job: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Loads the `config.yaml` of a job as plain values; raises ValueError for a missing or broken one.
+    """Load the `config.yaml` of a job as plain values; raises ValueError if it is missing or broken.
 
     Args:
         folder: of the job.
-        job: its `job.json`, where the file's digest is compared with the one there.
+        job: its `job.json`, with the digest that the file must have; None to skip this check.
     """
     path = Path(folder) / "config.yaml"
     config: dict[str, Any] = printable_tree(read_config(folder))

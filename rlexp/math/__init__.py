@@ -1,1 +1,1 @@
-"""Targets, returns, optimisers and statistics: pure functions with hand-computed tests."""
+"""Targets, returns, optimisers, statistics and significance tests: pure functions with hand-computed tests."""

@@ -38,7 +38,7 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def init(self, params: tf.Tensor) -> State:
-        """Returns the state before the first update; it has only the entries that the options need.
+        """Returns the state before the first update, with only the entries that the options need.
 
         Args:
             params: float32 parameters of one trial.  # [P]
@@ -68,7 +68,7 @@ class SGD(Optimizer):
     momentum > 0:   m <- momentum m - lr g;   w <- w + m,   or with `nesterov`   w <- w + momentum m - lr g
 
     Args:
-        momentum: share of the last step that is kept, in [0, 1). Default 0: none.
+        momentum: share of the last step that is kept, in [0, 1). Default 0.
         nesterov: look ahead by one momentum step. Needs `momentum` > 0 (Keras ignores it without).
     """
 
@@ -201,7 +201,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "rmsprop": RMSprop, "adam"
 
 
 def build(name: str, **hyperparameters: float | bool) -> Optimizer:
-    """Returns the optimiser `name` of OPTIMIZERS; hyper-parameters that are left out have Keras' defaults.
+    """Returns the optimiser `name` of OPTIMIZERS; hyper-parameters that are not given have Keras' defaults.
 
     Raises:
         ValueError: when the name or a hyper-parameter is unknown, of the wrong type or out of range.

@@ -1,8 +1,8 @@
 """Returns and advantages of whole rollouts: pure functions for one trial.
 
-A rollout is the rows of a batch in the order of time, episodes one after the other, and padding at its end. `c_t` is
-what of the next row counts: gamma inside an episode, 0 in its last row. So nothing leaks from one episode into the one
-before, and the functions need no other mask.
+A rollout is a batch of rows in the order of time: episodes one after the other, and padding at the end. `c_t` is the
+weight of the next row: gamma inside an episode, 0 in its last row. So nothing leaks from one episode into the previous
+one, and the functions need no other mask.
 
 Axes: `R` rows. Time indices: o_tm1, a_tm1, r_t, o_t.
 """
@@ -15,8 +15,8 @@ import tensorflow as tf
 def discounted_sum(x_t: tf.Tensor, c_t: tf.Tensor) -> tf.Tensor:
     """Returns y with y_t = x_t + c_t y_(t+1), and 0 beyond the last row.
 
-    Computed by recursive doubling (Hillis and Steele, 1986): after k rounds y_t holds the sum over 2^k rows, and c_t
-    the factor of the row after them. log2 R rounds, where a loop over the rows would take R.
+    Computed by recursive doubling (Hillis and Steele, 1986): after k rounds, y_t holds the sum over 2^k rows, and c_t
+    the factor of the row after them. This takes log2 R rounds instead of a loop over R rows.
 
     Args:
         x_t: rewards, or temporal differences.  # [R]
@@ -36,7 +36,7 @@ def gae(r_t: tf.Tensor, d_t: tf.Tensor, goes_on: tf.Tensor, v_tm1: tf.Tensor, v_
 
     delta_t = r_t + d_t v_t - v_tm1;   A_t = delta_t + d_t lam A_(t+1) inside an episode
 
-    With lam = 1 it is the discounted return minus v_tm1; where an episode was cut, v_t stands for what is not seen.
+    With lam = 1 it is the discounted return minus v_tm1; where an episode was cut, v_t stands for the rest.
 
     Args:
         r_t: rewards.  # [R]

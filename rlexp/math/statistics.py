@@ -1,8 +1,8 @@
 """Statistics over trials: interquartile mean, stratified bootstrap, performance profiles, probability of improvement.
 
 Axes: `N` trials, `M` environments (or tasks), `R` bootstrap resamples, `T` records or thresholds. NaN means "this
-trial has no value" and is left out. Randomness comes from the `numpy.random.Generator` that is passed in, never a
-global state. What is said of two algorithms, and how certainly, is in `compare`.
+trial has no value" and is left out. Randomness comes from the `numpy.random.Generator` that is passed in, never from a
+global state. Tests of differences are in `significance`.
 
 Source: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice".
 """
@@ -77,7 +77,7 @@ def bootstrap_ci(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is a probability in (0, 1), received {confidence}")
     columns = values.T if values.ndim == 2 else values[None]  # [M, N]
-    strata = [np.sort(column[~np.isnan(column)]) for column in columns]  # the order of trials means nothing
+    strata = [np.sort(column[~np.isnan(column)]) for column in columns]  # sorted: the order of trials has no meaning
     strata = [x for x in strata if len(x)]
     if max(map(len, strata), default=0) < 2:
         return math.nan, math.nan
@@ -90,18 +90,18 @@ def bootstrap_ci(
 
 
 def bootstrap_band(values: Any, generator: np.random.Generator, num_resamples: int = 2000) -> np.ndarray:
-    """The 95 % bootstrap interval of the IQM at each of many records: what `bootstrap_ci` gives for each, but fast.
+    """The 95 % bootstrap interval of the IQM at each of many records: that of `bootstrap_ci`, but computed faster.
 
     All records share their resamples, so that the band is as smooth as the curves. Ranks are resampled instead of
     trials, which is the same at each record, and makes the IQM of a resample one weighted sum of sorted values.
 
     Args:
-        values: one row a record.  # [T, N]
+        values: one row per record.  # [T, N]
         generator: source of the resampling.
         num_resamples: `R`.
 
     Returns:
-        Lower and upper bound, NaN where less than two trials have a value.  # [2, T]
+        Lower and upper bound, NaN where fewer than two trials have a value.  # [2, T]
     """
     values = np.sort(np.asarray(values, dtype=np.float64), axis=1)  # NaNs go to the end
     count = np.count_nonzero(~np.isnan(values), axis=1)  # [T]
@@ -120,7 +120,7 @@ def bootstrap_band(values: Any, generator: np.random.Generator, num_resamples: i
 
 
 def expanded(confidence: float, sizes: Sequence[int]) -> float:
-    """The nominal confidence with which a percentile bootstrap of few values covers as often as is asked of it.
+    """The nominal confidence with which a percentile bootstrap of few values has the required coverage.
 
     Percentiles of resampled means lack Student's t and the factor sqrt(n / (n - 1)) of the standard deviation.
     Both are put back by widening the percentiles (Hesterberg 2015, "What Teachers Should Know About the Bootstrap",
@@ -153,12 +153,13 @@ def t_quantile(p: float, df: float) -> float:
 def probability_of_improvement(
     first: Sequence[Any], second: Sequence[Any], confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """How likely a trial of the first algorithm beats one of the second, ties counting half; mean over environments.
+    """The probability that a trial of the first algorithm beats one of the second, as a mean over environments.
 
-    The point is Agarwal et al.'s: Mann and Whitney's U over the number of pairs. Their percentile bootstrap covers far
-    too rarely near 0 and 1 (measured with 10 trials: 69 % at 0.97), so the interval is Newcombe's score interval
-    (2006, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2", method 5:
-    94 to 97 % from 5 trials on), combined over independent environments by their squared distances from the points.
+    Ties count half. The point is Agarwal et al.'s: Mann and Whitney's U over the number of pairs. Their percentile
+    bootstrap covers far too rarely near 0 and 1 (measured with 10 trials: 69 % at 0.97), so the interval is Newcombe's
+    score interval (2006, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2",
+    method 5: 94 to 97 % from 5 trials on), combined over independent environments by their squared distances from the
+    points.
 
     Args:
         first, second: one array [N] an environment. NaNs are left out, and environments in which one has no value.
@@ -184,7 +185,7 @@ def probability_of_improvement(
 
 
 def _newcombe(point: float, n: int, m: int, z: float) -> tuple[float, float]:
-    """The probabilities that lie z of their own standard errors below and above the observed one."""
+    """The probabilities that are z of their own standard errors below and above the observed one."""
     half = (n + m) / 2 - 1
 
     def distance(p: float) -> float:
@@ -193,7 +194,7 @@ def _newcombe(point: float, n: int, m: int, z: float) -> tuple[float, float]:
 
     def solve(outside: float) -> float:
         inside = point
-        for _ in range(24):  # seven digits
+        for _ in range(24):  # bisection to seven digits
             middle = (outside + inside) / 2
             inside, outside = (inside, middle) if distance(middle) > 0 else (middle, outside)
         return inside
@@ -233,7 +234,7 @@ def performance_profile(scores: Sequence[Any], thresholds: Any, generator: np.ra
 
 
 def area_under_curve(steps: Any, values: Any) -> np.ndarray:
-    """Mean height of each trial's curve over its env steps (trapezoids): how good it was on the way.
+    """Mean height of each trial's curve over its env steps, by trapezoids: the performance during training.
 
     Args:
         steps: of the records, ascending.  # [T]
@@ -241,7 +242,7 @@ def area_under_curve(steps: Any, values: Any) -> np.ndarray:
             after the last (a trial that ended early, or diverged) it is flat.  # [T, N]
 
     Returns:
-        One number a trial, in units of the values; NaN for a trial without values.  # [N]
+        One number per trial, in units of the values; NaN for a trial without values.  # [N]
     """
     steps, values = np.asarray(steps, np.float64), np.asarray(values, np.float64)
     areas = np.full(values.shape[1], math.nan)
@@ -263,7 +264,7 @@ def steps_to(threshold: float, steps: Any, values: Any) -> np.ndarray:
         values: NaN where a trial has no value.  # [T, N]
 
     Returns:
-        Infinity for a trial that never gets there, NaN for one without values.  # [N]
+        Infinity for a trial that never reaches it, NaN for one without values.  # [N]
     """
     steps, values = np.asarray(steps), np.asarray(values, np.float64)
     with np.errstate(invalid="ignore"):

@@ -1,8 +1,7 @@
 """Bootstrapped targets, losses and target-network updates: pure functions for one trial.
 
 `d_t = gamma * (1 - terminated)` carries both the discount and the end of an episode. Only termination makes
-it zero: an episode that is merely truncated goes on beyond what was seen, so that its last step bootstraps
-like any other.
+it zero: a truncated episode would continue, so its last step bootstraps like any other.
 
 Axes: `B` batch, `A` actions, `P` parameters. Time indices: o_tm1, a_tm1, r_t, d_t, o_t.
 """
@@ -45,9 +44,8 @@ def double_q_target(r_t: tf.Tensor, d_t: tf.Tensor, q_t_selector: tf.Tensor, q_t
     """Returns r_t + d_t q_t_value(argmax_a q_t_selector(a)), without gradient.
 
     Source: van Hasselt et al. (2016), equation 4.
-    One network chooses the action and another one values it: the maximum of noisy values is too high on
-    average, the value of an action that other noise chose is not. Among equal values the first action is
-    chosen.
+    One network selects the action and another evaluates it: the maximum of noisy values is too high on average, the
+    value of an action that other noise selected is not. Among equal values the first action is selected.
 
     Args:
         r_t: rewards.  # [B]
@@ -64,14 +62,14 @@ def double_q_target(r_t: tf.Tensor, d_t: tf.Tensor, q_t_selector: tf.Tensor, q_t
 def batched_index(values: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
     """Returns values[b, indices[b]] for each row b: q_tm1(a_tm1) from the values of all actions.
 
-    What is not chosen touches neither the result nor its gradient, also where it is infinite or NaN.
+    Values that are not selected affect neither the result nor its gradient, even if they are infinite or NaN.
 
     Args:
         values: one row of values for each member of the batch.  # [B, A]
         indices: integers in [0, A).  # [B]
 
     Returns:
-        The chosen values.  # [B]
+        The selected values.  # [B]
     """
     return tf.gather(values, indices, axis=1, batch_dims=1)
 

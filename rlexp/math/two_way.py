@@ -1,13 +1,13 @@
-"""Two kinds of luck in mean final returns: that of the trials, and that of the final episodes, which all trials play.
+"""Intervals with two kinds of luck: that of the trials, and that of the final episodes, which all trials play.
 
-The final return of trial k in episode e is taken as crossed random effects:
+The return of trial k in final episode e is modelled by crossed random effects:
 
     r[k, e] = mean + trial[k] + episode[e] + rest[k, e]
 
-All trials share `episode[e]`, so no resampling of trials shows its luck. Resampling trials and episodes together (Owen
-2007, "The pigeonhole bootstrap") shows it, but counts the luck of the rest three times. Here trials are resampled with
-their mean returns, which hold `trial` and `rest` once, and beside them, independently, the shared part of the episodes,
-whose variance is the covariance of two different trials.
+All trials share `episode[e]`, so resampling trials does not show its luck. Resampling trials and episodes together
+(Owen 2007, "The pigeonhole bootstrap") does, but counts the luck of the rest three times. Here trials are resampled
+with their mean returns, which hold `trial` and `rest` once, and beside them, independently, the shared part of the
+episodes, whose variance is the covariance of two different trials.
 
 Axes: `N` trials, `E` episodes, `R` resamples. NumPy only.
 """
@@ -35,17 +35,16 @@ def iqm_interval(
 ) -> tuple[float, float]:
     """The bootstrap interval of the IQM over trials of expected returns, with both kinds of luck.
 
-    Where no episodes are known, or they have no shared luck (deterministic environments, one constant return), it is
-    `stats.bootstrap_ci` to the last digit.
+    If no episodes are known, or they have no shared luck (deterministic environments, one constant return), it is
+    `statistics.bootstrap_ci` to the last digit.
 
     Args:
-        values: final return of each trial, one array [N] an environment; NaN for none.
-        episodes: returns of the same trials in the final episodes, one array [N, E] an environment; None: not known.
-        generator: source of the resampling.
-        confidence: probability that the interval is to cover.
+        values: final return of each trial, one array [N] per environment; NaN for none. episodes: returns of the same
+        trials in the final episodes, one array [N, E] per environment; None if they are not known. generator: source of
+        the resampling. confidence: probability with which the interval is to cover.
 
     Returns:
-        `(low, high)`; NaNs where no environment has two trials.
+        `(low, high)`; NaN if no environment has two trials.
     """
     strata, matrices = [], []
     for column, matrix in zip(values, episodes, strict=True):
@@ -58,7 +57,7 @@ def iqm_interval(
         return math.nan, math.nan
     resamples = [
         np.sort(x)[generator.integers(len(x), size=(NUM_RESAMPLES, len(x)))] for x in strata
-    ]  # [R, N] each; the order of trials means nothing
+    ]  # [R, N] each; sorted: the order of trials has no meaning
     estimates = iqm(np.concatenate(resamples, axis=-1))  # [R]
     weights = np.split(iqm_weights(np.concatenate(strata)), np.cumsum([len(x) for x in strata])[:-1])
     parts = [shared_part(m, w) for m, w in zip(matrices, weights, strict=True) if m is not None]
@@ -73,31 +72,31 @@ def iqm_interval(
     tail = (1 - nominal) / 2
     with np.errstate(invalid="ignore"):  # infinite values
         low, high = np.quantile(estimates, [tail, 1 - tail])
-    if parts:  # no mean of returns lies beyond them: nothing above CartPole's 500
+    if parts:  # no mean lies outside the range of the returns: CartPole has none above 500
         known = np.concatenate([*strata, *(matrix.ravel() for matrix in matrices if matrix is not None)])
         low, high = np.clip([low, high], np.nanmin(known), np.nanmax(known))
     return float(low), float(high)
 
 
 def interval(values: np.ndarray, episodes: np.ndarray | None) -> tuple[float, float]:
-    """The 95 % interval of final returns on one environment: the one of summaries, pictures and reports.
+    """The 95 % interval of final returns on one environment, as in summaries, figures and reports.
 
     Args:
         values: NaN for trials without one.  # [N]
-        episodes: the returns behind them, if they are known.  # [N, E]
+        episodes: the returns whose means the values are; None if they are not known.  # [N, E]
     """
     return iqm_interval([values], [episodes], seeding.generator(0, "report"))
 
 
 def summarize_final(values: np.ndarray, episodes: np.ndarray) -> dict[str, Any]:
-    """`stats.summarize` of final returns [N] with the interval that holds the luck of their episodes [N, E], too."""
+    """`statistics.summarize` of final returns [N], with an interval that includes the luck of their episodes [N, E]."""
     low, high = interval(values, episodes)
     ci95 = [bound if math.isfinite(bound) else None for bound in (low, high)]
     return {**summarize(values, seeding.generator(0, "report")), "ci95": ci95}
 
 
 def iqm_weights(values: np.ndarray) -> np.ndarray:
-    """The weight of each of some values in their IQM; equal values share theirs.  # [N]"""
+    """The weight of each value in the IQM; equal values share their weights.  # [N]"""
     n = len(values)
     cut = n // 4
     by_rank = np.zeros(n)
@@ -109,34 +108,35 @@ def iqm_weights(values: np.ndarray) -> np.ndarray:
 
 
 def shared_part(episodes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """What each episode adds to the weighted mean of all trials, as far as it is their shared luck.
+    """The shared luck of the trials in each episode, as its effect on their weighted mean.
 
     The covariance of two different trials is the variance of what they share: the effects are those of the weighted
-    mean, scaled to this variance. What each trial has by itself is in the spread of the trials' means already.
+    mean, scaled to this variance. The luck of single trials is already in the spread of their means.
 
     Args:
         episodes: returns; NaN for episodes that a trial has not played.  # [N, E]
         weights: of the trials in the mean.  # [N]
 
     Returns:
-        Effects, whose mean is 0; zeros where nothing is shared.  # [E]
+        Effects with mean 0; zeros if nothing is shared.  # [E]
     """
     if episodes.shape[1] < 2 or not np.isfinite(episodes).all():
         return np.zeros(0)
-    column = (weights[:, None] * _centred(episodes)).sum(axis=0)  # [E]; the same digits wherever the arrays lie
+    # A sum and not a matrix product: its digits do not depend on the memory layout.
+    column = (weights[:, None] * _centred(episodes)).sum(axis=0)  # [E]
     total = _variance(column)
     return column * _ratio(_shared(episodes, weights, total), total, episodes)
 
 
 def shared_difference(first: np.ndarray, second: np.ndarray, paired: bool) -> np.ndarray:
-    """The difference of two algorithms' mean returns in each episode, as far as it is the luck that all trials share.
+    """The shared luck in the difference of two algorithms' mean returns, for each episode.
 
     Args:
         first, second: returns of their trials in the same episodes.  # [N, E], [M, E]
-        paired: whether trials are compared one by one, row by row.
+        paired: whether trials are compared row by row.
 
     Returns:
-        Differences around that of the algorithms, scaled as by `shared_part`; none where nothing is shared.  # [E]
+        Differences of the episodes, scaled as by `shared_part`; empty if nothing is shared.  # [E]
     """
     few = min(len(first), len(second), first.shape[1]) < 2
     if few or not (np.isfinite(first).all() and np.isfinite(second).all()):
@@ -172,20 +172,20 @@ def _shared(episodes: np.ndarray, weights: np.ndarray, total: float) -> float:
     total = sum over k of weights[k]^2 variance[k], and over k != l of weights[k] weights[l] covariance[k, l].
     """
     own, squares, everything = weights**2 @ episodes.var(axis=1, ddof=1), weights @ weights, weights.sum() ** 2
-    if everything - squares <= 1e-12:  # one trial has all the weight of its environment: no two to compare
+    if everything - squares <= 1e-12:  # one trial has all the weight: there are no two to compare
         return total
     return float((total - own) * everything / (everything - squares))
 
 
 def _ratio(shared: float, total: float, episodes: np.ndarray) -> float:
-    """What scales effects of the variance `total` to `shared`; 0 where there is none but rounding."""
+    """The factor that scales effects of variance `total` to `shared`; 0 if there is nothing but rounding."""
     if total <= 1e-20 * max(1.0, float(np.abs(episodes).max()) ** 2):
         return 0.0
     return math.sqrt(min(max(shared, 0.0) / total, 1.0))
 
 
 def _expanded(confidence: float, variance: float, sizes: Sequence[int], parts: Sequence[np.ndarray]) -> float:
-    """As `stats.expanded`, for the sum of the trials' luck and the episodes': degrees of freedom by Satterthwaite."""
+    """As `statistics.expanded`, for the sum of both kinds of luck, with degrees of freedom by Satterthwaite."""
     mean = sum(sizes) / len(sizes)
     raw, true = variance, variance * mean / (mean - 1)
     weight = true**2 / (sum(sizes) - len(sizes))  # of the squares of the variances, over their degrees of freedom

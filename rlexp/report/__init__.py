@@ -1,1 +1,1 @@
-"""The comparison of the jobs of a study: analysis, figures and the page."""
+"""The report of a study: reading its jobs, comparing them, drawing figures, writing the page and its tables."""

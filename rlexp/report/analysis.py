@@ -1,4 +1,4 @@
-"""What is to be said of a study: comparisons on each environment and over all of them, and the verdict in sentences."""
+"""The analysis of a study: comparisons on each environment and over all of them, verdicts and warnings in sentences."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from rlexp.math import two_way
 from rlexp.math.statistics import iqm, normalise
 from rlexp.report import verdicts
 from rlexp.report.compare import Comparison, Sample, compare
-from rlexp.report.contenders import Contender, Task, tasks
+from rlexp.report.contenders import Contender, Task
+from rlexp.report.grouping import tasks
 from rlexp.system import words
 
 ENDED = {"failed": "has failed", "killed": "was killed"}  # statuses in a sentence
-RULES = ("policy", "selection", "final_episodes", "final_seed")  # of the final return
-NARROW = 5  # trials: with fewer, intervals cover too rarely
+RULES = ("policy", "selection", "final_episodes", "final_seed")  # keys of evaluation that define the final return
+NARROW = 5  # trials; with fewer, intervals are too narrow
 
 
 @dataclass
@@ -29,7 +30,7 @@ class TaskAnalysis:
         intervals: label -> IQM of the final returns, with its 95 % interval; finished contenders only.
         returns: comparisons of final returns, each pair of finished contenders.
         speed: comparisons of areas under the learning curves.
-        no_speed: why there are none, where there are none.
+        no_speed: why `speed` is empty, if it is.
     """
 
     task: Task
@@ -41,14 +42,14 @@ class TaskAnalysis:
 
 @dataclass
 class Overall:
-    """All environments together, by normalised scores.
+    """The comparison over all environments, by normalised scores.
 
     Attributes:
         tasks: the environments.
-        scores: label -> one array [N] an environment; the best first.
+        scores: label -> one array [N] per environment; the best first.
         intervals: label -> IQM over all trials on all environments, and its interval.
         comparisons: each pair.
-        absent: contenders that are not on every environment, and so not here.
+        absent: contenders that are left out because they are not on every environment.
     """
 
     tasks: list[Task]
@@ -64,10 +65,10 @@ class Analysis:
 
     Attributes:
         name: of the study.
-        tasks: one analysis an environment.
-        overall: where there are several.
-        headline: who is better and whether that is certain; one or more sentences.
-        warnings: what is missing, failed, diverged, or cannot be compared; by name.
+        tasks: one analysis per environment.
+        overall: None unless there are several environments.
+        headline: one or more sentences on which contender is better, and how certain that is.
+        warnings: sentences on what is missing, failed, diverged, or cannot be compared.
     """
 
     name: str
@@ -78,7 +79,12 @@ class Analysis:
 
 
 def analyse(data: StudyData, generator: np.random.Generator) -> Analysis:
-    """Compare what a study has."""
+    """Analyse a study.
+
+    Args:
+        data: the study.
+        generator: source of arrangements and resamples where they cannot be enumerated.
+    """
     found = tasks(data.jobs)
     analyses = [_analyse_task(task, generator) for task in found]
     overall = _overall(found, generator)
@@ -92,7 +98,7 @@ def analyse(data: StudyData, generator: np.random.Generator) -> Analysis:
 
 
 def interval_of(values: np.ndarray, episodes: Episodes | None = None) -> tuple[float, float, float]:
-    """IQM with its 95 % interval: to the last digit the one in the summary of a job with these values and episodes."""
+    """IQM with its 95 % interval: exactly that in the summary of a job with these values and episodes."""
     return float(iqm(values)), *two_way.interval(values, episodes.returns if episodes else None)
 
 
@@ -190,11 +196,11 @@ def _task_sentences(analysis: TaskAnalysis) -> list[str]:
 def _first(
     task: Task, best: list[str], intervals: dict[str, tuple[float, float, float]]
 ) -> tuple[list[str], str | None]:
-    """Who shares the first place, and with what, if that is not the IQM of their final returns."""
+    """The contenders that share the first place, and what they have in common, if that is not their IQM."""
     leader = task.finished[0]
     if leader.label in best:
         return best, ""
-    if np.isfinite(leader.value).all():  # their final returns differ by the luck of episodes alone
+    if np.isfinite(leader.value).all():  # then their final returns differ only by the luck of the episodes
         value = float(iqm(leader.value))
         equal = [
             c.label for c in task.finished if np.isfinite(c.value).all() and verdicts.same(float(iqm(c.value)), value)
@@ -206,7 +212,7 @@ def _first(
 
 
 def _warnings(data: StudyData, found: list[Task]) -> list[str]:
-    """What is missing, by name: nothing is left out in silence."""
+    """Sentences on everything that is missing or cannot be compared, by name."""
     warnings = [f"{name} cannot be read: {why}" for name, why in data.problems.items()]
     for task in found:
         for c in task.contenders:
@@ -216,18 +222,18 @@ def _warnings(data: StudyData, found: list[Task]) -> list[str]:
         warnings += provenance.warnings(task.name, {c.label: [job.job for job in c.jobs] for c in task.contenders})
         trials = {len(c.seeds) for c in task.finished}
         if trials and min(trials) < NARROW:
-            warnings.append(f"On {task.name} there are as few as {words.plural(min(trials), 'trial')} a contender: "
-                            f"intervals of fewer than {NARROW} are too narrow.")  # fmt: skip
+            warnings.append(f"On {task.name} a contender has only {words.plural(min(trials), 'trial')}: "
+                            f"intervals are too narrow with fewer than {NARROW}.")  # fmt: skip
         unknown = [c for c in task.finished if c.episodes is None]
         if unknown:
             why = "; ".join(dict.fromkeys(c.no_episodes for c in unknown))
             warnings.append(f"On {task.name} the final episodes of {words.names([c.label for c in unknown])} are not "
-                            f"known ({why}): intervals and comparisons of their returns hold the luck of the trials "
-                            "alone, not that of the episodes.")  # fmt: skip
+                            f"known ({why}): intervals and comparisons of their returns include only the luck of "
+                            "the trials, not that of the episodes.")  # fmt: skip
         budgets = {c.config.get("budget.steps") or f"{c.config.get('budget.episodes')} episodes" for c in task.finished}
         if len(budgets) > 1:
             warnings.append(f"On {task.name} the budgets differ ({', '.join(sorted(map(str, budgets)))}): "
-                            "a longer training is no better algorithm.")  # fmt: skip
+                            "longer training does not make a better algorithm.")  # fmt: skip
         rules = {tuple(c.config.get(f"evaluation.{key}") for key in RULES) for c in task.finished}
         if len(rules) > 1:
             warnings.append(f"On {task.name} the rules of evaluation differ (evaluation.*: {', '.join(RULES)}): "
@@ -238,9 +244,9 @@ def _warnings(data: StudyData, found: list[Task]) -> list[str]:
 def _job_warning(c: Contender, task: Task, job: JobData) -> list[str]:
     name, summary, seeds = f"{c.label} on {task.name} ({job.folder.name})", job.summary, job.job["seeds"]
     if summary is None:
-        return [f"{name} is not finished (running, or killed without a word): its curve is drawn, it is not compared."]
+        return [f"{name} is not finished (it runs, or was killed): its curve is drawn, but it is not compared."]
     if _pruned(job):
-        return []  # a search prunes many: one sentence for all of them
+        return []  # one sentence covers all that a search has pruned
     if "final/return" not in summary:
         error = f": {summary['error']}" if summary.get("error") else ""
         return [f"{name} {ENDED.get(summary.get('status', ''), 'is not finished')}{error}; it is not compared."]
@@ -250,7 +256,7 @@ def _job_warning(c: Contender, task: Task, job: JobData) -> list[str]:
     if diverged:
         told = "; ".join(f"seed {t['seed']}: {t.get('note') or 'no note'}" for t in diverged)
         warnings.append(f"{name}: {len(diverged)} of {len(seeds)} trials diverged ({told}); they count with the best "
-                        "weights they had before.")  # fmt: skip
+                        "weights that they had before.")  # fmt: skip
     if missing:
         warnings.append(f"{name}: no final return for seed {', '.join(map(str, missing))}; in comparisons it counts as "
                         "the worst trial of all on this environment.")  # fmt: skip
@@ -262,7 +268,7 @@ def _pruned(job: JobData) -> bool:
 
 
 def _pruned_warning(task: Task) -> list[str]:
-    """Candidates that a search gave up, in one sentence."""
+    """One sentence on the candidates that a search has pruned."""
     labels = [c.label for c in task.contenders if any(map(_pruned, c.jobs))]
     if not labels:
         return []

@@ -1,7 +1,7 @@
 """One document, written as self-contained HTML (pictures inside, no scripts, no network) and as Markdown.
 
-Everything that is handed in is text: whatever looks like HTML or Markdown in it is shown, not obeyed, control
-characters are spelled out, and what looks like a secret is masked.
+All content is plain text: HTML and Markdown in it are escaped, control characters are spelled out, and what looks like
+a secret is masked.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ figcaption { font-size: .85rem; color: #555; } code { background: #f4f4f4; paddi
   .figures figure { display: inline-block; width: 48%; margin-right: 1%; vertical-align: top; }
 }
 """
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing that is in it can fetch anything
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the page can fetch nothing
 TYPES = {".png": "image/png", ".gif": "image/gif"}
 
 
 @dataclass
 class Page:
-    """Blocks in order; `write` brings them to the disk.
+    """A sequence of blocks, written by `write`.
 
     Attributes:
         title: the headline.
@@ -74,23 +74,23 @@ class Page:
     _markdown: list[tuple[str, Path | None]] = field(default_factory=list)  # text with "{}" for the path, picture
 
     def heading(self, text: str, level: int = 2) -> None:
-        """A section starts."""
+        """Start a section."""
         self._blocks.append(f"<h{level}>{_html(text)}</h{level}>")
         self._markdown.append((f"{'#' * level} {_markdown(text)}", None))
 
     def text(self, text: str, code: str = "", small: bool = False) -> None:
-        """A paragraph, and a line of code at its end; `small` for what only some will read."""
+        """Add a paragraph, with a line of code at its end; `small` for details."""
         shown = f" <code>{_html(code)}</code>" if code else ""
         mark = ' class="small"' if small else ""
         self._blocks.append(f"<p{mark}>{_html(text)}{shown}</p>")
         self._markdown.append((_markdown(text) + (f" {_markdown_code(code)}" if code else ""), None))
 
     def lead(self, sentences: Sequence[str]) -> None:
-        """What the page says, in a box that is seen first."""
+        """Add a box with the main statements."""
         self._box("lead", sentences)
 
     def notice(self, sentences: Sequence[str]) -> None:
-        """What the reader must know before he believes the rest."""
+        """Add a box with warnings."""
         self._box("notice", sentences)
 
     def _box(self, name: str, sentences: Sequence[str]) -> None:
@@ -99,7 +99,13 @@ class Page:
         self._markdown.append(("\n>\n".join(f"> {_markdown(sentence)}" for sentence in sentences), None))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], good: Sequence[bool | None] = ()) -> None:
-        """A table of texts, a row a card on a phone; `good` colours a row's last cell: True, False, None: neither."""
+        """Add a table, whose rows are cards on a phone.
+
+        Args:
+            header: names of the columns.
+            rows: texts.
+            good: for each row, the colour of its last cell: True green, False red, None neither.
+        """
         marks = list(good) or [None] * len(rows)
         head = "".join(f"<th>{_html(cell)}</th>" for cell in header)
         lines = []
@@ -118,11 +124,11 @@ class Page:
         self._markdown.append(("\n".join(markdown), None))
 
     def picture(self, path: Path, caption: str) -> None:
-        """A PNG or GIF with a caption; HTML holds the picture itself, Markdown the way to it."""
+        """Add a PNG or GIF with a caption; HTML contains the picture itself, Markdown a link to it."""
         self._blocks.append(self._figure(path, caption))
 
     def pictures(self, captions: Sequence[tuple[Path, str]]) -> None:
-        """Pictures side by side where there is room."""
+        """Add pictures, side by side if there is room."""
         figures = "\n".join(self._figure(path, caption) for path, caption in captions)
         self._blocks.append(f'<div class="figures">{figures}</div>')
 
@@ -133,7 +139,7 @@ class Page:
         return f"<figure>{image}<figcaption>{_html(caption)}</figcaption></figure>"
 
     def write(self, path: Path) -> None:
-        """Write `path` (.html), and the Markdown beside it (.md)."""
+        """Write the page to `path` (.html), and its Markdown beside it (.md)."""
         path.parent.mkdir(parents=True, exist_ok=True)
         title = _html(self.title)
         document = "\n".join(
@@ -157,12 +163,12 @@ class Page:
 
 
 def _html(text: str) -> str:
-    """Text that HTML shows as it is."""
+    """Text escaped for HTML."""
     return html.escape(clean(text))
 
 
 def _markdown(text: str) -> str:
-    """Text that Markdown shows as it is: no tags, links, pictures or table cells come out of it."""
+    """Text escaped for Markdown: it makes no tags, links, pictures or table cells."""
     return re.sub(r"([\\`*\[\]|<>&])", r"\\\1", clean(text))
 
 

@@ -1,8 +1,9 @@
-"""What a return means, where that is known: random play, the threshold of "solved", and published results.
+"""Reference returns of environments: random play, the threshold of "solved", and published results.
 
-Thresholds are Gymnasium's own (`reward_threshold`); CliffWalking has none, so the shortest way stands in. Random play
-was measured: uniformly random actions, reset seeds from 200,000 on. Published results: rl-baselines3-zoo's
-`benchmark.md`, one run each, and CleanRL's docs, training return after 500,000 steps, mean of 3 seeds.
+Thresholds are Gymnasium's own (`reward_threshold`); CliffWalking has none, so the return of the shortest path is used.
+Random play was measured with uniformly random actions and reset seeds from 200,000 on. Published results:
+rl-baselines3-zoo's `benchmark.md`, one run each, and CleanRL's docs, training return after 500,000 steps, mean of 3
+seeds.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ class Published:
 
     Attributes:
         source: who measured it.
-        algo: with what.
+        algo: the algorithm.
         value: return.
-        spread: standard deviation, where it is given.
+        spread: standard deviation, None if it is not given.
         note: steps, seeds, kind of return.
     """
 
@@ -38,14 +39,14 @@ class Published:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is known of an environment, with its own time limit.
+    """The reference returns of an environment with its own time limit.
 
     Attributes:
         random: mean return of random play.
-        solved: return from which on it counts as solved.
+        solved: lowest return that counts as solved.
         why: where `solved` comes from.
         published: results of others.
-        maximum: the largest return that there is, where it is known and can be reached for certain.
+        maximum: the largest possible return, if it is known and a policy reaches it with certainty.
     """
 
     random: float
@@ -63,7 +64,7 @@ def _cleanrl(algo: str, value: float, spread: float | None = None) -> Published:
     return Published(CLEANRL, algo, value, spread, "500k steps, mean of 3 seeds, training return")
 
 
-# (Gymnasium id, time limit where it is not the environment's own)
+# (Gymnasium id, time limit if it is not the environment's own)
 REFERENCES: dict[tuple[str, int | None], Reference] = {
     ("CartPole-v1", None): Reference(
         22.0,
@@ -115,7 +116,7 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
     ("FrozenLake-v1", None): Reference(0.015, 0.70),
     ("FrozenLake8x8-v1", None): Reference(0.0014, 0.85),
     ("Taxi-v4", None): Reference(-764.0, 8.0),
-    ("CliffWalking-v1", 200): Reference(-2114.0, -13.0, "the return of the shortest way", maximum=-13.0),
+    ("CliffWalking-v1", 200): Reference(-2114.0, -13.0, "the return of the shortest path", maximum=-13.0),
 }
 
 

@@ -1,4 +1,4 @@
-"""Sentences of a report's headline: who is first, whether that is certain, and what is missing against each rival."""
+"""The sentences of a report's headline: the best algorithm, how certain that is, and what would decide the rest."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def sentence(
     first: Sequence[str] | None = None,
     why: str | None = None,
 ) -> str:
-    """Who is first, and over whom for certain.
+    """Which contender is first, and over which others this is certain.
 
     Args:
         where, what: the environment, and the measure.
         comparisons: of the pairs.
         names: of the contenders, the best first.
         intervals: IQM and interval of each.
-        first: those that share the first place; default: those with the same IQM.
-        why: what they have in common, if that is not their IQM.
+        first: the contenders that share the first place; default: those with the highest IQM.
+        why: what these have in common, if that is not their IQM.
     """
     leader = names[0]
     middle, low, high = intervals[leader]
@@ -61,13 +61,13 @@ def sentence(
         rest = f"; it is undecided against {_open(undecided, leader)}" if undecided else ""
         return f"{where} {leader} has the highest {what} ({reached}), {known}{rest}."
     return (
-        f"{where} nobody won for certain: {leader} has the highest {what} ({reached}), but it is undecided against "
-        f"{_open(undecided, leader)}."
+        f"{where} no algorithm is significantly better: {leader} has the highest {what} ({reached}), but it is "
+        f"undecided against {_open(undecided, leader)}."
     )
 
 
 def maximum(where: str, best: Sequence[str], task: Task) -> str:
-    """Who is as good as can be."""
+    """Which contenders reach the maximum of an environment."""
     verb = "reaches" if len(best) == 1 else "reach"
     if task.optimum is not None:
         their = "its policies are" if len(best) == 1 else "their policies are"
@@ -80,12 +80,12 @@ def maximum(where: str, best: Sequence[str], task: Task) -> str:
 
 
 def same(a: float, b: float) -> bool:
-    """Whether two IQMs are the same number but for rounding."""
+    """Whether two IQMs are equal up to rounding."""
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def beaten(comparisons: Sequence[Comparison], name: str) -> list[str]:
-    """Over whom a contender is certainly better."""
+    """The contenders over which one is certainly better."""
     return [other(c, name) for c in comparisons
             if (c.first == name and c.verdict == "better") or (c.second == name and c.verdict == "worse")]  # fmt: skip
 
@@ -104,7 +104,7 @@ def _shared(
     reached: str,
     why: str | None,
 ) -> str:
-    """Several are first: what is certain of them all against the others, and among them."""
+    """The sentence on contenders that share the first place, against the others and among each other."""
     text = f"{where} {words.names(first)} share the first place"
     among = [c for c in comparisons if c.first in first and c.second in first]
     if why is None:
@@ -137,17 +137,17 @@ def _shared(
 
 
 def _open(undecided: Sequence[Comparison], *leaders: str) -> str:
-    """The rivals of undecided comparisons, each with the reason beside it; those that have the same share it."""
+    """The rivals of undecided comparisons, grouped by the reason, which is in parentheses."""
     by_reason: dict[str, list[str]] = {}
     for c in undecided:
         rival = c.second if c.first in leaders else c.first
         by_reason.setdefault(c.reason.removeprefix("undecided: "), []).append(rival)
-    told = [f"{words.names(rivals)} ({reason})" for reason, rivals in by_reason.items()]
-    if len(told) > words.NAMED:
+    groups = [f"{words.names(rivals)} ({reason})" for reason, rivals in by_reason.items()]
+    if len(groups) > words.NAMED:
         left = sum(map(len, list(by_reason.values())[words.NAMED :]))
-        told = [*told[: words.NAMED], f"{words.plural(left, 'other')} (see the table)"]
-        return f"{', '.join(told[:-1])} and {told[-1]}"
-    return words.names(told)
+        groups = [*groups[: words.NAMED], f"{words.plural(left, 'other')} (see the table)"]
+        return f"{', '.join(groups[:-1])} and {groups[-1]}"
+    return words.names(groups)
 
 
 def _article(noun: str) -> str:

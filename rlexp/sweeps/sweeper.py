@@ -30,8 +30,10 @@ from rlexp.system.errors import Refusal
 from rlexp.system.stopping import Interrupted, acknowledge, terminated_by
 from rlexp.system.text import clean
 from rlexp.system.words import decimal
-from rlexp.tracking.base import SET_ASIDE, Tracker, one_line, open_tracker, resolve_uri, sync_command
+from rlexp.tracking.addresses import resolve_uri, sync_command
+from rlexp.tracking.base import Tracker, open_tracker
 from rlexp.tracking.follower import MLflowTracker, shared
+from rlexp.tracking.log import SET_ASIDE, one_line
 
 
 class Sweeper(BasicSweeper):

@@ -1,4 +1,4 @@
-"""The tracker that has nothing to do: the jobs' folders are all there is."""
+"""The tracker without a tracking server: the jobs' folders are the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlexp.tracking.base import TrackingResult
 
 
 class FilesTracker:
-    """Says where the files are."""
+    """Delivers nothing and reports where the files are."""
 
     def __init__(self, uri: str | None, folders: Sequence[Path], output_dir: Path) -> None:
         self.folders = folders
@@ -18,7 +18,7 @@ class FilesTracker:
         """Nothing to start."""
 
     def end(self, folder: Path, status: str) -> None:
-        """Nobody to tell."""
+        """Nothing to report."""
 
     def close(self, timeout: float, say: Callable[[str], None] = print) -> dict[Path, TrackingResult]:
         """The files are in place already, whatever `timeout` is."""

@@ -1,4 +1,4 @@
-"""Delivery of a finished job by the command that trained it, where its process did not live to see it delivered."""
+"""Delivery of a finished job by the command that trained it, if that did not live to see the job delivered."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlexp.config.schema.job import Settings
+from rlexp.system.folder_lock import in_use, who_works
 from rlexp.system.stored_files import TRACKING, read_json
 from rlexp.system.text import mask, same_address
-from rlexp.tracking import store
-from rlexp.tracking.base import open_tracker, resolve_uri, sync_command
+from rlexp.tracking.addresses import resolve_uri, sync_command
+from rlexp.tracking.base import open_tracker
+from rlexp.tracking.folders import asked_uri, place
+from rlexp.tracking.store_file import store_path
 
 
-def delivered(folder: Path, uri: str) -> bool:
-    """Whether a store has everything of a finished job, as far as the job's folder knows."""
+def is_delivered(folder: Path, uri: str) -> bool:
+    """Whether the store at `uri` has everything of a finished job, according to the receipt in the job's folder."""
     try:
-        state = read_json(folder / "tracking.json", TRACKING, "uri", "status")
-        closed = same_address(state["uri"], uri) and state["status"] is not None and not state.get("missing")
+        receipt = read_json(folder / "tracking.json", TRACKING, "uri", "status")
+        closed = same_address(receipt["uri"], uri) and receipt["status"] is not None and not receipt.get("missing")
     except (OSError, ValueError):
         return False
-    path = store.store_path(uri)
+    path = store_path(uri)
     return closed and (path is None or path.is_file())
 
 
@@ -27,18 +30,16 @@ def deliver(settings: Settings, say: Callable[[str], None]) -> None:
     """Deliver what is missing of a finished job, and wait for it as at the end of a job.
 
     Args:
-        settings: the job, with its engine chosen.
-        say: is told what came of it; nothing where nothing was missing.
+        settings: of the job, with its engine chosen.
+        say: called with the outcome; not called if nothing was missing.
     """
     folder, tracking = settings.folder, settings.tracking
     output_dir = Path(settings.output_dir).expanduser().resolve()
     if tracking.name != "mlflow":
         return
     uri = resolve_uri(tracking.uri, output_dir)
-    if delivered(folder, uri):
+    if is_delivered(folder, uri):
         return
-    from rlexp.system.folder_lock import in_use, who_works
-
     if in_use(folder):
         say(f"MLflow receives it from another process ({who_works(folder)})")
         return
@@ -55,9 +56,7 @@ def deliver(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def _own_uri(folder: Path) -> str | None:
-    """The tracking URI that a job's folder names; None where it cannot be read."""
-    from rlexp.tracking.sync import asked_uri, place
-
+    """The tracking URI that a job's folder names; None if it cannot be read."""
     try:
         return asked_uri(folder) or resolve_uri(None, place(folder)[0])
     except (OSError, ValueError, KeyError, TypeError):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import rlexp
-from rlexp.book import literal_loops, reproduction, rows
-from rlexp.book.jobs import Absent, explain, run_all
-from rlexp.book.rows import EXACT, ONE_TRIAL, STATISTICAL, JobFolder, Statistical
+from rlexp.book import agreement, literal_loops, printed_figures, reproduction
+from rlexp.book.printed_figures import EXACT, ONE_TRIAL, STATISTICAL, JobFolder, Statistical
+from rlexp.book.processes import Absent, explain, run_all
 from rlexp.config import paths
 
 
@@ -27,7 +27,9 @@ def exact_jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, JobFolder]
 
 
 @pytest.mark.parametrize("row", EXACT, ids=[row.what for row in EXACT])
-def test_exact_rows_are_equal_to_all_printed_digits(row: rows.Exact, exact_jobs: dict[str, JobFolder]) -> None:
+def test_exact_rows_are_equal_to_all_printed_digits(
+    row: printed_figures.Exact, exact_jobs: dict[str, JobFolder]
+) -> None:
     assert row.ours(exact_jobs) == row.printed
     assert row.literal is None or row.literal() == row.printed
 
@@ -35,7 +37,7 @@ def test_exact_rows_are_equal_to_all_printed_digits(row: rows.Exact, exact_jobs:
 def test_every_preset_is_run_and_every_row_has_one() -> None:
     presets = reproduction.presets()
     books = {f"book/{name}" for name in paths.configured("experiment/book")}
-    assert set(presets) == books | {ONE_TRIAL[2], rows.NOTEBOOK_WAY}
+    assert set(presets) == books | {ONE_TRIAL[2], printed_figures.NOTEBOOK_WAY}
     assert {row.job for row in STATISTICAL} | {row.job for row in EXACT if row.job} == set(presets)
     assert set(reproduction.LONGEST_FIRST) <= set(presets)
 
@@ -61,17 +63,17 @@ def test_overrides_of_a_job() -> None:
 LITERAL_TRIALS = [
     # figure, ours, literal, text, good, whether the literal runs give the figure
     (3.0, [1.0, 5.0], None, "within the spread of our trials", True, None),
-    (6.0, [1.0, 5.0], None, "outside of all our trials. Why is not known: the notebook shows one seed, and its loop is "
+    (6.0, [1.0, 5.0], None, "outside all our trials. The reason is not known: the notebook shows one seed, and its loop is "
      "not run literally here", False, None),
-    (3.0, [np.nan, 5.0], None, "outside of all our trials. Why is not known: the notebook shows one seed, and its loop is "
+    (3.0, [np.nan, 5.0], None, "outside all our trials. The reason is not known: the notebook shows one seed, and its loop is "
      "not run literally here", False, None),
     (3.0, [1.0, 5.0], [2.0, 4.0], "within the spread of our trials, and of literal runs", True, True),
-    (6.0, [1.0, 5.0], [5.5, 7.0], "outside of all our trials. Literal runs give the figure, and none of ours lies among "
-     "them: what ours does otherwise (below) is the reason", False, True),
-    (6.0, [1.0, 5.5], [5.0, 7.0], "outside of all our trials. Literal runs give the figure, and ours overlap with them: no "
+    (6.0, [1.0, 5.0], [5.5, 7.0], "outside all our trials. Literal runs give the figure, and none of ours lies among "
+     "them: the reason is what ours does differently (below)", False, True),
+    (6.0, [1.0, 5.5], [5.0, 7.0], "outside all our trials. Literal runs give the figure, and ours overlap with them: no "
      "difference is certain", False, True),
-    (83.2, [27.0, 28.0], [10.97, 58.4, 12.0], "outside of all our trials. None of 3 literal runs of the printed code gives the "
-     "printed figure: they gave 10.97 to 58.4; why is not known", False, False),
+    (83.2, [27.0, 28.0], [10.97, 58.4, 12.0], "outside all our trials. None of 3 literal runs of the printed code gives the "
+     "printed figure: they gave 10.97 to 58.4; the reason is not known", False, False),
     (3.0, [1.0, 5.0], [4.0, 4.5], "within the spread of our trials. None of 2 literal runs of the printed code gives the printed "
      "figure: they gave 4 to 4.5", True, False),
     (None, [1.0, 5.0], [2.0, 4.0], "the notebook prints no figure", None, None),
@@ -88,30 +90,30 @@ def test_a_verdict_names_a_cause_only_where_literal_runs_confirm_it(
     gives: bool | None,
 ) -> None:
     row = Statistical("book/dqn", "what", "printed", figure, lambda job: np.array(ours))
-    found = reproduction.verdict(row, np.array(ours), None if literal is None else np.array(literal))
+    found = agreement.verdict(row, np.array(ours), None if literal is None else np.array(literal))
     assert found == (text, good, gives)
 
 
-def test_every_row_with_a_literal_loop_says_what_ours_does_otherwise() -> None:
-    assert {row.job for row in STATISTICAL if row.literal} == set(rows.OTHERWISE)
+def test_every_row_with_a_literal_loop_says_what_ours_does_differently() -> None:
+    assert {row.job for row in STATISTICAL if row.literal} == set(printed_figures.OTHERWISE)
 
 
 def test_extremes_are_compared_as_extremes() -> None:
     """One outlier among maxima moves their mean and deviation; what is shown are their median and range."""
     row = Statistical("book/dqn", "largest", "206", 206, lambda job: np.ones(1), values="maxima")
-    assert reproduction.verdict(row, np.array([120.0, 130, 240])).text == "within the spread of our maxima"
-    assert reproduction._spread(np.array([120.0, 130, 2_400]), "maxima") == "median 130, 120 to 2400"
+    assert agreement.verdict(row, np.array([120.0, 130, 240])).text == "within the spread of our maxima"
+    assert agreement.spread(np.array([120.0, 130, 2_400]), "maxima") == "median 130, 120 to 2400"
     assert {row.values for row in STATISTICAL if "largest return" in row.what} == {"maxima"}
     assert {row.values for row in STATISTICAL if "smallest" in row.what} == {"minima"}
 
 
 def test_statistics_of_training_episodes() -> None:
-    assert rows.running(np.mean)(np.array([1.0, 2.0, 3.0])) == pytest.approx(10 / 3)
-    assert rows.running(np.max)(np.array([1.0, 2.0, 3.0])) == 6.0
-    assert rows.loop("epsilon", np.max)({"epsilon": np.array([1.0, 5.0])}) == 5.0
-    assert reproduction._spread(np.array([1.0, 3.0, np.nan]), "trials") == "mean 2, std 1, 1 to 3, 2 of 3"
-    assert reproduction._spread(np.array([np.nan]), "trials") == "0 of 1"
-    assert reproduction._spread(np.array([1_645_820.4, 1_793_580.0]), "minima") == "median 1719700, 1645820 to 1793580"
+    assert printed_figures.running(np.mean)(np.array([1.0, 2.0, 3.0])) == pytest.approx(10 / 3)
+    assert printed_figures.running(np.max)(np.array([1.0, 2.0, 3.0])) == 6.0
+    assert printed_figures.loop("epsilon", np.max)({"epsilon": np.array([1.0, 5.0])}) == 5.0
+    assert agreement.spread(np.array([1.0, 3.0, np.nan]), "trials") == "mean 2, std 1, 1 to 3, 2 of 3"
+    assert agreement.spread(np.array([np.nan]), "trials") == "0 of 1"
+    assert agreement.spread(np.array([1_645_820.4, 1_793_580.0]), "minima") == "median 1719700, 1645820 to 1793580"
 
 
 REFUSED = "refused: env.id: expected an environment whose packages are installed, received 'LunarLander-v3'.\n"

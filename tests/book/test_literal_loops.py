@@ -14,7 +14,7 @@ from sklearn.preprocessing import KBinsDiscretizer
 
 from rlexp.book import cartpole as loops
 from rlexp.book import literal_loops, mdp
-from rlexp.book.rows import TOTALS, TOTALS_COUNTED
+from rlexp.book.printed_figures import TOTALS, TOTALS_COUNTED
 
 # As it is printed, but for names that two cells share (`step` of the decision process), for what it prints and draws,
 # for `total_reward(0)`, which cannot run, and for the numbers of the episodes.

@@ -403,7 +403,7 @@ def test_policies_of_tables_score_what_the_summary_says_and_play(tiny: Callable[
 
 
 def test_the_best_table_reaches_mlflow_and_comes_back(tiny: Callable[..., Any]) -> None:
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     job = tiny("q_learning", "env=frozen_lake", "trials=2")
     uri = f"sqlite:///{job.folder.parents[1] / 'mlflow.db'}"

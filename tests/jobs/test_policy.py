@@ -74,7 +74,7 @@ def test_policies_with_probabilities_play_the_more_probable_action(
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    from rlexp.tracking.mlflow.delivery import model_signature, save_keras_model
+    from rlexp.tracking.mlflow.model import model_signature, save_keras_model
 
     job = tiny(*options, "trials=2", "evaluation.final_episodes=5", "algo.optimizer.lr=0.05")
     for k, seed in enumerate(job["seeds"]):

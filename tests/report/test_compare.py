@@ -7,11 +7,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from rlexp.jobs.results import Episodes
+from rlexp.math import significance
 from rlexp.report import compare as module
-from rlexp.report.compare import LEVEL, Comparison, Sample, compare, holm, permutation_test, sign_flip_test
+from rlexp.report.compare import Comparison, Sample, compare
 
 NAN = float("nan")
 
@@ -28,67 +28,6 @@ def sample(name: str, *values: object, first_seed: int = 0) -> Sample:
 def one(a: object, b: object, second_seed: int = 0) -> Comparison:
     (result,) = compare([sample("a", a), sample("b", b, first_seed=second_seed)], rng())
     return result
-
-
-def test_sign_flips_by_hand() -> None:
-    # Sums of +-1 +-2 +-3: 6, 4, 2, 0, 0, -2, -4, -6; two of eight are as extreme as 6, four as extreme as 4.
-    assert sign_flip_test([1, 2, 3], rng()) == 2 / 8
-    assert sign_flip_test([-1, 2, 3], rng()) == 4 / 8
-    assert sign_flip_test([0, 0, 0], rng()) == 1
-    assert sign_flip_test([], rng()) == 1
-    assert sign_flip_test([0.1, 0.2, 0.3], rng()) == 2 / 8  # rounding is no difference
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_sign_flips_are_scipys(seed: int) -> None:
-    differences = rng(seed).normal(0.4, 1, size=11)
-    theirs = scipy.stats.permutation_test(
-        (differences,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
-    )
-    assert sign_flip_test(differences, rng()) == pytest.approx(theirs.pvalue)
-    many = rng(seed).normal(0.3, 1, size=30)  # too many signs to enumerate
-    assert sign_flip_test(many, rng(1)) == pytest.approx(scipy.stats.ttest_1samp(many, 0).pvalue, abs=0.02)
-    assert sign_flip_test(many, rng(1)) == sign_flip_test(many, rng(1))
-
-
-def test_permutations_by_hand() -> None:
-    # Of the 6 ways to choose two of four, {1, 2} and {8, 9} have the largest difference.
-    assert permutation_test([[1, 2]], [[8, 9]], rng()) == 2 / 6
-    assert permutation_test([[]], [[1, 2]], rng()) == 1
-
-
-@pytest.mark.parametrize("sizes", [(7, 7), (12, 14)])
-def test_permutations_are_scipys(sizes: tuple[int, int]) -> None:
-    x, y = rng(1).normal(0.9, 1, size=sizes[0]), rng(2).normal(size=sizes[1])
-    theirs = scipy.stats.permutation_test(
-        (x, y), lambda a, b, axis: np.mean(a, axis) - np.mean(b, axis), vectorized=True, n_resamples=20_000, rng=rng(3)
-    )
-    assert permutation_test([x], [y], rng()) == pytest.approx(theirs.pvalue, abs=1e-12 if sizes == (7, 7) else 0.01)
-
-
-def test_permutations_stay_within_environments() -> None:
-    # Environments of different scale: exchanged across them, the second would drown the first.
-    x, y = [rng(1).normal(2, 1, 8), rng(2).normal(1000, 1, 8)], [rng(3).normal(0, 1, 8), rng(4).normal(1000, 1, 8)]
-    assert permutation_test(x, y, rng()) < 0.01
-
-
-def test_holm_by_hand() -> None:
-    adjusted, factors = holm(np.array([0.01, 0.04, 0.03, 0.005]))
-    np.testing.assert_allclose(adjusted, [0.03, 0.06, 0.06, 0.02])
-    assert factors.tolist() == [3, 1, 2, 4]
-    np.testing.assert_array_equal(holm(np.array([0.9, 0.8]))[0], [1, 1])
-    assert holm(np.zeros(0))[0].shape == (0,)
-
-
-def test_holm_rejects_what_the_step_down_procedure_rejects() -> None:
-    for seed in range(50):
-        p = rng(seed).uniform(0, 0.1, size=6)
-        rejected = set()
-        for i, k in enumerate(np.argsort(p)):
-            if p[k] > LEVEL / (6 - i):
-                break
-            rejected.add(int(k))
-        assert {int(k) for k in np.flatnonzero(holm(p)[0] <= LEVEL)} == rejected
 
 
 def test_a_clear_difference_has_a_verdict_in_both_directions() -> None:
@@ -116,7 +55,7 @@ def test_few_trials_decide_nothing(size: int, second_seed: int) -> None:
     needed = 5  # 2 / (10 over 5) < LEVEL; signs of five pairs alone could not: 2 / 2**5
     trials = "1 trial" if size == 1 else f"{size} trials"
     assert (result.verdict, result.more_trials) == ("undecided", needed - size)
-    assert result.reason == f"undecided: {trials} can decide nothing, at least {needed - size} more needed"
+    assert result.reason == f"undecided: {trials} cannot decide it, at least {needed - size} more needed"
 
 
 def test_pairs_that_are_too_few_for_their_signs_are_taken_apart() -> None:
@@ -137,26 +76,26 @@ def test_a_table_names_one_minimum_of_trials_for_all_its_pairs() -> None:
     """15 pairs of five trials: 2 / (2 n over n) * 15 <= LEVEL from n = 6 on, whatever Holm's factor of a pair is."""
     found = compare([sample(str(k), np.arange(5.0) + 1000 * k) for k in range(6)], rng())
     assert {c.minimum for c in found} == {6} and {c.more_trials for c in found} == {1}
-    assert {c.reason for c in found} == {"undecided: 5 trials can decide nothing, at least 1 more needed"}
+    assert {c.reason for c in found} == {"undecided: 5 trials cannot decide it, at least 1 more needed"}
 
 
 def test_equal_results_are_undecided_for_ever() -> None:
     result = one([500.0] * 10, [500.0] * 10)
     assert (result.p, result.more_trials) == (1, None)
-    assert result.reason == "undecided: the same result in all trials, more of them would not tell"
+    assert result.reason == "undecided: all trials have the same result, and more trials would not help"
 
 
 def test_a_tiny_difference_asks_for_no_impossible_number() -> None:
     noise = rng(3).normal(size=10)
     result = one(noise - noise.mean() + 1e-4, np.zeros(10))
-    assert result.reason == "undecided: no difference that any affordable number of trials would show"
+    assert result.reason == "undecided: no affordable number of trials would show such a difference"
     assert result.more_trials is None
 
 
 def test_missing_trials_leave_their_pair() -> None:
     result = one([1.0, NAN, 3, 4, 5, 6, 7], [0.0, 1, NAN, 3, 4, 5, 6])
     assert (result.num_trials, result.paired, result.verdict) == (6, False, "undecided")  # the pairs are five
-    assert one([NAN] * 3, [1.0, 2, 3]).reason == "undecided: 0 trials can decide nothing, at least 5 more needed"
+    assert one([NAN] * 3, [1.0, 2, 3]).reason == "undecided: 0 trials cannot decide it, at least 5 more needed"
 
 
 def test_environments_are_taken_together() -> None:
@@ -181,8 +120,9 @@ def test_a_pair_does_not_depend_on_the_others() -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer arrangements are drawn; the sign flips of ten trials are still enumerated."""
-    monkeypatch.setattr(module, "EXACT", 2000)
-    module._places.cache_clear()
+    for file in (module, significance):
+        monkeypatch.setattr(file, "EXACT", 2000)
+    significance._permutation_weights.cache_clear()
 
 
 def verdicts(draw: object, studies: int, algorithms: int, size: int, second_seed: int = 0) -> list[Counter[str]]:
@@ -302,7 +242,7 @@ def test_a_difference_that_new_episodes_would_show_is_found_and_luck_is_told_as_
     assert found.verdict == "better" and found.p < 0.01
     (found,) = compare([played("a", a - 1.6), played("b", b)], rng())
     assert found.reason == (
-        "undecided: the difference is within the luck of the 100 final episodes, which more trials would not lessen "
+        "undecided: the difference is within the luck of the 100 final episodes, which more trials would not reduce "
         "(evaluation.final_episodes)"
     )
 

@@ -11,7 +11,9 @@ import pytest
 
 from rlexp.jobs.results import load_study
 from rlexp.report import references
-from rlexp.report.contenders import MISSING, Task, short_keys, tasks, varied
+from rlexp.report.contenders import MISSING, Task
+from rlexp.report.grouping import tasks
+from rlexp.report.labels import short_keys, varied
 from rlexp.report.references import REFERENCES
 from tests.studies import make_job
 
@@ -122,7 +124,9 @@ def test_what_differs(tmp_path: Path) -> None:
 def test_references_are_gymnasiums(key: tuple[str, int | None]) -> None:
     reference = REFERENCES[key]
     threshold = gym.spec(key[0]).reward_threshold
-    assert reference.solved == threshold if threshold is not None else reference.why == "the return of the shortest way"
+    assert (
+        reference.solved == threshold if threshold is not None else reference.why == "the return of the shortest path"
+    )
     assert reference.random < reference.solved
 
 

@@ -15,7 +15,7 @@ from rlexp.config.paths import conf_dir
 from rlexp.jobs.results import load_study
 from rlexp.jobs.runner import compose
 from rlexp.report import families, study
-from rlexp.report.contenders import tasks
+from rlexp.report.grouping import tasks
 from tests.studies import make_job
 
 MEMBERS = ("pg", "pg_baseline", "q_random", "q_epsilon", "q_log_alpha", "q_constant", "q_visits", "dqn", "fixed_dqn", "ddqn",

@@ -109,10 +109,10 @@ def test_few_trials_never_lead_to_a_claim(size: int, tmp_path: Path) -> None:
     make_job(tmp_path / "s", "ddqn", np.arange(size) + 1000.0)
     make_job(tmp_path / "s", "dqn", np.arange(size) + 1.0)
     (sentence,) = headline(tmp_path / "s")
-    assert sentence.startswith("On cartpole nobody won for certain: ddqn has the highest final return")
-    assert sentence.endswith(f"can decide nothing, at least {5 - size} more needed).")
+    assert sentence.startswith("On cartpole no algorithm is significantly better: ddqn has the highest final return")
+    assert sentence.endswith(f"cannot decide it, at least {5 - size} more needed).")
     (warned,) = warnings(tmp_path / "s")
-    assert warned.endswith("a contender: intervals of fewer than 5 are too narrow.")
+    assert warned.endswith("intervals are too narrow with fewer than 5.")
 
 
 def test_equal_returns_are_told_apart_by_learning_speed(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_intervals_hold_the_luck_of_the_episodes_in_summary_picture_and_report_a
     (folder / "evaluation.csv").unlink()
     assert warnings(tmp_path / "s") == [
         "On cartpole the final episodes of dqn are not known (no evaluation.csv): intervals and comparisons of their "
-        "returns hold the luck of the trials alone, not that of the episodes."
+        "returns include only the luck of the trials, not that of the episodes."
     ]
     study.write(tmp_path / "s")
     (row,) = rows(tmp_path / "s" / "report" / "tables" / "results.csv")
@@ -221,7 +221,7 @@ def test_a_broken_job_is_named(tmp_path: Path) -> None:
 def test_nothing_is_left_out_in_silence(mixed: Path) -> None:
     found = "\n".join(warnings(mixed))
     assert re.search(r"pg on cartpole \(pg-cartpole-\w+\) has failed: ValueError: <img.*; it is not compared\.", found)
-    assert re.search(r"sarsa on cartpole \(.*\) is not finished \(running, or killed without a word\)", found)
+    assert re.search(r"sarsa on cartpole \(.*\) is not finished \(it runs, or was killed\)", found)
     assert (
         "On cartpole the search pruned 1 candidate before the end of the budget (dqn lr=0.01 gamma=0.5): it is drawn and "
         "listed as far as trained, but not compared."
@@ -264,8 +264,9 @@ def test_a_killed_job_is_named_and_not_compared(tmp_path: Path) -> None:
 def test_different_budgets_are_said(tmp_path: Path) -> None:
     make_job(tmp_path / "s", "dqn", [5.0] * 6)
     make_job(tmp_path / "s", "ddqn", [5.0] * 6, steps=40_000)
-    assert "On cartpole the budgets differ (20000, 40000): a longer training is no better algorithm." in warnings(
-        tmp_path / "s"
+    assert (
+        "On cartpole the budgets differ (20000, 40000): longer training does not make a better algorithm."
+        in warnings(tmp_path / "s")
     )
 
 
@@ -421,8 +422,8 @@ def test_help_and_reports_need_neither_tensorflow_nor_mlflow(tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def delivered(mixed: Path) -> str:
-    from rlexp.tracking.base import resolve_uri
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.addresses import resolve_uri
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     uri = resolve_uri(None, mixed.parent)
     for folder in sorted(job.parent for job in mixed.glob("*/job.json")):
@@ -449,7 +450,7 @@ def test_an_unknown_experiment_is_refused(delivered: str, tmp_path: Path, capsys
 
 
 def test_configuration_of_params() -> None:
-    from rlexp.tracking.mlflow.delivery import config_of_params, flat_params
+    from rlexp.tracking.mlflow.params import config_of_params, flat_params
 
     config = {"a": {"b": 0.001, "c": None, "d": [120, 84], "e(1)": "x.y", "f": {}, "g": True, "h": "linear"}, "n": 3}
     assert config_of_params(dict(flat_params(config))) == config

@@ -29,7 +29,7 @@ from rlexp.cli.report import main as report
 from rlexp.jobs import job_folder
 from rlexp.system import archives, folder_lock, links, names, stored_modules, stored_yaml, text
 from rlexp.system.errors import Refusal
-from rlexp.tracking import sync
+from rlexp.tracking import folders, leftovers, sync
 from tests.studies import make_job as make_study_job
 from tests.tracking.test_trackers import make_job
 
@@ -453,18 +453,18 @@ def test_sync_sends_to_no_server_of_the_folder_s_choice(
             f"If you trust that place: python -m rlexp.sync {tmp_path} --tracking-uri {address}",
         ]
     assert "s3cret" not in "".join(lines)
-    assert sync.leftovers(tmp_path, address) == []  # its config does not say that it is MLflow's
+    assert leftovers.leftovers(tmp_path, address) == []  # its config does not say that it is MLflow's
 
 
 def test_a_server_that_is_named_is_asked(listener: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address, asked = listener
     folder = make_job(tmp_path, uri=address, num_records=1)
-    assert sync.job_uri(folder, address) == address
+    assert folders.job_uri(folder, address) == address
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    assert sync.job_uri(folder, None) == address
+    assert folders.job_uri(folder, None) == address
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(sync.NotNamed):
-        sync.job_uri(folder, None)
+    with pytest.raises(folders.NotNamed):
+        folders.job_uri(folder, None)
     assert asked == []
 
 
@@ -483,10 +483,10 @@ def test_only_stores_inside_the_output_folder_need_no_name(
     (output_dir / "link").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path)
     if sent:
-        assert sync.job_uri(folder, None) == asked.format(out=output_dir)
+        assert folders.job_uri(folder, None) == asked.format(out=output_dir)
         return
-    with pytest.raises(sync.NotNamed):
-        sync.job_uri(folder, None)
+    with pytest.raises(folders.NotNamed):
+        folders.job_uri(folder, None)
     assert sync.sync(folder)[1].startswith("not sent: its folder asks for ")
 
 
@@ -501,8 +501,8 @@ def test_an_output_folder_that_is_a_link_is_its_user_s(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "scratch")
     folder = make_job(tmp_path / "out", num_records=1)
-    assert sync.job_uri(folder, None) == f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}"
-    assert sync.job_uri(make_job(tmp_path / "out", "b", uri=f"sqlite:///{tmp_path}/out/mlflow.db"), None)
+    assert folders.job_uri(folder, None) == f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}"
+    assert folders.job_uri(make_job(tmp_path / "out", "b", uri=f"sqlite:///{tmp_path}/out/mlflow.db"), None)
 
 
 def test_what_a_start_delivers_of_other_folders_goes_to_its_own_store(
@@ -516,15 +516,15 @@ def test_what_a_start_delivers_of_other_folders_goes_to_its_own_store(
     linked = make_job(tmp_path, "linked", config=wanted)
     (linked / "animation.gif").symlink_to("/etc/passwd")
     following, sent = make_job(tmp_path, "following", config=wanted), []
-    monkeypatch.setattr(sync, "sync", lambda folder, uri=None: (sent.append((folder, uri)), (True, ""))[1])
-    monkeypatch.setattr(sync, "close_silent", lambda *args: [])
-    assert list(sync._tidy(following, ours)) == [None] * 2
+    monkeypatch.setattr(leftovers, "sync", lambda folder, uri=None: (sent.append((folder, uri)), (True, ""))[1])
+    monkeypatch.setattr(leftovers, "close_silent", lambda *args: [])
+    assert list(leftovers.tidy(following, ours)) == [None] * 2
     assert sorted(sent) == [(following, ours), (left, ours)]
 
 
 def test_a_store_does_not_choose_where_files_go(tmp_path: Path) -> None:
     """Neither its experiments nor its runs."""
-    from rlexp.tracking.mlflow.delivery import _check_place
+    from rlexp.tracking.mlflow.experiment import check_artifact_location
 
     output_dir = tmp_path / "out"
     store = f"sqlite:///{output_dir}/mlflow.db"
@@ -532,13 +532,13 @@ def test_a_store_does_not_choose_where_files_go(tmp_path: Path) -> None:
     for location in ("http://evil/x", "s3://evil/x", "mlflow-artifacts:/x", "file://evil/x", "ftp://evil"):
         for limit in (None, output_dir):
             with pytest.raises(RuntimeError, match="would put files into"):
-                _check_place(location, store, output_dir, limit)
+                check_artifact_location(location, store, output_dir, limit)
     for location in ((tmp_path / "elsewhere").as_uri(), f"file://{output_dir}/../x", "/etc", "file:///etc"):
         with pytest.raises(RuntimeError, match="--tracking-uri"):
-            _check_place(location, store, output_dir, output_dir)
+            check_artifact_location(location, store, output_dir, output_dir)
     for location, uri, limit in ((inside, store, output_dir), (inside, store, None), ("file:///moved", store, None),
                                  ("s3://bucket/x", "http://server", None), ("mlflow-artifacts:/x", "http://server", None)):  # fmt: skip
-        _check_place(location, uri, output_dir, limit)
+        check_artifact_location(location, uri, output_dir, limit)
 
 
 @pytest.mark.slow
@@ -923,7 +923,7 @@ def test_no_secret_is_in_any_file(
         assert path.is_dir() or b"s3cret" not in path.read_bytes(), path
     assert sync.sync(found.folder)[1].startswith("not sent: its folder asks for postgresql://me:***@127.0.0.1:9/db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert sync.job_uri(found.folder, None) == uri
+    assert folders.job_uri(found.folder, None) == uri
 
 
 def test_the_tracking_process_is_told_the_address_where_nobody_reads_it(
@@ -1009,14 +1009,14 @@ class Server:
 @pytest.fixture
 def server(table_job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """And a folder for temporary files, which is empty afterwards."""
-    from rlexp.tracking.mlflow import delivery
+    from rlexp.tracking.mlflow import fetch
 
     found = Server(table_job)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setattr(delivery, "MlflowClient", lambda tracking_uri: found)
-    monkeypatch.setattr(delivery, "get_artifact_repository", found.repository)
+    monkeypatch.setattr(fetch, "MlflowClient", lambda tracking_uri: found)
+    monkeypatch.setattr(fetch, "get_artifact_repository", found.repository)
     before = set(tmp_path.rglob("*"))
     yield found
     assert list(temporary.iterdir()) == []
@@ -1151,7 +1151,7 @@ def test_names_of_runs_become_folders_of_their_own() -> None:
 
 
 def test_a_study_is_fetched_and_what_is_wrong_is_said(server: Server, tmp_path: Path) -> None:
-    from rlexp.tracking.mlflow.delivery import fetch_study
+    from rlexp.tracking.mlflow.fetch import fetch_study
 
     good = server.runs[PARENT]
 

@@ -15,7 +15,7 @@ from rlexp.sweeps import limits
 from rlexp.system import places
 from rlexp.system.errors import Refusal
 from rlexp.system.tool import Parser, Terminated, tool
-from rlexp.tracking.base import resolve_uri
+from rlexp.tracking.addresses import resolve_uri
 
 
 @pytest.mark.parametrize(

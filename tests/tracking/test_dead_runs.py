@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from rlexp.cli import sync as sync_command
-from rlexp.tracking import sync
-from rlexp.tracking.base import resolve_uri
+from rlexp.tracking import leftovers
+from rlexp.tracking.addresses import resolve_uri
 from tests.processes import descendants
 from tests.tracking.test_sync import free_port, wait_until
 from tests.tracking.test_trackers import make_job
@@ -84,9 +84,9 @@ def test_what_a_start_could_not_set_right_is_in_its_log(before: str | None, afte
     folder = make_job(tmp_path, uri=server, num_records=1)
     if before is not None:
         (folder / "tracking.log").write_text(before)
-    assert list(sync._tidy(folder, server)) == []
+    assert list(leftovers.tidy(folder, server)) == []
     lines = (folder / "tracking.log").read_text().splitlines()[len((before or "").splitlines()) :]
-    assert lines[0].startswith("Runs of study one whose processes are silent were not closed: API request to ")
+    assert lines[0].startswith("The silent runs of study one were not closed: API request to ")
     assert lines[1:] == after
 
 

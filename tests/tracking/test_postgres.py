@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from rlexp.cli import sync as sync_command
+from rlexp.tracking import leftovers
 from tests.sweeps.test_sweeps import QUICK
 from tests.tracking.test_sync import free_port, wait_until
 from tests.tracking.test_trackers import expected_points, long_ago, make_job, points, statuses
@@ -240,8 +241,7 @@ def test_runs_of_the_dead_are_found_on_it(server: Server, tmp_path: Path) -> Non
     """What SQLite is asked in test_trackers.py."""
     from mlflow import MlflowClient
 
-    from rlexp.tracking import sync
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     client = MlflowClient(tracking_uri=server.uri)
     folders = [make_job(tmp_path, name, server.uri, num_records=3, status=None) for name in ("silent", "dead")]
@@ -249,10 +249,10 @@ def test_runs_of_the_dead_are_found_on_it(server: Server, tmp_path: Path) -> Non
         delivery = Delivery(folder, server.uri, running=True)
         delivery.send()
     long_ago(client, json.loads((folders[0] / "tracking.json").read_text())["run_id"])
-    assert sync.close_silent(tmp_path, "study one", server.uri) == ["silent"]
+    assert leftovers.close_silent(tmp_path, "study one", server.uri) == ["silent"]
     assert [statuses(client, folder) for folder in folders] == [{"KILLED"}, {"RUNNING"}]
     assert sync_command.main([str(tmp_path)]) == 0
     assert statuses(client, folders[1]) == {"KILLED"}
     records = [json.loads(line) for line in (folders[1] / "metrics.jsonl").read_text().splitlines()]
-    for k, run_id in enumerate(delivery.state["trial_runs"].values()):
+    for k, run_id in enumerate(delivery.receipt["trial_runs"].values()):
         assert points(client, run_id, "train/return") == expected_points(records, "train/return", k)

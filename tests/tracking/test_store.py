@@ -20,17 +20,16 @@ import pytest
 from filelock import FileLock
 
 from rlexp.cli import sync as sync_command
-from rlexp.tracking import follower, late, store, sync
-from rlexp.tracking.base import resolve_uri
+from rlexp.tracking import follower, late, store_file, sync
+from rlexp.tracking.addresses import resolve_uri
 from rlexp.tracking.follower import MLflowTracker
+from rlexp.tracking.mlflow import store
 from tests.tracking.test_trackers import assert_delivered_once, deliver, make_job, make_record, state_of
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that was just made: the only one here that MLflow makes."""
-    from rlexp.tracking.mlflow import delivery  # noqa: F401  (its settings come before MLflow's)
-
     path = tmp_path_factory.mktemp("good") / "mlflow.db"
     store.prepare(path, pytest.fail)
     assert [file.name for file in path.parent.iterdir()] == ["mlflow.db"]
@@ -70,11 +69,13 @@ def old(path: Path) -> None:
 
 def test_the_file_of_an_address() -> None:
     assert (
-        store.store_path("sqlite:////a/b.db") == Path("/a/b.db") == store.store_path("sqlite+pysqlite:////a/b.db?x=1")
+        store_file.store_path("sqlite:////a/b.db")
+        == Path("/a/b.db")
+        == store_file.store_path("sqlite+pysqlite:////a/b.db?x=1")
     )
-    assert store.store_path("sqlite:///outputs/mlflow.db") == Path("outputs/mlflow.db")
+    assert store_file.store_path("sqlite:///outputs/mlflow.db") == Path("outputs/mlflow.db")
     for other in ("http://server", "sqlite:///:memory:", "sqlite://", "postgresql://host/base"):
-        assert store.store_path(other) is None and not store.being_made(other, os.getpid())
+        assert store_file.store_path(other) is None and not store_file.being_created(other, os.getpid())
 
 
 def test_a_store_is_made_beside_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,19 +87,21 @@ def test_a_store_is_made_beside_its_place(tmp_path: Path, monkeypatch: pytest.Mo
     def initialize(engine: Any) -> None:
         with engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE t (a)")
-        seen.append((path.exists(), store.being_made(f"sqlite:///{path}", os.getpid()), sorted(os.listdir(tmp_path))))
+        seen.append(
+            (path.exists(), store_file.being_created(f"sqlite:///{path}", os.getpid()), sorted(os.listdir(tmp_path)))
+        )
         raise OSError("No space left on device")
 
     monkeypatch.setattr(utils, "_initialize_tables", initialize)
     with pytest.raises(OSError, match="No space left"):
-        store.make(path)
+        store.create(path)
     assert seen == [(False, True, [f".mlflow.db.making-{os.getpid()}"])]
     assert list(tmp_path.iterdir()) == []
 
 
 HALF = "DROP TABLE spans", "DELETE FROM alembic_version", "INSERT INTO alembic_version VALUES ('451aebb31d03')"
 DAMAGES: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
-    "empty": (lambda path, good: path.write_bytes(b""), r"half made \(the file is empty\)"),
+    "empty": (lambda path, good: path.write_bytes(b""), r"incomplete \(the file is empty\)"),
     "no database": (lambda path, good: path.write_text("hello " * 999), r"damaged \(file is not a database\)"),
     "cut": (
         lambda path, good: path.write_bytes(good.read_bytes()[:200_000]),
@@ -106,11 +109,11 @@ DAMAGES: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
     ),
     "in the middle": (
         lambda path, good: change(Path(shutil.copy(good, path)), *HALF),
-        r"half made \(63 of 64 tables are there\)",
+        r"incomplete \(63 of 64 tables are there\)",
     ),
     "at the beginning": (
         lambda path, good: change(path, "CREATE TABLE experiments (a)", "CREATE TABLE runs (a)"),
-        r"half made \(2 of 64 tables are there\)",
+        r"incomplete \(2 of 64 tables are there\)",
     ),
 }
 
@@ -125,7 +128,7 @@ def test_a_damaged_store_is_set_aside_and_made_anew(damage: str, good: Path, tmp
     store.prepare(path, said.append)
     (aside,) = tmp_path.glob("mlflow.db.damaged-*")
     assert re.fullmatch(r"mlflow\.db\.damaged-\d{8}-\d{6}", aside.name) and aside.read_bytes() == content
-    text = rf"{path} was {why}: it is set aside as {aside.name}, and a new one is made\."
+    text = rf"{path} was {why}: it was set aside as {aside.name}, and a new one was created\."
     assert len(said) == 1 and re.fullmatch(text, said[0])
     assert store.examine(path).kind == "good"
 
@@ -148,8 +151,8 @@ UNTOUCHED = {
         "received one of another version (schema 451aebb31d03). Copy it, then: mlflow db upgrade sqlite:///",
     ),
     "newer": (["UPDATE alembic_version SET version_num = 'ffffffffffff'"],
-              "or older, received a newer one's (schema ffffffffffff). Install that version, or make it anew from the "
-              "jobs' folders: python -m rlexp.sync --rebuild "),
+              "or older, received a newer one's (schema ffffffffffff). Install that version, or recreate it from the "
+              "jobs' folders: rlexp sync --rebuild "),
 }  # fmt: skip
 
 
@@ -160,7 +163,7 @@ def test_a_store_of_another_version_is_left_as_it_is(which: str, good: Path, tmp
     change(path, *statements)
     old(path)
     content = path.read_bytes()
-    with pytest.raises(store.Unusable, match=re.escape(why)):
+    with pytest.raises(store_file.Unusable, match=re.escape(why)):
         store.prepare(path, pytest.fail)
     assert path.read_bytes() == content and [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
 
@@ -169,10 +172,12 @@ def test_what_is_no_business_of_mlflow_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "optuna.db"
     change(path, "CREATE TABLE studies (a)")
     old(path)
-    with pytest.raises(store.Foreign, match=r"received a database of something else \(studies\)\. Choose another file"):
+    with pytest.raises(
+        store_file.Foreign, match=r"received a database of another program \(studies\)\. Choose another file"
+    ):
         store.prepare(path, pytest.fail)
     (tmp_path / "folder.db").mkdir()
-    with pytest.raises(store.Foreign, match="expected an SQLite file, received something else"):
+    with pytest.raises(store_file.Foreign, match="expected an SQLite file, received a folder or a special file"):
         store.prepare(tmp_path / "folder.db", pytest.fail)
 
 
@@ -211,19 +216,19 @@ def test_a_store_that_somebody_is_making_is_waited_for(
     other.touch()
     said: list[str] = []
     store.prepare(other, said.append)  # nobody goes on with it
-    assert "was half made (the file is empty)" in said[0]
+    assert "was incomplete (the file is empty)" in said[0]
 
 
 def test_who_reads_a_store_is_told_that_it_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from rlexp.cli import ui
     from rlexp.system.errors import Refusal
-    from rlexp.tracking.mlflow.delivery import fetch_job, fetch_study
+    from rlexp.tracking.mlflow.fetch import fetch_job, fetch_study
 
     path = tmp_path / "mlflow.db"
     path.write_text("hello " * 999)
     told = (
-        f"{path} is damaged (file is not a database). The next job sets it aside; this makes it anew from the jobs' folders: "
-        f"python -m rlexp.sync --rebuild {tmp_path}"
+        f"{path} is damaged (file is not a database). The next job sets it aside; this recreates it from the jobs' folders: "
+        f"rlexp sync --rebuild {tmp_path}"
     )
     assert store.trouble(f"sqlite:///{path}") == told
     with pytest.raises(Refusal, match=re.escape(told)):
@@ -242,8 +247,8 @@ def test_a_child_that_makes_a_store_is_not_stopped(tmp_path: Path, monkeypatch: 
     tracker = MLflowTracker(None, [folder], tmp_path)
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     tracker.process = subprocess.Popen(command, stdin=subprocess.PIPE)
-    tracker._old_log[folder] = 0
-    making = store._making(tmp_path / "mlflow.db", tracker.process.pid)
+    tracker._log_start[folder] = 0
+    making = store_file.unfinished_path(tmp_path / "mlflow.db", tracker.process.pid)
     making.touch()
     alive: list[Any] = []
 
@@ -257,7 +262,7 @@ def test_a_child_that_makes_a_store_is_not_stopped(tmp_path: Path, monkeypatch: 
     result = tracker.close(0.2, said.append)[folder]
     assert alive == [None] and 0.7 < time.monotonic() - began < 5
     uri = resolve_uri(None, tmp_path)
-    assert said == [f"MLflow's store is being made, for the first time: waiting until it is whole ({uri})"]
+    assert said == [f"MLflow's store is being created, for the first time: waiting for it ({uri})"]
     assert "Stopped: not finished 0.2 s after the end of the job." in result.message
 
 
@@ -276,11 +281,11 @@ def test_a_job_says_what_was_set_aside_and_how_the_others_come_back(
     told, last = line.splitlines()
     assert delivered and last == "delivered 3 records, 5 files"
     assert told == (
-        f"Set aside: {path} was damaged (file is not a database): it is set aside as {aside.name}, and a new one is made. "
-        f"What other jobs had delivered comes back with: python -m rlexp.sync {tmp_path}"
+        f"Set aside: {path} was damaged (file is not a database): it was set aside as {aside.name}, and a new one was created. "
+        f"This brings back what other jobs had delivered: rlexp sync {tmp_path}"
     )
     tracker = MLflowTracker(None, [second], tmp_path)  # as its own command says it
-    tracker._old_log[second] = 0
+    tracker._log_start[second] = 0
     assert tracker._result(second).message.splitlines()[0] == told
     assert sync_command.main([str(tmp_path)]) == 0
     assert f"{first}: delivered 3 records, 5 files\n{second}: nothing new\n" in capsys.readouterr().out
@@ -297,13 +302,13 @@ def test_a_store_is_rebuilt_from_the_folders(tmp_path: Path, capsys: pytest.Capt
     assert sync_command.main([str(tmp_path), "--rebuild"]) == 0
     (aside,) = tmp_path.glob("mlflow.db.replaced-*")
     assert capsys.readouterr().out.splitlines() == [
-        f"{tmp_path / 'mlflow.db'} is set aside as {aside.name}; what was added to it by hand (notes, registered models) is "
-        "there.",
+        f"{tmp_path / 'mlflow.db'} was set aside as {aside.name}, with what was added to it by hand (notes, registered "
+        "models).",
         f"[1/2] {first}: delivered 3 records, 5 files",
         f"[2/2] {second}: delivered 3 records, 5 files",
         f"{remote}: left out, its results are at http://127.0.0.1:9",
         f"1 jobs and sweeps of the old store have no folder here: they are only in {aside.name}.",
-        f"See: python -m rlexp.ui --tracking-uri {resolve_uri(None, tmp_path)}",
+        f"See: rlexp ui --tracking-uri {resolve_uri(None, tmp_path)}",
     ]
     from mlflow import MlflowClient
 
@@ -315,7 +320,7 @@ def test_a_store_is_rebuilt_from_the_folders(tmp_path: Path, capsys: pytest.Capt
     assert sync_command.main([str(tmp_path), "--rebuild"]) == 1
     said = capsys.readouterr()
     assert f"[2/2] {second}: failed: {second / 'job.json'}: expected" in said.out
-    assert said.err == f"This delivers the rest: python -m rlexp.sync {tmp_path}\n"
+    assert said.err == f"This delivers the rest: rlexp sync {tmp_path}\n"
 
 
 def test_a_rebuild_is_refused_where_it_could_lose_something(
@@ -333,7 +338,7 @@ def test_a_rebuild_is_refused_where_it_could_lose_something(
         "refused: --rebuild: expected a store in an SQLite file, received http://server, which is a server's to make.\n"
     )
     assert refused(str(folder.parent)).endswith(
-        f"received {folder.parent}, which is in one.\npython -m rlexp.sync --rebuild {tmp_path}\n"
+        f"received {folder.parent}, which is in one.\nrlexp sync --rebuild {tmp_path}\n"
     )
     with FileLock(folder / ".lock"):
         assert "expected no job that runs, received" in refused(str(tmp_path))
@@ -350,7 +355,7 @@ def test_a_rebuild_is_refused_where_it_could_lose_something(
     assert refused(str(tmp_path)).endswith("received No space left on device.\nNothing was changed.\n")
     other = tmp_path / "optuna.db"
     change(other, "CREATE TABLE studies (a)")
-    assert "a database of something else (studies)" in refused(str(tmp_path), "--tracking-uri", f"sqlite:///{other}")
+    assert "a database of another program (studies)" in refused(str(tmp_path), "--tracking-uri", f"sqlite:///{other}")
     assert sync_command.main([str(tmp_path / "nowhere"), "--rebuild"]) == 2
 
 
@@ -405,7 +410,7 @@ def test_a_finished_job_that_was_not_delivered_is_delivered_by_the_same_command(
     tiny("q_learning", *tracked, "tracking.uri=http://server")  # which is not what its folder says
     assert made == [] and said[-1] == (
         "MLflow has not received all of it at http://server; this delivers it:\n"
-        f"  python -m rlexp.sync {folder} --tracking-uri http://server"
+        f"  rlexp sync {folder} --tracking-uri http://server"
     )
     with FileLock(folder / ".lock"):
         tiny("q_learning", *tracked)

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from rlexp.cli import sync as sync_command
-from rlexp.tracking import follower, sync
-from rlexp.tracking.base import open_tracker, resolve_uri
+from rlexp.tracking import delivery_loop, follower, sync
+from rlexp.tracking.addresses import resolve_uri
+from rlexp.tracking.base import open_tracker
 from tests.tracking.test_trackers import (
     SEEDS,
     assert_delivered_once,
@@ -109,14 +110,14 @@ def test_absent_server_costs_seconds_and_no_data(jobs, capsys):
     first, second, command = jobs.alone_result.message.splitlines()
     assert first.startswith("Warning: MLflow has not received all of this job (")
     assert second == "Nothing is lost; this delivers the rest:"
-    assert command == f"  python -m rlexp.sync '{jobs.alone}' --tracking-uri {jobs.server}"
+    assert command == f"  rlexp sync '{jobs.alone}' --tracking-uri {jobs.server}"
     assert jobs.alone_result.ui_command == jobs.server
     assert "Not delivered, next attempt within 4 s: API request to" in (jobs.alone / "tracking.log").read_text()
 
     assert sync_command.main([str(jobs.alone), "--tracking-uri", jobs.client.tracking_uri]) == 0
     assert capsys.readouterr().out == (
         f"{jobs.alone}: delivered 20 records, 5 files\n"
-        f"See: python -m rlexp.ui --tracking-uri {jobs.client.tracking_uri}\n"
+        f"See: rlexp ui --tracking-uri {jobs.client.tracking_uri}\n"
     )  # fmt: skip
     assert_delivered_once(jobs.client, jobs.alone, [make_record(index) for index in range(20)])
     assert jobs.client.get_run(state_of(jobs.alone)["run_id"]).info.status == "FINISHED"
@@ -161,7 +162,7 @@ def test_a_worker_keeps_its_child_for_its_next_job(jobs, monkeypatch):
 
 
 def test_slow_deliveries_are_further_apart(tmp_path, monkeypatch):
-    job = sync._Followed(make_job(tmp_path), None, 2.0)
+    job = delivery_loop.FollowedJob(make_job(tmp_path), None, 2.0)
     clock, takes = [0.0], iter([5.0, 0.1, 1.5, 100.0])
 
     def send(self):
@@ -169,7 +170,7 @@ def test_slow_deliveries_are_further_apart(tmp_path, monkeypatch):
         self._delivery = True
         return []
 
-    monkeypatch.setattr(sync._Followed, "_send", send)
+    monkeypatch.setattr(delivery_loop.FollowedJob, "_send", send)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     for pause in (2.0, 2.0, 15.0, 60.0):  # after the first, which imports MLflow; a tenth of the time; not for ever
         job.deliver()
@@ -188,7 +189,7 @@ def test_nothing_new(jobs, capsys, level):
     folders = [jobs.ended] if level == "job" else sorted(jobs.ended.parent.iterdir())
     assert capsys.readouterr().out.splitlines() == [
         *(f"{folder}: nothing new" for folder in folders),
-        f"See: python -m rlexp.ui --tracking-uri {jobs.client.tracking_uri}",
+        f"See: rlexp ui --tracking-uri {jobs.client.tracking_uri}",
     ]
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from rlexp.tracking.base import TRACKERS, open_tracker, resolve_uri, ui_command
+from rlexp.tracking import leftovers
+from rlexp.tracking.addresses import resolve_uri, ui_command
+from rlexp.tracking.base import TRACKERS, open_tracker
 
 START = 1_700_000_000.0
 NAME = "dqn-CartPole-v1-1a2b3c4d"
@@ -77,16 +79,15 @@ def output_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(output_dir):
-    from mlflow import MlflowClient
+    from rlexp.tracking.mlflow import params  # first: its package makes MLflow's settings
+    from mlflow import MlflowClient  # isort: skip
 
-    from rlexp.tracking.mlflow import delivery  # its settings come before the first use of a client
-
-    assert delivery.MAX_METRICS == 1000
+    assert params.MAX_METRICS == 1000
     return MlflowClient(tracking_uri=resolve_uri(None, output_dir))
 
 
 def deliver(folder, status="done", running=False):
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     delivery = Delivery(folder, resolve_uri(None, folder.parent.parent), running)
     delivery.send()
@@ -126,9 +127,9 @@ def test_uris_and_commands(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://env")
     assert resolve_uri(None, Path("outputs")) == "http://env"
     assert resolve_uri("http://config", Path("outputs")) == "http://config"
-    assert ui_command(default) == f"python -m rlexp.ui --tracking-uri {default}"  # not what rlexp.ui takes by itself
+    assert ui_command(default) == f"rlexp ui --tracking-uri {default}"  # not what it takes by itself
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert ui_command(default) == "python -m rlexp.ui"
+    assert ui_command(default) == "rlexp ui"
     assert ui_command("http://server:5000") == "http://server:5000"
 
 
@@ -162,7 +163,7 @@ def test_contract(name, client, output_dir):
     else:
         uri, run_id = resolve_uri(None, output_dir), state_of(folder)["run_id"]
         assert result.message == f"MLflow: run {run_id} is in {uri}"
-        assert (result.ui_command, result.run_id) == (f"python -m rlexp.ui --tracking-uri {uri}", run_id)
+        assert (result.ui_command, result.run_id) == (f"rlexp ui --tracking-uri {uri}", run_id)
         assert created == {"tracking.json", "tracking.log", ".tracking.lock"}
         assert (folder / "tracking.log").read_text() == "Delivered.\n"
         assert client.get_run(run_id).info.status == "FINISHED"
@@ -179,7 +180,7 @@ def test_follower_that_cannot_start(tmp_path, monkeypatch):
     assert result.message.splitlines() == [
         "Warning: MLflow has not received all of this job (The tracking process did not start: no memory).",
         "Nothing is lost; this delivers the rest:",
-        f"  python -m rlexp.sync '{folder}' --tracking-uri http://nowhere",
+        f"  rlexp sync '{folder}' --tracking-uri http://nowhere",
     ]
 
 
@@ -277,7 +278,7 @@ def test_the_trials_of_a_job_that_was_not_scored_have_its_status(client, output_
 
 
 def test_a_pruned_job_is_killed_with_a_tag_that_goes_when_it_runs_again(client, output_dir):
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     folder = make_job(output_dir, "pruned", num_records=1, status=None)
     (folder / "summary.json").write_text(json.dumps({"status": "pruned", "pruned_at": 100, "error": ""}))
@@ -297,7 +298,6 @@ def statuses(client, folder):
 
 
 def test_a_finished_job_whose_deliverer_died_before_it_began_is_delivered_by_the_next_start(client, output_dir):
-    from rlexp.tracking import sync
 
     def job(name, **options):
         return make_job(output_dir, name, num_records=2, **options)
@@ -311,10 +311,10 @@ def test_a_finished_job_whose_deliverer_died_before_it_began_is_delivered_by_the
         job("broken-never"),
     ]
     (others[-1] / "config.yaml").write_text("tracking: {name: mlflow")
-    left = sync.leftovers(output_dir, uri)
+    left = leftovers.leftovers(output_dir, uri)
     assert finished in left and not set(others) & set(left)
     following = job("following", config=tracked)
-    assert list(sync._tidy(following, None)) and finished not in sync.leftovers(output_dir, uri)
+    assert list(leftovers.tidy(following, None)) and finished not in leftovers.leftovers(output_dir, uri)
     assert_delivered_once(client, finished, [make_record(index) for index in range(2)])
     assert statuses(client, finished) == {"FINISHED", "FAILED"}  # one of its trials has diverged
     assert "delivered 2 records" in (finished / "tracking.log").read_text()
@@ -324,14 +324,14 @@ def test_runs_of_a_dead_process_are_closed_and_those_of_a_living_one_are_not(cli
     from filelock import FileLock
 
     from rlexp.tracking import sync
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     dead, living = (make_job(output_dir, name, num_records=2, status=None) for name in ("dead", "living"))
     uri = resolve_uri(None, output_dir)
     Delivery(dead, uri, running=True)
     Delivery(living, uri, running=True).send()
     with FileLock(living / ".lock"):
-        left = sync.leftovers(output_dir, uri)
+        left = leftovers.leftovers(output_dir, uri)
         assert dead in left and living not in left
         write_records(living, [make_record(index) for index in range(3)])
         assert sync.sync(living) == (
@@ -341,8 +341,8 @@ def test_runs_of_a_dead_process_are_closed_and_those_of_a_living_one_are_not(cli
         assert sync.sync(dead) == (True, "delivered 2 records, 2 files")
         assert (statuses(client, dead), statuses(client, living)) == ({"KILLED"}, {"RUNNING"})
     tags = client.get_run(state_of(dead)["run_id"]).data.tags
-    assert tags["rlexp.lost"] == "its process died without a word"
-    assert dead not in sync.leftovers(output_dir, uri)
+    assert tags["rlexp.lost"] == "its process died without reporting an end"
+    assert dead not in leftovers.leftovers(output_dir, uri)
     assert_delivered_once(client, dead, [make_record(index) for index in range(2)])
     Delivery(dead, uri, running=True)  # it continues
     assert statuses(client, dead) == {"RUNNING"}
@@ -364,15 +364,15 @@ def long_ago(client, run_id):
 
 def test_a_folder_of_another_machine_is_left_alone_until_its_run_is_silent(client, output_dir):
     from rlexp.tracking import sync
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     folder = make_job(output_dir, "elsewhere", num_records=2, status=None)
     (folder / "owner.json").write_text('{"pid": 7, "host": "elsewhere"}')
     delivery = Delivery(folder, resolve_uri(None, output_dir), running=True)
     delivered, line = sync.sync(folder)
-    assert not delivered and line.startswith("failed: process 7 on elsewhere is at work, and was ")
+    assert not delivered and line.startswith("failed: process 7 on elsewhere is at work; its last sign of life was ")
     assert statuses(client, folder) == {"RUNNING"}
-    long_ago(client, delivery.state["run_id"])
+    long_ago(client, delivery.receipt["run_id"])
     assert sync.sync(folder) == (True, "delivered 2 records, 2 files")
     assert statuses(client, folder) == {"KILLED"}
 
@@ -380,22 +380,21 @@ def test_a_folder_of_another_machine_is_left_alone_until_its_run_is_silent(clien
 def test_silent_runs_without_a_folder_are_closed(client, output_dir, monkeypatch):
     import shutil
 
-    from rlexp.tracking import sync
-    from rlexp.tracking.mlflow import delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     uri = resolve_uri(None, output_dir)
     silent, loud, locked, old = (
-        delivery.Delivery(make_job(output_dir, name, num_records=1, status=None), uri, running=True)
+        Delivery(make_job(output_dir, name, num_records=1, status=None), uri, running=True)
         for name in ("silent", "loud", "locked", "old")
     )
-    then = long_ago(client, silent.state["run_id"])
-    long_ago(client, locked.state["run_id"])
-    client.delete_tag(old.state["run_id"], "rlexp.heartbeat")  # of a version that gave none
-    before = {delivery: delivery.state for delivery in (silent, loud, locked, old)}
+    then = long_ago(client, silent.receipt["run_id"])
+    long_ago(client, locked.receipt["run_id"])
+    client.delete_tag(old.receipt["run_id"], "rlexp.heartbeat")  # of a version that gave none
+    before = {delivery: delivery.receipt for delivery in (silent, loud, locked, old)}
     shutil.rmtree(silent.folder)
-    monkeypatch.setattr(sync, "in_use", lambda folder: folder.name == "locked")
-    assert sync.close_silent(output_dir, "study one", uri) == ["silent"]
-    assert sync.close_silent(output_dir, "study one", uri) == []
+    monkeypatch.setattr(leftovers, "in_use", lambda folder: folder.name == "locked")
+    assert leftovers.close_silent(output_dir, "study one", uri) == ["silent"]
+    assert leftovers.close_silent(output_dir, "study one", uri) == []
     found = {
         delivery.folder.name: [client.get_run(run) for run in (state["run_id"], *state["trial_runs"].values())]
         for delivery, state in before.items()
@@ -404,17 +403,17 @@ def test_silent_runs_without_a_folder_are_closed(client, output_dir, monkeypatch
         "silent": {"KILLED"}, "loud": {"RUNNING"}, "locked": {"RUNNING"}, "old": {"RUNNING"},
     }  # fmt: skip
     assert found["silent"][0].data.tags["rlexp.lost"] == f"no sign of life since {then}"
-    assert sync.close_silent(output_dir, "no such study", uri) == []
+    assert leftovers.close_silent(output_dir, "no such study", uri) == []
     # One that lives, cut off for so long, comes back with its next sign of life.
-    long_ago(client, loud.state["run_id"])
-    assert sync.close_silent(output_dir, "study one", uri) == ["loud"]
+    long_ago(client, loud.receipt["run_id"])
+    assert leftovers.close_silent(output_dir, "study one", uri) == ["loud"]
     assert statuses(client, loud.folder) == {"KILLED"}
     loud.beat()  # not due
     assert statuses(client, loud.folder) == {"KILLED"}
-    monkeypatch.setattr(loud._pulse, "_due", 0.0)
+    monkeypatch.setattr(loud._heartbeat, "_due", 0.0)
     loud.beat()
     assert statuses(client, loud.folder) == {"RUNNING"}
-    assert "rlexp.lost" not in client.get_run(loud.state["run_id"]).data.tags
+    assert "rlexp.lost" not in client.get_run(loud.receipt["run_id"]).data.tags
     for sent in (loud, locked, old):
         shutil.rmtree(sent.folder)
 
@@ -423,7 +422,7 @@ def test_the_run_of_a_dead_sweep_is_closed(client, output_dir):
     from filelock import FileLock
 
     from rlexp.tracking import sync
-    from rlexp.tracking.mlflow.delivery import SweepDelivery
+    from rlexp.tracking.mlflow.deliver_sweep import SweepDelivery
 
     folder = output_dir / "study one" / "sweeps" / "5feb0e"
     folder.mkdir(parents=True)
@@ -434,14 +433,14 @@ def test_the_run_of_a_dead_sweep_is_closed(client, output_dir):
     delivery = SweepDelivery(folder, uri)
     delivery.beat()
     with FileLock(folder / ".lock"):
-        assert folder not in sync.leftovers(output_dir, uri)
+        assert folder not in leftovers.leftovers(output_dir, uri)
         assert sync.sync(folder) == (False, "the sweep runs (one is at work)")
     assert client.get_run(delivery.run_id).info.status == "RUNNING"
-    assert folder in sync.leftovers(output_dir, uri)
+    assert folder in leftovers.leftovers(output_dir, uri)
     assert sync.sync(folder) == (True, "delivered the sweep")
     run = client.get_run(delivery.run_id)
-    assert (run.info.status, run.data.tags["rlexp.lost"]) == ("KILLED", "its process died without a word")
-    assert folder not in sync.leftovers(output_dir, uri)
+    assert (run.info.status, run.data.tags["rlexp.lost"]) == ("KILLED", "its process died without reporting an end")
+    assert folder not in leftovers.leftovers(output_dir, uri)
     again = SweepDelivery(folder, uri)
     again.beat()
     run = client.get_run(delivery.run_id)
@@ -465,7 +464,7 @@ def test_a_job_whose_environment_did_not_come_back_is_tagged(client, output_dir)
 
 def test_crash_between_sending_and_remembering(client, output_dir):
     """Job and follower are killed in the middle of a delivery; the job resumes from its checkpoint."""
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     folder = make_job(output_dir, "crash", num_records=12, status=None)
     uri = resolve_uri(None, output_dir)
@@ -501,7 +500,7 @@ def test_resume_reopens_the_same_runs(client, output_dir):
     folder = make_job(output_dir, "resume", num_records=10, status="killed")
     assert deliver(folder, "killed") == []
     first = state_of(folder)
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     job = json.loads((folder / "job.json").read_text())
     job |= {"started": START + 5000, "tags": {"git.commit": "def", "device": "cpu"}}
@@ -528,7 +527,7 @@ def test_resume_reopens_the_same_runs(client, output_dir):
 
 def test_lost_or_old_state_repeats_without_doubling(client, output_dir):
     folder = make_job(output_dir, "rollback")
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     Delivery(folder, resolve_uri(None, output_dir))
     old = (folder / "tracking.json").read_text()
@@ -545,7 +544,7 @@ def test_lost_or_old_state_repeats_without_doubling(client, output_dir):
 
 
 def test_many_trials_and_params_respect_the_limits_of_one_call(client, output_dir):
-    from rlexp.tracking.mlflow.delivery import Delivery
+    from rlexp.tracking.mlflow.deliver import Delivery
 
     folder = make_job(output_dir, "limits", num_records=450, config={f"key{k}": k for k in range(150)})
     delivery = Delivery(folder, resolve_uri(None, output_dir))
@@ -554,7 +553,7 @@ def test_many_trials_and_params_respect_the_limits_of_one_call(client, output_di
     assert delivery.send() == 450
     assert max(sizes) == 1000
     assert_delivered_once(client, folder, [make_record(index) for index in range(450)])
-    assert len(client.get_run(delivery.state["run_id"]).data.params) == 154
+    assert len(client.get_run(delivery.receipt["run_id"]).data.params) == 154
 
 
 def test_best_weights_are_an_mlflow_model(client, output_dir):
@@ -608,7 +607,7 @@ def test_best_weights_are_an_mlflow_model(client, output_dir):
 
 
 def test_signature_of_a_model_without_an_input_layer(tmp_path):
-    from rlexp.tracking.mlflow.delivery import model_signature
+    from rlexp.tracking.mlflow.model import model_signature
 
     def save(layers):
         with zipfile.ZipFile(tmp_path / "best.keras", "w") as archive:
@@ -626,7 +625,7 @@ def test_signature_of_a_model_without_an_input_layer(tmp_path):
 
 
 def test_names():
-    from rlexp.tracking.mlflow.delivery import mlflow_key
+    from rlexp.tracking.mlflow.params import mlflow_key
 
     assert mlflow_key("train/q_mean") == "train/q_mean"
     assert mlflow_key("a[0] é#:") == "a_x5b_0_x5d_ é_x23__x3a_"

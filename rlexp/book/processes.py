@@ -1,6 +1,6 @@
-"""The processes of the chapter's reproduction: each runs one preset, or one seed of the notebook's loops.
+"""The processes that reproduce the chapter: each runs one preset, or one seed of the notebook's loops.
 
-One that fails, or is refused, stops no other; why is said on the terminal and in the report.
+A process that fails, or is refused, does not stop the others; the reason is printed and shown in the report.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ LONGEST = 240  # characters of a reason in a cell
 
 @dataclass(frozen=True)
 class Absent:
-    """Something without results.
+    """The reason why there are no results.
 
     Attributes:
         why: one line.
-        failed: False where only a package is missing that the README's installation does not bring.
+        failed: False if only an optional package is missing.
     """
 
     why: str
@@ -32,7 +32,7 @@ class Absent:
 
 
 def run_all(commands: Mapping[str, Sequence[str]], processes: int) -> dict[str, Absent]:
-    """Run each command in a process of its own, in this order; returns those that did not end well."""
+    """Run each command in a process of its own, in this order; returns those without results."""
 
     def one(name: str) -> Absent | None:
         began = time.monotonic()
@@ -53,7 +53,7 @@ def run_all(commands: Mapping[str, Sequence[str]], processes: int) -> dict[str, 
 
 
 def explain(status: int, stderr: str) -> Absent:
-    """Why a process ended with this status and these last words."""
+    """Explain an exit status, with the text that the process wrote to stderr."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     if status == REFUSED:
         starts = [i for i, line in enumerate(lines) if line.startswith("refused: ")]
@@ -71,7 +71,7 @@ def explain(status: int, stderr: str) -> Absent:
 
 
 def unreadable(error: Exception) -> Absent:
-    """For a job that is done, but whose results do not give what a row needs."""
+    """The reason for a job that is done, but whose results do not contain what a row needs."""
     return Absent(f"failed: its results cannot be read ({_short(f'{type(error).__name__}: {error}')})")
 
 

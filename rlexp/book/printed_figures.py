@@ -1,6 +1,6 @@
-"""The figures of the chapter's reproduction: what the notebook prints, and how ours and literal runs are measured.
+"""The figures that the chapter's notebook prints, and how the same is measured in our jobs and in literal runs.
 
-Nothing here is typed in but what the notebook prints, and in what our presets are not its loops.
+Only the notebook's figures, and the differences between our presets and its loops, are written down here.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ ONE_TRIAL = ("book/angle_policy", "book/mdp_q_value_iteration", "book/mdp_q_valu
 
 @dataclass(frozen=True)
 class Exact:
-    """A figure that must come out to every printed digit."""
+    """A figure that must be reproduced to every printed digit."""
 
     what: str
     printed: str
     ours: Callable[[Jobs], str]
-    job: str = ""  # preset that ours comes from; "": none is needed
-    literal: Callable[[], str] | None = None  # None: ours is the notebook's code
-    note: str = ""  # what is to be said of the printed figure
+    job: str = ""  # preset of our result; "" if none is needed
+    literal: Callable[[], str] | None = None  # None if ours is the notebook's code
+    note: str = ""  # on the printed figure
 
 
 @dataclass(frozen=True)
 class Statistical:
-    """A figure that depends on random numbers: ours are one value a trial."""
+    """A figure that depends on random numbers: we have one value per trial."""
 
     job: str  # preset
     what: str
-    printed: str  # as the notebook prints it, "" where it prints nothing
-    figure: float | None  # what is compared: the printed one, or what it means
+    printed: str  # as the notebook prints it; "" if it prints nothing
+    figure: float | None  # the number that is compared
     ours: Callable[[JobFolder], np.ndarray]  # [N]
-    literal: Callable[[Run], float] | None = None  # of one literal run; None: the loop is not run literally
-    own_seed: Callable[[], float] | None = None  # the literal loop with the notebook's seed, where that is known
-    values: str = "trials"  # what ours are: trials, or maxima or minima, which are compared by their range
+    literal: Callable[[Run], float] | None = None  # of one literal run; None if the loop is not run literally
+    own_seed: Callable[[], float] | None = None  # the literal loop with the notebook's seed, if that is known
+    values: str = "trials"  # "trials", or "maxima" or "minima", which are compared by their range
 
 
 class JobFolder:
-    """The results of one job that the rows are computed from."""
+    """The results of one job, from which figures are computed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder, load_job(folder)
@@ -81,7 +81,7 @@ def training(statistic: Callable[..., Any]) -> Callable[[JobFolder], np.ndarray]
 
 
 def first_finals(number: int, statistic: Callable[..., Any]) -> Callable[[JobFolder], np.ndarray]:
-    """One statistic of a trial's first final episodes: as many as the notebook plays."""
+    """One statistic of a trial's first final episodes, of which the notebook plays fewer."""
     return lambda job: statistic(job.final[:, :number], axis=1)
 
 
@@ -108,7 +108,7 @@ def _four(returns: np.ndarray) -> str:
 
 
 def _numbers(values: np.ndarray, decimals: int) -> str:
-    """Numbers as NumPy prints them: no zeros at the end."""
+    """Numbers as NumPy prints them, without trailing zeros."""
     values = np.asarray(values)
     if values.ndim:
         return f"[{', '.join(_numbers(value, decimals) for value in values)}]"
@@ -124,7 +124,7 @@ THIRD = (
     "The next value is looked up before the old one is decayed, not after. "
     "Each trial starts with a table of zeros, where the notebook goes on with that of its second loop."
 )
-OTHERWISE = {  # in what a preset is not the notebook's loop
+OTHERWISE = {  # preset -> how it differs from the notebook's loop
     "book/mdp_q_learning": "Each trial has its own random numbers.",
     "book/q_random": f"{LEARNS} {FIRST_STATES}",
     "book/q_epsilon": f"{LEARNS} {FIRST_STATES}",

@@ -1,0 +1,150 @@
+"""Grouping the jobs of a study by environment and contender: jobs that differ only in their seeds are one contender."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rlexp.jobs.results import Curve, Episodes, JobData
+from rlexp.math.statistics import iqm
+from rlexp.report import references
+from rlexp.report.contenders import Contender, Task, final_returns
+from rlexp.report.labels import label_contenders, name_tasks
+
+NOT_COMPARED = (  # keys that cannot move a curve, as in group_id
+    "study", "label", "output_dir", "tracking", "rerun", "checkpoint", "animation", "trials", "seed",
+)  # fmt: skip
+
+TASK_KEYS = (
+    "name",
+    "id",
+    "kwargs",
+    "max_episode_steps",
+    "preprocessing",
+    "imports",
+    "default_steps",
+)  # of env: a task's
+
+
+def tasks(jobs: Iterable[JobData]) -> list[Task]:
+    """The environments of a study with their contenders, sorted by name; contenders are ranked, the best first."""
+    grouped: dict[str, dict[str, list[JobData]]] = {}
+    for job in jobs:
+        key = json.dumps([job.job["env"], _env(job)], sort_keys=True, default=str)
+        grouped.setdefault(key, {}).setdefault(job.job["group_id"], []).append(job)
+    found = []
+    for groups in grouped.values():
+        first = next(iter(groups.values()))[0]
+        env = _env(first)
+        changed = bool(env["kwargs"]) or env["preprocessing"] not in (None, "none")
+        reference = references.find(str(env["id"]), env["max_episode_steps"], changed)
+        task = Task(str(first.job["env"]), str(env["id"]), reference)
+        task.contenders = [_contender(task, group) for group in groups.values()]
+        found.append((task, env))
+    name_tasks(found)
+    every = [task for task, _ in found]
+    label_contenders(every)
+    for task in every:
+        task.contenders = sorted(task.contenders, key=_rank)  # a new list: ranking reads the old one
+    return sorted(every, key=lambda task: task.name)
+
+
+def _env(job: JobData) -> dict[str, Any]:
+    """The settings that tell environments apart."""
+    env = job.config.get("env", {})
+    return {
+        "id": env.get("id", job.job["env"]),
+        "kwargs": env.get("kwargs") or {},
+        "max_episode_steps": env.get("max_episode_steps"),
+        "preprocessing": env.get("preprocessing"),
+    }
+
+
+def _rank(contender: Contender) -> tuple[bool, float, float, str]:
+    """Sort key, the best first: by the final return, then by the area under the curve."""
+    if not contender.finished:
+        return True, 0.0, 0.0, contender.label
+    area = float(iqm(contender.area))
+    return False, -float(iqm(contender.scores)), -area if np.isfinite(area) else 0.0, contender.label
+
+
+def _contender(task: Task, jobs: list[JobData]) -> Contender:
+    """One contender from jobs with different seeds; its label is chosen later."""
+    seeds: list[int] = []
+    columns: list[tuple[JobData, int]] = []  # of each trial
+    for job in jobs:
+        for k, seed in enumerate(job.job["seeds"]):
+            if seed not in seeds:  # the same seed of the same configuration is the same trial
+                seeds.append(int(seed))
+                columns.append((job, k))
+    finals = {id(job): final_returns(job) for job in jobs}
+    final = np.array([np.nan if (f := finals[id(job)]) is None else f[k] for job, k in columns])
+    statuses = [_status(job, k, np.isfinite(value)) for (job, k), value in zip(columns, final, strict=True)]
+    curves = {name: _merge(name, columns) for name in ("eval/return", "train/return", "eval/regret")}
+    kept = {name: curve for name, curve in curves.items() if np.isfinite(curve.values).any()}
+    config = _flat(jobs[0].config)
+    episodes, no_episodes = _pool_episodes(jobs, columns)
+    value = np.array([_value(job, k) for job, k in columns], np.float64)
+    return Contender(
+        "", str(jobs[0].job["algo"]), task, jobs, config, seeds, statuses, final, kept, episodes, no_episodes, value
+    )
+
+
+def _pool_episodes(jobs: list[JobData], columns: list[tuple[JobData, int]]) -> tuple[Episodes | None, str]:
+    """The final episodes of trials from one or more jobs, or the reason why they cannot be pooled."""
+    missing = next((job.no_episodes for job in jobs if job.episodes is None), "")
+    found = {id(job): job.episodes for job in jobs if job.episodes is not None}
+    if missing or len({episodes.seeds for episodes in found.values()}) != 1:
+        return None, missing or "its jobs have different final episodes"
+    return Episodes(next(iter(found.values())).seeds, np.stack([found[id(job)].returns[k] for job, k in columns])), ""
+
+
+def _value(job: JobData, trial: int) -> float:
+    known = ((job.summary or {}).get("final/value") or {}).get("per_trial")
+    return np.nan if known is None or known[trial] is None else float(known[trial])
+
+
+def _merge(name: str, columns: list[tuple[JobData, int]]) -> Curve:
+    """One metric of trials from one or more jobs, at all steps at which any of them has a record."""
+    parts = [(job.curves[name], k) if name in job.curves else None for job, k in columns]
+    recorded = [part[0].steps for part in parts if part]
+    steps = np.unique(np.concatenate(recorded)) if recorded else np.zeros(0, np.int64)
+    values = np.full((len(steps), len(columns)), np.nan)
+    for trial, part in enumerate(parts):
+        if part:
+            values[np.searchsorted(steps, part[0].steps), trial] = part[0].values[:, part[1]]
+    some = np.isfinite(values).any(axis=1)
+    return Curve(steps[some], np.where(np.isfinite(values), values, np.nan)[some])
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that can move a curve, with keys joined by dots."""
+    flat: dict[str, Any] = {}
+
+    def walk(node: Mapping[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, Mapping) and value and "kind" not in value:
+                walk(value, f"{prefix}{key}.")
+            else:
+                flat[f"{prefix}{key}"] = value
+
+    walk({key: value for key, value in config.items() if key not in NOT_COMPARED}, "")
+    if flat.get("budget.episodes") is None and flat.get("budget.steps") is None:
+        flat["budget.steps"] = flat.get("env.default_steps")
+    return {
+        key: value
+        for key, value in flat.items()
+        if key != "algo.name" and not (key.startswith("env.") and key.split(".")[1] in TASK_KEYS)
+    }
+
+
+def _status(job: JobData, trial: int, scored: bool) -> str:
+    if job.summary is None:
+        return "unfinished"
+    trials = job.summary.get("trials")
+    if trials:
+        return str(trials[trial]["status"])
+    return str(job.summary.get("status", "done" if scored else "unfinished"))

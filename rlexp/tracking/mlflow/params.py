@@ -1,0 +1,67 @@
+"""Names and parameters as MLflow accepts them, and MLflow's limits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+MAX_METRICS, MAX_PARAMS, MAX_RUNS = 1000, 100, 50_000  # per call
+MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000  # characters
+
+
+def flat_params(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of a nested mapping as MLflow params: keys joined by dots, lists as JSON.
+
+    A value beyond MLflow's limit is cut and says so; all of it is in the artifact `config.yaml`.
+    """
+    if isinstance(config, dict) and (config or not prefix):
+        for key, value in config.items():
+            yield from flat_params(value, prefix + _escaped(str(key), r"[^\w\- ]") + ".")
+        return
+    text = json.dumps(config) if isinstance(config, dict | list) else str(config)
+    if len(text) > MAX_PARAM:
+        note = f"... ({len(text)} characters, all of them in config.yaml)"
+        text = text[: MAX_PARAM - len(note)] + note
+    yield mlflow_key(prefix.removesuffix(".")), text
+
+
+def config_of_params(params: dict[str, str]) -> dict[str, Any]:
+    """The nested configuration from which `flat_params` made the params; texts that look like values become values."""
+    config: dict[str, Any] = {}
+    for key, value in params.items():
+        *parents, leaf = (re.sub(r"_x([0-9a-f]+)_", lambda m: chr(int(m[1], 16)), part) for part in key.split("."))
+        node = config
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = _value(value)
+    return config
+
+
+def _value(text: str) -> Any:
+    words = {"None": None, "True": True, "False": False}
+    if text in words:
+        return words[text]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def mlflow_key(name: str) -> str:
+    """`name` as MLflow accepts it: `f(x)` becomes `f_x28_x_x29_`, and a very long name ends in its hash."""
+    key = _escaped(name, r"[^\w\-. /]")
+    if len(key) > MAX_KEY:
+        key = f"{key[: MAX_KEY - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return key
+
+
+def _escaped(name: str, illegal: str) -> str:
+    return re.sub(illegal, lambda match: f"_x{ord(match[0]):x}_", name)
+
+
+def chunks(items: list[Any], size: int) -> Iterable[list[Any]]:
+    """`items` in lists of at most `size`."""
+    return (items[start : start + size] for start in range(0, len(items), size))

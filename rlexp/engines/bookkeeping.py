@@ -19,8 +19,9 @@ from rlexp.config.schema.job import Settings
 from rlexp.data.metrics import Window
 from rlexp.engines.evaluation import BestWeights, Evaluator, Scores
 from rlexp.envs import exact
-from rlexp.envs.adapter import Fault, Step, TrialEnvs
+from rlexp.envs.faults import Fault
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.trial_envs import Step, TrialEnvs
 from rlexp.system.stopping import Interrupted
 
 LONGEST_EPISODE = 1_000_000  # env steps, where the budget counts episodes and the environment has no limit

@@ -40,7 +40,7 @@ class Discretizer:
 
 
 class States:
-    """Observations of tabular environments (see `adapter.make`) -> states and action masks, for all trials at once.
+    """Observations of tabular environments (see `making.make`) -> states and action masks, for all trials at once.
 
     Attributes:
         num_states: S.

@@ -11,11 +11,11 @@ import gymnasium as gym
 import numpy as np
 
 from rlexp.config.schema.job import Settings
-from rlexp.envs import adapter, transition_table
-from rlexp.envs.adapter import MaskedObservation
+from rlexp.envs import making, toy_text, transition_table
+from rlexp.envs.action_mask import MaskedObservation
 from rlexp.envs.category_numbers import NumberedObservation
-from rlexp.envs.guard import Declared
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.space_check import SpaceCheck
 
 HARMLESS = (  # wrappers that change neither states, rewards nor ends, but for the time limit, which is counted here
     gym.wrappers.PassiveEnvChecker,
@@ -24,7 +24,7 @@ HARMLESS = (  # wrappers that change neither states, rewards nor ends, but for t
     gym.wrappers.FlattenObservation,
     NumberedObservation,
     MaskedObservation,
-    Declared,
+    SpaceCheck,
 )
 
 
@@ -71,7 +71,7 @@ def _plain(settings: Settings) -> bool:
     """Whether nothing stands between the table and the agent but what is known to change nothing."""
     if settings.env.frame_stack > 1:
         return False
-    env = made = adapter.make(settings.env)
+    env = made = making.make(settings.env)
     plain = True
     while isinstance(env, gym.Wrapper):
         plain, env = plain and type(env) in HARMLESS, env.env
@@ -84,5 +84,5 @@ def _every_state(settings: Settings, info: EnvInfo, num_states: int) -> np.ndarr
     if not info.tabular:
         return np.eye(num_states, dtype=np.float32)  # as Gymnasium flattens a category
     states = np.arange(num_states)
-    masks = adapter.action_masks(settings.env) if info.masked else None
+    masks = toy_text.action_masks(settings.env) if info.masked else None
     return states if masks is None else np.concatenate([states[:, None], masks], axis=1)

@@ -18,8 +18,9 @@ import gymnasium as gym
 import numpy as np
 
 from rlexp.config.schema.env import EnvSettings
-from rlexp.envs import adapter
-from rlexp.envs.guard import Misbehaved, call
+from rlexp.envs import guard, making, toy_text
+from rlexp.envs.faults import Misbehaved
+from rlexp.envs.guard import call
 from rlexp.envs.watchdog import watch
 
 SEED = 1_987_654_321  # of the first episode
@@ -62,13 +63,13 @@ def why_not_repeatable(settings: EnvSettings, tabular: bool) -> str | None:
 
 def _difference(settings: EnvSettings, tabular: bool) -> str | None:
     began = time.monotonic()
-    first = call("__init__", partial(adapter.make, settings, tabular=tabular))
+    first = call("__init__", partial(making.make, settings, tabular=tabular))
     slow = time.monotonic() - began > SLOW_TO_MAKE
     second = first
     try:
         seen = _play(first, MAX_STEPS)
         if not slow:
-            second = call("__init__", partial(adapter.make, settings, tabular=tabular))
+            second = call("__init__", partial(making.make, settings, tabular=tabular))
         again = _play(second, len(seen))
         if not _equal(_table(first), _table(second)):
             return "two instances have different transition tables"
@@ -77,7 +78,7 @@ def _difference(settings: EnvSettings, tabular: bool) -> str | None:
                 who = "two instances" if first is not second else "two episodes"
                 return f"{who} that were reset with the same seed differ at step {step}"
     finally:
-        adapter.close_all([first] if second is first else [first, second])
+        guard.close_all([first] if second is first else [first, second])
     return None
 
 
@@ -113,7 +114,7 @@ def _kept(value: Any) -> Any:
 
 
 def _table(env: gym.Env) -> Any:
-    return env.unwrapped.P if adapter.has_table(env) else None  # type: ignore[attr-defined]
+    return env.unwrapped.P if toy_text.has_table(env) else None  # type: ignore[attr-defined]
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rlexp.config.schema.env import EnvSettings
-from rlexp.envs import adapter
+from rlexp.envs import making, toy_text
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def dense(P: Mapping[int, Any], num_states: int, num_actions: int, start: np.nda
     reward = np.zeros((num_states, num_actions))
     possible = np.zeros((num_states, num_actions), bool)
     for s in range(num_states):
-        for a, lines in adapter.actions_of(P, s).items():
+        for a, lines in toy_text.actions_of(P, s).items():
             for probability, s2, r, terminated in lines:
                 possible[s, a] = True
                 reward[s, a] += probability * r
@@ -93,11 +93,11 @@ def load(settings: EnvSettings) -> Table | None:
     """The table of an environment, or None where it has no `P` over numbered states."""
     if settings.wrappers:  # which may change what the table says
         return None
-    env = adapter.make(settings, tabular=True)
+    env = making.make(settings, tabular=True)
     try:
         raw: Any = env.unwrapped
         states, actions = raw.observation_space, raw.action_space
-        if not adapter.has_table(env):
+        if not toy_text.has_table(env):
             return None
         return dense(raw.P, int(states.n), int(actions.n), getattr(raw, "initial_state_distrib", None))
     finally:

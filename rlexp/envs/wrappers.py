@@ -28,7 +28,7 @@ from rlexp.system.errors import Refusal, did_you_mean, refusal
 STATISTICS = (gym.wrappers.NormalizeObservation, gym.wrappers.NormalizeReward)  # over all of an environment's episodes
 
 
-class Given(gym.Wrapper):
+class Configured(gym.Wrapper):
     """Stands between the wrappers of a configuration and rlexp's own, so that what the former observe can be found."""
 
 
@@ -46,7 +46,7 @@ def apply(env: gym.Env, classes: Sequence[tuple[type[gym.Wrapper], dict[str, Any
         except Refusal:
             env.close()
             raise
-    return Given(env) if classes else env
+    return Configured(env) if classes else env
 
 
 def import_wrapper(path: str, where: str = "env.wrappers") -> type[gym.Wrapper]:
@@ -103,11 +103,11 @@ def _wrapped(env: gym.Env, wrapper: type[gym.Wrapper], given: dict[str, Any], wh
         ) from error  # fmt: skip
 
 
-def given_space(env: gym.Env) -> gym.Space:
+def configured_space(env: gym.Env) -> gym.Space:
     """The observations of an environment before rlexp's own wrappers."""
     layer = env
     while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, Given):
+        if isinstance(layer, Configured):
             return layer.observation_space
         layer = layer.env
     return layer.observation_space

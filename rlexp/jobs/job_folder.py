@@ -298,7 +298,7 @@ class JobRun:
         write_atomically(self.folder / "evaluation.csv", lambda file: file.write(table.getvalue().encode()))
 
     def _animate(self, seed: int) -> None:
-        from rlexp.envs.guard import is_signal, raised
+        from rlexp.envs.faults import is_signal, raised
         from rlexp.jobs.animation import animate
         from rlexp.jobs.policy import policy_of
 

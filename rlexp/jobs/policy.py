@@ -26,6 +26,7 @@ from rlexp.config import registry
 from rlexp.config.build import build
 from rlexp.config.schema.job import Settings
 from rlexp.data import seeding
+from rlexp.envs.spec import Discrete
 from rlexp.system import archives, search_path, stored_yaml
 from rlexp.system.errors import Refusal, refusal
 from rlexp.system.stored_files import JOB, SUMMARY, Damaged, check_later, find_json, read_json
@@ -34,41 +35,38 @@ from rlexp.system.tool import warn
 
 
 class Policy:
-    """A greedy policy of one trial: of what its model says of the actions (values, logits), the largest.
+    """The greedy policy of one trial: for numbered actions, the one with the largest output of the model.
 
-    Call it with one observation of the environment (returns an int) or with a batch of them (returns an array).
+    Call it with one observation of the environment (returns an int, or an array for Box actions) or with a batch of
+    them (returns an array).
 
     Attributes:
-        settings: of the job it comes from.
+        settings: of its job.
         seed: of the trial.
         model: the Keras model, the table [S, A] of a tabular policy, or None for policies without weights.
     """
 
     def __init__(self, settings: Settings, seed: int, model: Any) -> None:
-        from rlexp.envs import adapter, wrappers
+        from rlexp.envs import inspection, wrappers
 
         self.settings, self.seed, self.model = settings, seed, model
         self._tabular = registry.family(settings.algo.name).tabular
-        env = adapter.make(settings.env, tabular=self._tabular)
+        env = self.make_env()
         self._shape = env.observation_space.shape or ()
-        self._raw_space = wrappers.given_space(env)
-        self._start = int(env.action_space.start)  # type: ignore[attr-defined]
-        num_actions = int(env.action_space.n)  # type: ignore[attr-defined]
+        self._raw_space = wrappers.configured_space(env)
+        self._action = inspection.action_spec(env, settings.env.id)
         env.close()
         if model is not None:
-            shapes = model.shape[1:] if self._tabular else (model.input_shape[1:], model.output_shape[1:])
-            if shapes != ((num_actions,) if self._tabular else (self._shape, (num_actions,))):
-                expected = f"weights for observations of shape {self._shape} and {num_actions} actions"
-                raise refusal("source", expected, f"weights of shapes {shapes} in trial {seed}")
+            self._check_shapes(model)
         if self._tabular:
             self._choose = self._with_table(model)
         else:
             self._choose = self._with_model(model) if model is not None else self._without_model()
 
     def __call__(self, observation: Any) -> Any:
-        """The action for one observation, or the actions [B] for a batch [B, ...]."""
+        """The action for one observation, or the actions [B, *action shape] for a batch [B, ...]."""
         if self._tabular:
-            if isinstance(observation, tuple | dict):  # perhaps as the environment itself has it
+            if isinstance(observation, tuple | dict):  # not numbered yet
                 observation = self._flatten(observation)
             observation = np.asarray(observation)
         else:
@@ -76,17 +74,32 @@ class Policy:
                 observation = self._flatten(observation)
             observation = np.asarray(observation, np.float32)
         single = observation.ndim == len(self._shape)
-        actions = self._choose(observation[None] if single else observation) + self._start
-        return int(actions[0]) if single else actions
+        actions = self._action.to_env(self._choose(observation[None] if single else observation))
+        if not single:
+            return actions
+        return int(actions[0]) if isinstance(self._action, Discrete) else actions[0]
 
     def make_env(self, render_mode: str | None = None) -> Any:
-        """A fresh environment as the policy was trained on."""
-        from rlexp.envs import adapter
+        """A new environment like the one that the policy was trained on."""
+        from rlexp.envs.making import make
 
-        return adapter.make(self.settings.env, render_mode, self._tabular)
+        return make(self.settings.env, render_mode, self._tabular)
+
+    def _check_shapes(self, model: Any) -> None:
+        """Raise `Refusal` for weights of another environment."""
+        outputs = self._action.output_shape
+        expected = (outputs,) if self._tabular else (self._shape, outputs)
+        shapes = (model.shape[1:],) if self._tabular else (model.input_shape[1:], model.output_shape[1:])
+        if shapes != expected:
+            what = f"{outputs[0]} actions" if isinstance(self._action, Discrete) else f"actions of shape {outputs}"
+            raise refusal(
+                "source",
+                f"weights for observations of shape {self._shape} and {what}",
+                f"weights of shapes {shapes[0] if self._tabular else shapes} in trial {self.seed}",
+            )
 
     def _flatten(self, observation: Any) -> Any:
-        """An observation of the environment itself, as `adapter.make` hands it out."""
+        """An observation of the environment itself, as `make_env`'s environment returns it."""
         from gymnasium import spaces
 
         from rlexp.envs.category_numbers import num_states, number
@@ -98,18 +111,18 @@ class Policy:
         return number(space, observation) if numbers else spaces.flatten(space, observation)
 
     def _without_model(self) -> Callable[[np.ndarray], np.ndarray]:
-        from rlexp.envs import adapter
+        from rlexp.envs.inspection import inspect
 
         algo = self.settings.algo
-        agent = registry.load(registry.algo(algo.name).target)(algo, adapter.inspect(self.settings.env))
+        agent = registry.load(registry.algo(algo.name).target)(algo, inspect(self.settings.env))
         draw = seeding.generator(self.seed, "evaluate", 0)
         return lambda observation: agent.act(observation, draw.random(len(observation), np.float32))
 
     def _with_table(self, q: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        from rlexp.envs import adapter
         from rlexp.envs.discretizer import States, masked
+        from rlexp.envs.inspection import inspect
 
-        info = adapter.inspect(self.settings.env, tabular=True)
+        info = inspect(self.settings.env, tabular=True)
         states = States(info, getattr(self.settings.algo, "discretizer", None))
         if len(q) != states.num_states:
             raise refusal("source", f"a table of {states.num_states} states", f"{len(q)} in trial {self.seed}")
@@ -123,11 +136,12 @@ class Policy:
     def _with_model(self, model: Any) -> Callable[[np.ndarray], np.ndarray]:
         import tensorflow as tf
 
-        shape = [None, *self._shape]
+        numbered = isinstance(self._action, Discrete)
 
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
+        @tf.function(input_signature=[tf.TensorSpec([None, *self._shape], tf.float32)])
         def best(observation: tf.Tensor) -> tf.Tensor:
-            return tf.argmax(model(observation), axis=-1, output_type=tf.int32)
+            output = model(observation)
+            return tf.argmax(output, axis=-1, output_type=tf.int32) if numbered else output
 
         return lambda observation: best(tf.constant(observation)).numpy()
 
@@ -267,10 +281,10 @@ def _check_weights(path: Path) -> None:
 
 def _table_size(settings: Settings) -> int:
     """Bytes of a job's table: one number for each of its states and actions."""
-    from rlexp.envs import adapter
     from rlexp.envs.discretizer import States
+    from rlexp.envs.inspection import inspect
 
-    info = adapter.inspect(settings.env, tabular=True)
+    info = inspect(settings.env, tabular=True)
     states = States(info, getattr(settings.algo, "discretizer", None))
     return 8 * states.num_states * info.num_actions
 

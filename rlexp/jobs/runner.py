@@ -20,9 +20,10 @@ from rlexp.config import registry
 from rlexp.config.build import build
 from rlexp.config.schema.algos import DQNSettings
 from rlexp.config.schema.job import Settings
+from rlexp.engines.memory import check_weights
 from rlexp.jobs.job_folder import Job, JobRun, status_of
 from rlexp.jobs.notices import no_time_limit
-from rlexp.jobs.preflight import check_weights, resolve
+from rlexp.jobs.preflight import resolve
 from rlexp.system import supervisor
 from rlexp.system.disk import as_failure, disk_failures
 from rlexp.system.errors import Failure, Refusal, refusal
@@ -210,7 +211,7 @@ class _Training:
         """Train and finish all jobs, whose folders are locked; each job, or what went wrong with it."""
         from rlexp.engines.bookkeeping import Pruned
         from rlexp.envs import watchdog
-        from rlexp.envs.guard import raised
+        from rlexp.envs.faults import raised
         from rlexp.tracking.base import open_tracker
 
         folders = [run.folder for run in self.runs]

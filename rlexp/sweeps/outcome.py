@@ -129,7 +129,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None, settings: Se
         if isinstance(error, Failure):
             print(f"failed: {clean(error)}", file=sys.stderr)
         elif (place := preflight.last_folder()) is not None and (place / "error.txt").is_file():
-            from rlexp.envs.guard import raised
+            from rlexp.envs.faults import raised
 
             print(f"failed: {raised(error, 'the job')}; the traceback is in {place / 'error.txt'}", file=sys.stderr)
         else:

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from rlexp.envs import guard, repeatability
+from rlexp.envs import action_mask, faults, guard, repeatability, result_check, space_check
+from rlexp.envs.bounds import MAX_STEPS, BoundsCheck
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.spec import Box, Discrete
 from rlexp.jobs.runner import compose
 from rlexp.system import stopping
 from rlexp.system.errors import Refusal
 
 
 def info(dtype: str, shape: tuple[int, ...] = (2,)) -> EnvInfo:
-    return EnvInfo(shape, dtype, 2, None, False, num_states=3 if dtype == "int64" else None)
+    return EnvInfo(Box(shape, dtype), Discrete(2), None, False, num_states=3 if dtype == "int64" else None)
 
 
 @pytest.mark.parametrize(
@@ -38,30 +40,30 @@ def info(dtype: str, shape: tuple[int, ...] = (2,)) -> EnvInfo:
     ],
 )
 def test_observations_fit_their_dtype(dtype: str, observation: Any, said: str | None) -> None:
-    check = guard.Check(info(dtype))
+    check = result_check.ResultCheck(info(dtype))
     if said is None:
         assert np.array_equal(check.read(observation), observation)
         return
-    with pytest.raises(guard.Unfit) as error:
+    with pytest.raises(faults.Unfit) as error:
         check.read(observation)
     assert str(error.value) == said
 
 
 @pytest.mark.parametrize(("reward", "number"), [(1, 1.0), (True, 1.0), (np.float32(2), 2.0), (np.array(3), 3.0)])
 def test_rewards_are_one_number(reward: Any, number: float) -> None:
-    assert guard.a_reward(reward) == number and type(guard.a_reward(reward)) is float
+    assert result_check.to_reward(reward) == number and type(result_check.to_reward(reward)) is float
     for wrong in (np.ones(1), [1.0], "1", None, 1j, np.array("1")):
-        with pytest.raises(guard.Unfit, match="expected a reward that is one number, received"):
-            guard.a_reward(wrong)
+        with pytest.raises(faults.Unfit, match="expected a reward that is one number, received"):
+            result_check.to_reward(wrong)
 
 
 def test_ends_are_true_or_false() -> None:
-    assert [guard.a_boolean("x", value) for value in (True, np.False_, np.array(True), 0, np.int64(1))] == [
+    assert [result_check.to_bool("x", value) for value in (True, np.False_, np.array(True), 0, np.int64(1))] == [
         True, False, True, False, True,
     ]  # fmt: skip
     for wrong in (2, 0.0, "False", None, np.zeros(1, bool), []):
-        with pytest.raises(guard.Unfit, match="expected terminated to be true or false, received"):
-            guard.a_boolean("terminated", wrong)
+        with pytest.raises(faults.Unfit, match="expected terminated to be true or false, received"):
+            result_check.to_bool("terminated", wrong)
 
 
 @pytest.mark.parametrize(
@@ -82,14 +84,14 @@ def test_ends_are_true_or_false() -> None:
     ],
 )  # fmt: skip
 def test_what_is_flattened_is_of_its_space(space: gym.Space, value: Any, said: str | None) -> None:
-    assert guard.misfit(space, value) == said
+    assert space_check.mismatch(space, value) == said
 
 
 def test_action_masks_have_a_number_for_each_action() -> None:
-    assert guard.mask_of({"action_mask": [1, 0]}, 2) == [1, 0]
+    assert action_mask.mask_of({"action_mask": [1, 0]}, 2) == [1, 0]
     for wrong in ({"action_mask": [1]}, {"action_mask": np.ones((2, 1))}, {}, None):
-        with pytest.raises(guard.Unfit, match="expected an action_mask "):
-            guard.mask_of(wrong, 2)
+        with pytest.raises(faults.Unfit, match="expected an action_mask "):
+            action_mask.mask_of(wrong, 2)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_whatever_a_call_raises_is_one_kind_of_error(error: BaseException, monke
         raise error
 
     monkeypatch.setattr(stopping, "are_signals_ours", lambda: True)
-    with pytest.raises(guard.Misbehaved, match=f"^reset raised {type(error).__name__}"):
+    with pytest.raises(faults.Misbehaved, match=f"^reset raised {type(error).__name__}"):
         guard.call("reset", act)
 
 
@@ -117,18 +119,18 @@ def test_signals_are_no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bounds_are_looked_at_many_steps_at_once() -> None:
     observations = np.zeros((3, 2), np.float32)
-    bounds = guard.Bounds(spaces.Box(-1, 1, (2,), np.float32), observations)
-    assert not bounds.none and bounds.period == guard.BOUNDS_STEPS
-    bounds.recent += [observations, observations + 1.00000001]
-    assert bounds.look() is None and bounds.recent == []
-    bounds.recent.append(observations - [[0, 0], [0, 1.5], [0, 0]])
-    assert bounds.look() == (
+    check = BoundsCheck(spaces.Box(-1, 1, (2,), np.float32), observations)
+    assert not check.done and check.period == MAX_STEPS
+    check.recent += [observations, observations + 1.00000001]
+    assert check.warning() is None and check.recent == []
+    check.recent.append(observations - [[0, 0], [0, 1.5], [0, 0]])
+    assert check.warning() == (
         "number 1 of an observation is -1.5, outside [-1, 1], which its Box declares; it is used as it is"
     )
-    assert bounds.none  # said once
+    assert check.done  # said once
     for free in (spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(0, 255, (2,), np.uint8), spaces.Discrete(2)):
-        assert guard.Bounds(free, observations).none
-    assert not guard.Bounds(spaces.Box(0, 10, (2,), np.uint8), observations).none
+        assert BoundsCheck(free, observations).done
+    assert not BoundsCheck(spaces.Box(0, 10, (2,), np.uint8), observations).done
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from rlexp.engines.fused.base import (
 from rlexp.engines.fused.shards import Shards, num_cores
 from rlexp.engines.host.tabular import greedy_policy, initial_values, parse_schedules, set_optimum, uniforms
 from rlexp.engines.vectorized import MIN_EXACT_LANES, mapped, pad_lanes
-from rlexp.envs import adapter, tensor, transition_table
+from rlexp.envs import tensor, toy_text, transition_table
 from rlexp.envs.discretizer import States, masked
 from rlexp.envs.tensor.base import TensorEnv, limited_step
 
@@ -60,7 +60,7 @@ class FusedTabularLoop:
         self.states = States(info, config.discretizer)
         table = transition_table.load(settings.env)
         self.initial = initial_values(config, table, self.states.num_states, info.num_actions)  # [S, A]
-        self.allowed = masked(np.ones_like(self.initial), adapter.action_masks(settings.env)) > 0  # [S, A]
+        self.allowed = masked(np.ones_like(self.initial), toy_text.action_masks(settings.env)) > 0  # [S, A]
         q = np.where(self.allowed, self.initial, -np.inf)
         self.shape = (agent.num_tables, *q.shape)  # [K, S, A]
         self.pace = Pace()

@@ -16,8 +16,8 @@ from rlexp.engines.bookkeeping import Services, Trials
 from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.host.tabular import greedy_policy, set_optimum
 from rlexp.envs import transition_table
-from rlexp.envs.adapter import Step
 from rlexp.envs.discretizer import States
+from rlexp.envs.trial_envs import Step
 
 
 class PlanningLoop:

@@ -19,8 +19,8 @@ from rlexp.data import seeding
 from rlexp.engines.bookkeeping import Services, Trials
 from rlexp.engines.evaluation import Act, Policy, Scores
 from rlexp.envs import transition_table
-from rlexp.envs.adapter import Step
 from rlexp.envs.discretizer import States, masked
+from rlexp.envs.trial_envs import Step
 
 
 class TabularLoop:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rlexp.envs import adapter
+from rlexp.envs import toy_text
 from rlexp.envs.tensor.base import TensorEnv
 
 
@@ -36,7 +36,7 @@ class Table(TensorEnv):
         self.reset_width = 1 if drawn else 0
         rows = []
         for s in range(self.num_states):
-            actions = adapter.actions_of(transitions, s)
+            actions = toy_text.actions_of(transitions, s)
             rows += [actions.get(a, [(1.0, s, 0.0, False)]) for a in range(num_actions)]
         self.num_outcomes = max(len(row) for row in rows)  # K
         probability = np.zeros((len(rows), self.num_outcomes))

@@ -135,12 +135,17 @@ class Recorder:
         """Of all that is in the file."""
         return self._digest.hexdigest()
 
-    def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """Write one record: name -> [N]; what is not finite becomes null. What has no number at all is left out."""
+    def write(self, steps: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
+        """Write one record, unless it has no finite number.
+
+        Args:
+            steps: env steps that each trial has taken; the record's step is the largest.  # [N]
+            metrics: name -> values; non-finite ones become null, metrics without a finite one are left out.  # [N] each
+        """
         values = {name: [_number(v) for v in array] for name, array in metrics.items() if np.isfinite(array).any()}
         if not values:
             return
-        record = {"step": int(step), "time": round(time.time(), 3), "metrics": values}
+        record = {"step": int(steps.max()), "time": round(time.time(), 3), "metrics": values}
         line = json.dumps({**record, "sum": record_sum(record)})
         left = memoryview(line.encode() + b"\n")
         while left:

@@ -34,8 +34,8 @@ RECORD_THINNING_START = (
 class Records(Protocol):
     """Where records go: a `metrics.Recorder`, or those of a group of jobs."""
 
-    def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """One record: name -> [N]."""
+    def write(self, steps: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
+        """One record of what the trials have measured after so many env steps: steps [N], name -> [N]."""
 
     def sync(self) -> Any:
         """Bring them to the disk; the position that a checkpoint keeps."""
@@ -387,7 +387,7 @@ class Trials:
         if self.value is not None:
             self.value[failed] = np.nan
             metrics["final/value"] = self.value
-        self.services.recorder.write(self.t, metrics)
+        self.services.recorder.write(self.counts["step"], metrics)
         return scores
 
     def _value_exactly(self, policy: Any) -> None:
@@ -486,7 +486,7 @@ class Trials:
         for name, values in scalars.items():
             metrics[f"train/{name}"] = np.where(trials, values, np.nan)
         if metrics:
-            self.services.recorder.write(self.t, metrics)
+            self.services.recorder.write(self.counts["step"], metrics)
 
     def _show(self) -> None:
         self.services.progress.update(self._share(), self.t, self.eval_return)

@@ -86,11 +86,13 @@ def to_json(spec: Spec) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Spec:
-    """The spec of what `to_json` returned, also after JSON has made lists of its tuples."""
-    kind = {"discrete": Discrete, "box": Box}[values["kind"]]
+    """The spec that `to_json` has written, also with lists for tuples; raises `ValueError` for anything else."""
     rest = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key != "kind"}
-    made: Spec = kind(**rest)
-    return made
+    try:
+        spec: Spec = {"discrete": Discrete, "box": Box}[values["kind"]](**rest)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"expected a spec of kind discrete or box, received {dict(values)}") from error
+    return spec
 
 
 def _bound_text(bound: Limits, sign: str) -> str:

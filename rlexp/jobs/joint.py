@@ -91,21 +91,15 @@ def rows(jobs: Sequence[Settings]) -> list[slice]:
 
 
 class GroupRecorder:
-    """The recorders of a group: each job's file gets the columns of its trials, and the lines that it would have alone.
-
-    Attributes:
-        counts: of the trials, as in `Trials`; a job's lines bear the steps that the longest of its trials has taken.
-    """
+    """A group's recorders: each job's file gets the columns of its trials and the lines that it would have alone."""
 
     def __init__(self, recorders: Sequence[Recorder], parts: Sequence[slice]) -> None:
         self._parts = list(zip(recorders, parts, strict=True))
-        self.counts: Mapping[str, np.ndarray] = {}
 
-    def write(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """Write one record of each job that has anything in it: name -> [N]."""
+    def write(self, steps: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
+        """Write one record of each job that has anything in it; arguments as of `Recorder.write`."""
         for recorder, part in self._parts:
-            taken = int(self.counts["step"][part].max())
-            recorder.write(taken, {name: values[part] for name, values in metrics.items()})
+            recorder.write(steps[part], {name: values[part] for name, values in metrics.items()})
 
     def sync(self) -> list[int]:
         """Bring everything to the disk; the number of bytes written for each job."""

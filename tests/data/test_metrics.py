@@ -56,12 +56,12 @@ def test_window_survives_a_checkpoint() -> None:
 def test_records_are_plain_json_and_a_resumed_file_holds_each_once(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     recorder = Recorder(path)
-    recorder.write(10, {"train/loss": np.array([0.5, np.nan, np.inf])})
+    recorder.write(np.array([10]), {"train/loss": np.array([0.5, np.nan, np.inf])})
     position = recorder.sync()
-    recorder.write(20, {"train/loss": np.array([1.0, 1.0, 1.0])})
+    recorder.write(np.array([20]), {"train/loss": np.array([1.0, 1.0, 1.0])})
     recorder.close()
     resumed = Recorder(path, position)
-    resumed.write(20, {"train/loss": np.array([1.0, 1.0, 1.0])})
+    resumed.write(np.array([20]), {"train/loss": np.array([1.0, 1.0, 1.0])})
     resumed.close()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20]
@@ -79,15 +79,15 @@ def test_a_file_that_is_shorter_than_its_position_is_not_filled_up(tmp_path: Pat
 def test_the_digest_is_that_of_the_file_whoever_wrote_it(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     recorder = Recorder(path)
-    recorder.write(10, {"train/loss": np.array([0.5])})
+    recorder.write(np.array([10]), {"train/loss": np.array([0.5])})
     position, digest = recorder.sync(), recorder.digest
-    recorder.write(20, {"train/loss": np.array([0.5])})
+    recorder.write(np.array([20]), {"train/loss": np.array([0.5])})
     recorder.close()
     check_records(path, position, digest)
     check_records(path, position, None)  # of an earlier version
     resumed = Recorder(path, position)
     assert resumed.digest == digest
-    resumed.write(30, {"train/loss": np.array([0.5])})
+    resumed.write(np.array([30]), {"train/loss": np.array([0.5])})
     end, digest = resumed.sync(), resumed.digest
     resumed.close()
     check_records(path, end, digest)

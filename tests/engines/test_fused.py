@@ -27,7 +27,7 @@ from rlexp.engines.fused.shards import Shards, num_cores
 from rlexp.engines.vectorized import Recent
 from rlexp.envs.spec import Box, Discrete
 from rlexp.envs.tensor.base import TensorEnv
-from rlexp.jobs.job_folder import Job
+from rlexp.jobs.job import Job
 from rlexp.jobs.preflight import resolve
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Diverged, Refusal

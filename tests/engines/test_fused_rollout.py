@@ -11,7 +11,7 @@ import pytest
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import FIELDS, RolloutBuffer
 from rlexp.envs.spec import Box, Discrete
-from rlexp.jobs.job_folder import Job
+from rlexp.jobs.job import Job
 from rlexp.system.errors import Diverged
 from tests.conftest import records
 from tests.engines.test_engines import trial

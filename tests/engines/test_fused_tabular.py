@@ -24,7 +24,7 @@ from rlexp.envs import inspection, tensor
 from rlexp.envs.discretizer import States
 from rlexp.envs.tensor.base import gymnasium_uniforms
 from rlexp.jobs.engine_choice import choose_engine
-from rlexp.jobs.job_folder import Job
+from rlexp.jobs.job import Job
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Diverged, Refusal
 from tests.conftest import records

@@ -161,9 +161,9 @@ def test_a_metric_that_only_one_job_has_met_joins_as_nothing_for_the_other() -> 
 def test_each_job_gets_its_columns_and_its_lines(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
     recorder = joint.GroupRecorder([Recorder(path) for path in paths], [slice(0, 2), slice(2, 3)])
-    recorder.counts = {"step": np.array([4, 5, 9])}  # the first job's trials have ended
-    recorder.write(9, {"x": np.array([np.nan, np.nan, 3.0]), "y": np.array([np.nan, np.inf, np.nan])})
-    recorder.write(9, {"x": np.array([1.0, np.nan, 3.0])})
+    steps = np.array([4, 5, 9])  # the first job's trials have ended
+    recorder.write(steps, {"x": np.array([np.nan, np.nan, 3.0]), "y": np.array([np.nan, np.inf, np.nan])})
+    recorder.write(steps, {"x": np.array([1.0, np.nan, 3.0])})
     sizes = recorder.sync()
     recorder.close()
     lines = [[json.loads(line) for line in path.read_text().splitlines()] for path in paths]

@@ -1,13 +1,13 @@
-"""Gymnasium wrappers that a configuration names: `env.wrappers`.
+"""The Gymnasium wrappers of a configuration: `env.wrappers`.
 
-An entry is a class path, or a mapping of `name`, the class path, and the arguments that follow the environment:
+An entry is a class path, or a mapping of `name` (the class path) and the wrapper's arguments:
 
     env.wrappers=[minigrid.wrappers.ImgObsWrapper]
     env.wrappers='[FlattenObservation, {name: RescaleObservation, min_obs: 0, max_obs: 1}]'
 
-A path is `module.Class` (or `module:Class`); a class name alone is one of `gymnasium.wrappers`. Wrappers stand in the
-order of the list right around what `gymnasium.make` returns, so inside of rlexp's own (preprocessing, flattening,
-frame_stack). What may stand in the list is checked in `entries.py`, without Gymnasium.
+A path is `module.Class` (or `module:Class`); a class name alone is one of `gymnasium.wrappers`. The wrappers are
+applied in the order of the list to what `gymnasium.make` returns, inside of rlexp's own (preprocessing, flattening,
+frame_stack). The form of the entries is checked without Gymnasium, in `rlexp/config/wrapper_entries.py`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from rlexp.config.wrapper_entries import parse
 from rlexp.system import backend, packages
 from rlexp.system.errors import Refusal, did_you_mean, refusal
 
-STATISTICS = (gym.wrappers.NormalizeObservation, gym.wrappers.NormalizeReward)  # over all of an environment's episodes
+STATISTICS = (gym.wrappers.NormalizeObservation, gym.wrappers.NormalizeReward)  # kept over several episodes
 
 
 class Configured(gym.Wrapper):
-    """Stands between the wrappers of a configuration and rlexp's own, so that what the former observe can be found."""
+    """Marks the place between the wrappers of a configuration and rlexp's own (see `configured_space`)."""
 
 
 def load(entries: Sequence[Any]) -> list[tuple[type[gym.Wrapper], dict[str, Any]]]:
-    """The classes of `env.wrappers` with their arguments; their modules may register ids."""
+    """The classes of `env.wrappers` with their arguments. Importing their modules may register ids."""
     named = [(entry.pop("name"), entry) for entry in parse(entries)]
     return [(import_wrapper(path, f"env.wrappers[{i}]"), entry) for i, (path, entry) in enumerate(named)]
 
 
 def apply(env: gym.Env, classes: Sequence[tuple[type[gym.Wrapper], dict[str, Any]]], env_id: str) -> gym.Env:
-    """Put wrappers around an environment; closes it and raises `Refusal` where one cannot be."""
+    """Apply wrappers to an environment; closes it and raises `Refusal` if one cannot be applied."""
     for i, (wrapper, arguments) in enumerate(classes):
         try:
             env = _wrapped(env, wrapper, arguments, f"env.wrappers[{i}]", env_id)
@@ -50,10 +50,14 @@ def apply(env: gym.Env, classes: Sequence[tuple[type[gym.Wrapper], dict[str, Any
 
 
 def import_wrapper(path: str, where: str = "env.wrappers") -> type[gym.Wrapper]:
-    """The wrapper class that a path names: the one place that imports what `env.wrappers` says.
+    """Import a wrapper class: the one place that imports what `env.wrappers` names.
+
+    Args:
+        path: of the class.
+        where: the key of the configuration, for messages.
 
     Raises:
-        Refusal: for what cannot be imported, is no wrapper, or would not give the same numbers in every environment.
+        Refusal: for a path that cannot be imported, a class that is no wrapper, or a wrapper that keeps statistics.
     """
     module, _, name = path.rpartition(".")
     module = module or "gymnasium.wrappers"
@@ -118,7 +122,7 @@ def _is_wrapper(value: Any) -> bool:
 
 
 def _tuples(value: Any) -> Any:
-    """YAML has lists where Gymnasium's arguments are tuples."""
+    """A value of YAML with tuples for lists, as Gymnasium's arguments are."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 

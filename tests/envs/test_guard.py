@@ -117,7 +117,7 @@ def test_signals_are_no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
         guard.call("reset", act, KeyboardInterrupt())
 
 
-def test_bounds_are_looked_at_many_steps_at_once() -> None:
+def test_bounds_are_checked_many_steps_at_once() -> None:
     observations = np.zeros((3, 2), np.float32)
     check = BoundsCheck(spaces.Box(-1, 1, (2,), np.float32), observations)
     assert not check.done and check.period == MAX_STEPS
@@ -149,7 +149,7 @@ def test_bounds_are_looked_at_many_steps_at_once() -> None:
 def test_whether_an_environment_does_the_same_again(
     overrides: list[str], said: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repeatability, "_looked_at", set())
+    monkeypatch.setattr(repeatability, "_checked", set())
     settings = compose("algo=random", *overrides)
     before = np.random.get_state()[1].tobytes()
     assert repeatability.why_not_repeatable(settings.env, "algo=q_learning" in overrides) == said

@@ -117,11 +117,11 @@ class Checkpoints:
             except Exception as error:  # a file may hold anything
                 if isinstance(error, OSError) and error.errno in NOT_NOW:
                     raise
-                said = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 then = "the job starts afresh" if path == paths[0] else "the one before it is used"
                 aside = self._set_aside(path)
                 where = f"it is set aside as {aside.name}, and " if aside else ""
-                warn(f"checkpoint {path} cannot be used ({said}); {where}{then}")
+                warn(f"checkpoint {path} cannot be used ({reason}); {where}{then}")
         return None
 
     def _read(self, path: Path) -> State:
@@ -187,7 +187,7 @@ def _check_seal(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or a folder that stands in its place."""
+    """Remove a file, or a folder of its name."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -87,7 +87,7 @@ class Window:
         self._count[name] += trials.sum(axis=0)
 
     def flush(self, trials: np.ndarray) -> dict[str, np.ndarray]:
-        """Take the means of the chosen trials [N] bool, whose windows start anew; those of the others go on.
+        """Take the means of the chosen trials [N] bool and clear their windows; those of the others go on.
 
         Returns:
             name -> [N], NaN for a trial that is not chosen or had no value; no entry if all are NaN.

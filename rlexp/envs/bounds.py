@@ -45,7 +45,7 @@ class BoundsCheck:
         """Check the recent observations.
 
         Returns:
-            What is outside, in words; None if nothing is, or if it has been said before.
+            What is outside, in words; None if nothing is, or after the first warning.
         """
         if self.done or not self.recent:
             return None

@@ -18,7 +18,7 @@ class EnvInfo:
         rgb_array: can be rendered to pictures.
         tabular: made for algorithms with tables.
         num_states: of numbered states; None for everything else.
-        masked: for algorithms with tables: the action mask stands behind the observation.
+        masked: for algorithms with tables: an action mask follows the observation.
         table: has a transition table `P` over numbered states.
         restricted: the table lacks some actions in some states.
         is_table: the table describes the environment completely.

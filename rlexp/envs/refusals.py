@@ -79,7 +79,7 @@ def _near_argument(env_id: str, message: str) -> str:
 
 
 def _unknown(env_id: str) -> Refusal:
-    """The refusal of an id that nobody has registered, with near matches."""
+    """The refusal of an id that is not registered, with near matches."""
     module, _, name = env_id.rpartition(":")
     brought = packages.for_id(name)
     if brought:

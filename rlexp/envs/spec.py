@@ -54,7 +54,7 @@ class Box:
 
     Attributes:
         shape, dtype: of the array, as rlexp keeps it (the environment may have float64 where this is float32).
-        low, high: bounds of the numbers in C order, or one bound for all of them; None where there is no bound.
+        low, high: bounds of the numbers in C order, or one bound for all of them; None: no bound.
     """
 
     shape: tuple[int, ...]

@@ -25,7 +25,7 @@ class Table:
         transition: probability of each next state.  # [S, A, S]
         reward: expected reward of a step.  # [S, A]
         possible: the possible actions.  # [S, A] bool
-        start: probability of each first state; None if the environment does not tell.  # [S]
+        start: probability of each first state; None if it is not known.  # [S]
     """
 
     transition: np.ndarray

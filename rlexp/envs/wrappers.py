@@ -71,9 +71,9 @@ def import_wrapper(path: str, where: str = "env.wrappers") -> type[gym.Wrapper]:
             near = f"One of another package is named with its module: env.wrappers=[<module>.{name}]"
         raise refusal(where, f"a wrapper of {module}", repr(name), near or _list(known)) from error
     except Exception as error:  # the module's own errors included
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise refusal(
-            where, "a wrapper that can be imported", f"{path!r} ({said})", packages.for_error(error)
+            where, "a wrapper that can be imported", f"{path!r} ({reason})", packages.for_error(error)
         ) from error
     if not _is_wrapper(found):
         raise refusal(where, "a class derived from gymnasium.Wrapper", f"{path!r}, which is none")
@@ -88,23 +88,34 @@ def import_wrapper(path: str, where: str = "env.wrappers") -> type[gym.Wrapper]:
 
 def _wrapped(env: gym.Env, wrapper: type[gym.Wrapper], given: dict[str, Any], where: str, env_id: str) -> gym.Env:
     name, arguments = wrapper.__name__, {key: _tuples(value) for key, value in given.items()}
-    try:
-        inspect.signature(wrapper).bind(env, **arguments)
-    except TypeError as error:
-        takes = list(inspect.signature(wrapper).parameters)[1:]
-        what = f"{given} ({error})" if given else f"none ({error})"
-        raise refusal(where, f"arguments that {name} takes", what, _list(takes) or "It takes none.") from error
-    except ValueError:  # a class without a signature
-        pass
+    _check_arguments(env, wrapper, arguments, given, where)
     try:
         return wrapper(env, **arguments)
     except Exception as error:  # the wrapper's own
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         what = f"{name} with {given}" if given else name
         raise refusal(
             where, f"a wrapper and arguments that fit {env_id} with observations {_short(env.observation_space)}",
-            f"{what} ({type(error).__name__}: {said})", packages.for_error(error),
+            f"{what} ({type(error).__name__}: {reason})", packages.for_error(error),
         ) from error  # fmt: skip
+
+
+def _check_arguments(
+    env: gym.Env, wrapper: type[gym.Wrapper], arguments: dict[str, Any], given: dict[str, Any], where: str
+) -> None:
+    """Raise `Refusal` for arguments that a wrapper does not take; they are shown as `given`."""
+    try:
+        signature = inspect.signature(wrapper)
+    except ValueError:  # a class without a signature: the wrapper itself will judge
+        return
+    try:
+        signature.bind(env, **arguments)
+    except TypeError as error:
+        takes = list(signature.parameters)[1:]
+        what = f"{given} ({error})" if given else f"none ({error})"
+        raise refusal(
+            where, f"arguments that {wrapper.__name__} takes", what, _list(takes) or "It takes none."
+        ) from error
 
 
 def configured_space(env: gym.Env) -> gym.Space:

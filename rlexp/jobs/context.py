@@ -35,7 +35,7 @@ class WallClock:
 
 @dataclass(frozen=True)
 class Context:
-    """What a job's folder is told of its training.
+    """The training of one or several jobs, as far as their folders describe it.
 
     Attributes:
         info: of the jobs' environment.
@@ -44,7 +44,7 @@ class Context:
         device: where tensors are.
         model: the Keras model of one trial, for agents that have weights.
         sweep: identity of the sweep that the jobs belong to.
-        overrides: of each folder's job, where they are known.
+        overrides: of each folder's job, if they are known.
     """
 
     info: EnvInfo

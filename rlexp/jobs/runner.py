@@ -79,13 +79,13 @@ def run_job(
         settings: the job.
         quiet: print nothing.
         sweep: folder of its sweep, whose run in MLflow the job's run is nested in.
-        overrides: that it was composed from, where they are known: `rlexp.best` prints them.
-        prune: says at each evaluation whether to end (see `rlexp.sweeps.search.candidates.pruner`).
+        overrides: that it was composed from, if they are known: `rlexp.best` prints them.
+        prune: called at each evaluation, returns whether to end (see `rlexp.sweeps.search.candidates.pruner`).
 
     Raises:
         Refusal: before anything is written.
         Interrupted: after a signal; the checkpoint is written and the runs are closed as killed.
-        Pruned: when `prune` said so; the checkpoint is written and the runs are closed as killed.
+        Pruned: if `prune` has ended the job; the checkpoint is written and the runs are closed as killed.
         Exception: what went wrong while running; error.txt holds the traceback.
     """
     settings, info = resolve(settings)
@@ -135,7 +135,7 @@ def run_together(
         jobs: with their engines chosen, one for each folder.
         info: of their environment.
         quiet, sweep, prune: as of `run_job`; several jobs are pruned all at once.
-        overrides: of each folder's job, where they are known.
+        overrides: of each folder's job, if they are known.
 
     Returns:
         The job, or what went wrong with it, by its folder.

@@ -1,4 +1,4 @@
-"""The training of jobs, usually one: from their folders to their results, whatever goes wrong on the way.
+"""The training of jobs, usually one: the order of events, and the end of each job when something goes wrong.
 
 agent -> folders -> loop.run() -> loop.final() -> weights, tables, pictures, summary -> tracker
 """
@@ -138,7 +138,7 @@ class Training:
         finally:
             console.stop()
             results = self._deliver(tracker, tracking.timeout * len(folders))
-        return self._shown(endings.errors, results)
+        return self._show_results(endings.errors, results)
 
     def _by_step(self) -> list[tuple[list[JobRun], list[State | None]]]:
         """The jobs and their checkpoints, in portions whose checkpoints are at the same step: as a rule, one."""
@@ -151,7 +151,7 @@ class Training:
         return list(portions.values())
 
     def _train_or_end(self, runs: list[JobRun], states: list[State | None], stop: Any, endings: Endings) -> None:
-        """Train jobs; whatever goes wrong, but for a signal, is their end and not that of other jobs."""
+        """Train jobs; an error, except for a signal, ends these jobs and no others."""
         try:
             self._train(runs, states, stop, endings)
         except Pruned as reason:
@@ -214,7 +214,9 @@ class Training:
         target = family.fused if settings.engine == "fused" and family.fused else family.loop
         loop: Any = registry.load(target)(agent, services)
         if loop.trials.optimum is None and (table := transition_table.load(settings.env) if info.table else None):
-            set_optimum(loop.trials, table)  # of networks, too, so that their regret stands beside that of tables
+            set_optimum(
+                loop.trials, table
+            )  # also for networks, so that their regret can be compared with that of tables
         return recorder, loop
 
     def _restore(self, loop: Any, runs: list[JobRun], states: list[State | None]) -> None:
@@ -247,7 +249,7 @@ class Training:
             )
             raise
 
-    def _shown(
+    def _show_results(
         self, errors: Mapping[Path, Exception | None], results: Mapping[Path, TrackingResult]
     ) -> dict[Path, Job | Exception]:
         """Each job, which is shown, or what went wrong with it."""

@@ -42,7 +42,7 @@ def why_not(settings: EnvSettings, info: EnvInfo) -> str | None:
 
 
 def _is_replaced(env_id: str) -> bool:
-    """Whether one of Gymnasium's ids is registered with a class of somebody else, or with further wrappers."""
+    """Whether one of Gymnasium's ids is registered with a third-party class, or with further wrappers."""
     bare = env_id.rpartition(":")[2]
     spec = gym.registry.get(bare)
     return (

@@ -30,7 +30,7 @@ def check_actions(settings: Settings, info: EnvInfo) -> None:
 
 
 def check_table(settings: Settings, info: EnvInfo) -> None:
-    """Raise `Refusal` for a transition table that the algorithm needs, or cannot heed the gaps of."""
+    """Raise `Refusal` if a transition table is missing that the algorithm needs, or has masks that it cannot heed."""
     algo = settings.algo
     if info.restricted and not registry.family(algo.name).tabular:
         raise refusal(
@@ -50,7 +50,7 @@ def check_table(settings: Settings, info: EnvInfo) -> None:
 
 
 def check_angle(settings: Settings, algo: AnglePolicySettings, info: EnvInfo) -> None:
-    """Raise `Refusal` for an environment without the number that the policy looks at, or without two actions."""
+    """Raise `Refusal` for an environment without the number that the policy reads, or with other than two actions."""
     index, shape = algo.observation_index, info.observation_shape
     if len(shape) != 1 or shape[0] <= index or info.num_actions != 2:
         raise refusal(

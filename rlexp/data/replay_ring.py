@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.data.columns import OUTCOME, Column, Numbers, num_bytes
+from rlexp.data.transition import OUTCOME, Column, Numbers, num_bytes
 
 
 class ReplayRing:

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.data.columns import OUTCOME, Column
+from rlexp.data.transition import FIELDS, OUTCOME, Column
 
-FIELDS = ("o_tm1", "a_tm1", "r_t", "terminated", "truncated", "o_t")
 MIN_ROWS = 128  # smallest batch that updates are compiled for: compiling costs more than padding
 
 

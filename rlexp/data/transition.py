@@ -1,4 +1,4 @@
-"""Columns of transitions: what buffers need to know of an observation or an action."""
+"""The fields of a transition: what rings, rollout buffers and compiled programs keep of one step."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Numbers:
 
 
 OUTCOME: dict[str, Column] = {"r_t": Numbers("float32"), "terminated": Numbers("bool"), "truncated": Numbers("bool")}
+FIELDS = ("o_tm1", "a_tm1", *OUTCOME, "o_t")
 
 
 def num_bytes(column: Column) -> int:

@@ -185,6 +185,7 @@ def test_a_distribution_installed_in_place_counts_and_what_lies_beside_it_does_n
     if tool != "hatch":
         (info / "top_level.txt").write_text("my_envs\n")
     if "finder" in tool:
+        (site / "__editable___my_envs_finder.py").write_text("")  # files that are missing may not be listed
         finder = SimpleNamespace(MAPPING={"my_envs": str(project / "my_envs")})
         monkeypatch.setitem(sys.modules, "__editable___my_envs_finder", finder)
     for cached in (stored_modules._distributions, stored_modules._listed, stored_modules._editable):

@@ -209,7 +209,9 @@ def test_a_part_that_fails_is_named_and_the_rest_delivered(jobs, capsys):
 
 def test_a_server_that_goes_away_before_silent_runs_are_closed_is_told_of(tmp_path, monkeypatch, capsys):
     folder, server = make_job(tmp_path, num_records=1), f"http://127.0.0.1:{free_port()}"
-    monkeypatch.setattr(sync, "sync", lambda folder, uri: (True, "delivered 1 records, 5 files"))  # its last answer
+    monkeypatch.setattr(
+        sync_command, "sync", lambda folder, uri: (True, "delivered 1 records, 5 files")
+    )  # its last answer
     assert sync_command.main([str(folder), "--tracking-uri", server]) == 1
     output = capsys.readouterr()
     first, second, last = output.out.splitlines()

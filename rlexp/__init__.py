@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 from rlexp.system.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
-    from rlexp.jobs.job_folder import Job
+    from rlexp.jobs.job import Job
     from rlexp.jobs.policy import Policy
 
 # `python -m rlexp.play` and the like are found there.

@@ -21,7 +21,8 @@ from statistics import median
 from measuring import Row
 
 from rlexp.config import registry
-from rlexp.jobs.preflight import choose_engine, preflight
+from rlexp.jobs.engine_choice import choose_engine
+from rlexp.jobs.preflight import preflight
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
 

@@ -46,7 +46,7 @@ JOBS = {
     "q_learning, host, 10 trials": (
         "algo=q_learning", "env=frozen_lake", "trials=10", "budget.steps=20000", "engine=host"),
 }  # fmt: skip
-START = {"the default job, 2,000 steps": ("budget.steps=2000",)}
+START: dict[str, tuple[str, ...]] = {"the default job, 2,000 steps": ("budget.steps=2000",)}
 
 
 def command(checkout: Path, args: Sequence[str], folder: Path) -> float:

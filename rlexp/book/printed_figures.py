@@ -14,8 +14,8 @@ import numpy as np
 
 from rlexp.book import cartpole, mdp
 from rlexp.book.literal_loops import Run
-from rlexp.jobs.policy import load_table
 from rlexp.jobs.results import load_job
+from rlexp.jobs.stored_models import load_table
 from rlexp.system.archives import open_npz
 
 NOTEBOOK_WAY = "book/q_log_alpha algo.bootstrap=always"

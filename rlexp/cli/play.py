@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.config.schema.job import Settings
-from rlexp.envs.guard import Guarded, Misbehaved
+from rlexp.envs.faults import Misbehaved
+from rlexp.envs.guard import Guarded
 from rlexp.jobs.animation import animate
 from rlexp.jobs.policy import Policy, load_policy
 from rlexp.system.errors import refusal

@@ -41,6 +41,7 @@ class Algo:
     family: str  # a key of FAMILIES
     schema: type
     target: str  # "module:Class"
+    actions: tuple[str, ...] = ("discrete",)  # kinds of action specs (rlexp/envs/spec.py) that it takes
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,16 @@ DYNAMICS: dict[str, Dynamics] = {
 def algo(name: str) -> Algo:
     """The registered algorithm `name`; raises `Refusal` with near matches for an unknown one."""
     return _find("algo.name", name, ALGOS, "rlexp.algos")
+
+
+def algos_taking(kind: str) -> list[str]:
+    """Names of the algorithms that take action specs of a kind, those of installed packages included."""
+    names = [name for name, entry in ALGOS.items() if kind in entry.actions]
+    for point in entry_points(group="rlexp.algos"):
+        with contextlib.suppress(errors.Refusal):  # of a package that cannot be imported
+            if kind in _loaded(point, "algo.name").actions:
+                names.append(point.name)
+    return names
 
 
 def family(algo_name: str) -> Family:

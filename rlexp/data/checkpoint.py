@@ -1,8 +1,8 @@
 """Checkpoints: everything a job needs to continue bit for bit, as data that cannot run code (npz and JSON).
 
-Written beside, fsynced, renamed; the last few are kept. Each ends with a digest of itself and names its job; one that
-does not match, cannot be read or is another job's is named and set aside (renamed, out of the way of later ones), and
-the one before is used.
+A checkpoint is written to a temporary file, fsynced and renamed; the last few are kept. Each ends with a digest of
+itself and names its job. One that is damaged, cannot be read or belongs to another job is reported and set aside
+(renamed), and the one before it is used.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from rlexp.system.text import mask_tree
 
 State = dict[str, Any]
 
-BESIDE = ".part-"  # begins the name of a file under way whose writer insists on the ending
+BESIDE = ".part-"  # prefix of an unfinished file whose writer needs the usual ending
 DIGEST_SIZE = 16  # bytes
-MAX_SHARE = 0.05  # of the wall time that checkpoints may cost
-ASIDE = ".unusable"  # ends the name of a checkpoint that is set aside
-MAX_ASIDE = 2  # of those are kept: they may be as large as a ring
-NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)  # say nothing of a file's content
+MAX_SHARE = 0.05  # of the wall time, for checkpoints
+ASIDE = ".unusable"  # ending of a checkpoint that is set aside
+MAX_ASIDE = 2  # of those that are kept: they may be as large as a ring
+NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)  # say nothing about a file's content
 
 
 class CheckpointPace:
-    """When the next checkpoint is due: after `every` seconds, or more where one costs more than 5 % of that."""
+    """When the next checkpoint is due: after `every` seconds, or later if one costs more than 5 % of that."""
 
     def __init__(self, every: float) -> None:
         self._every, self._last, self._cost = every, time.monotonic(), 0.0
@@ -47,7 +47,7 @@ class CheckpointPace:
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """Around one: what it takes to collect the state, as well as to write it."""
+        """Measure the cost of one in this context: collecting the state as well as writing it."""
         began = time.monotonic()
         yield
         self._last = time.monotonic()
@@ -58,10 +58,10 @@ class Checkpoints:
     """The checkpoints of one job.
 
     Args:
-        folder: where they live; made if missing.
-        every: seconds between two, stretched where one costs more than 5 % of that.
-        keep: how many are kept.
-        job: names their job in each of them (plain values); `load` takes those of no other.
+        folder: for the checkpoints; made if missing.
+        every: seconds between two; more if one costs more than 5 % of that.
+        keep: number of checkpoints that are kept.
+        job: identity of the job (plain values), which each of them contains; `load` accepts no others.
     """
 
     def __init__(self, folder: Path, every: float, keep: int, job: Mapping[str, Any] | None = None) -> None:
@@ -74,19 +74,19 @@ class Checkpoints:
         return self._pace.due()
 
     def saving(self) -> contextlib.AbstractContextManager[None]:
-        """Around all that one costs, by which the next is due."""
+        """Measure the cost of one in this context; the time of the next depends on it."""
         return self._pace.saving()
 
     def save(self, step: int, state: State) -> Path:
-        """Write a checkpoint: nested dicts and lists of arrays, numbers, texts and None."""
+        """Write a checkpoint; `state`: nested dicts and lists of arrays, numbers, texts and None."""
         arrays: dict[str, np.ndarray] = {}
         tree = _strip({**state, "job": self._job} if self._job else state, arrays)
         arrays["tree"] = np.frombuffer(json.dumps(tree).encode(), np.uint8)
         path = self._folder / f"{step:012d}.npz"
-        write_atomically(path, lambda file: _sealed(file, arrays))
+        write_atomically(path, lambda file: _write_sealed(file, arrays))
         found = self.paths()
         last = found.index(path) + 1
-        for later in found[last:]:  # a job is never behind its own checkpoint: somebody has put it there
+        for later in found[last:]:  # a job is never behind its own checkpoints: it came from elsewhere
             self._set_aside(later)
         for old in found[: max(last - self._keep, 0)]:
             if old.is_dir():
@@ -96,14 +96,14 @@ class Checkpoints:
         return path
 
     def load(self, warn: Callable[[str], None], check: Callable[[State], None] | None = None) -> State | None:
-        """The newest checkpoint that can be used, or None; the later ones are set aside, and `warn` is told of each.
+        """The newest usable checkpoint, or None; later ones are set aside with a warning.
 
         Args:
-            warn: is told why a checkpoint cannot be used.
+            warn: called with the reason why a checkpoint cannot be used.
             check: raises ValueError for a state that the job cannot continue from.
 
         Raises:
-            OSError: where a checkpoint cannot be read now (no file handles, no permission), whatever it holds.
+            OSError: if a checkpoint cannot be read at the moment (no file handles, no permission).
         """
         paths = self.paths()
         for path in reversed(paths):
@@ -114,14 +114,14 @@ class Checkpoints:
                 return state
             except MemoryError:
                 raise
-            except Exception as error:  # whatever is in the file, it is only a file
+            except Exception as error:  # a file may hold anything
                 if isinstance(error, OSError) and error.errno in NOT_NOW:
                     raise
-                said = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 then = "the job starts afresh" if path == paths[0] else "the one before it is used"
                 aside = self._set_aside(path)
                 where = f"it is set aside as {aside.name}, and " if aside else ""
-                warn(f"checkpoint {path} cannot be used ({said}); {where}{then}")
+                warn(f"checkpoint {path} cannot be used ({reason}); {where}{then}")
         return None
 
     def _read(self, path: Path) -> State:
@@ -133,13 +133,13 @@ class Checkpoints:
             state: State = _fill(tree, file)
         if not {"trials", "loop"} <= state.keys():
             raise ValueError("it is no job's")
-        job = state.pop("job", self._job)  # those of earlier versions do not say whose they are
+        job = state.pop("job", self._job)  # checkpoints of earlier versions name no job
         if self._job is not None and job != self._job:
             raise ValueError("it is another job's")
         return state
 
     def _set_aside(self, path: Path) -> Path | None:
-        """Rename what cannot be used, and remove all but the last few of these; None where that is not possible."""
+        """Rename an unusable checkpoint and remove all but the last few of these; None if that is not possible."""
         aside = path.with_name(path.name + ASIDE)
         try:
             _remove(aside)
@@ -161,8 +161,8 @@ class Checkpoints:
             path.unlink()
 
 
-def _sealed(file: Any, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as npz, and a digest of all that as the comment at the end that the zip format allows."""
+def _write_sealed(file: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as npz, with a digest of the file in the comment that the zip format allows at the end."""
     np.savez(file, allow_pickle=False, **arrays)
     file.seek(-2, os.SEEK_END)
     file.write(DIGEST_SIZE.to_bytes(2, "little"))  # length of the comment
@@ -173,6 +173,7 @@ def _sealed(file: Any, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _check_seal(path: Path) -> None:
+    """Raise `ValueError` for a checkpoint that is not what was written."""
     with path.open("rb") as file:
         left, digest = path.stat().st_size - DIGEST_SIZE, _digest()
         while left > 0:
@@ -186,7 +187,7 @@ def _check_seal(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or a folder that stands in its place."""
+    """Remove a file, or a folder of its name."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -198,7 +199,7 @@ def _digest() -> Any:
 
 
 def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
-    """Let `write` fill a binary file beside `path`, bring it to the disk, and rename it: all of it or nothing."""
+    """Write a file completely or not at all: `write` fills a temporary binary file, which is fsynced and renamed."""
     beside = path.with_name(f".{path.name}.part")
     try:
         with open_to_write(beside, "w+b") as file:
@@ -209,13 +210,13 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
         beside.replace(path)
         sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):  # the reason why nothing can be written is the one to hear of
+        with contextlib.suppress(OSError):  # the error that matters is that of writing
             beside.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, so that a rename outlives a power cut; no error where that is not known."""
-    with contextlib.suppress(OSError):  # not of every file system
+    """Fsync a folder, so that a rename survives a power cut; without error on file systems that cannot do it."""
+    with contextlib.suppress(OSError):
         opened = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(opened)
@@ -224,15 +225,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """Files of a job's folder that are being written, or were when their process was killed."""
+    """Files of a job's folder that are being written, or were being written when their process was killed."""
     return [*folder.rglob(".*.part"), *folder.rglob(f"{BESIDE}*")]
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes were writing into a job's folder: nobody reads it, and it may be as large as a ring.
+    """Remove the unfinished files of killed processes, which may be as large as a ring.
 
     Args:
-        folder: in which no process is at work.
+        folder: of a job; no process may be at work in it.
     """
     for path in unfinished(folder):
         path.unlink()
@@ -244,13 +245,13 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a mapping to a JSON file, atomically and with its digest; what looks like a secret in it is masked."""
+    """Write a mapping to a JSON file, atomically and with its digest; anything that looks like a secret is masked."""
     text = json.dumps(seal(mask_tree(value)), indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _strip(node: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The tree with its arrays replaced by references into `arrays`."""
+    """A tree with references into `arrays` in place of its arrays, which are added there."""
     if isinstance(node, np.ndarray):
         name = f"a{len(arrays)}"
         arrays[name] = node
@@ -267,6 +268,7 @@ def _strip(node: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _fill(tree: Any, file: Mapping[str, np.ndarray]) -> Any:
+    """The tree that `_strip` was given."""
     ((kind, value),) = tree.items()
     if kind == "array":
         return file[value]

@@ -1,8 +1,8 @@
-"""What is measured, what each name means, and the record of it: metrics.jsonl, the source of truth.
+"""Metrics: their names and meanings, and their records in metrics.jsonl, the source of truth.
 
 A record is one line: {"step": env steps of a trial, "time": unix seconds, "metrics": {name: [number or null, ...]},
-"sum": checksum of step and metrics}, with one number a trial. Nothing is averaged over trials here. But for "time", the
-lines of a job depend on its configuration alone.
+"sum": checksum of step and metrics}, with one number per trial. Nothing is averaged over trials here. Except for
+"time", the lines of a job depend on its configuration alone.
 """
 
 from __future__ import annotations
@@ -45,12 +45,11 @@ METRICS = {
     "time/steps_per_second": "env steps of all trials together per second since the last record (in MLflow only)",
 }
 
-
 DIGEST_SIZE = 16  # bytes
 
 
 class Window:
-    """Means per metric and trial over the time between two records."""
+    """Means per metric and trial, since the last record."""
 
     def __init__(self, num_trials: int) -> None:
         self._n = num_trials
@@ -65,33 +64,33 @@ class Window:
         self._count[name] += trials
 
     def add_events(self, name: str, trials: np.ndarray, values: np.ndarray) -> None:
-        """`add` for one trial after the other, to the same bits: trials [M] by their numbers, values [M]."""
+        """Add values [M] of trials [M], given by number: bit for bit what `add` gives for one after the other."""
         self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
         np.add.at(self._sum[name], trials, values)
         np.add.at(self._count[name], trials, 1)
 
     def total(self, name: str) -> np.ndarray:
-        """The sums [N] under way, for whoever goes on adding elsewhere."""
+        """The current sums [N], for a program that goes on adding to them."""
         return self._sum.get(name, np.zeros(self._n))
 
     def set_total(self, name: str, values: np.ndarray, counts: np.ndarray) -> None:
-        """Put back sums [N] that were added to elsewhere, `counts` [N] values each."""
+        """Put back sums [N] to which a program has added `counts` [N] values each."""
         self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
         self._sum[name] = np.array(values, np.float64)
         self._count[name] += counts
 
     def add_rows(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
-        """`add` for each row in turn, to the same bits: values [T, N], trials [T, N] bool."""
+        """Add rows of values [T, N] for trials [T, N] bool: bit for bit what `add` gives row after row."""
         self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
         terms = np.vstack([self._sum[name], np.where(trials, values, 0.0)])  # [1 + T, N]
         self._sum[name] = np.cumsum(terms, axis=0)[-1]  # one after the other, where np.sum adds in pairs
         self._count[name] += trials.sum(axis=0)
 
     def flush(self, trials: np.ndarray) -> dict[str, np.ndarray]:
-        """The means of the chosen trials [N] bool, which start anew; the other trials' go on.
+        """Take the means of the chosen trials [N] bool and clear their windows; those of the others go on.
 
         Returns:
-            name -> [N], NaN for a trial that is not chosen or had no value; no entry where all are NaN.
+            name -> [N], NaN for a trial that is not chosen or had no value; no entry if all are NaN.
         """
         out = {}
         for name in sorted(self._sum):
@@ -103,7 +102,7 @@ class Window:
         return out
 
     def get_state(self) -> dict[str, Any]:
-        """Sums and counts under way."""
+        """The current sums and counts."""
         return {"sum": self._sum, "count": self._count}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -115,8 +114,8 @@ class Recorder:
     """Appends records to a metrics.jsonl.
 
     Args:
-        path: the file; it is cut to `position` bytes, so that what an interrupted run wrote after its last
-            checkpoint is written again and not twice.
+        path: the file. It is cut to `position` bytes: records that an interrupted run wrote after its last checkpoint
+            are written again.
         position: 0 for a new run.
 
     Raises:
@@ -125,14 +124,14 @@ class Recorder:
 
     def __init__(self, path: Path, position: int = 0) -> None:
         self._digest = _digest_of(path, position)
-        # what a full disk did not take is not tried again at the end
+        # unbuffered: what did not fit on a full disk is not written again when the file is closed
         self._file = open_to_write(path, "ab", buffering=0)
         self._file.truncate(position)
         self._file.seek(position)
 
     @property
     def digest(self) -> str:
-        """Of all that is in the file."""
+        """Of the whole file."""
         return self._digest.hexdigest()
 
     def write(self, steps: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
@@ -164,15 +163,15 @@ class Recorder:
 
 
 def check_records(path: Path, position: int, digest: str | None) -> None:
-    """Whether a metrics.jsonl still begins with what it held at a checkpoint.
+    """Check that a metrics.jsonl still begins with its content at a checkpoint.
 
     Args:
-        path: the file; a missing one is empty.
-        position: bytes that it held.
-        digest: of them, as `Recorder.digest` had it; None in checkpoints of earlier versions.
+        path: the file; a missing one counts as empty.
+        position: its size at the checkpoint, in bytes.
+        digest: `Recorder.digest` at the checkpoint; None in checkpoints of earlier versions.
 
     Raises:
-        ValueError: where it does not; one line that says how it differs.
+        ValueError: if it does not; one line that says how it differs.
     """
     found = _digest_of(path, position).hexdigest()
     if digest is not None and found != digest:
@@ -180,7 +179,7 @@ def check_records(path: Path, position: int, digest: str | None) -> None:
 
 
 def _digest_of(path: Path, position: int) -> Any:
-    """A running digest of the first `position` bytes of a file, which must have as many."""
+    """A running digest of the first `position` bytes of a file; raises `ValueError` if the file is shorter."""
     digest, left = hashlib.blake2b(digest_size=DIGEST_SIZE), position
     if position:
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:

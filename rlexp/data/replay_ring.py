@@ -6,12 +6,11 @@ frames, and stores each frame once: a stack of four then takes an eighth of the 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-SCALARS = {"a_tm1": "int32", "r_t": "float32", "terminated": "bool", "truncated": "bool"}
+from rlexp.data.transition import OUTCOME, Column, Numbers, num_bytes
 
 
 class ReplayRing:
@@ -20,61 +19,56 @@ class ReplayRing:
     Args:
         num_trials: N.
         size: transitions kept per trial.
-        observation_shape, observation_dtype: of one observation.
-        n_step: most steps that one sample sums rewards over (n-step returns: Sutton 1988; in DQN: Hessel et al. 2018,
-            "Rainbow", section 3).
+        observation, action: shape and dtype of one.
+        n_step: maximum number of steps that one sample sums rewards over (n-step returns: Sutton 1988; in DQN: Hessel
+            et al. 2018, "Rainbow", section 3).
+
+    Attributes:
+        added: transitions that each trial has ever added.  # [N]
     """
 
-    def __init__(
-        self,
-        num_trials: int,
-        size: int,
-        observation_shape: tuple[int, ...],
-        observation_dtype: str,
-        n_step: int = 1,
-    ) -> None:
-        observation = (observation_shape, observation_dtype)
-        self._allocate(num_trials, size, size, n_step, {"o_tm1": observation, "o_t": observation})
+    def __init__(self, num_trials: int, size: int, observation: Column, action: Column, n_step: int = 1) -> None:
+        self._allocate(num_trials, size, size, n_step, action, {"o_tm1": observation, "o_t": observation})
 
     def _allocate(
-        self, num_trials: int, size: int, num_slots: int, n_step: int, arrays: dict[str, tuple[tuple[int, ...], str]]
+        self, num_trials: int, size: int, num_slots: int, n_step: int, action: Column, observations: dict[str, Column]
     ) -> None:
-        """Rings of `num_slots` >= `size` slots, with an array for each name -> (shape, dtype) besides the scalars."""
+        """Make rings of `num_slots` >= `size` slots."""
         self.size, self.n_step, self._num_slots = size, n_step, num_slots
-        self.added = np.zeros(num_trials, np.int64)  # transitions each trial has ever added
+        self.added = np.zeros(num_trials, np.int64)
         self._trials = np.arange(num_trials)
-        kinds = {**arrays, **{name: ((), dtype) for name, dtype in SCALARS.items()}}
-        self._data = {name: np.zeros((num_trials, num_slots, *shape), dtype) for name, (shape, dtype) in kinds.items()}
+        columns: dict[str, Column] = {**observations, "a_tm1": action, **OUTCOME}
+        self._data = {
+            name: np.zeros((num_trials, num_slots, *column.shape), column.dtype) for name, column in columns.items()
+        }
         self._flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in self._data.items()}
 
     @staticmethod
-    def num_bytes(size: int, observation_shape: tuple[int, ...], observation_dtype: str) -> int:
+    def num_bytes(size: int, observation: Column, action: Column) -> int:
         """Memory of one trial's ring, once it is full."""
-        observation = math.prod(observation_shape) * np.dtype(observation_dtype).itemsize
-        return size * (2 * observation + _scalar_bytes())
+        return size * (2 * num_bytes(observation) + _other_bytes(action))
 
     def add(self, active: np.ndarray, **transition: np.ndarray) -> None:
         """Add one transition for each active trial: field -> [N, ...]; the oldest one makes room."""
         trials = self._trials if active.all() else self._trials[active]
         slots = self.added[trials] % self._num_slots
-        for name in SCALARS:
+        for name in ("a_tm1", *OUTCOME):
             self._data[name][trials, slots] = transition[name][trials]
         self._add_observations(trials, slots, transition)
         self.added[trials] += 1
 
     def sample(self, u: np.ndarray, gamma: np.ndarray) -> dict[str, np.ndarray]:
-        """Transitions drawn uniformly with replacement from each trial's own ring.
+        """Draw transitions uniformly with replacement from each trial's own ring.
 
-        A sample that starts at time t-1 looks at most `n_step` steps ahead, and never beyond the end of its episode
-        or the newest transition: with m the steps it looks, its reward is the sum of gamma^k r_(t+k) over k < m, and
-        `o_t` and `terminated` are those of its last step.
+        A sample that starts at time t-1 spans m <= `n_step` steps, and ends with its episode or the newest transition:
+        its reward is the sum of gamma^k r_(t+k) over k < m, and `o_t` and `terminated` are those of its last step.
 
         Args:
             u: uniform numbers in [0, 1).  # [N, B]
             gamma: discount factors.  # [N]
 
         Returns:
-            o_tm1, a_tm1, r_t, terminated (0 or 1), num_steps (m, as a float), o_t.  # [N, B, ...]
+            o_tm1, a_tm1, r_t, terminated (0 or 1), num_steps (m, a float), o_t.  # [N, B, ...]
         """
         held = np.minimum(self.added, self.size)[:, None]  # [N, 1]
         # age 0 is the oldest; float32 products can round up to `held` itself
@@ -88,7 +82,7 @@ class ReplayRing:
         np.logical_and.accumulate(goes_on, axis=-1, out=looked_at[..., 1:])
         num_steps = looked_at.sum(axis=-1)  # [N, B]
         powers = gamma[:, None, None].astype(np.float32) ** np.arange(self.n_step, dtype=np.float32)  # [N, 1, n]
-        # a reward that is not looked at must not count, not even as NaN times 0
+        # a reward beyond the sample must not count, not even as NaN times 0
         r_t = np.where(looked_at, powers * self._take("r_t", index), np.float32(0)).sum(axis=-1)  # [N, B]
         last = np.take_along_axis(index, num_steps[..., None] - 1, axis=-1)[..., 0]  # [N, B]
         first = index[..., 0]
@@ -102,12 +96,12 @@ class ReplayRing:
         }
 
     def break_off(self, trials: np.ndarray) -> None:
-        """The newest transitions of the trials [N] bool have no next: no sample looks beyond them."""
+        """Let no sample span beyond the newest transitions of the trials [N] bool: their episodes do not go on."""
         trials = self._trials[trials & (self.added > 0)]
         self._flat["truncated"][self._index(trials, self.added[trials] - 1)] = True
 
     def get_state(self) -> dict[str, Any]:
-        """The filled part of the rings, and the counters."""
+        """The filled part of the rings and the counters."""
         held = int(min(self.added.max(initial=0), self._num_slots))
         return {"added": self.added.copy(), **{name: values[:, :held] for name, values in self._data.items()}}
 
@@ -130,7 +124,7 @@ class ReplayRing:
         return self._take("o_t", index)
 
     def _index(self, trials: np.ndarray, count: np.ndarray) -> np.ndarray:
-        """Where in the flat arrays the trials' transition number `count` stands, or the slot `count` of their rings."""
+        """The place in the flat arrays of the trials' transition number `count`, or of slot `count` of their rings."""
         index: np.ndarray = trials * self._num_slots + count % self._num_slots
         return index
 
@@ -142,36 +136,32 @@ class ReplayRing:
         return self._flat[name].take(index, axis=0)
 
 
-class FrameRing(ReplayRing):
-    """A `ReplayRing` for observations that are the last K frames, [K, *frame], and that stores each frame once.
+AGE = Numbers("int32")  # env steps since reset
 
-    A slot holds the newest frame of `o_tm1`. The newest frame of `o_t` is that of the next slot, where it is written
-    ahead. The last frame of an episode has no next slot, since the first frame of the next episode stands there: these
-    are kept apart until their transition makes room. A stack is rebuilt from frames of its own episode; before the
-    first of them stands the first itself, as Gymnasium's FrameStackObservation pads.
+
+class FrameRing(ReplayRing):
+    """A `ReplayRing` for observations that are the last K frames, [K, *frame]; it stores each frame once.
+
+    A slot holds the newest frame of `o_tm1`. The newest frame of `o_t` is written ahead, to the next slot. The last
+    frame of an episode has no slot, since the next slot holds the first frame of the next episode: such frames are kept
+    apart until their transition makes room. A stack is rebuilt from frames of its own episode and padded with the first
+    of them, as by Gymnasium's FrameStackObservation.
 
     Transitions of one trial must be added in the order in which they were made, without gaps.
     """
 
-    def __init__(
-        self,
-        num_trials: int,
-        size: int,
-        observation_shape: tuple[int, ...],
-        observation_dtype: str,
-        n_step: int = 1,
-    ) -> None:
-        self._stack, frame = observation_shape[0], observation_shape[1:]
-        arrays = {"frame": (frame, observation_dtype), "age": ((), "int32")}  # age: env steps since reset
+    def __init__(self, num_trials: int, size: int, observation: Column, action: Column, n_step: int = 1) -> None:
+        self._stack = observation.shape[0]
+        columns: dict[str, Column] = {"frame": _frame(observation), "age": AGE}
         # the oldest stack reaches K - 1 slots back, the newest frame one ahead
-        self._allocate(num_trials, size, size + self._stack, n_step, arrays)
+        self._allocate(num_trials, size, size + self._stack, n_step, action, columns)
         self._last_frames: dict[int, np.ndarray] = {}  # flat index of an episode's last transition -> frame
 
     @staticmethod
-    def num_bytes(size: int, observation_shape: tuple[int, ...], observation_dtype: str) -> int:
-        """Memory of one trial's ring, once it is full, but for one frame an episode."""
-        frame = math.prod(observation_shape[1:]) * np.dtype(observation_dtype).itemsize
-        return (size + observation_shape[0]) * (frame + 4 + _scalar_bytes())
+    def num_bytes(size: int, observation: Column, action: Column) -> int:
+        """Memory of one trial's ring, once it is full, less one frame per episode."""
+        slot = num_bytes(_frame(observation)) + num_bytes(AGE) + _other_bytes(action)
+        return (size + observation.shape[0]) * slot
 
     def get_state(self) -> dict[str, Any]:
         """The filled part of the rings, the counters, and the last frames of episodes."""
@@ -187,7 +177,7 @@ class FrameRing(ReplayRing):
         self._last_frames = dict(zip(state["last_where"].tolist(), state["last_frames"], strict=True))
 
     def break_off(self, trials: np.ndarray) -> None:
-        """As of `ReplayRing`; the frames after them are kept apart, like those of an episode's end."""
+        """As of `ReplayRing`; the frames after these transitions are kept apart, like an episode's last frames."""
         for k in np.flatnonzero(trials & (self.added > 0)).tolist():
             last, ahead = (int(self._index(np.array(k), self.added[k] + by)) for by in (-1, 0))
             if not self._ends(np.array(last)):
@@ -218,14 +208,20 @@ class FrameRing(ReplayRing):
         return o_t
 
     def _shift(self, index: np.ndarray, by: np.ndarray) -> np.ndarray:
-        """`index` moved by so many slots round its trial's own ring."""
+        """`index` moved `by` slots round its trial's own ring."""
         return self._index(index // self._num_slots, index % self._num_slots + by)
 
 
 def ring_type(frame_stack: int) -> type[ReplayRing]:
-    """The ring for observations that are stacks of so many frames."""
+    """The ring for observations that are stacks of `frame_stack` frames."""
     return FrameRing if frame_stack > 1 else ReplayRing
 
 
-def _scalar_bytes() -> int:
-    return sum(np.dtype(dtype).itemsize for dtype in SCALARS.values())
+def _frame(observation: Column) -> Numbers:
+    """One frame of an observation that is a stack of frames."""
+    return Numbers(observation.dtype, observation.shape[1:])
+
+
+def _other_bytes(action: Column) -> int:
+    """Memory of what a transition holds besides observations."""
+    return num_bytes(action) + sum(map(num_bytes, OUTCOME.values()))

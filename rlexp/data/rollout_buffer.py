@@ -1,4 +1,4 @@
-"""Rollout buffers of N trials: what each has seen since its last update, in NumPy arrays that grow."""
+"""Rollout buffers of N trials: their transitions since the last update, in NumPy arrays that grow."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-FIELDS = ("o_tm1", "a_tm1", "r_t", "terminated", "truncated", "o_t")
-MIN_ROWS = 128  # smallest batch that an update is compiled for: compiling costs more than padding
+from rlexp.data.transition import FIELDS, OUTCOME, Column
+
+MIN_ROWS = 128  # smallest batch that updates are compiled for: compiling costs more than padding
 
 
 class RolloutBuffer:
@@ -15,20 +16,18 @@ class RolloutBuffer:
 
     Args:
         num_trials: N.
-        observation_shape, observation_dtype: of one observation.
+        observation, action: shape and dtype of one.
 
     Attributes:
         num_steps, num_episodes: transitions and ended episodes that each trial holds.  # [N]
     """
 
-    def __init__(self, num_trials: int, observation_shape: tuple[int, ...], observation_dtype: str) -> None:
+    def __init__(self, num_trials: int, observation: Column, action: Column) -> None:
         self.num_steps = np.zeros(num_trials, np.int64)
         self.num_episodes = np.zeros(num_trials, np.int64)
-        observation, flag = (observation_shape, observation_dtype), ((), "bool")
-        kinds = {"o_tm1": observation, "o_t": observation, "a_tm1": ((), "int32"), "r_t": ((), "float32")}
+        columns: dict[str, Column] = {"o_tm1": observation, "a_tm1": action, "o_t": observation, **OUTCOME}
         self._data = {
-            name: np.zeros((num_trials, MIN_ROWS, *shape), dtype)
-            for name, (shape, dtype) in ((name, kinds.get(name, flag)) for name in FIELDS)
+            name: np.zeros((num_trials, MIN_ROWS, *columns[name].shape), columns[name].dtype) for name in FIELDS
         }
 
     def add(self, active: np.ndarray, **transition: np.ndarray) -> None:
@@ -56,14 +55,14 @@ class RolloutBuffer:
         self.num_episodes += (transitions["terminated"] | transitions["truncated"]).sum(axis=0) * active
 
     def num_rows(self, trials: np.ndarray) -> np.ndarray:
-        """Rows that the trials' batches are padded to: a power of two that depends on the own batch alone."""
+        """Rows that each trial's batch is padded to: a power of two that depends on its own batch alone."""
         return 2 ** np.ceil(np.log2(np.maximum(self.num_steps[trials], MIN_ROWS))).astype(np.int64)
 
     def batch(self, trials: np.ndarray, num_rows: int) -> dict[str, np.ndarray]:
-        """The transitions of some trials, padded with zeros at the end, and the `mask` of those that count.
+        """The transitions of some trials, padded with zeros at the end, and the `mask` of the rows that count.
 
         Args:
-            trials: which.  # [n]
+            trials: their numbers.  # [n]
             num_rows: R, from `num_rows`.
 
         Returns:
@@ -76,11 +75,11 @@ class RolloutBuffer:
         return {**batch, "mask": mask}
 
     def clear(self, trials: np.ndarray) -> None:
-        """Start anew in the trials [N] bool."""
+        """Remove the transitions of the trials [N] bool."""
         self.num_steps[trials] = self.num_episodes[trials] = 0
 
     def forget_episode(self, trials: np.ndarray) -> None:
-        """Forget what the trials [N] bool hold of the episode under way, which does not go on."""
+        """Remove the trials' [N] bool transitions of the current episode, which does not go on."""
         for k in np.flatnonzero(trials).tolist():
             held = int(self.num_steps[k])
             ends = np.flatnonzero((self._data["terminated"] | self._data["truncated"])[k, :held])
@@ -99,17 +98,17 @@ class RolloutBuffer:
 def minibatches(
     num_steps: int, num_rows: int, num_epochs: int, num_minibatches: int, shuffle: np.random.Generator | None
 ) -> np.ndarray:
-    """Returns which rows of a padded batch each update takes: in every epoch each row once.
+    """The rows of a padded batch that each update takes: every row once per epoch.
 
-    The rows that count are shuffled and dealt to the minibatches like cards, then the padding: no minibatch has more of
-    them than another by more than one.
+    The rows that count are shuffled and dealt to the minibatches like cards, then the padding: their numbers differ by
+    at most one between minibatches.
 
     Args:
-        num_steps: rows that count; they stand first. At least `num_minibatches`.
+        num_steps: rows that count, which come first; at least `num_minibatches`.
         num_rows: R, all rows, a multiple of `num_minibatches`.
         num_epochs: passes over the batch.
-        num_minibatches: K, updates in a pass.
-        shuffle: where the permutations come from; None: the rows stay in order.
+        num_minibatches: K, updates per pass.
+        shuffle: draws the permutations; None: the rows stay in order.
 
     Returns:
         Row numbers.  # [num_epochs * K, R / K]

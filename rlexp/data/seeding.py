@@ -1,9 +1,8 @@
-"""Randomness is data: every random number of a trial comes from its seed, drawn on the host, in this module.
+"""Randomness as data: every random number of a trial is drawn here, on the host, from the trial's seed.
 
-Numbers have random access. Row `i` of a stream is a pure function of (seed, stream, i): blocks of rows are made by
-a PCG64 generator whose SeedSequence is spawned from the trial's seed by (stream, block). So a trial's numbers
-depend neither on the other trials nor on how often it was asked before, and a checkpoint needs no generator
-state: the trial's counters say where it is.
+Numbers have random access. Row `i` of a stream is a pure function of (seed, stream, i): blocks of rows are drawn by
+a PCG64 generator whose SeedSequence is spawned from the trial's seed by (stream, block). So a trial's numbers depend
+neither on other trials nor on earlier calls, and checkpoints need no generator state: the trial's counters are enough.
 """
 
 from __future__ import annotations
@@ -26,31 +25,29 @@ STREAMS = {
     "minibatch": 8,
     "search": 9,
 }
-BLOCK = 256  # rows made together: making a generator costs about as much as 10,000 numbers
-LONG_BLOCK = (
-    4096  # of agents with tables, which take millions of steps: there the generators would cost more than the rest
-)
+BLOCK = 256  # rows drawn together: a new generator costs about as much as 10,000 numbers
+LONG_BLOCK = 4096  # for agents with tables, whose steps would cost less than their generators
 
 
 def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
-    """A generator of its own for (seed, stream, key), independent of all others."""
+    """The generator of (seed, stream, key), independent of all others."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(STREAMS[stream], *key))))
 
 
 def episode_seed(seed: int, episode: int) -> int:
-    """The seed with which a trial's `episode`-th training episode (from 0) is reset: 0 <= seed < 2**31."""
+    """The reset seed of a trial's training episode number `episode`, from 0: 0 <= seed < 2**31."""
     sequence = np.random.SeedSequence(seed, spawn_key=(STREAMS["episode"], episode))
     return int(sequence.generate_state(1)[0] >> 1)
 
 
 class Uniforms:
-    """Uniform numbers in [0, 1), one stream a trial, with random access by row.
+    """Uniform numbers in [0, 1), one stream per trial, with random access by row.
 
     Args:
         seeds: the trials' seeds.  # [N]
         stream: a key of STREAMS.
-        width: numbers in a row.
-        block: rows made together; the numbers depend on it from row `block` on.
+        width: numbers per row.
+        block: rows drawn together; from row `block` on, the numbers depend on it.
     """
 
     def __init__(self, seeds: Sequence[int], stream: str, width: int, block: int = BLOCK) -> None:
@@ -64,7 +61,7 @@ class Uniforms:
         """Row `index[k]` of trial k.
 
         Args:
-            index: which row of each trial's stream, >= 0.  # [N]
+            index: the row of each trial's stream, >= 0.  # [N]
 
         Returns:
             float32 numbers.  # [N, width]
@@ -77,12 +74,12 @@ class Uniforms:
         return self._rows[self._trials, row]
 
     def span(self, first: np.ndarray, count: int, size: int) -> np.ndarray:
-        """Rows `first[k]`, `first[k] + 1`, ... of trial k: many of `rows` at once.
+        """Consecutive rows of each trial's stream.
 
         Args:
             first: the first row of each trial.  # [N]
-            count: how many rows.
-            size: rows of the result, zeros from `count` on.
+            count: number of rows.
+            size: rows of the result; zeros from `count` on.
 
         Returns:
             float32 numbers.  # [N, size, width]
@@ -107,10 +104,10 @@ class Uniforms:
 
 
 def with_keras_seed(seed: int, build: Callable[[], Any]) -> Any:
-    """Call `build` (which makes a Keras model) with the initialisers seeded by the trial's seed alone.
+    """Call `build`, which makes a Keras model, with initialisers that depend on the trial's seed alone.
 
-    Keras initialisers draw from Python's, NumPy's and TensorFlow's global generators; Python's and NumPy's states are
-    put back afterwards, TensorFlow's is used nowhere else.
+    Keras initialisers draw from the global generators of Python, NumPy and TensorFlow. The states of Python's and
+    NumPy's are restored afterwards; TensorFlow's is used nowhere else.
     """
     import keras
 

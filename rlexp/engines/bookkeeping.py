@@ -18,7 +18,7 @@ from rlexp.engines.record_steps import RecordSteps, log_period, most_steps
 from rlexp.engines.services import Pruned, Services
 from rlexp.engines.trial_results import Results
 from rlexp.envs import exact
-from rlexp.envs.adapter import Step, TrialEnvs
+from rlexp.envs.trial_envs import Step, TrialEnvs
 from rlexp.system.stopping import Interrupted
 
 LONGEST_EPISODE = 1_000_000  # env steps, where the budget counts episodes and the environment has no limit

@@ -17,7 +17,8 @@ from rlexp.config.schema.job import Settings
 from rlexp.data.metrics import Window
 from rlexp.engines.services import Progress
 from rlexp.engines.trial_results import Episodes
-from rlexp.envs.adapter import Fault, Step
+from rlexp.envs.faults import Fault
+from rlexp.envs.trial_envs import Step
 
 
 class Counters:

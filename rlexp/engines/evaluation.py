@@ -13,7 +13,8 @@ import numpy as np
 
 from rlexp.config.schema.job import EvaluationSettings, Settings
 from rlexp.data import seeding
-from rlexp.envs.adapter import EpisodePlayer, Fault
+from rlexp.envs.episodes import EpisodePlayer
+from rlexp.envs.faults import Fault
 from rlexp.envs.info import EnvInfo
 from rlexp.system.stopping import heed
 

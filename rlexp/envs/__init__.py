@@ -1,1 +1,1 @@
-"""Gymnasium environments, as the engines see them."""
+"""Gymnasium environments as algorithms and engines see them; beside the book, nothing else imports Gymnasium."""

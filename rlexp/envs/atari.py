@@ -1,11 +1,11 @@
 """Atari 2600 games as agents see them (Mnih et al. 2015, "Human-level control", Methods; Machado et al. 2018,
 "Revisiting the Arcade Learning Environment").
 
-A step is four frames with the same action; what is observed is the pixelwise maximum of the last two (some sprites are
-drawn in every second frame only), grey, 84 x 84 bytes. As Machado et al. advise, chance comes from sticky actions (with
-probability 0.25 the emulator repeats the previous action in a frame), there are no random no-ops at the start, and the
-loss of a life ends no episode. As in Mnih et al., the actions are those that mean something in the game. Rewards are
-the game's.
+A step is four frames with the same action. The observation is the pixelwise maximum of the last two (some sprites are
+drawn in every second frame only) in 84 x 84 grey bytes. As Machado et al. advise, randomness comes from sticky actions
+(with probability 0.25 the emulator repeats the previous action in a frame), there are no random no-ops at the start,
+and the loss of a life does not end an episode. As in Mnih et al., the actions are the minimal set of the game. Rewards
+are the game's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCREEN_SIZE = 84
 
 
 def register() -> None:
-    """Make the ids ALE/... known to Gymnasium; raises ImportError without ale-py."""
+    """Register the ids ALE/...; raises ImportError without ale-py."""
     ale_py = importlib.import_module("ale_py")
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
     gym.register_envs(ale_py)
@@ -30,7 +30,7 @@ def preprocess(env: gym.Env, max_episode_steps: int | None) -> gym.Env:
 
     Args:
         env: the game.
-        max_episode_steps: limit of an episode, counted in steps of four frames.
+        max_episode_steps: time limit of an episode in steps of four frames; None: the game's own.
 
     Raises:
         DependencyNotInstalled: without OpenCV.

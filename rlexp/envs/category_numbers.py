@@ -1,7 +1,7 @@
-"""Observations made of several categories as one numbered state, for algorithms with tables.
+"""Numbered states for observations made of several categories, for algorithms with tables.
 
-Blackjack's (sum of the player, card of the dealer, usable ace) is Tuple(Discrete(32), Discrete(11), Discrete(2)): 704
-states, of which the last category varies fastest, as in Gymnasium's own `Taxi.encode`.
+Blackjack's observation (sum of the player, card of the dealer, usable ace) is Tuple(Discrete(32), Discrete(11),
+Discrete(2)): 704 states. The last category varies fastest, as in Gymnasium's own `Taxi.encode`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-MAX_STATES = 2**31  # far more than any table holds; a space of more is no list of states
+MAX_STATES = 2**31  # far more than any table holds
 
 
 def num_states(space: gym.Space) -> int | None:
-    """How many states a space made of categories has; None for one with anything else in it, or with too many.
+    """The number of states of a space made of categories; None for other spaces and for more than `MAX_STATES`.
 
     Args:
-        space: Discrete, whose numbers are the states; or a Tuple, Dict, MultiDiscrete or MultiBinary of categories.
+        space: a Discrete, whose numbers are the states, or a Tuple, Dict, MultiDiscrete or MultiBinary of categories.
     """
     if isinstance(space, spaces.Discrete):
         return int(space.start + space.n)
@@ -31,7 +31,7 @@ def num_states(space: gym.Space) -> int | None:
 
 
 class NumberedObservation(gym.ObservationWrapper):
-    """The number of an observation, in place of its categories."""
+    """Replaces the categories of an observation by one number."""
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
@@ -41,25 +41,25 @@ class NumberedObservation(gym.ObservationWrapper):
         self.observation_space = spaces.Discrete(count)
 
     def observation(self, observation: Any) -> int:
-        """The state of an observation; raises `ValueError` for one that is not in its space."""
+        """The state of an observation; raises `ValueError` if its space does not contain it."""
         return number(self._space, observation)
 
 
 def number(space: gym.Space, observation: Any) -> int:
-    """The state of an observation made of categories; raises `ValueError` for one that is not in its space."""
+    """The state of an observation made of categories; raises `ValueError` if the space does not contain it."""
     state = 0
     try:
         for category, size in zip(_categories(space, observation), _sizes(space) or [], strict=True):
             if not 0 <= category < size or category != int(category):
                 raise ValueError(f"category {category} of {size}")
             state = state * size + int(category)
-    except (TypeError, ValueError, LookupError) as error:  # too few, no number, a name that is missing, ...
+    except (TypeError, ValueError, LookupError) as error:  # too few categories, no number, a missing name, ...
         raise ValueError(f"expected an observation in {space}, received {observation!r}") from error
     return state
 
 
 def _sizes(space: gym.Space) -> list[int] | None:
-    """The sizes of all categories of a space; None where there is anything else in it."""
+    """The sizes of all categories of a space; None for a space with anything else in it."""
     if isinstance(space, spaces.Discrete):
         return [int(space.n)]
     if isinstance(space, spaces.MultiDiscrete):
@@ -73,7 +73,7 @@ def _sizes(space: gym.Space) -> list[int] | None:
 
 
 def _categories(space: gym.Space, observation: Any) -> Iterator[Any]:
-    """What an observation says of each category, counted from 0."""
+    """The categories of an observation, each counted from 0."""
     if isinstance(space, spaces.Tuple | spaces.Dict):
         values = [observation[key] for key in space.spaces] if isinstance(space, spaces.Dict) else observation
         for part, value in zip(_parts(space), values, strict=True):

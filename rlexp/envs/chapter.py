@@ -1,8 +1,8 @@
 """The chapter's Markov decision process and Markov chain as Gymnasium environments with a transition table.
 
-The table follows the toy-text convention, `P[s][a] = [(probability, s', reward, terminated), ...]`. An action that is
-impossible in a state is absent from `P[s]`. `info["action_mask"]` (int8 [A], 1: possible) belongs to the state that was
-just observed, `action_mask(s)` gives that of any state, and `step` refuses what the mask forbids.
+The table follows the toy-text convention (see `toy_text.py`): an action that is impossible in a state is absent from
+`P[s]`. `info["action_mask"]` (int8 [A], 1: possible) is the mask of the state that was just observed, `action_mask(s)`
+that of any state, and `step` raises ValueError for an action that the mask forbids.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHAIN = (  # Figure 18-7: probabilities from each state (row) to each state
 CHAIN_END = 3
 
 MDP_ACTIONS = ((0, 1, 2), (0, 2), (1,))  # possible actions of each state
-MDP_PROBABILITIES = (  # Figure 18-8: [s][a][s'], None where the action is impossible
+MDP_PROBABILITIES = (  # Figure 18-8: [s][a][s'], None for impossible actions
     ((0.7, 0.3, 0.0), (1.0, 0.0, 0.0), (0.8, 0.2, 0.0)),
     ((0.0, 1.0, 0.0), None, (0.0, 0.0, 1.0)),
     (None, (0.8, 0.1, 0.1), None),
@@ -62,7 +62,7 @@ class TableEnv(gym.Env[Any, Any]):
         return self.s, {"action_mask": self.action_mask(self.s)}
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        """Follow one line of the table; raises `ValueError` for an action that is impossible here."""
+        """Draw an outcome from the table; raises `ValueError` for an action that is impossible in this state."""
         if action not in self.P[self.s]:
             raise ValueError(
                 f"expected one of the actions {sorted(self.P[self.s])} in state {self.s}, received {action}; "

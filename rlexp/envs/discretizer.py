@@ -1,7 +1,7 @@
-"""From observations to the rows of a table: numbered states as they are, numbers through uniform bins.
+"""States of a table for observations: numbered states as they are, vectors of numbers by uniform bins.
 
 The bins are those of scikit-learn's `KBinsDiscretizer(strategy="uniform")`, which the chapter uses: a number on an edge
-belongs to the bin above it, and what is below the first bin or above the last belongs to that bin.
+belongs to the bin above it, a number beyond the first or last bin to that bin.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from rlexp.envs.info import EnvInfo
 
 
 class Discretizer:
-    """Vectors of numbers -> states.
+    """Maps vectors of numbers to states.
 
     Attributes:
-        num_states: the product of the numbers of bins.
-        dimensions, num_bins: what is binned, and into how many.
-        edges: inner edges of the bins of each dimension.
+        num_states: the product of `num_bins`.
+        dimensions: those that are binned.
+        num_bins: bins of each of these.
+        edges: inner edges of the bins of each of these.
     """
 
     def __init__(self, config: DiscretizerSettings) -> None:
@@ -32,7 +33,7 @@ class Discretizer:
         ]
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """States [...] of observations [..., D]; the last dimension that is listed varies fastest."""
+        """States [...] of observations [..., D]; the last of `dimensions` varies fastest."""
         states = np.zeros(observations.shape[:-1], np.int64)
         for dimension, edges, bins in zip(self.dimensions, self.edges, self.num_bins, strict=True):
             states = states * bins + np.searchsorted(edges, observations[..., dimension], side="right")
@@ -40,11 +41,11 @@ class Discretizer:
 
 
 class States:
-    """Observations of tabular environments (see `adapter.make`) -> states and action masks, for all trials at once.
+    """Maps observations for algorithms with tables (see `making.make`) to states and action masks.
 
     Attributes:
         num_states: S.
-        bins: how vectors of numbers are binned; None for numbered states.
+        bins: of vectors of numbers; None for numbered states.
     """
 
     def __init__(self, info: EnvInfo, discretizer: DiscretizerSettings | None) -> None:
@@ -53,7 +54,7 @@ class States:
         self.num_states = self.bins.num_states if self.bins else info.num_states or 0
 
     def __call__(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Observations [..., *shape] -> states [...] and possible actions [..., A] bool, None for all of them."""
+        """States [...] and possible actions [..., A] bool (None: all of them) of observations [..., *shape]."""
         mask = None
         if self._masked:
             mask = observations[..., -self._num_actions :] > 0
@@ -61,11 +62,11 @@ class States:
         if self.bins:
             return self.bins(observations), mask
         numbers = observations[..., 0] if self._masked else observations
-        return numbers.copy(), mask  # environments write over what they have handed out
+        return numbers.copy(), mask  # a copy: environments may write over the array
 
 
 def masked(q: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """Action values [..., A] with -inf where `mask` forbids; one that forbids everything (a last state) is ignored."""
+    """Action values [..., A] with -inf for forbidden actions; a mask that forbids all (of a last state) is ignored."""
     if mask is None:
         return q
     return np.where(mask | ~mask.any(axis=-1, keepdims=True), q, -np.inf)

@@ -1,4 +1,4 @@
-"""What policies are worth exactly, where the environment is a table: their expected returns, without any luck.
+"""Exact expected returns of policies, for environments that are described by their transition table.
 
 Axes: N trials, S states.
 """
@@ -11,25 +11,25 @@ import gymnasium as gym
 import numpy as np
 
 from rlexp.config.schema.job import Settings
-from rlexp.envs import adapter, transition_table
-from rlexp.envs.adapter import MaskedObservation
+from rlexp.envs import making, toy_text, transition_table
+from rlexp.envs.action_mask import MaskedObservation
 from rlexp.envs.category_numbers import NumberedObservation
-from rlexp.envs.guard import Declared
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.space_check import SpaceCheck
 
-HARMLESS = (  # wrappers that change neither states, rewards nor ends, but for the time limit, which is counted here
+HARMLESS = (  # wrappers that change neither states, rewards nor ends, except for the time limit (see `horizon`)
     gym.wrappers.PassiveEnvChecker,
     gym.wrappers.OrderEnforcing,
     gym.wrappers.TimeLimit,
     gym.wrappers.FlattenObservation,
     NumberedObservation,
     MaskedObservation,
-    Declared,
+    SpaceCheck,
 )
 
 
 def horizon(settings: Settings, info: EnvInfo) -> int:
-    """As many env steps as an evaluation episode may take."""
+    """The largest number of env steps in an evaluation episode."""
     limit, cut = info.max_episode_steps, settings.evaluation.max_steps
     return min(limit or cut, cut)
 
@@ -41,12 +41,12 @@ def returns(
 
     Args:
         settings, info: of the job.
-        act: observations [N, E, *shape] -> actions [N, E], of a policy that draws no numbers.
+        act: observations [N, E, *shape] -> actions [N, E], of a deterministic policy.
         num_trials: N.
 
     Returns:
-        The policies' [N] and the best one's; NaN for a policy that may choose an action which does not exist. None
-        where the environment has more than its table, or observations are more than its states.
+        The returns of the policies [N] and of the best policy; NaN for a policy that may choose an impossible action.
+        None if the table does not describe the environment completely, or if agents observe more than its states.
     """
     if not info.is_table or not _plain(settings):
         return None
@@ -63,15 +63,15 @@ def returns(
         rows = (first + np.arange(width)) % len(observations)
         batch = np.repeat(observations[rows][None], num_trials, axis=0)  # [N, E, *shape]
         actions[:, rows] = act(batch)
-    found = {row.tobytes(): table.policy_return(row, steps) for row in actions}  # many trials find the same policy
+    found = {row.tobytes(): table.policy_return(row, steps) for row in actions}  # trials often find the same policy
     return np.array([found[row.tobytes()] for row in actions], np.float64), best
 
 
 def _plain(settings: Settings) -> bool:
-    """Whether nothing stands between the table and the agent but what is known to change nothing."""
+    """Whether all wrappers between the table and the agent are harmless."""
     if settings.env.frame_stack > 1:
         return False
-    env = made = adapter.make(settings.env)
+    env = made = making.make(settings.env)
     plain = True
     while isinstance(env, gym.Wrapper):
         plain, env = plain and type(env) in HARMLESS, env.env
@@ -80,9 +80,9 @@ def _plain(settings: Settings) -> bool:
 
 
 def _every_state(settings: Settings, info: EnvInfo, num_states: int) -> np.ndarray:
-    """The observation of each state, as the agent sees it.  # [S, *shape]"""
+    """The agent's observation of each state.  # [S, *shape]"""
     if not info.tabular:
         return np.eye(num_states, dtype=np.float32)  # as Gymnasium flattens a category
     states = np.arange(num_states)
-    masks = adapter.action_masks(settings.env) if info.masked else None
+    masks = toy_text.action_masks(settings.env) if info.masked else None
     return states if masks is None else np.concatenate([states[:, None], masks], axis=1)

@@ -1,15 +1,18 @@
-"""Which observations become a vector of numbers, and what to do about those that do not."""
+"""Observations as vectors of numbers, and refusals of those that cannot be."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
 
+from rlexp.envs.category_numbers import num_states, number
 from rlexp.system.errors import refusal
 
 
 def check_vector(env: gym.Env, env_id: str) -> None:
-    """Close an environment and raise `Refusal` where its observations cannot be flattened to one vector."""
+    """Close an environment and raise `Refusal` if its observations cannot be flattened to one vector."""
     space = env.observation_space
     bad = obstacles(space)
     if not bad:
@@ -28,10 +31,10 @@ def check_vector(env: gym.Env, env_id: str) -> None:
 
 
 def obstacles(space: gym.Space, where: str = "") -> list[str]:
-    """Parts of a space that cannot become numbers in a vector of one length, by name and kind.
+    """The parts of a space that cannot become numbers in a vector of fixed length, by name and type.
 
-    Gymnasium says which spaces it flattens to an array. A Text is refused although it does: a letter's number is no
-    quantity that a network could learn from.
+    Gymnasium says which spaces it can flatten to an array. Text is refused all the same: networks cannot learn from the
+    numbers of letters.
     """
     if isinstance(space, spaces.Dict):
         return [found for key, part in space.spaces.items() for found in obstacles(part, _named(where, str(key)))]
@@ -46,10 +49,26 @@ def obstacles(space: gym.Space, where: str = "") -> list[str]:
     return [f"{where} ({type(space).__name__})" if where else f"a {type(space).__name__}"]
 
 
+def as_observed(space: gym.Space, observation: Any, tabular: bool, is_number: bool) -> Any:
+    """A raw observation of an environment as agents observe it.
+
+    Args:
+        space: its space.
+        observation: in this space.
+        tabular: for an algorithm with tables.
+        is_number: whether that algorithm observes one number.
+    """
+    if isinstance(space, spaces.Box) or (tabular and isinstance(space, spaces.Discrete)):
+        return observation
+    if tabular and is_number and num_states(space) is not None:
+        return number(space, observation)
+    return spaces.flatten(space, observation)
+
+
 def _flattens(space: gym.Space) -> bool:
     try:
         return bool(space.is_np_flattenable)
-    except NotImplementedError:  # of spaces that Gymnasium does not know
+    except NotImplementedError:  # of a third-party space
         return False
 
 

@@ -1,7 +1,8 @@
-"""Ids that installed packages register, as MiniGrid and MinAtar do, found without importing every package.
+"""Ids that installed packages register, such as MiniGrid and MinAtar, found without importing every package.
 
-Packages name a function that registers their ids in the entry-point group `gymnasium.envs`: under the namespace of the
-ids, or `__root__` where they have none. Gymnasium itself no longer calls them. Others register when they are imported.
+Packages name a function that registers their ids in the entry-point group `gymnasium.envs`, under the namespace of the
+ids or, for ids without one, `__root__`. Gymnasium itself no longer calls it. Other packages register their ids when
+they are imported.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rlexp.system import packages
 
 
 def register(env_id: str) -> None:
-    """Let the packages that may know an unknown id register theirs."""
+    """Let the packages that may know an unregistered id register theirs."""
     module, _, name = env_id.rpartition(":")
     if module or name in gym.registry or not re.search(r"-v\d+$", name):
         return
@@ -26,9 +27,9 @@ def register(env_id: str) -> None:
             continue
         try:
             hook = point.load()
-            if name not in gym.registry:  # importing its module may have done it
+            if name not in gym.registry:  # importing its module may have registered it
                 hook()
-        except Exception as error:  # of a package that may have nothing to do with this id
+        except Exception as error:  # perhaps of a package that has nothing to do with this id
             warnings.warn(f"{point.value} has registered no environments: {error}", stacklevel=2)
         if name in gym.registry:
             return

@@ -1,7 +1,7 @@
-"""Whether an environment does the same again: two instances, reset with one seed, given the same actions.
+"""A check whether an environment is repeatable: two instances, reset with one seed, are given the same actions.
 
-One that draws numbers which its seed does not give makes two results of one `config_id`. A look of some milliseconds at
-the start finds the usual cases; that it finds nothing is no proof.
+An environment with randomness beyond its seed gives two results for one `config_id`. A check of some milliseconds at
+the start finds the usual cases; it proves nothing if it finds none.
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ import gymnasium as gym
 import numpy as np
 
 from rlexp.config.schema.env import EnvSettings
-from rlexp.envs import adapter
-from rlexp.envs.guard import Misbehaved, call
+from rlexp.envs import guard, making, toy_text
+from rlexp.envs.faults import Misbehaved
+from rlexp.envs.guard import call
+from rlexp.envs.spaces import from_space
+from rlexp.envs.spec import Discrete
 from rlexp.envs.watchdog import watch
 
 SEED = 1_987_654_321  # of the first episode
 MAX_STEPS = 32
-MAX_SECONDS = 0.01  # of steps, for each instance
-SLOW_TO_MAKE = 0.25  # seconds: a second instance costs too much, and the first is played again
+MAX_SECONDS = 0.01  # of steps, per instance
+SLOW_TO_MAKE = 0.25  # seconds; of a slower environment no second instance is made, but the first is played again
 
-_looked_at: set[str] = set()  # environments of this process: one look at each
+_checked: set[str] = set()  # environments that this process has checked: each once
 
 
 def why_not_repeatable(settings: EnvSettings, tabular: bool) -> str | None:
-    """What differs from one instance to the next, and what to do; None where nothing was seen, or once it was said."""
+    """What differs between instances, and what to do about it; None if nothing does, or if it was checked before."""
     key = repr(replace(settings, step_timeout=None))
-    if key in _looked_at:
+    if key in _checked:
         return None
-    _looked_at.add(key)
+    _checked.add(key)
     numpy_state, python_state = np.random.get_state(legacy=False), random.getstate()
     try:
         difference = _difference(settings, tabular)
@@ -44,7 +47,7 @@ def why_not_repeatable(settings: EnvSettings, tabular: bool) -> str | None:
             moved.append("NumPy's")
         if python_state != random.getstate():
             moved.append("Python's")
-    except Exception:  # it misbehaves, which its trials will tell with their seeds
+    except Exception:  # a fault, which its trials will report with their seeds
         return None
     finally:
         np.random.set_state(numpy_state)
@@ -61,59 +64,64 @@ def why_not_repeatable(settings: EnvSettings, tabular: bool) -> str | None:
 
 
 def _difference(settings: EnvSettings, tabular: bool) -> str | None:
+    """How two instances differ, in words; None if they do not."""
     began = time.monotonic()
-    first = call("__init__", partial(adapter.make, settings, tabular=tabular))
+    first = call("__init__", partial(making.make, settings, tabular=tabular))
     slow = time.monotonic() - began > SLOW_TO_MAKE
     second = first
     try:
-        seen = _play(first, MAX_STEPS)
+        played = _play(first, MAX_STEPS)
         if not slow:
-            second = call("__init__", partial(adapter.make, settings, tabular=tabular))
-        again = _play(second, len(seen))
+            second = call("__init__", partial(making.make, settings, tabular=tabular))
+        again = _play(second, len(played))
         if not _equal(_table(first), _table(second)):
             return "two instances have different transition tables"
-        for step, (one, other) in enumerate(zip(seen, again, strict=False)):
+        for step, (one, other) in enumerate(zip(played, again, strict=False)):
             if not _equal(one, other):
                 who = "two instances" if first is not second else "two episodes"
                 return f"{who} that were reset with the same seed differ at step {step}"
     finally:
-        adapter.close_all([first] if second is first else [first, second])
+        guard.close_all([first] if second is first else [first, second])
     return None
 
 
 def _play(env: gym.Env, num_steps: int) -> list[Any]:
-    """Observation, reward and ends of some steps, the reset first; ends early where the environment is slow."""
+    """The reset and some steps: observation, reward and ends of each; fewer steps if the environment is slow."""
     observation, info = call("reset", partial(env.reset, seed=SEED))
-    seen: list[Any] = [_kept(observation)]
-    watch.where = lambda: f"two instances of {env.spec and env.spec.id}, episode seed {SEED}, step {len(seen)}"
-    start, count = int(env.action_space.start), int(env.action_space.n)  # type: ignore[attr-defined]
+    played: list[Any] = [_copy(observation)]
+    watch.where = lambda: f"two instances of {env.spec and env.spec.id}, episode seed {SEED}, step {len(played)}"
+    env.action_space.seed(SEED)
     deadline = time.monotonic() + MAX_SECONDS
     for i in range(1, num_steps):
-        action = np.int64(start + _allowed(info, count, i))
+        action = _action(env.action_space, info, i)
         try:
             observation, reward, terminated, truncated, info = call("step", env.step, action)
         except Misbehaved as fault:
-            seen.append(fault.text)
+            played.append(fault.text)
             break
-        seen.append((_kept(observation), _kept(reward), bool(terminated), bool(truncated)))
+        played.append((_copy(observation), _copy(reward), bool(terminated), bool(truncated)))
         if terminated or truncated or time.monotonic() > deadline:
             break
-    return seen
+    return played
 
 
-def _allowed(info: Any, count: int, i: int) -> int:
+def _action(space: gym.Space, info: Any, i: int) -> Any:
+    """The action of step `i`: one possible action of a Discrete after the other, samples of other spaces."""
+    spec = from_space(space)
+    if not isinstance(spec, Discrete):
+        return space.sample()
     mask = info.get("action_mask") if isinstance(info, Mapping) else None
-    actions = np.flatnonzero(mask) if mask is not None else np.arange(count)
-    return int(actions[i % len(actions)])
+    actions = np.flatnonzero(mask) if mask is not None else np.arange(spec.n)
+    return spec.to_env(actions)[i % len(actions)]
 
 
-def _kept(value: Any) -> Any:
-    """A copy: some environments fill one buffer again and again."""
+def _copy(value: Any) -> Any:
+    """A copy, since some environments return the same buffer again and again."""
     return np.array(value)
 
 
 def _table(env: gym.Env) -> Any:
-    return env.unwrapped.P if adapter.has_table(env) else None  # type: ignore[attr-defined]
+    return env.unwrapped.P if toy_text.has_table(env) else None  # type: ignore[attr-defined]
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -1,7 +1,6 @@
-"""Transition tables `P` as dense arrays, and what follows from them exactly.
+"""Transition tables `P` (see `toy_text.py`) as dense arrays, and exact values of policies from them.
 
-`P[s][a] = [(probability, s', reward, terminated), ...]` is the toy-text convention; an action that is absent from
-`P[s]` is impossible there. What terminates has no next state, so its probability is missing from `transition`.
+A transition that terminates has no next state, so its probability is missing from `transition`.
 
 Axes: S states, A actions.
 """
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rlexp.config.schema.env import EnvSettings
-from rlexp.envs import adapter
+from rlexp.envs import making, toy_text
 
 
 @dataclass(frozen=True)
@@ -23,10 +22,10 @@ class Table:
     """A finite decision process.
 
     Attributes:
-        transition: probability of going on in each next state.  # [S, A, S]
+        transition: probability of each next state.  # [S, A, S]
         reward: expected reward of a step.  # [S, A]
-        possible: the actions that exist.  # [S, A] bool
-        start: probability of each first state, None where the environment does not tell.  # [S]
+        possible: the possible actions.  # [S, A] bool
+        start: probability of each first state; None if it is not known.  # [S]
     """
 
     transition: np.ndarray
@@ -39,14 +38,14 @@ class Table:
         return np.where(self.possible, value, -np.inf)
 
     def backup(self, v: np.ndarray, gamma: float) -> np.ndarray:
-        """Action values of one step and then values `v` [S]; -inf for what is impossible.  # [S, A]"""
+        """Action values of one step that is followed by the values `v` [S]; -inf for impossible actions.  # [S, A]"""
         return np.where(self.possible, self.reward + gamma * (self.transition @ v), -np.inf)
 
     def optimal_return(self, horizon: int) -> float | None:
         """The largest expected undiscounted return of `horizon` steps from the start distribution.
 
-        By backward induction, over all policies, those that count the steps included: no stationary policy can do
-        better.
+        By backward induction over all policies, including those that depend on the time step: an upper bound for
+        stationary policies. None if the start distribution is not known.
         """
         v = np.zeros(len(self.reward))  # [S]
         for _ in range(horizon):
@@ -56,7 +55,7 @@ class Table:
     def policy_return(self, actions: np.ndarray, horizon: int) -> float | None:
         """The expected undiscounted return of `horizon` steps of the policy state -> `actions[state]` [S].
 
-        NaN where it may come to choose an action that does not exist.
+        NaN if it may choose an impossible action; None if the start distribution is not known.
         """
         if self.start is None:
             return None
@@ -74,13 +73,13 @@ class Table:
 
 
 def dense(P: Mapping[int, Any], num_states: int, num_actions: int, start: np.ndarray | None = None) -> Table:
-    """The arrays of a table in the toy-text convention (a mapping or a sequence of states)."""
+    """The arrays of a table `P` in the toy-text convention (a mapping or a sequence of states)."""
     transition = np.zeros((num_states, num_actions, num_states))
     reward = np.zeros((num_states, num_actions))
     possible = np.zeros((num_states, num_actions), bool)
     for s in range(num_states):
-        for a, lines in adapter.actions_of(P, s).items():
-            for probability, s2, r, terminated in lines:
+        for a, outcomes in toy_text.actions_of(P, s).items():
+            for probability, s2, r, terminated in outcomes:
                 possible[s, a] = True
                 reward[s, a] += probability * r
                 if not terminated:
@@ -90,14 +89,14 @@ def dense(P: Mapping[int, Any], num_states: int, num_actions: int, start: np.nda
 
 
 def load(settings: EnvSettings) -> Table | None:
-    """The table of an environment, or None where it has no `P` over numbered states."""
-    if settings.wrappers:  # which may change what the table says
+    """The table of an environment; None if it has no `P` over numbered states, or wrappers that may change it."""
+    if settings.wrappers:
         return None
-    env = adapter.make(settings, tabular=True)
+    env = making.make(settings, tabular=True)
     try:
         raw: Any = env.unwrapped
         states, actions = raw.observation_space, raw.action_space
-        if not adapter.has_table(env):
+        if not toy_text.has_table(env):
             return None
         return dense(raw.P, int(states.n), int(actions.n), getattr(raw, "initial_state_distrib", None))
     finally:

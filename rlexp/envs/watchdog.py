@@ -1,10 +1,11 @@
-"""A limit on how long an environment may take for one call.
+"""A time limit for each call into an environment.
 
-A timer of the operating system ticks in the main thread; a call that is still the same one at two ticks is interrupted
-by an exception inside it, again and again where something catches it. This costs a call some attributes. Against C code
-that does not return to Python a thread ends the process, with a sentence and exit status 1 (its supervisor does where
-that code does not let the thread run, either); only a process that the command line has started: its checkpoint is kept
-and other jobs go on. What is not covered: threads other than the main one, and systems without SIGALRM (Windows).
+A timer of the operating system ticks in the main thread. A call that is still running at the second tick is interrupted
+by an exception inside it, repeatedly if something catches it. The cost per call is a few attributes. C code that does
+not return to Python cannot be interrupted: a thread ends the process with a message and exit status 1, or its
+supervisor does, if that code does not let the thread run either. This is for processes that the command line has
+started: their checkpoints are kept and other jobs go on. Not covered are threads other than the main one, and systems
+without SIGALRM (Windows).
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from typing import Any
 
 from rlexp.system import supervisor
 
-AGAIN = 0.25  # seconds between two interruptions of a call that goes on
-GRACE = (2.0, 30.0)  # seconds that C code is given after the interruption: the timeout, but within these bounds
-SILENCE = 30.0  # seconds at least without a sign of life of the interpreter: large libraries are imported, too
+AGAIN = 0.25  # seconds between two interruptions of the same call
+GRACE = (2.0, 30.0)  # bounds of the seconds that C code is given after the interruption, otherwise the timeout
+SILENCE = 30.0  # minimum seconds without a sign of life of the interpreter: imports of large libraries take long
 
 
 class Hangs(BaseException):
-    """A call that did not return in time; no `except Exception` of an environment catches it."""
+    """A call has not returned in time; not an `Exception`, so that environments rarely catch it."""
 
 
 class Watch:
-    """What the timer looks at.
+    """The call that the timer watches.
 
     Attributes:
-        calls: how many calls have begun.
-        inside: whether one may be under way.
-        method: the one that began last.
-        number: of the environment, where its owner has several.
-        where: says in a few words which environment, trial, episode and step the calls are about.
+        calls: number of calls that have begun.
+        inside: whether one may be running.
+        method: name of the last one.
+        number: of the environment, if its owner has several.
+        where: returns environment, trial, episode and step in words.
     """
 
     calls = 0
@@ -52,7 +53,7 @@ watch = Watch()
 
 @contextlib.contextmanager
 def armed(timeout: float | None) -> Iterator[None]:
-    """Interrupt calls of environments that take longer than `timeout` seconds, at most twice as long; None: never."""
+    """Interrupt calls that take longer than `timeout` seconds, after twice that at the latest; None: never."""
     seen = -1
 
     def tick(signum: int, frame: Any) -> None:
@@ -74,7 +75,7 @@ def armed(timeout: float | None) -> Iterator[None]:
     over = threading.Event()
     if supervisor.claimed():
         limit = 2 * timeout + min(max(timeout, GRACE[0]), GRACE[1])
-        supervisor.note(limit=max(limit, SILENCE))  # by this thread, so that it never comes after the end
+        supervisor.note(limit=max(limit, SILENCE))  # in this thread, so that it is never written after the end
         threading.Thread(target=_end_if_stuck, args=(timeout, limit, over), daemon=True).start()
     try:
         yield
@@ -86,13 +87,13 @@ def armed(timeout: float | None) -> Iterator[None]:
 
 
 def _end_if_stuck(timeout: float, limit: float, over: threading.Event) -> None:
-    """End the process where a call goes on for so long after it was interrupted."""
+    """End the process if a call runs for `limit` seconds although it was interrupted."""
     pause, seen, stuck = min(max(timeout / 4, 0.05), 1.0), -1, 0.0
     while not over.wait(pause):
         supervisor.beat()
-        if not supervisor.is_watched():  # nobody else would see that this thread cannot run
+        if not supervisor.is_watched():  # nothing else would notice that this thread cannot run
             faulthandler.dump_traceback_later(max(limit, SILENCE), exit=True, file=_crash_stream())
-        stuck = stuck + pause if watch.inside and watch.calls == seen else 0.0  # not by the clock: it may be stopped
+        stuck = stuck + pause if watch.inside and watch.calls == seen else 0.0  # no clock: the process may be stopped
         seen = watch.calls
         if stuck > limit:
             _end(timeout)
@@ -105,7 +106,7 @@ def _end(timeout: float) -> None:
     supervisor.note(died=how)
     with contextlib.suppress(Exception):
         faulthandler.dump_traceback(_crash_stream(), all_threads=True)
-        if not supervisor.is_watched():  # who else says it
+        if not supervisor.is_watched():  # no supervisor reports it
             os.write(2, f"failed: {how}; this process ends\n".encode())
     os._exit(1)
 

@@ -19,13 +19,13 @@ MIN_GIF_DURATION = 2  # hundredths of a second: browsers play a shorter frame as
 
 
 def render_episode(env: Any, policy: Callable[[Any], Any], seed: int, max_steps: int) -> tuple[list[np.ndarray], float]:
-    """Plays one episode and films it.
+    """Play one episode and film it.
 
     Args:
         env: Gymnasium environment made with `render_mode="rgb_array"`; it is not closed.
         policy: observation -> action.
         seed: the episode's seed, for `env.reset`.
-        max_steps: the episode is left after so many steps if it has not ended.
+        max_steps: the episode is cut here.
 
     Returns:
         The frames, one before each step and one after the last, and the undiscounted return.
@@ -36,7 +36,7 @@ def render_episode(env: Any, policy: Callable[[Any], Any], seed: int, max_steps:
     if env.render_mode != "rgb_array":
         raise ValueError(f"expected an environment made with render_mode='rgb_array', received {env.render_mode!r}")
     observation, _ = env.reset(seed=seed)
-    frames, episode_return = [np.array(env.render())], 0.0  # copied: some environments draw into one buffer
+    frames, episode_return = [np.array(env.render())], 0.0  # a copy: some environments draw into one buffer
     for _ in range(max_steps):
         observation, reward, terminated, truncated, _ = env.step(policy(observation))
         episode_return += float(reward)
@@ -49,18 +49,18 @@ def render_episode(env: Any, policy: Callable[[Any], Any], seed: int, max_steps:
 def write_gif(
     frames: Iterable[np.ndarray], path: str | Path, fps: float, max_width: int = 320, max_frames: int = 250
 ) -> None:
-    """Writes a small GIF that loops for ever and takes as long as the frames at `fps`.
+    """Write a small GIF that loops for ever and plays as long as the frames at `fps`.
 
     The format counts time in hundredths of a second, and browsers slow down frames shorter than two of them.
-    So frames are dropped evenly (the first and the last stay) to `max_frames` and to 50 a second, and each
-    frame's start, not its duration, is rounded: the playing time is right to 5 ms, however many frames.
+    So frames are dropped evenly (the first and the last stay) to `max_frames` and to 50 per second, and each
+    frame's start, not its duration, is rounded: the playing time is right to 5 ms for any number of frames.
 
     Args:
         frames: `T` frames of equal size.
         path: file to write.
-        fps: frames a second of `frames`.
-        max_width: wider frames are scaled down to this many pixels.
-        max_frames: upper bound on the frames that are kept. Equal neighbours are stored as one longer frame.
+        fps: frames per second of `frames`.
+        max_width: wider frames are scaled down to this width, in pixels.
+        max_frames: maximum number of frames that are kept. Equal neighbours are stored as one longer frame.
 
     Raises:
         ValueError: if there are no frames, or they are not uint8 `[height, width, 3]` of equal size.
@@ -75,7 +75,7 @@ def write_gif(
     scale = min(1.0, max_width / width)
     size = (round(scale * width), max(1, round(scale * height)))
     images = [Image.fromarray(frames[index]).resize(size, Image.Resampling.BILINEAR) for index in kept]
-    # One palette for all frames: colours do not flicker, and no frame carries its own table.
+    # One palette for all frames: colours do not flicker, and frames need no palettes of their own.
     sampled = np.linspace(0, num_kept - 1, min(num_kept, PALETTE_FRAMES)).astype(int)
     sample = np.concatenate([np.asarray(images[index]) for index in sampled])
     palette = Image.fromarray(sample).quantize(256, Image.Quantize.FASTOCTREE)
@@ -91,12 +91,12 @@ def write_gif(
 
 
 def write_mp4(frames: Iterable[np.ndarray], path: str | Path, fps: float) -> None:
-    """Writes an H.264 video that browsers play; odd widths and heights, which it cannot have, gain one pixel.
+    """Write an H.264 video that browsers play; odd widths and heights, which it cannot have, gain one pixel.
 
     Args:
         frames: `T` frames of equal size.
         path: file to write.
-        fps: frames a second.
+        fps: frames per second.
 
     Raises:
         ModuleNotFoundError: if imageio-ffmpeg is missing.
@@ -117,7 +117,7 @@ def write_mp4(frames: Iterable[np.ndarray], path: str | Path, fps: float) -> Non
         codec="libx264",
         macro_block_size=2,
         ffmpeg_log_level="error",
-        output_params=["-movflags", "+faststart"],  # plays before it is loaded
+        output_params=["-movflags", "+faststart"],  # plays before it is loaded completely
     )
     writer.send(None)
     try:
@@ -143,9 +143,7 @@ def _checked(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
 
 def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> float:
     """Render one episode to a `.gif` or `.mp4` file; returns its return."""
-    from rlexp.jobs.animation import render_episode, write_gif, write_mp4
-
-    with quiet_stderr():  # SDL complains about desktops that are not there
+    with quiet_stderr():  # SDL complains about a missing desktop
         env = Guarded(policy.make_env("rgb_array"))
     try:
         with quiet_stderr():

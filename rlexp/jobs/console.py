@@ -1,4 +1,4 @@
-"""What a person sees while a job runs: a bar on a terminal, an occasional line elsewhere, a table at the end."""
+"""Progress and results of a job on the console: a bar on a terminal, occasional lines elsewhere, a final table."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rich.text import Text
 from rlexp.system.text import clean
 from rlexp.system.words import decimal, plural
 
-SCORES = {  # of summary.json: what a trial's best weights were chosen by
+SCORES = {  # key of summary.json -> the score that chose a trial's best weights
     "best_eval_return": "best eval return",
     "last_eval_return": "last eval return",
     "best_train_episode": "best training episode",
 }
-LINE_EVERY = 15.0  # seconds between lines where there is no terminal
-BAR_EVERY = 0.1
+LINE_PERIOD = 15.0  # seconds between lines without a terminal
+BAR_PERIOD = 0.1  # seconds between updates of the bar
 
 
 class JobConsole:
@@ -42,7 +42,7 @@ class JobConsole:
         self._task: Any = None
 
     def start(self) -> None:
-        """Show the bar, where there is a terminal."""
+        """Show the bar, on a terminal."""
         self._began = self._shown = time.monotonic()
         if self._quiet or not self._console.is_terminal:
             return
@@ -57,18 +57,24 @@ class JobConsole:
         self._bar.start()
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def update(self, done: float, step: int, eval_return: np.ndarray) -> None:
-        """Show how far the job is; cheap when called every step."""
+        """Show the progress; cheap enough to be called every step.
+
+        Args:
+            done: share of the budget.
+            step: env steps of a trial.
+            eval_return: of the last evaluation; NaN before the first.  # [N]
+        """
         now = time.monotonic()
         if self._first_step is None:
             self._first_step = step - 1
-        every = BAR_EVERY if self._bar is not None else LINE_EVERY
-        if self._quiet or (now - self._shown < every and done < 1.0):
+        period = BAR_PERIOD if self._bar is not None else LINE_PERIOD
+        if self._quiet or (now - self._shown < period and done < 1.0):
             return
         self._shown = now
         speed = self._n * (step - self._first_step) / max(now - self._began, 1e-9)
@@ -92,14 +98,14 @@ class JobConsole:
             print(f"warning: {clean(text)}", file=sys.stderr)
 
     def table(self, summary: Mapping[str, Any]) -> None:
-        """The closing table of a job."""
+        """Print the results of a job; `summary`: the content of its summary.json."""
         if self._quiet:
             return
-        title = Text(clean(f"{summary['algo']} on {summary['env']}: {summary['status']}", newlines=False))
-        table = Table(title=title, title_justify="left")
+        heading = Text(clean(f"{summary['algo']} on {summary['env']}: {summary['status']}", newlines=False))
+        table = Table(title=heading, title_justify="left")
         score = next((name for name in SCORES if any(name in trial for trial in summary["trials"])), "")
-        told = SCORES.get(score, "best score") if "selection" in summary else "best score"  # old ones named all alike
-        for column in ("seed", "status", told, "at step", "final return"):
+        title = SCORES.get(score, "best score") if "selection" in summary else "best score"  # of earlier versions
+        for column in ("seed", "status", title, "at step", "final return"):
             table.add_column(column, justify="left" if column == "status" else "right")
         for trial in summary["trials"]:
             table.add_row(

@@ -1,4 +1,4 @@
-"""What is said once per command, however many jobs, trials and processes it has."""
+"""Notices that a command prints once, for any number of jobs, trials and processes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def no_time_limit(settings: Settings, info: EnvInfo, sweep: Path | None) -> str | None:
-    """What is cut where an environment declares no limit of an episode; None where it does, or where it has been said.
+    """The notice that an environment declares no time limit; None if it declares one, or after the first notice.
 
     Args:
         settings: a job.
         info: of its environment.
-        sweep: folder of the sweep that the job belongs to, whose other jobs may run in other processes.
+        sweep: folder of the job's sweep, whose other jobs may run in other processes.
     """
-    if info.max_episode_steps is not None or not _first(settings, sweep):
+    if info.max_episode_steps is not None or not _is_first(settings, sweep):
         return None
     most = f"{settings.evaluation.max_steps:,} steps (evaluation.max_steps)"
     return (
@@ -28,8 +28,8 @@ def no_time_limit(settings: Settings, info: EnvInfo, sweep: Path | None) -> str 
     )
 
 
-def _first(settings: Settings, sweep: Path | None) -> bool:
-    """Whether this is the first job of its sweep that asks for this environment."""
+def _is_first(settings: Settings, sweep: Path | None) -> bool:
+    """Whether this is the first job of its sweep with this environment."""
     if sweep is None:
         return True
     mark = sweep / "jobs" / f"no_time_limit-{settings.env.name}"

@@ -1,22 +1,21 @@
-"""Trained policies, loaded from where a job left them: observation -> action.
+"""Trained policies, loaded from a job's folder or an MLflow run: observation -> action.
 
     policy = rlexp.load_policy("outputs/default/dueling_ddqn-cartpole-0123abcd")
     env = policy.make_env()
     action = policy(observation)
 
-Loading cannot run code that a folder brings: `.keras` files are opened in safe mode, tables are plain arrays,
-configurations plain YAML, and the modules that a configuration names (`env.imports`, `module:Id`) are imported only if
-they belong to an installed distribution; `allow_imports` imports others.
+Loading cannot run code from a folder: `.keras` files are opened in safe mode, tables are plain arrays, configurations
+are plain YAML, and the modules that a configuration names (`env.imports`, `module:Id`) are imported only if they belong
+to an installed distribution, unless `allow_imports` is given.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,49 +25,47 @@ from rlexp.config import registry
 from rlexp.config.build import build
 from rlexp.config.schema.job import Settings
 from rlexp.data import seeding
-from rlexp.system import archives, search_path, stored_yaml
+from rlexp.envs.spec import Discrete
+from rlexp.jobs.stored_models import load_model, load_table, reason
+from rlexp.system import search_path, stored_yaml
 from rlexp.system.errors import Refusal, refusal
 from rlexp.system.stored_files import JOB, SUMMARY, Damaged, check_later, find_json, read_json
-from rlexp.system.text import clean
 from rlexp.system.tool import warn
 
 
 class Policy:
-    """A greedy policy of one trial: of what its model says of the actions (values, logits), the largest.
+    """The greedy policy of one trial: for numbered actions, the one with the largest output of the model.
 
-    Call it with one observation of the environment (returns an int) or with a batch of them (returns an array).
+    Call it with one observation of the environment (returns an int, or an array for Box actions) or with a batch of
+    them (returns an array).
 
     Attributes:
-        settings: of the job it comes from.
+        settings: of its job.
         seed: of the trial.
         model: the Keras model, the table [S, A] of a tabular policy, or None for policies without weights.
     """
 
     def __init__(self, settings: Settings, seed: int, model: Any) -> None:
-        from rlexp.envs import adapter, wrappers
+        from rlexp.envs import inspection, wrappers
 
         self.settings, self.seed, self.model = settings, seed, model
         self._tabular = registry.family(settings.algo.name).tabular
-        env = adapter.make(settings.env, tabular=self._tabular)
+        env = self.make_env()
         self._shape = env.observation_space.shape or ()
-        self._raw_space = wrappers.given_space(env)
-        self._start = int(env.action_space.start)  # type: ignore[attr-defined]
-        num_actions = int(env.action_space.n)  # type: ignore[attr-defined]
+        self._raw_space = wrappers.configured_space(env)
+        self._action = inspection.action_spec(env, settings.env.id)
         env.close()
         if model is not None:
-            shapes = model.shape[1:] if self._tabular else (model.input_shape[1:], model.output_shape[1:])
-            if shapes != ((num_actions,) if self._tabular else (self._shape, (num_actions,))):
-                expected = f"weights for observations of shape {self._shape} and {num_actions} actions"
-                raise refusal("source", expected, f"weights of shapes {shapes} in trial {seed}")
+            self._check_shapes(model)
         if self._tabular:
             self._choose = self._with_table(model)
         else:
             self._choose = self._with_model(model) if model is not None else self._without_model()
 
     def __call__(self, observation: Any) -> Any:
-        """The action for one observation, or the actions [B] for a batch [B, ...]."""
+        """The action for one observation, or the actions [B, *action shape] for a batch [B, ...]."""
         if self._tabular:
-            if isinstance(observation, tuple | dict):  # perhaps as the environment itself has it
+            if isinstance(observation, tuple | dict):  # not numbered yet
                 observation = self._flatten(observation)
             observation = np.asarray(observation)
         else:
@@ -76,40 +73,49 @@ class Policy:
                 observation = self._flatten(observation)
             observation = np.asarray(observation, np.float32)
         single = observation.ndim == len(self._shape)
-        actions = self._choose(observation[None] if single else observation) + self._start
-        return int(actions[0]) if single else actions
+        actions = self._action.to_env(self._choose(observation[None] if single else observation))
+        if not single:
+            return actions
+        return int(actions[0]) if isinstance(self._action, Discrete) else actions[0]
 
     def make_env(self, render_mode: str | None = None) -> Any:
-        """A fresh environment as the policy was trained on."""
-        from rlexp.envs import adapter
+        """A new environment like the one that the policy was trained on."""
+        from rlexp.envs.making import make
 
-        return adapter.make(self.settings.env, render_mode, self._tabular)
+        return make(self.settings.env, render_mode, self._tabular)
+
+    def _check_shapes(self, model: Any) -> None:
+        """Raise `Refusal` for weights of another environment."""
+        outputs = self._action.output_shape
+        expected = (outputs,) if self._tabular else (self._shape, outputs)
+        shapes = (model.shape[1:],) if self._tabular else (model.input_shape[1:], model.output_shape[1:])
+        if shapes != expected:
+            what = f"{outputs[0]} actions" if isinstance(self._action, Discrete) else f"actions of shape {outputs}"
+            raise refusal(
+                "source",
+                f"weights for observations of shape {self._shape} and {what}",
+                f"weights of shapes {shapes[0] if self._tabular else shapes} in trial {self.seed}",
+            )
 
     def _flatten(self, observation: Any) -> Any:
-        """An observation of the environment itself, as `adapter.make` hands it out."""
-        from gymnasium import spaces
+        """A raw observation of the environment, as `make_env`'s environment returns it."""
+        from rlexp.envs.flattening import as_observed
 
-        from rlexp.envs.category_numbers import num_states, number
-
-        space = self._raw_space
-        if isinstance(space, spaces.Box) or (self._tabular and isinstance(space, spaces.Discrete)):
-            return observation
-        numbers = self._tabular and not self._shape and num_states(space) is not None
-        return number(space, observation) if numbers else spaces.flatten(space, observation)
+        return as_observed(self._raw_space, observation, self._tabular, is_number=not self._shape)
 
     def _without_model(self) -> Callable[[np.ndarray], np.ndarray]:
-        from rlexp.envs import adapter
+        from rlexp.envs.inspection import inspect
 
         algo = self.settings.algo
-        agent = registry.load(registry.algo(algo.name).target)(algo, adapter.inspect(self.settings.env))
+        agent = registry.load(registry.algo(algo.name).target)(algo, inspect(self.settings.env))
         draw = seeding.generator(self.seed, "evaluate", 0)
         return lambda observation: agent.act(observation, draw.random(len(observation), np.float32))
 
     def _with_table(self, q: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        from rlexp.envs import adapter
         from rlexp.envs.discretizer import States, masked
+        from rlexp.envs.inspection import inspect
 
-        info = adapter.inspect(self.settings.env, tabular=True)
+        info = inspect(self.settings.env, tabular=True)
         states = States(info, getattr(self.settings.algo, "discretizer", None))
         if len(q) != states.num_states:
             raise refusal("source", f"a table of {states.num_states} states", f"{len(q)} in trial {self.seed}")
@@ -123,11 +129,12 @@ class Policy:
     def _with_model(self, model: Any) -> Callable[[np.ndarray], np.ndarray]:
         import tensorflow as tf
 
-        shape = [None, *self._shape]
+        numbered = isinstance(self._action, Discrete)
 
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
+        @tf.function(input_signature=[tf.TensorSpec([None, *self._shape], tf.float32)])
         def best(observation: tf.Tensor) -> tf.Tensor:
-            return tf.argmax(model(observation), axis=-1, output_type=tf.int32)
+            output = model(observation)
+            return tf.argmax(output, axis=-1, output_type=tf.int32) if numbered else output
 
         return lambda observation: best(tf.constant(observation)).numpy()
 
@@ -140,14 +147,14 @@ def load_policy(
     Args:
         source: a job folder, one of its `trials/<seed>` folders, a `best.keras` or `best.npz` in one, or an MLflow run
             (its id, `runs:/<id>`, or `runs:/<id>/<anything>`), of a job or of a trial.
-        seed: which trial of a job folder; default: the one with the highest final return. (Of an MLflow
-            run: give the trial's run.)
+        seed: of the trial in a job folder; default: the one with the highest final return. (For a trial in MLflow,
+            give its run as `source`.)
         tracking_uri: where an MLflow run lives; default MLFLOW_TRACKING_URI, else outputs/mlflow.db.
-        allow_imports: import the modules that the configuration names, wherever they lie. Without it, only those of
-            installed distributions are: others may have come with the folder.
+        allow_imports: import all modules that the configuration names. Without it, only those of installed
+            distributions are imported, since others may have come with the folder.
 
     Raises:
-        Refusal: where there is no such policy, or its configuration names a module that is not installed.
+        Refusal: if there is no such policy, or if its configuration names a module that is not installed.
     """
     path = Path(str(source)).expanduser()
     if allow_imports:
@@ -162,7 +169,7 @@ def load_policy(
             path = path.parent
         if (path.parent.name, (path.parent.parent / "config.yaml").is_file()) == ("trials", True):
             path, seed = path.parent.parent, _folder_seed(path)
-        if not os.path.lexists(path / "config.yaml"):  # whatever it is, `load_settings` says what is wrong with it
+        if not os.path.lexists(path / "config.yaml"):  # anything else is refused by `load_settings`
             raise refusal(
                 "source",
                 "a job folder, a trial in one, or an MLflow run",
@@ -177,7 +184,7 @@ def load_policy(
 
 
 def policy_of(settings: Settings, seed: int, folder: Path, allow_imports: bool = False) -> Policy:
-    """The policy of one trial of a job whose settings are known; raises `Refusal` where there is none."""
+    """The policy of one trial of a job whose settings are known; raises `Refusal` if there is none."""
     if seed not in settings.seeds:
         raise refusal("seed", f"one of {settings.seeds}", str(seed))
     return Policy(settings, seed, _load_weights(folder / "trials" / str(seed), settings, allow_imports))
@@ -191,7 +198,7 @@ def _exists(path: Path) -> bool:
 
 
 def _folder_seed(path: Path) -> int:
-    """The seed that a trial's folder is named after."""
+    """The seed in the name of a trial's folder."""
     if not (path.name.isascii() and path.name.isdigit()):
         raise refusal("source", "a trial's folder, trials/<seed>", str(path))
     return int(path.name)
@@ -209,14 +216,14 @@ def load_settings(folder: Path, allow_imports: bool = False) -> Settings:
         stored_modules.check_config(config, str(path), allow_imports)
         return build(config)
     except Refusal as error:
-        said = str(error)
-        raise Refusal(said if said.startswith(str(path)) else f"{path}: {said}") from error
+        message = str(error)
+        raise Refusal(message if message.startswith(str(path)) else f"{path}: {message}") from error
     except (OSError, ValueError, TypeError, RecursionError, OmegaConfBaseException) as error:
-        raise refusal(str(path), "a job's configuration", _said(error).removeprefix(f"{path} is ")) from error
+        raise refusal(str(path), "a job's configuration", reason(error).removeprefix(f"{path} is ")) from error
 
 
 def _check_unchanged(path: Path) -> None:
-    """Warn of a configuration that is not the one that its job has run with."""
+    """Warn of a configuration that has changed since its job ran."""
     try:
         check_later(path, find_json(path.with_name("job.json"), JOB))
     except Damaged as error:
@@ -234,7 +241,7 @@ def _best_seed(folder: Path, settings: Settings) -> int:
 
 
 def _load_weights(folder: Path, settings: Settings, allow_imports: bool) -> Any:
-    """The Keras model or the table of a trial's folder; None for policies without weights."""
+    """The Keras model or table in a trial's folder; None for policies without weights."""
     family = registry.family(settings.algo.name)
     if not family.keras and not family.tabular:
         return None
@@ -250,13 +257,13 @@ def _load_weights(folder: Path, settings: Settings, allow_imports: bool) -> Any:
     if ":" in settings.network.name:  # its module, which may be imported (see `load_settings`), registers its layers
         with contextlib.suppress(Exception):  # a model of Keras' own layers needs none
             importlib.import_module(settings.network.name.partition(":")[0])
-    model = _load_model(path, allow_imports)
+    model = load_model(path, allow_imports)
     _check_weights(path)
     return model
 
 
 def _check_weights(path: Path) -> None:
-    """Raise `Refusal` for weights that are not those which the job has scored."""
+    """Raise `Refusal` for weights that have changed since the job ended."""
     try:
         check_later(path, find_json(path.parents[2] / "summary.json", SUMMARY))
     except Damaged as error:
@@ -266,89 +273,10 @@ def _check_weights(path: Path) -> None:
 
 
 def _table_size(settings: Settings) -> int:
-    """Bytes of a job's table: one number for each of its states and actions."""
-    from rlexp.envs import adapter
+    """Bytes of a job's table: a number for each state and action."""
     from rlexp.envs.discretizer import States
+    from rlexp.envs.inspection import inspect
 
-    info = adapter.inspect(settings.env, tabular=True)
+    info = inspect(settings.env, tabular=True)
     states = States(info, getattr(settings.algo, "discretizer", None))
     return 8 * states.num_states * info.num_actions
-
-
-def load_table(path: Path, most: int | None = None) -> np.ndarray:
-    """The table [S, A] of a `best.npz`, of `most` bytes; raises `Refusal` for a broken one."""
-    try:
-        with archives.open_npz(path, most) as file:
-            table: np.ndarray = file["q"]
-        if table.ndim != 2 or table.dtype.kind != "f":
-            raise ValueError(f"an array of {table.dtype} with {table.ndim} axes")
-        return table
-    except Exception as error:  # whatever is in the file, it is only a file
-        raise Refusal(f"{path}: expected an npz file with a table q, received: {_said(error)}") from error
-
-
-def _load_model(path: Path, allow_imports: bool) -> Any:
-    from rlexp.system.backend import prepare
-
-    prepare("auto")
-    import keras
-
-    try:
-        config = archives.check_keras(path)
-        _check_classes(config, allow_imports, str(path))
-        needed, held = _num_numbers(config), archives.num_weights(path)
-        if needed > held + 4096:  # states of random generators are not always among the weights
-            raise ValueError(f"a model of {needed:,} numbers with weights of {held:,}")
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-        if not isinstance(model, keras.Model):
-            raise ValueError(f"a {type(model).__name__}")
-        return model
-    except Refusal:
-        raise
-    except Exception as error:
-        raise Refusal(f"{path}: expected a Keras model that loads in safe mode, received: {_said(error)}") from error
-
-
-def _check_classes(config: Any, allow_imports: bool, where: str) -> None:
-    """A model may be made of Keras' own classes, of registered ones, and of those of installed distributions."""
-    import keras
-
-    from rlexp.system import stored_modules
-
-    for node in _mappings(config):
-        module, names = node.get("module"), (node.get("registered_name"), node.get("class_name"), node.get("config"))
-        if module is None or module == "builtins" or str(module).partition(".")[0] == "keras":
-            continue
-        if any(isinstance(name, str) and keras.saving.get_registered_object(name) is not None for name in names):
-            continue
-        stored_modules.check([str(module)], where, allow_imports)
-
-
-def _mappings(node: Any) -> Iterator[dict[str, Any]]:
-    """All mappings in a nested value, in no order."""
-    left = [node]
-    while left:
-        node = left.pop()
-        if isinstance(node, dict):
-            yield node
-            left += node.values()
-        elif isinstance(node, list):
-            left += node
-
-
-def _num_numbers(config: Any) -> int:
-    """Numbers in the variables of a model, none of which is made for this."""
-    import keras
-    from keras.src.backend.common import global_state
-
-    before = global_state.get_global_attribute("uninitialized_variables")
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-            return sum(math.prod(variable.shape) for variable in getattr(model, "variables", ()))
-    finally:
-        global_state.set_global_attribute("uninitialized_variables", list(before or []))
-
-
-def _said(error: Exception) -> str:
-    return clean((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -1,43 +1,24 @@
-"""From settings to a finished job folder: build, train, score, draw, track.
-
-preflight -> agent -> folder -> loop.run() -> loop.final() -> pictures, weights, summary -> tracker
-"""
+"""Running jobs: from overrides or settings to a finished job's folder."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import shlex
-import time
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rlexp.config import registry
 from rlexp.config.build import build
-from rlexp.config.schema.algos import DQNSettings
 from rlexp.config.schema.job import Settings
-from rlexp.jobs.job_folder import Job, JobRun, status_of
-from rlexp.jobs.notices import no_time_limit
-from rlexp.jobs.preflight import check_weights, resolve
-from rlexp.system import supervisor
-from rlexp.system.disk import as_failure, disk_failures
-from rlexp.system.errors import Failure, Refusal, refusal
+from rlexp.jobs.job import Job
+from rlexp.jobs.job_folder import status_of
+from rlexp.jobs.preflight import resolve
+from rlexp.system.disk import disk_failures
+from rlexp.system.errors import Refusal
 from rlexp.system.folder_lock import folder_lock
-from rlexp.system.stopping import stop_signals
-from rlexp.system.words import plural
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from rlexp.envs.info import EnvInfo
-    from rlexp.jobs.console import JobConsole
-    from rlexp.tracking.base import Tracker, TrackingResult
-
-    Prune = Callable[[int, float, np.ndarray], bool]  # env step, share of the budget, eval/return [N] -> to end
+    from rlexp.jobs.training import Prune
 
 
 def run(*overrides: str, quiet: bool = False) -> Job:
@@ -90,38 +71,27 @@ def run_job(
     overrides: Sequence[str] | None = None,
     prune: Prune | None = None,
 ) -> Job:
-    """Run the job that `settings` describe, or what is left of it.
+    """Run a job, or what is left of it.
 
     A finished job is not run again (`rerun=true` starts afresh); one with a checkpoint continues from it.
 
     Args:
         settings: the job.
         quiet: print nothing.
-        sweep: folder of the sweep that it belongs to, whose run in MLflow its own is nested in.
-        overrides: that it was composed from, where they are known: `rlexp.best` prints them.
-        prune: says at each evaluation whether to end (see `rlexp.sweeps.search.candidates.pruner`).
+        sweep: folder of its sweep, whose run in MLflow the job's run is nested in.
+        overrides: that it was composed from, if they are known: `rlexp.best` prints them.
+        prune: called at each evaluation, returns whether to end (see `rlexp.sweeps.search.candidates.pruner`).
 
     Raises:
         Refusal: before anything is written.
         Interrupted: after a signal; the checkpoint is written and the runs are closed as killed.
-        Pruned: when `prune` said so; the checkpoint is written and the runs are closed as killed.
+        Pruned: if `prune` has ended the job; the checkpoint is written and the runs are closed as killed.
         Exception: what went wrong while running; error.txt holds the traceback.
     """
     settings, info = resolve(settings)
-    from rlexp.jobs import provenance
-    from rlexp.jobs.console import JobConsole
-    from rlexp.tracking import late
-
     folder = settings.folder
     if finished(settings):
-        console = JobConsole(settings.trials, quiet)
-        job = Job(folder)
-        console.table(job)
-        console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
-        if (others := provenance.other_version(folder)) is not None:
-            console.say(f"{others}; rerun=true runs it with this one")
-        late.deliver(settings, console.say)
-        return job
+        return _show_finished(settings, quiet)
     known = {} if overrides is None else {folder: overrides}
     outcome = run_together([settings], info, quiet, sweep, known, prune)[folder]
     if isinstance(outcome, Exception):
@@ -134,6 +104,23 @@ def finished(settings: Settings) -> bool:
     return status_of(settings.folder) == "done" and not settings.rerun
 
 
+def _show_finished(settings: Settings, quiet: bool) -> Job:
+    """A job that has nothing left to run, shown and delivered."""
+    from rlexp.jobs import provenance
+    from rlexp.jobs.console import JobConsole
+    from rlexp.tracking import late
+
+    folder = settings.folder
+    console = JobConsole(settings.trials, quiet)
+    job = Job(folder)
+    console.table(job)
+    console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
+    if (others := provenance.other_version(folder)) is not None:
+        console.say(f"{others}; rerun=true runs it with this one")
+    late.deliver(settings, console.say)
+    return job
+
+
 def run_together(
     jobs: Sequence[Settings],
     info: EnvInfo,
@@ -142,13 +129,13 @@ def run_together(
     overrides: Mapping[Path, Sequence[str]] | None = None,
     prune: Prune | None = None,
 ) -> dict[Path, Job | Exception]:
-    """Run what is left of jobs that one loop can train (see `rlexp.jobs.joint`); how each ends is its own affair.
+    """Run what is left of jobs that one loop can train (see `rlexp.jobs.joint`); each ends in its own way.
 
     Args:
-        jobs: with their engines chosen, one of each folder.
+        jobs: with their engines chosen, one for each folder.
         info: of their environment.
         quiet, sweep, prune: as of `run_job`; several jobs are pruned all at once.
-        overrides: of each folder's job, where they are known.
+        overrides: of each folder's job, if they are known.
 
     Returns:
         The job, or what went wrong with it, by its folder.
@@ -158,8 +145,10 @@ def run_together(
         Interrupted: after a signal, as `run_job`.
     """
     from rlexp.jobs.console import JobConsole
+    from rlexp.jobs.training import Training
 
-    training = _Training(jobs, info, JobConsole(sum(job.trials for job in jobs), quiet), sweep, overrides or {}, prune)
+    console = JobConsole(sum(job.trials for job in jobs), quiet)
+    training = Training(jobs, info, console, sweep, overrides or {}, prune)
     busy: dict[Path, Job | Exception] = {}
     with contextlib.ExitStack() as locks:
         for job in jobs:
@@ -172,257 +161,3 @@ def run_together(
                 return training.execute()
     free = [job for job in jobs if job.folder not in busy]
     return {**busy, **(run_together(free, info, quiet, sweep, overrides, prune) if free else {})}
-
-
-class _Training:
-    """Jobs that are trained together, usually one: the order of things, and what is left behind when it breaks.
-
-    What is refused is refused here; nothing is written before `execute`.
-    """
-
-    def __init__(
-        self,
-        jobs: Sequence[Settings],
-        info: EnvInfo,
-        console: JobConsole,
-        sweep: Path | None,
-        overrides: Mapping[Path, Sequence[str]],
-        prune: Prune | None,
-    ) -> None:
-        from rlexp.jobs import joint
-        from rlexp.jobs.provenance import identity
-
-        self.info, self.console = info, console
-        self.sweep = identity(sweep) if sweep else None
-        self.overrides, self.prune = overrides, prune
-        self.runs = [JobRun(job, self) for job in jobs]
-        self.settings = joint.together(jobs)
-        self.model: Any = None  # the FlatModel of one trial, for agents that have weights
-        self.device = "cpu"
-        self.began = time.monotonic()
-        self.earlier = 0.0  # seconds that runs before this one have spent
-        self._greet()
-        if limitless := no_time_limit(self.settings, info, sweep):
-            console.say(limitless)
-        self.agent = self._build_agent(self.settings)
-
-    def execute(self) -> dict[Path, Job | Exception]:
-        """Train and finish all jobs, whose folders are locked; each job, or what went wrong with it."""
-        from rlexp.engines.services import Pruned
-        from rlexp.envs import watchdog
-        from rlexp.envs.guard import raised
-        from rlexp.tracking.base import open_tracker
-
-        folders = [run.folder for run in self.runs]
-        supervisor.note(folder=str(folders[0]))
-        for run in self.runs:
-            run.prepare_folder()
-        tracking, output_dir = self.settings.tracking, Path(self.settings.output_dir).expanduser().resolve()
-        tracker = open_tracker(tracking.name, tracking.uri, folders, output_dir)
-        tracker.start()
-        errors: dict[Path, Exception | None] = {}  # of the jobs that have ended
-
-        def end(runs: Iterable[JobRun], status: str, error: Exception | None = None) -> None:
-            for run in runs:
-                if run.folder not in errors:
-                    with contextlib.suppress(OSError):  # a full disk, which `error` says
-                        run.write_status(status, error)
-                    with contextlib.suppress(OSError):
-                        tracker.end(run.folder, status)
-                    errors[run.folder] = as_failure(error, run.folder)
-
-        try:
-            limit = self.settings.env.step_timeout
-            with stop_signals() as stop, watchdog.armed(limit), supervisor.crash_file(folders[0]):
-                self._look_at_environment()
-                for runs, states in self._at_one_step():
-                    try:
-                        self._train(runs, states, stop, end)
-                    except Pruned as reason:
-                        end(runs, "pruned", reason)
-                        self.console.say(f"{reason}: {folders[0]}")
-                    except Exception as error:
-                        end(runs, "failed", error)
-                    except KeyboardInterrupt:
-                        raise
-                    except BaseException as left:  # of somebody's code: no reason for other jobs not to run
-                        end(runs, "failed", Failure(f"training {raised(left)}"))
-        except KeyboardInterrupt:  # `Interrupted`, or another one where the caller handles signals
-            self.console.stop()
-            where = f"checkpoint in {folders[0]}" if len(folders) == 1 else f"checkpoints of these {len(folders)} jobs"
-            self.console.say(f"stopped; the same command continues from the {where}")
-            end(self.runs, "killed")
-            raise
-        except Exception as error:
-            end(self.runs, "failed", error)
-        finally:
-            self.console.stop()
-            results = self._deliver(tracker, tracking.timeout * len(folders))
-        for wrong in filter(None, errors.values()):
-            traceback.clear_frames(wrong.__traceback__)  # they would hold the rings for as long as the error is known
-        ended = {folder: errors[folder] or Job(folder) for folder in folders}
-        done = [job for job in ended.values() if isinstance(job, Job)]
-        for job in done:
-            self.console.table(job)
-            self.console.say(f"folder: {job.folder}\n{results[job.folder].message}")
-        for command in dict.fromkeys(results[job.folder].ui_command for job in done):
-            if command:
-                self.console.say(f"look at it:  {command}")
-        return ended
-
-    def _deliver(self, tracker: Tracker, timeout: float) -> Mapping[Path, TrackingResult]:
-        """Wait for MLflow, unless somebody does not want to."""
-        try:
-            return tracker.close(timeout, self.console.say)
-        except KeyboardInterrupt:
-            folders = " ".join(shlex.quote(str(run.folder)) for run in self.runs)
-            self.console.warn(
-                f"MLflow may not have received everything; this delivers it: python -m rlexp.sync {folders}"
-            )
-            raise
-
-    def seconds(self) -> float:
-        """Wall time spent on the jobs that are trained now, earlier runs included."""
-        return self.earlier + time.monotonic() - self.began
-
-    def _greet(self) -> None:
-        settings, algo = self.settings, self.settings.algo
-        steps = settings.max_steps
-        if isinstance(algo, DQNSettings) and algo.learn_unit == "step" and algo.learn_start >= (steps or math.inf):
-            self.console.warn(
-                f"nothing will be learned: algo.learn_start={algo.learn_start} is not less than the budget"
-            )
-        trials = f"{plural(settings.trials, 'trial')} (seeds {_span(settings.seeds)})"
-        if len(self.runs) > 1:
-            trials = f"group of {len(self.runs)} jobs, {plural(settings.trials, 'trial')}: one program"
-        budget = f"{steps:,} env steps" if steps is not None else f"{settings.budget.episodes:,} episodes"
-        self.console.say(f"{algo.name} on {settings.env.id}, {trials}, {budget} each")
-
-    def _look_at_environment(self) -> None:
-        from rlexp.envs.repeatability import why_not_repeatable
-
-        if (reason := why_not_repeatable(self.settings.env, self.info.tabular)) is not None:
-            self.console.warn(reason)
-
-    def _at_one_step(self) -> list[tuple[list[JobRun], list[Any]]]:
-        """The jobs in portions whose checkpoints are at the same step, all of them as a rule; and those checkpoints."""
-        portions: dict[int, tuple[list[JobRun], list[Any]]] = {}
-        for run in self.runs:
-            state = run.load_checkpoint()
-            runs, states = portions.setdefault(state["trials"]["t"] if state else -1, ([], []))
-            runs.append(run)
-            states.append(state)
-        return list(portions.values())
-
-    def _train(self, runs: list[JobRun], states: list[Any], stop: Any, end: Callable[..., None]) -> None:
-        """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
-        from rlexp.data.metrics import Recorder
-        from rlexp.engines.evaluation import Scores
-        from rlexp.engines.loop import Loop
-        from rlexp.engines.services import Services
-        from rlexp.engines.tabular_rules import set_optimum
-        from rlexp.envs import transition_table
-        from rlexp.jobs import joint
-
-        jobs = [run.settings for run in runs]
-        settings, parts = joint.together(jobs), joint.rows(jobs)
-        agent = self.agent if len(runs) == len(self.runs) else self._build_agent(settings)
-        recorders = [
-            Recorder(run.folder / "metrics.jsonl", state["trials"]["position"] if state else 0)
-            for run, state in zip(runs, states, strict=True)
-        ]
-        recorder: Any = recorders[0]
-        checkpoints: Any = runs[0].checkpoints()
-        if len(runs) > 1:
-            recorder = joint.GroupRecorder(recorders, parts)
-            every = settings.checkpoint.every
-            checkpoints = joint.GroupCheckpoints([run.checkpoints() for run in runs], parts, every)
-        services = Services(settings, self.info, recorder, checkpoints, self.console, stop, self.seconds, self.prune)
-        family = registry.family(settings.algo.name)
-        target = family.fused if settings.engine == "fused" and family.fused else family.loop
-        loop: Loop = registry.load(target)(agent, services)
-        trials = loop.trials
-        if trials.optimum is None and (table := transition_table.load(settings.env) if self.info.table else None):
-            set_optimum(trials, table)  # of networks, too, so that their regret stands beside that of tables
-        if states[0]:
-            state = states[0] if len(states) == 1 else joint.join(states, jobs)
-            states.clear()  # as large as the rings
-            try:
-                trials.restore(state["trials"])
-                loop.set_state(state["loop"])
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-                raise Failure(
-                    f"{runs[0].folder / 'checkpoint'}: expected a checkpoint of this job, received another's "
-                    f"({type(error).__name__}: {error}); rerun=true starts afresh"
-                ) from error
-            self.earlier = state["trials"]["seconds"]
-            del state
-            self.console.say(f"continuing from env step {trials.t:,}")
-        self.console.start()
-        loop.run()
-        train_seconds = self.seconds()
-        trials.save(loop.get_state)  # a job killed from here on does not train again
-        self.console.stop()
-        scores = loop.final()
-        recorder.sync()
-        recorder.close()
-        for run, part in zip(runs, parts, strict=True):
-            try:
-                own = Scores(scores.seeds, scores.returns[part], scores.lengths[part])
-                run.finish(trials.results(part), own, train_seconds, len(runs))
-            except Exception as error:
-                end([run], "failed", error)
-            else:
-                end([run], "done")
-        trials.close()
-        self.began, self.earlier = time.monotonic(), 0.0  # of the next portion
-
-    def _build_agent(self, settings: Settings) -> Any:
-        """What the family's loop runs: compiled lanes for agents with a Keras model, the agent itself otherwise."""
-        info = self.info
-        entry = registry.algo(settings.algo.name)
-        keras = registry.family(settings.algo.name).keras
-        if keras or settings.engine == "fused":
-            from rlexp.system.backend import prepare
-
-            self.device = prepare(settings.device)
-        if not keras:
-            return registry.load(entry.target)(settings.algo, info)
-        import numpy as np
-
-        from rlexp.config.images import is_picture
-        from rlexp.engines import mapping
-        from rlexp.engines.vectorized import INITIAL_PARAMS, Lanes, compiled_settings
-        from rlexp.networks.building import build, check_saved
-
-        network = registry.network(settings.network.name)
-        factory, agent_class = registry.load(network.target), registry.load(entry.target)
-        self.model = build(settings, info, settings.seeds[0])
-        check_weights(settings, self.model.size)
-        if ":" in settings.network.name:
-            check_saved(self.model.model)
-        why_not = mapping.why_not(settings, info, self.model)
-        if why_not and settings.engine == "fused":  # else `preflight.choose_engine` has taken the host engine
-            raise refusal("engine", "auto or host", f"'fused', but network {settings.network.name} {why_not}")
-        if why_not and is_picture(info.observation_shape) and self.device == "cpu":
-            self.console.warn("no GPU was found and the network is convolutional: training will be very slow")
-        try:
-            agent = agent_class(settings.algo, self.model, info.num_actions)
-        except ValueError as error:
-            raise Refusal(f"algo.optimizer: {error}") from error
-        made_of = [compiled_settings(settings.algo, agent.scalars), asdict(settings.network), asdict(info)]
-        graph = (agent_class, factory, json.dumps(made_of, sort_keys=True))
-
-        def initial() -> np.ndarray:
-            params = {settings.seeds[0]: self.model.get_params()}  # jobs of a group may have the same seeds
-            for seed in settings.seeds:
-                if seed not in params:
-                    params[seed] = build(settings, info, seed).get_params()
-            return np.stack([params[seed] for seed in settings.seeds])
-
-        params = INITIAL_PARAMS.get((graph, tuple(settings.seeds)), initial)
-        return Lanes(agent, params, settings.exact_trials, why_not is not None, graph)
-
-
-def _span(seeds: list[int]) -> str:
-    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"

@@ -10,7 +10,7 @@ import keras
 from rlexp.config import images, registry
 from rlexp.config.schema.job import Settings
 from rlexp.data import seeding
-from rlexp.envs.guard import first_line
+from rlexp.envs.faults import first_line
 from rlexp.envs.info import EnvInfo
 from rlexp.networks.flat_model import FlatModel
 from rlexp.networks.outputs import checked

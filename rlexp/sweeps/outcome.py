@@ -138,7 +138,7 @@ def _explain(error: Exception | SystemExit, folder: Path | None) -> tuple[str, s
     if isinstance(error, Failure):
         print(f"failed: {clean(error)}", file=sys.stderr)
     elif folder is not None and (folder / "error.txt").is_file():
-        from rlexp.envs.guard import raised
+        from rlexp.envs.faults import raised
 
         print(f"failed: {raised(error, 'the job')}; the traceback is in {folder / 'error.txt'}", file=sys.stderr)
     else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlexp.jobs.job_folder import command_line
+from rlexp.jobs.origin import command_line
 from rlexp.math.statistics import iqm
 from rlexp.sweeps.outcome import Outcome
 from rlexp.sweeps.search.space import split

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf, read_write
 
 from rlexp.config.arguments import rewrite
 from rlexp.config.build import build
-from rlexp.jobs.job_folder import command_line
+from rlexp.jobs.origin import command_line
 from rlexp.sweeps import limits
 from rlexp.sweeps.outcome import IN_PROCESS
 from rlexp.sweeps.serial import SerialJobs

@@ -119,13 +119,17 @@ TRIAL = Schema(
     best_eval_return=MAYBE_NUMBER, last_eval_return=MAYBE_NUMBER, best_train_episode=MAYBE_NUMBER,
     best_step=Kind("a step", _whole(-1, 2**63)), candidate_return=MAYBE_NUMBER, final_return=MAYBE_NUMBER,
 )  # fmt: skip
+SPEC = Schema(
+    kind=one_of("discrete", "box"), n=COUNT, start=Kind("a whole number", _whole(-(2**63), 2**63)), dtype=TEXT,
+    shape=list_of(COUNT),
+)  # fmt: skip
 SUMMARY = Schema(
     {"final/return": SCORES, "final/value": SCORES},
     algo=TEXT, env=TEXT, env_id=TEXT, study=TEXT, config_id=TEXT, group_id=TEXT, seeds=SEEDS, status=one_of(*STATUSES),
     steps=COUNT, total_steps=COUNT, episodes=list_of(COUNT), updates=list_of(COUNT), wall_seconds=SECONDS,
     train_seconds=SECONDS, grouped=COUNT, steps_per_second=NUMBER, optimum=MAYBE_NUMBER, selection=TEXT, best_seed=SEED,
-    trials=[TRIAL], observation_shape=list_of(COUNT), observation_dtype=TEXT, num_actions=COUNT, device=TEXT,
-    engine=TEXT, finished=TIME, error=NOTE, pruned_at=COUNT, files=mapping_of(TEXT),
+    trials=[TRIAL], observation_shape=list_of(COUNT), observation_dtype=TEXT, num_actions=COUNT, action=SPEC,
+    device=TEXT, engine=TEXT, finished=TIME, error=NOTE, pruned_at=COUNT, files=mapping_of(TEXT),
 )  # fmt: skip
 OUTCOME = Schema(
     status=one_of("done", "failed", "refused", "killed", "pruned", "lost"), score=MAYBE_NUMBER, folder=maybe(TEXT),

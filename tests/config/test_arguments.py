@@ -16,7 +16,7 @@ from rlexp.config.arguments import options_first, rewrite
 from rlexp.config.build import build
 from rlexp.config.schema.job import BudgetSettings, Settings
 from rlexp.jobs import runner
-from rlexp.jobs.job_folder import command_line as written_command
+from rlexp.jobs.origin import command_line as written_command
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
 from tests.config.test_refusals import apply, composed, sentence

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rlexp.data.replay_ring import FrameRing, ReplayRing, ring_type
+from rlexp.envs.spec import Box, Discrete
 
 STACK, FRAME = 4, (3, 2)
 
@@ -56,7 +57,7 @@ def assert_equal_samples(frames: ReplayRing, whole: ReplayRing, rng: np.random.G
 def test_samples_equal_those_of_whole_observations(mean_length: float, size: int, n_step: int) -> None:
     """Terminated, truncated and one-step episodes, trials at rest, several rounds of the ring, a restored state."""
     rng = np.random.default_rng(0)
-    shape = (3, size, (STACK, *FRAME), "uint8", n_step)
+    shape = (3, size, Box((STACK, *FRAME), "uint8"), Discrete(2), n_step)
     trials = [Episodes(seed, mean_length) for seed in range(3)]
     frames, whole = FrameRing(*shape), ReplayRing(*shape)
     for t in range(160):
@@ -74,16 +75,16 @@ def test_samples_equal_those_of_whole_observations(mean_length: float, size: int
 
 
 def test_the_last_frames_of_episodes_go_with_their_transitions() -> None:
-    ring, trials = FrameRing(1, 10, (STACK, *FRAME), "uint8"), [Episodes(0, 2.0)]
+    ring, trials = FrameRing(1, 10, Box((STACK, *FRAME), "uint8"), Discrete(2)), [Episodes(0, 2.0)]
     for _ in range(500):
         ring.add(np.array([True]), **step(trials, np.array([True])))
         assert len(ring._last_frames) <= 10 + STACK
 
 
 def test_a_stack_of_four_takes_an_eighth_of_the_memory() -> None:
-    atari = (100_000, (4, 84, 84), "uint8")
-    assert FrameRing.num_bytes(*atari) / 2**30 == pytest.approx(0.66, abs=0.005)
-    assert ReplayRing.num_bytes(*atari) / 2**30 == pytest.approx(5.26, abs=0.005)
-    ring = FrameRing(2, 100, (4, 84, 84), "uint8")
-    assert sum(values.nbytes for values in ring._data.values()) == 2 * FrameRing.num_bytes(100, (4, 84, 84), "uint8")
+    atari = (Box((4, 84, 84), "uint8"), Discrete(6))
+    assert FrameRing.num_bytes(100_000, *atari) / 2**30 == pytest.approx(0.66, abs=0.005)
+    assert ReplayRing.num_bytes(100_000, *atari) / 2**30 == pytest.approx(5.26, abs=0.005)
+    ring = FrameRing(2, 100, *atari)
+    assert sum(values.nbytes for values in ring._data.values()) == 2 * FrameRing.num_bytes(100, *atari)
     assert (ring_type(1), ring_type(4)) == (ReplayRing, FrameRing)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlexp.data.replay_ring import FrameRing, ReplayRing
+from rlexp.envs.spec import Box, Discrete
 
 GAMMA = np.array([1.0, 1.0])
 
@@ -26,7 +27,7 @@ def add(
 
 
 def test_the_oldest_transition_makes_room_in_each_trials_own_ring() -> None:
-    ring = ReplayRing(2, 3, (1,), "float32")
+    ring = ReplayRing(2, 3, Box((1,), "float32"), Discrete(2))
     for value in range(5):
         add(ring, value, [True, value < 2])
     everything = ring.sample(np.array([[0.0, 0.4, 0.99], [0.0, 0.5, 0.99]]), GAMMA)
@@ -36,7 +37,7 @@ def test_the_oldest_transition_makes_room_in_each_trials_own_ring() -> None:
 
 
 def test_sampling_is_uniform_over_what_is_held_and_never_outside() -> None:
-    ring = ReplayRing(1, 100, (1,), "float32")
+    ring = ReplayRing(1, 100, Box((1,), "float32"), Discrete(2))
     for value in range(10):
         add(ring, value, [True])
     drawn = ring.sample(np.random.default_rng(0).random((1, 20_000), np.float32), GAMMA[:1])["r_t"][0]
@@ -47,11 +48,17 @@ def test_sampling_is_uniform_over_what_is_held_and_never_outside() -> None:
 
 
 def test_images_stay_bytes() -> None:
-    assert ReplayRing(1, 4, (84, 84), "uint8").sample(np.zeros((1, 2)), GAMMA[:1])["o_t"].dtype == np.uint8
+    assert (
+        ReplayRing(1, 4, Box((84, 84), "uint8"), Discrete(2)).sample(np.zeros((1, 2)), GAMMA[:1])["o_t"].dtype
+        == np.uint8
+    )
 
 
 def test_state_round_trip() -> None:
-    ring, copy = ReplayRing(2, 4, (1,), "float32"), ReplayRing(2, 4, (1,), "float32")
+    ring, copy = (
+        ReplayRing(2, 4, Box((1,), "float32"), Discrete(2)),
+        ReplayRing(2, 4, Box((1,), "float32"), Discrete(2)),
+    )
     for value in range(6):
         add(ring, value, [True, True])
     copy.set_state(ring.get_state())
@@ -64,7 +71,7 @@ def test_state_round_trip() -> None:
 
 def test_n_step_returns_stop_at_ends_of_episodes_and_at_the_newest_transition() -> None:
     """Rewards 0, 1, 2 (truncated), 3, 4 (terminated), 5, 6 with gamma 0.5 and n = 3, worked by hand."""
-    ring = ReplayRing(1, 10, (1,), "float32", n_step=3)
+    ring = ReplayRing(1, 10, Box((1,), "float32"), Discrete(2), n_step=3)
     for value in range(7):
         add(ring, value, [True], terminated=value == 4, truncated=value == 2)
     batch = ring.sample((np.arange(7) / 7 + 0.01)[None].astype(np.float32), np.array([0.5]))
@@ -76,7 +83,7 @@ def test_n_step_returns_stop_at_ends_of_episodes_and_at_the_newest_transition() 
 
 
 def test_n_step_returns_follow_time_round_the_ring() -> None:
-    ring = ReplayRing(1, 4, (1,), "float32", n_step=2)
+    ring = ReplayRing(1, 4, Box((1,), "float32"), Discrete(2), n_step=2)
     for value in range(6):  # the ring holds 4, 5, 2, 3
         add(ring, value, [True])
     batch = ring.sample(np.array([[0.0, 0.3, 0.6, 0.9]], np.float32), np.array([1.0]))
@@ -91,7 +98,7 @@ def test_no_sample_looks_beyond_where_an_episode_was_broken_off(ring: type[Repla
     def stack(newest: int, oldest: int) -> np.ndarray:
         return np.maximum(newest - np.arange(3)[::-1], oldest).astype(np.float32)[:, None]  # [3, 1]
 
-    held = ring(2, 8, (3, 1), "float32", n_step=2)
+    held = ring(2, 8, Box((3, 1), "float32"), Discrete(2), n_step=2)
 
     def add(newest: tuple[int, int], oldest: tuple[int, int]) -> None:
         o_tm1, o_t = (

@@ -121,7 +121,7 @@ def test_one_trial_that_diverges_leaves_the_others_untouched(
     with pytest.raises(Diverged, match=f"{len(sick)} of 4 trials diverged"):
         tiny(algo, *options, "+env.kwargs.after=100")
     healthy = tiny(algo, *options, "+env.kwargs.after=100000")
-    from rlexp.jobs.job_folder import Job
+    from rlexp.jobs.job import Job
 
     (folder,) = (f for f in healthy.folder.parent.iterdir() if f != healthy.folder)
     job = Job(folder)

@@ -25,8 +25,9 @@ from rlexp.engines.bookkeeping import Interrupted, Trials
 from rlexp.engines.fused import base, replay
 from rlexp.engines.fused.shards import Shards, num_cores
 from rlexp.engines.vectorized import Recent
+from rlexp.envs.spec import Box, Discrete
 from rlexp.envs.tensor.base import TensorEnv
-from rlexp.jobs.job_folder import Job
+from rlexp.jobs.job import Job
 from rlexp.jobs.preflight import resolve
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Diverged, Refusal
@@ -351,8 +352,8 @@ def test_a_job_ends_where_its_last_trial_diverges(
 def test_what_cannot_be_fused_is_refused_and_auto_takes_the_host(
     overrides: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlexp.envs.adapter import inspect
-    from rlexp.jobs.preflight import choose_engine
+    from rlexp.envs.inspection import inspect
+    from rlexp.jobs.engine_choice import choose_engine
 
     narrow = registry.Dynamics("rlexp.envs.tensor.mountain_car:MountainCar")
     monkeypatch.setitem(registry.DYNAMICS, "MountainCar-v0", narrow)
@@ -405,7 +406,7 @@ def test_batches_are_what_the_hosts_ring_gives(n_step: int, added: int) -> None:
     """Before the ring is full, when it just is, and after it has wrapped round."""
     n, size, batch = 3, 20, 400
     rng = np.random.default_rng(added)
-    ring = ReplayRing(n, size, (2,), "float32", n_step)
+    ring = ReplayRing(n, size, Box((2,), "float32"), Discrete(2), n_step)
     rows = np.zeros((n, size, 8), np.float32)
     for t in range(added):
         o = rng.random((2, n, 2), np.float32)

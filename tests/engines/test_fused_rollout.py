@@ -10,7 +10,8 @@ import pytest
 
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import FIELDS, RolloutBuffer
-from rlexp.jobs.job_folder import Job
+from rlexp.envs.spec import Box, Discrete
+from rlexp.jobs.job import Job
 from rlexp.system.errors import Diverged
 from tests.conftest import records
 from tests.engines.test_engines import trial
@@ -91,7 +92,7 @@ def test_a_diverging_trial_is_masked_and_leaves_the_others_untouched(tiny: Calla
 
 def test_many_transitions_are_added_as_one_after_the_other() -> None:
     rng, active = np.random.default_rng(0), np.array([True, False, True])
-    one, many = (RolloutBuffer(3, (2,), "float32") for _ in range(2))
+    one, many = (RolloutBuffer(3, Box((2,), "float32"), Discrete(2)) for _ in range(2))
     for count in (3, 200, 1):  # it grows
         steps = {name: rng.random((count, 3, 2), np.float32) for name in ("o_tm1", "o_t")}
         steps |= {"a_tm1": rng.integers(5, size=(count, 3)), "r_t": rng.random((count, 3))}

@@ -20,10 +20,11 @@ from rlexp.data import seeding
 from rlexp.engines import costs
 from rlexp.engines.fused import base, tabular, tensor_numpy
 from rlexp.engines.fused.tabular_program import Numbered
-from rlexp.envs import adapter, tensor
+from rlexp.envs import inspection, tensor
 from rlexp.envs.discretizer import States
-from rlexp.jobs.job_folder import Job
-from rlexp.jobs.preflight import choose_engine
+from rlexp.envs.tensor.base import gymnasium_uniforms
+from rlexp.jobs.engine_choice import choose_engine
+from rlexp.jobs.job import Job
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Diverged, Refusal
 from tests.conftest import records
@@ -82,7 +83,9 @@ class FromGymnasium:
         for seed, last in zip(job["seeds"], ends, strict=True):
             edges = [0, *last, max(job["steps"], last[-1]) + 1]
             rows = [
-                adapter.uniforms(seeding.episode_seed(seed, episode), reset_width + edges[episode + 1] - edges[episode])
+                gymnasium_uniforms(
+                    seeding.episode_seed(seed, episode), reset_width + edges[episode + 1] - edges[episode]
+                )
                 for episode in range(len(edges) - 1)
             ]
             self.resets.append(np.stack([row[:reset_width] for row in rows]))
@@ -209,7 +212,7 @@ def test_a_diverging_trial_is_masked_and_leaves_the_others_untouched(
 
 def test_states_equal_those_of_the_host_engine_even_on_the_edges_of_bins() -> None:
     settings = compose("algo=q_learning", "+discretizer=cartpole")
-    states = States(adapter.inspect(settings.env, tabular=True), settings.algo.discretizer)
+    states = States(inspection.inspect(settings.env, tabular=True), settings.algo.discretizer)
     edges = np.concatenate([*states.bins.edges, [0.4, -3.0]]).astype(np.float32)
     numbers = np.concatenate([edges, np.nextafter(edges, np.float32(-9)), np.nextafter(edges, np.float32(9))])
     numbers = np.append(numbers[np.abs(numbers) > 1e-37], [0.0, 1e-37, -1e-37])  # XLA takes less for zero
@@ -227,7 +230,7 @@ def test_rules_on_tensors_equal_rules_on_arrays() -> None:
     u, epsilon = rng.random((n, 2)).astype(np.float32), rng.random(n).astype(np.float32)
     r_t, d_t, value = rng.standard_normal((3, n))
     a_t = np.argmax(np.isfinite(q), axis=1)
-    info = adapter.inspect(EnvSettings(id="FrozenLake-v1"), tabular=True)
+    info = inspection.inspect(EnvSettings(id="FrozenLake-v1"), tabular=True)
     for rules in (QLearning, Sarsa, ExpectedSarsa):
         ours, theirs = (rules(TabularSettings(), info, xp) for xp in (tensor_numpy, np))
 
@@ -244,14 +247,16 @@ def test_rules_on_tensors_equal_rules_on_arrays() -> None:
 
 def choice(*overrides: str) -> str:
     settings = compose(*overrides)
-    return choose_engine(settings, adapter.inspect(settings.env, tabular=registry.family(settings.algo.name).tabular))
+    return choose_engine(
+        settings, inspection.inspect(settings.env, tabular=registry.family(settings.algo.name).tabular)
+    )
 
 
 def test_the_estimate_of_seconds_by_hand() -> None:
     """Two trials on FrozenLake, by hand: 20,000 steps, ten evaluations of 5 episodes, two looks of 7."""
     settings = compose("algo=q_learning", "env=frozen_lake", "trials=2", "budget.steps=20000", "evaluation.num_episodes=5",
                        "evaluation.candidate_episodes=7")  # fmt: skip
-    info = adapter.inspect(settings.env, tabular=True)
+    info = inspection.inspect(settings.env, tabular=True)
     estimate = costs.seconds(settings, info)
     assert estimate["host"] == pytest.approx(20_000 * (55e-6 + 2 * 7e-6) + 2 * (50 + 14) * (60e-6 + 20 * 6e-6))
     assert estimate["fused"] == pytest.approx(4 + 40_000 * 0.7e-6 + 12 * 10e-3)

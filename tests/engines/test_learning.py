@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import rlexp
+from rlexp.envs import inspection
 
 pytestmark = pytest.mark.slow
 
@@ -69,14 +70,14 @@ def test_book_pg_reaches_the_notebooks_figure(tmp_path: Path) -> None:
 def test_tuned_q_learning_is_within_two_percent_of_the_optimum(env: str, seed: int, tmp_path: Path) -> None:
     """The exact expected return of the greedy policies, mean over ten trials, against that of a plan."""
     from rlexp.algos.q_value_iteration import q_value_iteration
-    from rlexp.envs import adapter, transition_table
+    from rlexp.envs import making, transition_table
     from rlexp.jobs.runner import compose
 
     preset = (f"+experiment=tuned/q_learning_{env}", f"seed={seed}", "trials=10")
     settings, result = compose(*preset), job(tmp_path, *preset)
-    table, limit = transition_table.load(settings.env), adapter.inspect(settings.env).max_episode_steps
+    table, limit = transition_table.load(settings.env), inspection.inspect(settings.env).max_episode_steps
     assert table is not None and limit is not None
-    raw: Any = adapter.make(settings.env, tabular=True).unwrapped
+    raw: Any = making.make(settings.env, tabular=True).unwrapped
     masks = [raw.action_mask(s) for s in range(len(table.reward))] if hasattr(raw, "action_mask") else table.possible
     possible = np.array(masks) > 0
     possible |= ~possible.any(axis=1, keepdims=True)

@@ -19,6 +19,7 @@ from rlexp.config.schema.network import NetworkSettings
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import RolloutBuffer, minibatches
 from rlexp.engines.vectorized import Lanes
+from rlexp.envs.spec import Box, Discrete
 from rlexp.networks import mlp
 from rlexp.networks.flat_model import FlatModel
 from tests.math.test_returns import discount_rewards
@@ -244,7 +245,7 @@ def test_padding_leaves_minibatches_unchanged() -> None:
 
 
 def test_the_buffer_pads_by_the_trials_own_batch_and_grows() -> None:
-    buffer = RolloutBuffer(2, (1,), "float32")
+    buffer = RolloutBuffer(2, Box((1,), "float32"), Discrete(2))
     yes, no = np.ones(2, bool), np.zeros(2, bool)
     for t in range(300):
         active = np.array([True, t < 133])

@@ -25,8 +25,8 @@ from rlexp.config import registry
 from rlexp.config.schema.algos import TabularSettings
 from rlexp.config.schema.env import DiscretizerSettings, EnvSettings
 from rlexp.envs import transition_table
-from rlexp.envs.adapter import inspect
 from rlexp.envs.discretizer import Discretizer, States, masked
+from rlexp.envs.inspection import inspect
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Diverged
 

@@ -12,8 +12,9 @@ import pytest
 import rlexp
 from rlexp.data.replay_ring import FrameRing, ReplayRing
 from rlexp.engines.host.replay import ReplayLoop
-from rlexp.envs import adapter
+from rlexp.envs import inspection, making, trial_envs
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.spec import Box, Discrete
 from rlexp.jobs.preflight import preflight
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
@@ -30,8 +31,10 @@ TINY_ATARI = (
 
 def test_what_the_agent_sees() -> None:
     """Bytes, four frames of 84 x 84, the six actions that mean something, sticky actions, half an hour at most."""
-    assert adapter.inspect(GAME) == EnvInfo((4, 84, 84), "uint8", 6, 27_000, rgb_array=True)
-    env = adapter.make(GAME, "rgb_array")
+    assert inspection.inspect(GAME) == EnvInfo(
+        Box((4, 84, 84), "uint8", (0.0,), (255.0,)), Discrete(6), 27_000, rgb_array=True
+    )
+    env = making.make(GAME, "rgb_array")
     game = env.unwrapped
     assert game.ale.getFloat("repeat_action_probability") == 0.25  # type: ignore[attr-defined]
     observation, info = env.reset(seed=0)
@@ -50,7 +53,7 @@ def test_what_the_agent_sees() -> None:
 
 
 def test_the_limit_of_an_episode_counts_steps_not_frames() -> None:
-    env = adapter.make(compose("env=space_invaders", "network=cnn", "env.max_episode_steps=5").env)
+    env = making.make(compose("env=space_invaders", "network=cnn", "env.max_episode_steps=5").env)
     env.reset(seed=0)
     assert [env.step(0)[3] for _ in range(5)] == [False] * 4 + [True]
 
@@ -58,8 +61,8 @@ def test_the_limit_of_an_episode_counts_steps_not_frames() -> None:
 @pytest.mark.slow
 def test_a_games_position_is_rebuilt_from_its_seed_and_actions() -> None:
     settings = compose("env=space_invaders", "network=cnn", "env.max_episode_steps=20").env
-    info, everyone = adapter.inspect(settings), np.ones(2, bool)
-    one, other = (adapter.TrialEnvs(settings, info, [3, 4]) for _ in range(2))
+    info, everyone = inspection.inspect(settings), np.ones(2, bool)
+    one, other = (trial_envs.TrialEnvs(settings, info, [3, 4]) for _ in range(2))
     rng = np.random.default_rng(0)
     for _ in range(35):
         one.step(rng.integers(6, size=2), everyone)

@@ -11,7 +11,7 @@ import pytest
 from gymnasium import spaces
 
 import rlexp
-from rlexp.envs import adapter
+from rlexp.envs import inspection
 from rlexp.envs.category_numbers import num_states, number
 from rlexp.jobs.runner import compose, resolve
 from rlexp.system.errors import Diverged, Refusal
@@ -128,7 +128,7 @@ def test_policies_of_bins_and_of_numbered_states_take_sequences_too(tiny: Callab
 
 def test_what_a_wrapper_makes_of_categories_is_what_counts(tiny: Callable[..., Any]) -> None:
     seen = ("env.id=tests/Seen-v0", "env.imports=[tests.envs.test_category_numbers]")
-    info = adapter.inspect(compose(*seen).env, tabular=True)
+    info = inspection.inspect(compose(*seen).env, tabular=True)
     assert (info.observation_shape, info.observation_dtype, info.num_states) == ((2,), "float32", None)
     bins = ("dimensions=[0,1]", "low=[-1.5,-0.5]", "high=[1.5,2.5]", "num_bins=[3,3]")
     job = tiny("q_learning", *seen, *(f"algo.discretizer.{each}" for each in bins), "trials=1", "budget.steps=600",
@@ -138,8 +138,8 @@ def test_what_a_wrapper_makes_of_categories_is_what_counts(tiny: Callable[..., A
 
 def test_a_network_still_gets_them_one_hot() -> None:
     env = compose("env.id=Blackjack-v1").env
-    assert adapter.inspect(env).observation_shape == (45,) and adapter.inspect(env).num_states is None
-    info = adapter.inspect(env, tabular=True)
+    assert inspection.inspect(env).observation_shape == (45,) and inspection.inspect(env).num_states is None
+    info = inspection.inspect(env, tabular=True)
     assert (info.observation_shape, info.observation_dtype, info.num_states) == ((), "int64", 704)
 
 

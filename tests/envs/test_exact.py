@@ -55,7 +55,7 @@ def test_networks_on_numbered_states_too(tiny: Callable[..., Any]) -> None:
 def test_action_masks_are_those_of_the_policy(tiny: Callable[..., Any]) -> None:
     job = tiny("q_learning", "env=taxi", "budget.steps=500", *OPTIONS)
     settings = load_settings(job.folder)
-    from rlexp.envs.adapter import action_masks
+    from rlexp.envs.toy_text import action_masks
 
     masks = action_masks(settings.env)
     assert masks is not None

@@ -52,7 +52,7 @@ def test_what_the_process_survives(
     """In this process, which has no supervisor."""
     import rlexp
 
-    monkeypatch.setattr(repeatability, "_looked_at", set())
+    monkeypatch.setattr(repeatability, "_checked", set())
     end, said = KINDS[kind]
     quick = [o for o in QUICK if o != "tracking=files"]
     args = [learner(kind)[0].removeprefix("algo="), *ENV, f"+env.kwargs.kind='{kind}'", *quick, "env.step_timeout=0.3"]

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from rlexp.config.schema.env import EnvSettings
 from rlexp.engines.vectorized import mapped
-from rlexp.envs import adapter, tensor
-from rlexp.envs.tensor.base import limited_step
+from rlexp.envs import tensor
+from rlexp.envs.tensor.base import gymnasium_uniforms, limited_step
 
 NUM = 10_000
 # float32 here, float64 there: greatest difference as a share of the largest number of a state. Acrobot's Runge-Kutta step
@@ -83,7 +83,7 @@ def test_tables_step_as_gymnasium_does_with_its_own_numbers(env_id: str, kwargs:
     rng, length = np.random.default_rng(1), 20
     states, actions, u, expected = [], [], [], []
     for seed in range(NUM // length):
-        numbers = adapter.uniforms(seed, 1 + length).astype(np.float32)
+        numbers = gymnasium_uniforms(seed, 1 + length).astype(np.float32)
         state, _ = theirs.reset(seed=seed)
         assert state == ours.reset(tf.constant(numbers[:1])).numpy()[0]
         for t in range(length):
@@ -119,7 +119,7 @@ def test_an_impossible_last_outcome_is_never_drawn() -> None:
 def test_resets_are_gymnasiums(env_id: str) -> None:
     env, theirs = tensor.build(settings(env_id, {})), gym.make(env_id)
     for seed in range(20):
-        state = env.reset(tf.constant(adapter.uniforms(seed, env.reset_width).astype(np.float32)))
+        state = env.reset(tf.constant(gymnasium_uniforms(seed, env.reset_width).astype(np.float32)))
         np.testing.assert_allclose(env.observe(state), theirs.reset(seed=seed)[0], atol=1e-7)
 
 

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 import rlexp
 from rlexp.config.schema.env import EnvSettings
-from rlexp.envs import adapter, transition_table
+from rlexp.envs import inspection, making, transition_table, trial_envs, wrappers
 from rlexp.envs.flattening import obstacles
 from rlexp.jobs.policy import load_policy
 from rlexp.jobs.runner import compose, resolve
@@ -84,22 +84,22 @@ def test_their_order_and_arguments() -> None:
         "{name: tests.envs.test_wrappers.Scaled, by: [3,3], shift: 1}",
     ]
     settings = compose("env=mountain_car", f"env.wrappers=[{','.join(entries)}]", "env.frame_stack=2")
-    env, plain = adapter.make(settings.env), gym.make("MountainCar-v0")
+    env, plain = making.make(settings.env), gym.make("MountainCar-v0")
     expected = plain.reset(seed=1)[0] * [3, 6] + 1
     assert np.allclose(env.reset(seed=1)[0], [expected, expected]) and env.observation_space.shape == (2, 2)
     assert settings.env.wrappers[0]["name"] == "tests.envs.test_wrappers.Scaled"
-    env = adapter.make(compose("env=mountain_car", "env.wrappers=[{name: RescaleObservation, min_obs: 0, max_obs: 1},"
+    env = making.make(compose("env=mountain_car", "env.wrappers=[{name: RescaleObservation, min_obs: 0, max_obs: 1},"
                                "TimeAwareObservation]").env)  # fmt: skip
     assert np.allclose(env.observation_space.low, 0) and env.observation_space.shape == (3,)
 
 
 def test_an_environment_is_rebuilt_through_its_wrappers() -> None:
     settings = compose(TIME, "trials=2")
-    info = adapter.inspect(settings.env)
-    first = adapter.TrialEnvs(settings.env, info, [0, 1])
+    info = inspection.inspect(settings.env)
+    first = trial_envs.TrialEnvs(settings.env, info, [0, 1])
     for _ in range(7):
         first.step(np.array([1, 0]), np.array([True, True]))
-    second = adapter.TrialEnvs(settings.env, info, [0, 1])
+    second = trial_envs.TrialEnvs(settings.env, info, [0, 1])
     assert not second.set_state(first.get_state()).any()
     assert second.observation.tobytes() == first.observation.tobytes() and first.observation[0, -1] == 7
 
@@ -109,16 +109,16 @@ def test_an_empty_list_changes_nothing_and_equal_lists_are_one_configuration() -
     assert compose("env.wrappers=[]").config_id == plain.config_id != wrapped.config_id
     assert compose("env.wrappers=[{name: TimeAwareObservation}]").config_id == wrapped.config_id
     assert resolve(plain)[0].engine == "fused" and resolve(wrapped)[0].engine == "host"
-    assert not isinstance(adapter.make(plain.env), adapter.wrappers.Given)
+    assert not isinstance(making.make(plain.env), wrappers.Configured)
     with pytest.raises(Refusal, match=r"engine: expected auto or host, received 'fused', but env\.wrappers exist"):
         resolve(compose(TIME, "engine=fused"))
 
 
 def test_a_table_is_not_trusted_behind_wrappers() -> None:
     lake = EnvSettings(id="FrozenLake-v1", wrappers=["RecordEpisodeStatistics"])
-    info = adapter.inspect(lake, tabular=True)
+    info = inspection.inspect(lake, tabular=True)
     assert (info.num_states, info.table, info.is_table, transition_table.load(lake)) == (16, False, False, None)
-    assert adapter.inspect(EnvSettings(id="FrozenLake-v1"), tabular=True).is_table
+    assert inspection.inspect(EnvSettings(id="FrozenLake-v1"), tabular=True).is_table
     with pytest.raises(Refusal, match="'FrozenLake-v1', which has none that env"):
         resolve(compose("algo=q_value_iteration", "env=frozen_lake", "env.wrappers=[RecordEpisodeStatistics]"))
 
@@ -130,11 +130,11 @@ def test_wrappers_may_make_numbered_states_and_actions(tiny: Callable[..., Any])
 
 
 def test_minigrid_needs_no_module_of_ones_own(tiny: Callable[..., Any]) -> None:
-    assert adapter.inspect(compose(*ROOM).env).observation_shape == (7, 7, 3)
+    assert inspection.inspect(compose(*ROOM).env).observation_shape == (7, 7, 3)
     job = tiny("random", *ROOM, "trials=1", "budget.steps=30", "evaluation.max_steps=20")
     assert job["status"] == "done" and job["env"] == "MiniGrid-Empty-5x5-v0"
     parts = "env.wrappers=[{name: FilterObservation, filter_keys: [image, direction]}]"
-    info = adapter.inspect(compose(ROOM[0], parts).env)
+    info = inspection.inspect(compose(ROOM[0], parts).env)
     assert info.observation_shape == (7 * 7 * 3 + 4,)
     with pytest.raises(Refusal) as refused:
         resolve(compose(ROOM[0]))
@@ -193,10 +193,10 @@ def test_spaces_that_are_no_vector() -> None:
     ):  # fmt: skip
         for tabular in (False, True):
             with pytest.raises(Refusal) as refused:
-                adapter.inspect(EnvSettings(id="tests/Odd-v0", kwargs={"kind": kind}), tabular)
+                inspection.inspect(EnvSettings(id="tests/Odd-v0", kwargs={"kind": kind}), tabular)
             first, second = str(refused.value).splitlines()
             assert first.endswith(f"received 'tests/Odd-v0', which observes {what}.") and second.startswith(hint)
-    assert adapter.inspect(EnvSettings(id="tests/Odd-v0", kwargs={"kind": "oneof"})).observation_shape == (4,)
+    assert inspection.inspect(EnvSettings(id="tests/Odd-v0", kwargs={"kind": "oneof"})).observation_shape == (4,)
     assert obstacles(spaces.Dict(a=spaces.Tuple((spaces.Text(2),)))) == ["a.0 (Text)"]
 
 
@@ -205,7 +205,7 @@ def test_an_environment_without_a_limit_says_so_once(tiny: Callable[..., Any], c
 
     chain = ("env.id=Blackjack-v1", "env.max_episode_steps=null", "evaluation.max_steps=12345")
     settings = compose("algo=random", *chain)
-    info = adapter.inspect(settings.env)
+    info = inspection.inspect(settings.env)
     said = (
         "Blackjack-v1 declares no time limit: evaluation episodes that have not ended by themselves are cut at 12,345 steps "
         "(evaluation.max_steps), with their return so far; training episodes are not cut. env.max_episode_steps=500 limits both"
@@ -213,7 +213,7 @@ def test_an_environment_without_a_limit_says_so_once(tiny: Callable[..., Any], c
     assert no_time_limit(settings, info, None) == said
     assert [no_time_limit(settings, info, tmp_path) for _ in range(3)] == [said, None, None]
     limited = compose("algo=random", *chain[:1], "env.max_episode_steps=50")
-    assert no_time_limit(limited, adapter.inspect(limited.env), None) is None
+    assert no_time_limit(limited, inspection.inspect(limited.env), None) is None
     quick = ("algo=random", f"output_dir={tmp_path}", "trials=2", "tracking=files", "animation.enabled=false", "budget.steps=20",
              "evaluation.num_episodes=1", "evaluation.final_episodes=1", "evaluation.candidate_episodes=1")  # fmt: skip
     rlexp.run(*quick, *chain)

@@ -20,8 +20,9 @@ from rlexp.config import images, registry
 from rlexp.config.schema.env import EnvSettings
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.engines import mapping
-from rlexp.envs import adapter, plugins
-from rlexp.jobs.preflight import choose_engine, preflight, resolve
+from rlexp.envs import inspection, plugins
+from rlexp.jobs.engine_choice import choose_engine
+from rlexp.jobs.preflight import preflight, resolve
 from rlexp.jobs.runner import compose
 from rlexp.networks import cnn
 from rlexp.networks.building import functional
@@ -136,7 +137,7 @@ def test_a_subclass_of_ones_own_is_trained_and_loaded_where_keras_knows_it(tiny:
 
 def engine(*overrides: str) -> str:
     settings = compose(*overrides)
-    return choose_engine(settings, adapter.inspect(settings.env))
+    return choose_engine(settings, inspection.inspect(settings.env))
 
 
 def test_the_engine_of_a_network_of_ones_own_is_that_of_its_model() -> None:
@@ -296,12 +297,12 @@ def test_packages_that_gymnasium_no_longer_asks_register_their_environments(monk
         EntryPoint("Other", "nothing:here", "gymnasium.envs"),
     ]
     with pytest.raises(Refusal, match="'Plugged/Catch-v0', which is not registered"):
-        adapter.inspect(EnvSettings(id="Plugged/Catch-v0"))
+        inspection.inspect(EnvSettings(id="Plugged/Catch-v0"))
     monkeypatch.setattr(plugins, "entry_points", lambda group: points)
-    info = adapter.inspect(EnvSettings(id="Plugged/Catch-v0"))
+    info = inspection.inspect(EnvSettings(id="Plugged/Catch-v0"))
     assert (info.observation_shape, info.observation_dtype, info.small_numbers) == ((10, 10, 2), "uint8", True)
     with pytest.warns(UserWarning, match="nothing:here has registered no environments"), pytest.raises(Refusal):
-        adapter.inspect(EnvSettings(id="Other/Catch-v0"))
+        inspection.inspect(EnvSettings(id="Other/Catch-v0"))
     gym.registry.pop("Plugged/Catch-v0")
 
 

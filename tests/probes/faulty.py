@@ -215,7 +215,7 @@ def is_training() -> bool:
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
-        if frame.f_code.co_qualname == "TrialEnvs._make":
+        if frame.f_code.co_qualname == "TrialEnvs.__init__":
             return True
     return False
 

@@ -20,8 +20,8 @@ from rlexp.cli import run as command_line
 from rlexp.config.schema.job import Settings
 from rlexp.engines.bookkeeping import Interrupted, Trials
 from rlexp.engines.fused import base
-from rlexp.jobs import runner
-from rlexp.jobs.job_folder import Job, JobRun
+from rlexp.jobs import finishing, runner
+from rlexp.jobs.job import Job
 from rlexp.jobs.preflight import preflight
 from rlexp.jobs.runner import compose
 from rlexp.sweeps.launcher import Groups
@@ -190,14 +190,14 @@ def test_a_folder_in_use_and_a_job_that_cannot_be_finished_do_not_affect_the_oth
     settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [settings("group", "trials=1", f"seed={seed}") for seed in range(3)]
-    real = JobRun.finish
+    real = finishing.finish
 
-    def finish(self: Any, *args: Any) -> None:
-        if self.folder == jobs[2].folder:
+    def finish(job: Settings, *args: Any) -> None:
+        if job.folder == jobs[2].folder:
             raise OSError("the disk is full")
-        real(self, *args)
+        real(job, *args)
 
-    monkeypatch.setattr(JobRun, "finish", finish)
+    monkeypatch.setattr(finishing, "finish", finish)
     with folder_lock(jobs[0].folder):
         ended = together(jobs)
     assert isinstance(ended[jobs[0].folder], Refusal) and "is at work" in str(ended[jobs[0].folder])

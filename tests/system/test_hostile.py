@@ -17,7 +17,7 @@ import pytest
 
 import rlexp
 from rlexp.cli.play import main as play
-from rlexp.data.checkpoint import Checkpoints, _sealed
+from rlexp.data.checkpoint import Checkpoints, _write_sealed
 from rlexp.system.errors import Refusal
 
 EXECUTED: list[Any] = []
@@ -150,7 +150,7 @@ def test_sealed_checkpoints(arrays: dict[str, np.ndarray], tmp_path: Path, monke
     real = np.savez
     monkeypatch.setattr(np, "savez", lambda file, allow_pickle, **arrays: real(file, **arrays))
     with (tmp_path / "000000000001.npz").open("w+b") as file:
-        _sealed(file, arrays)
+        _write_sealed(file, arrays)
     warnings: list[str] = []
     assert Checkpoints(tmp_path, every=0, keep=9).load(warnings.append) is None
     assert len(warnings) == 1 and "checksum" not in warnings[0]

@@ -26,7 +26,7 @@ from rlexp.cli import best, ls
 from rlexp.cli import sync as sync_command
 from rlexp.cli.play import main as play
 from rlexp.cli.report import main as report
-from rlexp.jobs import job_folder
+from rlexp.jobs import origin
 from rlexp.system import archives, folder_lock, links, names, stored_modules, stored_yaml, text
 from rlexp.system.errors import Refusal
 from rlexp.tracking import folders, leftovers, sync
@@ -791,7 +791,7 @@ def test_git_runs_nothing_that_a_repository_names(
         fuse.unlink()
     monkeypatch.chdir(repository)
     monkeypatch.setenv("GIT_EXTERNAL_DIFF", str(script))
-    found = job_folder._git()
+    found = origin.git_tags()
     if "a=b" in setting:
         assert found == {}
     else:
@@ -804,7 +804,7 @@ def test_a_folder_that_looks_like_a_repository_is_none(copy: Path, fuse: Path, m
     with (copy / "config").open("a") as file:
         file.write(f'[core]\n\tfsmonitor = "touch {fuse}"\n\tworktree = {copy}\n\tbare = false\n')
     monkeypatch.chdir(copy)
-    assert job_folder._git() == {}
+    assert origin.git_tags() == {}
 
 
 # Secrets.

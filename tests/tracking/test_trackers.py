@@ -66,7 +66,7 @@ def end_job(folder, status):
         "max": 90.0,
     }
     summary = {"status": status, "final/return": final, "wall_seconds": 12.5, "trials": trials}
-    summary |= {"observation_shape": [4], "observation_dtype": "float32", "num_actions": 2}
+    summary |= {"observation_shape": [4], "observation_dtype": "float32", "action": {"kind": "discrete", "n": 2}}
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "evaluation.csv").write_text("seed,episode_seed,return,length\n3,7,20.0,20\n")
     (folder / "learning_curve.png").write_bytes(b"png")

@@ -15,8 +15,7 @@ from rlexp.engines.evaluation import Evaluator, Policy, Scores
 from rlexp.engines.fused.base import Tree, program
 from rlexp.engines.services import Services
 from rlexp.engines.vectorized import mapped
-from rlexp.envs import adapter
-from rlexp.envs.tensor.base import TensorEnv
+from rlexp.envs.tensor.base import TensorEnv, gymnasium_uniforms
 from rlexp.system.stopping import heed
 
 
@@ -120,7 +119,7 @@ class FusedEvaluator:
         if first_seed not in self._numbers:
             env, seeds = self._env, [first_seed + i for i in range(self._config.num_episodes)]
             width = env.reset_width + env.step_width * self._limit
-            rows = np.stack([adapter.uniforms(seed, width) for seed in seeds]).astype(np.float32)  # [E, width]
+            rows = np.stack([gymnasium_uniforms(seed, width) for seed in seeds]).astype(np.float32)  # [E, width]
             steps = rows[:, env.reset_width :].reshape(len(seeds), self._limit, env.step_width)
             self._numbers[first_seed] = tf.constant(rows[:, : env.reset_width]), tf.constant(steps)
         return self._numbers[first_seed]

@@ -19,7 +19,7 @@ import tensorflow as tf
 from rlexp.config import schedules
 from rlexp.config.schema.algos import PGSettings
 from rlexp.data import seeding
-from rlexp.data.rollout_buffer import FIELDS
+from rlexp.data.transition import FIELDS
 from rlexp.engines.evaluation import Policy
 from rlexp.engines.fused.base import (
     MAX_EPISODES,

@@ -33,7 +33,7 @@ from rlexp.engines.fused.tabular_program import (
 from rlexp.engines.services import Services
 from rlexp.engines.tabular_rules import greedy_policy, initial_values, recorded, set_optimum, uniforms
 from rlexp.engines.vectorized import MIN_EXACT_LANES, mapped, pad_lanes
-from rlexp.envs import adapter, tensor, transition_table
+from rlexp.envs import tensor, toy_text, transition_table
 from rlexp.envs.discretizer import States, masked
 
 MIN_STEPS, MAX_STEPS = 1024, 16_384  # bounds of T
@@ -51,7 +51,7 @@ class FusedTabularLoop:
         self.states = States(info, config.discretizer)
         table = transition_table.load(settings.env)
         self.initial = initial_values(config, table, self.states.num_states, info.num_actions)  # [S, A]
-        self.allowed = masked(np.ones_like(self.initial), adapter.action_masks(settings.env)) > 0  # [S, A]
+        self.allowed = masked(np.ones_like(self.initial), toy_text.action_masks(settings.env)) > 0  # [S, A]
         q = np.where(self.allowed, self.initial, -np.inf)
         self.shape = (agent.num_tables, *q.shape)  # [K, S, A]
         self.rules = type(agent)(config, info, tensor_numpy)

@@ -19,8 +19,8 @@ from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.services import Services
 from rlexp.engines.tabular_rules import greedy_policy, set_optimum
 from rlexp.envs import transition_table
-from rlexp.envs.adapter import Step
 from rlexp.envs.discretizer import States
+from rlexp.envs.trial_envs import Step
 
 
 class PlanningLoop:

@@ -15,7 +15,7 @@ from rlexp.data.replay_ring import ring_type
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.services import Services
-from rlexp.envs.adapter import Step
+from rlexp.envs.trial_envs import Step
 
 
 class ReplayLoop:
@@ -26,9 +26,8 @@ class ReplayLoop:
         config: DQNSettings = settings.algo
         self.lanes, self.config = lanes, config
         self.trials = Trials(services, lanes.online())
-        observation = (info.observation_shape, info.observation_dtype)
         ring = ring_type(settings.env.frame_stack)
-        self.ring = ring(settings.trials, config.replay_size, *observation, config.n_step)
+        self.ring = ring(settings.trials, config.replay_size, info.observation, info.action, config.n_step)
         self.u_act = seeding.Uniforms(settings.seeds, "act", 2)
         self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
         self.schedules = schedules.parse_scalars(config, lanes.agent.scalars)

@@ -31,7 +31,7 @@ class RolloutLoop:
         config: PGSettings = settings.algo
         self.lanes, self.config, self.seeds = lanes, config, settings.seeds
         self.trials = Trials(services, lanes.online(), envs, evaluator)
-        self.buffer = RolloutBuffer(settings.trials, info.observation_shape, info.observation_dtype)
+        self.buffer = RolloutBuffer(settings.trials, info.observation, info.action)
         self.u_act = seeding.Uniforms(settings.seeds, "act", 1)
         self.schedules = schedules.parse_scalars(config, lanes.agent.scalars)
 

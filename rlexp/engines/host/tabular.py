@@ -28,8 +28,8 @@ from rlexp.engines.tabular_rules import (
     update,
 )
 from rlexp.envs import transition_table
-from rlexp.envs.adapter import Step
 from rlexp.envs.discretizer import States, masked
+from rlexp.envs.trial_envs import Step
 
 
 class TabularLoop:

@@ -10,11 +10,11 @@ from rlexp.envs.tensor.base import TensorEnv, between
 
 SECONDS, GRAVITY = 0.2, 9.8
 MAX_VELOCITY_1, MAX_VELOCITY_2 = 4 * math.pi, 9 * math.pi
-CENTRE = 0.5  # of mass, of both links; masses, lengths and moments of inertia are 1
+CENTRE = 0.5  # of mass, of each link; masses, lengths and moments of inertia are 1
 
 
 class Acrobot(TensorEnv):
-    """State: two angles, two angular velocities; observed by the cosines and sines of the angles. -1 a step."""
+    """State: two angles and their velocities; the observation has cosines and sines of the angles. -1 per step."""
 
     state_size, reset_width = 4, 4
 
@@ -53,5 +53,5 @@ def _derivative(state: tf.Tensor, torque: tf.Tensor) -> tf.Tensor:
 
 
 def _wrap(angle: tf.Tensor) -> tf.Tensor:
-    """The angle brought into [-pi, pi] by whole turns; one in it stays as it is."""
+    """The angle shifted into [-pi, pi] by whole turns; angles in this range are not changed."""
     return angle - 2 * math.pi * tf.round(angle / (2 * math.pi))

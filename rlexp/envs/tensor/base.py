@@ -1,8 +1,8 @@
-"""What a tensor environment is: the dynamics of one trial as pure functions, all randomness given as data.
+"""Tensor environments: the dynamics of one trial as pure functions, with all randomness given as data.
 
-The uniform numbers `u` are those that Gymnasium's generator would give, in its order: with the numbers of one seed, an
-episode here starts where Gymnasium's starts. The state is one float32 vector, so that a replay ring can keep states,
-which are never larger than the observations made of them.
+The uniform numbers `u` are those that Gymnasium's generator would draw, in its order: with the numbers of one seed, an
+episode starts in the same state here and in Gymnasium. The state is one float32 vector, so that a replay ring can keep
+states, which are never larger than the observations made of them.
 
 Axes: D numbers of the state.
 """
@@ -12,6 +12,8 @@ from __future__ import annotations
 import abc
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import tensorflow as tf
 
 
@@ -20,8 +22,7 @@ class TensorEnv(abc.ABC):
 
     Attributes:
         state_size: D.
-        reset_width: uniform numbers that a reset takes.
-        step_width: uniform numbers that a step takes.
+        reset_width, step_width: uniform numbers that a reset and a step take.
     """
 
     state_size: int
@@ -37,7 +38,7 @@ class TensorEnv(abc.ABC):
         """One step, without any limit of time.
 
         Args:
-            state: where the trial is.  # [D]
+            state: the trial's state.  # [D]
             a_tm1: the action, int32.  # []
             u: uniform numbers in [0, 1).  # [step_width]
 
@@ -46,19 +47,19 @@ class TensorEnv(abc.ABC):
         """
 
     def observe(self, state: tf.Tensor) -> tf.Tensor:
-        """What the agent sees of a state [D]; the state itself unless overridden."""
+        """The observation of a state [D]: the state itself unless overridden."""
         return state
 
 
 def limited_step(
     env: TensorEnv, limit: int | None, state: tf.Tensor, length: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor
 ) -> tuple[tf.Tensor, Any, Any, Any]:
-    """One step under the time limit of Gymnasium's `TimeLimit`: the last step may be terminated and truncated both.
+    """One step under the time limit of Gymnasium's `TimeLimit`: the last step may be both terminated and truncated.
 
     Args:
         env: the dynamics.
-        limit: most steps of an episode; None: no limit.
-        state: where the trial is.  # [D]
+        limit: maximum number of steps of an episode; None: no limit.
+        state: the trial's state.  # [D]
         length: steps of the episode before this one, int32.  # []
         a_tm1: the action, int32.  # []
         u: uniform numbers.  # [step_width]
@@ -74,3 +75,8 @@ def limited_step(
 def between(low: float, high: float, u: tf.Tensor) -> tf.Tensor:
     """Uniform numbers in [low, high), as NumPy's `Generator.uniform` makes them."""
     return low + (high - low) * u
+
+
+def gymnasium_uniforms(seed: int, count: int) -> np.ndarray:
+    """The first `count` uniform numbers that an environment reset with `seed` would draw.  # [count] float64"""
+    return gym.utils.seeding.np_random(seed)[0].random(count)

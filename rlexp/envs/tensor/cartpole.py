@@ -17,7 +17,7 @@ class CartPole(TensorEnv):
     """State and observation: position, velocity, angle, angular velocity.
 
     Args:
-        sutton_barto_reward: 0 a step and -1 at the end, instead of 1 a step.
+        sutton_barto_reward: rewards are 0 per step and -1 at the end, instead of 1 per step.
     """
 
     state_size, reset_width = 4, 4

@@ -11,10 +11,10 @@ FORCE, GRAVITY = 0.001, 0.0025
 
 
 class MountainCar(TensorEnv):
-    """State and observation: position, velocity; -1 a step.
+    """State and observation: position, velocity. -1 per step.
 
     Args:
-        goal_velocity: least velocity with which the goal counts as reached.
+        goal_velocity: minimum velocity at the goal.
     """
 
     state_size, reset_width = 2, 1

@@ -1,7 +1,7 @@
-"""Any environment with a transition table `P`, by the convention of Gymnasium's toy-text environments.
+"""Environments with a transition table `P`, by the convention of Gymnasium's toy-text environments.
 
-`P[s][a]` lists (probability, next state, reward, terminated), `initial_state_distrib` [S] says where episodes start.
-One uniform number a reset and one a step choose by the inverse of the cumulative distribution, as Gymnasium does.
+`P[s][a]` lists (probability, next state, reward, terminated); `initial_state_distrib` [S] is the distribution of first
+states. Resets and steps use one uniform number each, with the inverse of the cumulative distribution, as in Gymnasium.
 
 Axes: S states, A actions, K outcomes of one action.
 """
@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rlexp.envs import adapter
+from rlexp.envs import toy_text
 from rlexp.envs.tensor.base import TensorEnv
 
 
 class Table(TensorEnv):
-    """State: its number, as a float (exact below 2**24); observed as one-hot.
+    """State: its number as a float (exact below 2**24); observation: one-hot.
 
     Args:
-        transitions: `P`; an action that is absent from a state must not be taken there.
+        transitions: `P`; an action that is absent from a state must not be taken in it.
             # [S][A] -> (probability, next state, reward, terminated), ...
         initial: probabilities of the first states.  # [S]
         num_actions: A.
-        drawn: whether the environment draws a number at a reset, also where there is one first state only.
+        drawn: whether the environment draws a number at a reset, even if there is only one first state.
     """
 
     state_size, step_width = 1, 1
@@ -36,7 +36,7 @@ class Table(TensorEnv):
         self.reset_width = 1 if drawn else 0
         rows = []
         for s in range(self.num_states):
-            actions = adapter.actions_of(transitions, s)
+            actions = toy_text.actions_of(transitions, s)
             rows += [actions.get(a, [(1.0, s, 0.0, False)]) for a in range(num_actions)]
         self.num_outcomes = max(len(row) for row in rows)  # K
         probability = np.zeros((len(rows), self.num_outcomes))
@@ -63,7 +63,7 @@ class Table(TensorEnv):
 
 
 def _cumulative(probabilities: np.ndarray) -> np.ndarray:
-    """Cumulative sums in float32; from the last possible outcome on above every u, whatever rounding did."""
+    """Cumulative sums in float32, set above every u from the last possible outcome on, regardless of rounding."""
     size = probabilities.shape[-1]
     last = size - 1 - np.argmax(probabilities[..., ::-1] > 0, axis=-1)  # [...]
     total = np.where(np.arange(size) >= last[..., None], 2.0, np.cumsum(probabilities, axis=-1))

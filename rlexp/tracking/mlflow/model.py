@@ -16,6 +16,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 
+from rlexp.envs.spec import from_json
 from rlexp.system.archives import read_json as read_member
 
 MODEL_NAME = "best"
@@ -92,7 +93,7 @@ def model_signature(weights: Path, summary: dict[str, Any]) -> ModelSignature:
     Args:
         weights: a `.keras` file.
         summary: the job's `summary.json`; `observation_shape` and `observation_dtype` are used if the
-            model has no input layer; `num_actions`, if present, is the number of outputs.
+            model has no input layer; `action`, if present, is the spec that the shape of the output follows from.
 
     Raises:
         ValueError: if the shape of the input is not known.
@@ -106,9 +107,13 @@ def model_signature(weights: Path, summary: dict[str, Any]) -> ModelSignature:
     else:
         raise ValueError(f"the input shape is not known: {len(layers)} input layers in {weights.name}")
     inputs = Schema([TensorSpec(np.dtype(dtype), (-1, *(size or -1 for size in shape)))])
-    if "num_actions" not in summary:
+    if "action" in summary:
+        shape = from_json(summary["action"]).output_shape
+    elif "num_actions" in summary:  # of earlier versions
+        shape = (summary["num_actions"],)
+    else:
         return ModelSignature(inputs)
-    return ModelSignature(inputs, Schema([TensorSpec(np.dtype("float32"), (-1, summary["num_actions"]))]))
+    return ModelSignature(inputs, Schema([TensorSpec(np.dtype("float32"), (-1, *shape))]))
 
 
 def best_seed(summary: dict[str, Any]) -> int | None:

@@ -1,0 +1,97 @@
+"""The agent that a family's loop runs, built from settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlexp.config import registry
+from rlexp.config.schema.job import Settings
+from rlexp.engines.memory import check_weights
+from rlexp.envs.info import EnvInfo
+from rlexp.system.errors import Refusal, refusal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rlexp.networks.flat_model import FlatModel
+
+
+@dataclass(frozen=True)
+class BuiltAgent:
+    """An agent for the trials of one or several jobs.
+
+    Attributes:
+        agent: what the family's loop takes: compiled lanes for algorithms with a Keras model, else the agent itself.
+        device: where its tensors are.
+        model: the Keras model of one trial, for algorithms that have weights.
+    """
+
+    agent: Any
+    device: str = "cpu"
+    model: FlatModel | None = None
+
+
+def build_agent(settings: Settings, info: EnvInfo, warn: Callable[[str], None]) -> BuiltAgent:
+    """Build the agent of a job whose engine is chosen.
+
+    Args:
+        settings, info: of the job.
+        warn: called with each warning.
+
+    Raises:
+        Refusal: for a network or optimiser that cannot be built, or that does not suit the engine.
+    """
+    entry, family = registry.algo(settings.algo.name), registry.family(settings.algo.name)
+    device = "cpu"
+    if family.keras or settings.engine == "fused":
+        from rlexp.system.backend import prepare
+
+        device = prepare(settings.device)
+    if family.keras:
+        return _build_lanes(settings, info, device, warn)
+    return BuiltAgent(registry.load(entry.target)(settings.algo, info), device)
+
+
+def _build_lanes(settings: Settings, info: EnvInfo, device: str, warn: Callable[[str], None]) -> BuiltAgent:
+    """An agent with a Keras model, mapped over trials."""
+    from rlexp.config.images import is_picture
+    from rlexp.engines import mapping
+    from rlexp.engines.vectorized import INITIAL_PARAMS, Lanes, compiled_settings
+    from rlexp.networks.building import build, check_saved
+
+    factory = registry.load(registry.network(settings.network.name).target)
+    agent_class = registry.load(registry.algo(settings.algo.name).target)
+    model = build(settings, info, settings.seeds[0])
+    check_weights(settings, model.size)
+    if ":" in settings.network.name:
+        check_saved(model.model)
+    why_not = mapping.why_not(settings, info, model)
+    if why_not and settings.engine == "fused":  # `engine=auto` has taken the host engine
+        raise refusal("engine", "auto or host", f"'fused', but network {settings.network.name} {why_not}")
+    if why_not and is_picture(info.observation_shape) and device == "cpu":
+        warn("no GPU was found and the network is convolutional: training will be very slow")
+    try:
+        agent = agent_class(settings.algo, model, info.num_actions)
+    except ValueError as error:
+        raise Refusal(f"algo.optimizer: {error}") from error
+    made_of = [compiled_settings(settings.algo, agent.scalars), asdict(settings.network), asdict(info)]
+    graph = (agent_class, factory, json.dumps(made_of, sort_keys=True))
+    key = (graph, tuple(settings.seeds))
+    params = INITIAL_PARAMS.get(key, lambda: _initial_params(settings, info, model))
+    return BuiltAgent(Lanes(agent, params, settings.exact_trials, why_not is not None, graph), device, model)
+
+
+def _initial_params(settings: Settings, info: EnvInfo, first: FlatModel) -> np.ndarray:
+    """The initial weights of every trial; `first`: the model of the first.  # [N, P]"""
+    import numpy as np
+
+    from rlexp.networks.building import build
+
+    params = {settings.seeds[0]: first.get_params()}  # jobs of a group may have the same seeds
+    for seed in settings.seeds:
+        if seed not in params:
+            params[seed] = build(settings, info, seed).get_params()
+    return np.stack([params[seed] for seed in settings.seeds])

@@ -1,0 +1,53 @@
+"""Refusals of jobs whose arrays would not fit in this machine's memory."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from rlexp.config.schema.job import Settings
+from rlexp.envs.info import EnvInfo
+from rlexp.system.errors import refusal
+
+
+def check_weights(settings: Settings, size: int) -> None:
+    """Raise `Refusal` if the weights of all trials, and their copies, do not fit.
+
+    Args:
+        settings: of the job.
+        size: numbers in the weights of one trial.
+    """
+    copies = 5 + settings.evaluation.candidates  # gradient, two moments, target or second network; the best so far
+    key = "network.hidden_units" if settings.network.name in ("mlp", "dueling") else "network"
+    check_memory(key, f"networks of {size:,} weights", 4 * copies * size * settings.trials, settings.trials)
+
+
+def check_tables(where: str, settings: Settings, info: EnvInfo, num_states: int) -> None:
+    """Raise `Refusal` if the tables of all trials do not fit.
+
+    Args:
+        where: the key of the settings that their size depends on.
+        settings, info: of the job.
+        num_states: S.
+    """
+    needed = 24 * settings.trials * info.num_actions * num_states  # values, visits, best values
+    check_memory(where, f"tables of {num_states} states", needed, settings.trials)
+
+
+def check_memory(where: str, what: str, needed: int, trials: int) -> None:
+    """Raise `Refusal` if `needed` bytes do not fit.
+
+    Args:
+        where: the key of the settings that the size depends on.
+        what: the arrays of one trial, in words; the first word names them.
+        needed: bytes of all trials.
+        trials: N.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    if needed > memory:
+        raise refusal(
+            where,
+            f"{what.split()[0]} that fit in this machine's memory ({memory / 2**30:.0f} GiB)",
+            f"{trials} {what}, {needed / 2**30:.0f} GiB",
+            "Lower trials." if where == "env.id" else f"Lower {where} or trials.",
+        )

@@ -1,0 +1,64 @@
+"""The choice of the engine that runs a job."""
+
+from __future__ import annotations
+
+from rlexp.config import registry
+from rlexp.config.schema.job import Settings
+from rlexp.envs.info import EnvInfo
+from rlexp.system.errors import refusal
+
+
+def choose_engine(settings: Settings, info: EnvInfo) -> str:
+    """The engine that runs a job: "host" or "fused"; `auto` takes fused wherever it can.
+
+    Algorithms with tables are an exception: on the host engine they start in a second, without TensorFlow. There `auto`
+    takes fused for jobs that are long enough to make up for its start, by the estimate of `engines/costs.py`.
+
+    Raises:
+        Refusal: for engine=fused if it cannot run the job.
+    """
+    from rlexp.engines import costs
+
+    reason = _why_not_fused(settings, info)
+    if reason is None:
+        if settings.engine == "auto" and registry.family(settings.algo.name).tabular:
+            return costs.sooner(settings, info)
+        return "host" if settings.engine == "host" else "fused"
+    if settings.engine == "fused":
+        raise refusal(
+            "engine",
+            "auto or host",
+            f"'fused', but {reason}",
+            "engine=host runs it: the same algorithm, configuration and metrics.",
+        )
+    return "host"
+
+
+def _why_not_fused(settings: Settings, info: EnvInfo) -> str | None:
+    """Why the fused engine cannot run a job; None if it can."""
+    from rlexp.envs import tensor
+
+    algo = settings.algo.name
+    family = registry.family(algo)
+    if family.fused is None:
+        return f"algo {algo} has no fused loop"
+    reason = tensor.why_not(settings.env, info)
+    if reason is None and family.keras and settings.engine != "host":
+        return _why_not_mapped(settings, info)
+    return reason
+
+
+def _why_not_mapped(settings: Settings, info: EnvInfo) -> str | None:
+    """Why a network cannot be mapped over trials; builds it, which imports TensorFlow, if the registry cannot say."""
+    network, name = registry.network(settings.network.name), settings.network.name
+    if network.dense:
+        return None
+    if network.convolutional:
+        return f"network {name} is convolutional, which XLA maps over trials too slowly"
+    from rlexp.system.backend import prepare
+
+    prepare(settings.device)
+    from rlexp.engines import mapping
+
+    why = mapping.why_not(settings, info)
+    return f"network {name} {why}" if why else None

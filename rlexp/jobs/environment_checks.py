@@ -1,0 +1,106 @@
+"""Refusals of algorithms that do not suit their environment."""
+
+from __future__ import annotations
+
+import math
+
+from rlexp.config import hints, registry
+from rlexp.config.schema.algos import AnglePolicySettings, TabularSettings
+from rlexp.config.schema.env import DiscretizerSettings
+from rlexp.config.schema.job import Settings
+from rlexp.engines.memory import check_tables
+from rlexp.envs.info import EnvInfo
+from rlexp.system.errors import refusal
+
+
+def check_actions(settings: Settings, info: EnvInfo) -> None:
+    """Raise `Refusal` for actions that the algorithm, by its own word in the registry, does not take."""
+    algo, kind = registry.algo(settings.algo.name), info.action.kind
+    if kind in algo.actions:
+        return
+    others = registry.algos_taking(kind)
+    raise refusal(
+        "env.id",
+        f"an environment with a {' or '.join(name.capitalize() for name in algo.actions)} action space",
+        f"{settings.env.id!r} with {kind.capitalize()} actions ({info.action})",
+        f"These algorithms take them: algo={', '.join(others)}."
+        if others
+        else hints.for_actions(settings.env.id, kind == "box"),
+    )
+
+
+def check_table(settings: Settings, info: EnvInfo) -> None:
+    """Raise `Refusal` if a transition table is missing that the algorithm needs, or has masks that it cannot heed."""
+    algo = settings.algo
+    if info.restricted and not registry.family(algo.name).tabular:
+        raise refusal(
+            "algo",
+            f"one that heeds action masks, since {settings.env.id} has states in which some actions are impossible",
+            repr(algo.name),
+            "Such are the tabular ones, for example algo=q_learning.",
+        )
+    if registry.algo(algo.name).family == "planning" and not info.table:
+        raise refusal(
+            "env.id",
+            f"an environment with a transition table P for {algo.name}",
+            f"{settings.env.id!r}, which has none"
+            + (" that env.wrappers leave as it is" if settings.env.wrappers else ""),
+            f"Toy-text environments have one, for example env=frozen_lake; or learn: algo={_learner(info)}.",
+        )
+
+
+def check_angle(settings: Settings, algo: AnglePolicySettings, info: EnvInfo) -> None:
+    """Raise `Refusal` for an environment without the number that the policy reads, or with other than two actions."""
+    index, shape = algo.observation_index, info.observation_shape
+    if len(shape) != 1 or shape[0] <= index or info.num_actions != 2:
+        raise refusal(
+            "algo",
+            f"an environment with two actions and more than {index} observed numbers for angle_policy",
+            f"{settings.env.id!r} with {info.num_actions} actions and observations of shape {shape}",
+            "It was made for env=cartpole.",
+        )
+
+
+def check_states(settings: Settings, algo: TabularSettings, info: EnvInfo) -> None:
+    """Raise `Refusal` unless a table has its states: the environment's own, or bins of a vector of numbers."""
+    bins = algo.discretizer
+    if settings.env.frame_stack > 1:
+        raise refusal("env.frame_stack", f"1 for {algo.name}", str(settings.env.frame_stack))
+    if info.num_states is not None:
+        if bins.dimensions and bins != settings.env.discretizer:  # the environment's own are for other observations
+            raise refusal(
+                "algo.discretizer",
+                f"no bins, since {settings.env.id} has numbered states",
+                f"dimensions {bins.dimensions}",
+            )
+        check_tables("env.id", settings, info, info.num_states)
+        return
+    size = info.observation_shape[0] - info.masked * info.num_actions if len(info.observation_shape) == 1 else 0
+    if not bins.dimensions or max(bins.dimensions) >= size:
+        shape = f"observations of shape {info.observation_shape}"
+        raise refusal(
+            "algo.discretizer",
+            f"bins of some of the {size} observed numbers for {algo.name}" if size else "an environment with states",
+            f"dimensions {bins.dimensions} and {settings.env.id!r} with {shape}",
+            _advice_on_bins(settings, bins)
+            if size
+            else "A table cannot hold such observations; use a network, for example algo=ddqn.",
+        )
+    check_tables("algo.discretizer.num_bins", settings, info, math.prod(bins.num_bins))
+
+
+def _learner(info: EnvInfo) -> str:
+    """An algorithm that learns in an environment: with a table if its states are numbered."""
+    if info.num_states is not None:
+        return "q_learning"
+    return "ddqn" if len(info.observation_shape) == 1 else "dqn network=cnn"
+
+
+def _advice_on_bins(settings: Settings, given: DiscretizerSettings) -> str:
+    """What to do about bins that do not suit an environment."""
+    if settings.env.discretizer.dimensions and given != settings.env.discretizer:
+        return f"{settings.env.name} has bins of its own: leave out algo.discretizer (or +discretizer)."
+    return (
+        "Give env.discretizer.dimensions, .low, .high and .num_bins, one entry per binned number; "
+        "or use a network, for example algo=ddqn."
+    )

@@ -1,0 +1,64 @@
+"""The best weights of a job's trials, as files: a Keras model or a table for each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlexp.data import checkpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rlexp.networks.flat_model import FlatModel
+
+
+def save_models(folder: Path, seeds: Sequence[int], model: FlatModel, params: np.ndarray) -> None:
+    """Save a Keras model for each trial.
+
+    Args:
+        folder: of the job.
+        seeds: of its trials.  # [N]
+        model: of one trial; its weights are overwritten.
+        params: the best weights.  # [N, P]
+    """
+    for seed, weights in zip(seeds, params, strict=True):
+        model.set_params(weights)
+        save_model(model.model, folder / "trials" / str(seed) / "best.keras")
+
+
+def save_tables(folder: Path, seeds: Sequence[int], num_actions: int, params: np.ndarray) -> None:
+    """Save a table of action values for each trial.
+
+    Args:
+        folder: of the job.
+        seeds: of its trials.  # [N]
+        num_actions: A.
+        params: the best tables.  # [N, S * A]
+    """
+    for seed, weights in zip(seeds, params, strict=True):
+        place = folder / "trials" / str(seed)
+        place.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_npz(place / "best.npz", {"q": weights.reshape(-1, num_actions)})  # [S, A]
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Save the acting part of a Keras model, atomically: its first output, with a number for each action."""
+    import keras
+
+    if len(model.outputs) > 1:
+        model = keras.Model(model.inputs, model.outputs[0], name=model.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(checkpoint.BESIDE + path.name)
+    try:
+        model.save(beside)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+        checkpoint.sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)

@@ -160,9 +160,10 @@ def _described(ranked: Ranked, objective: Objective, searched: bool) -> list[str
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 where there is no such study or no finished job in it."""
     parser = Parser(
-        prog="python -m rlexp.best",
+        prog="rlexp best",
         description="Print the best finished job of a study (or all that are equally good) as the command that "
         "reproduces it, with its score and the second's; for each environment of the study.",
+        examples=("rlexp best dqn_ladder", "rlexp best search_dqn --objective steps_to_threshold --threshold 475"),
     )
     parser.add_argument("study", metavar="STUDY", help="name of a study")
     parser.add_argument(

@@ -80,9 +80,10 @@ def unhealthy_trials(summary: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 where there is nothing of that name."""
     parser = Parser(
-        prog="python -m rlexp.ls",
+        prog="rlexp ls",
         description="List the studies of an output folder, or the jobs of one study, with status and score (the "
         "interquartile mean over the trials of the final returns).",
+        examples=("rlexp ls", "rlexp ls dqn_ladder", "rlexp ls --output-dir /data/outputs"),
     )
     parser.add_argument("study", nargs="?", metavar="STUDY", help="name of a study; without it, all studies")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")

@@ -42,9 +42,13 @@ def default_seed(settings: Settings) -> int:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = Parser(
-        prog="python -m rlexp.play",
+        prog="rlexp play",
         description="Play episodes with a trained greedy policy and render them to a GIF, an MP4 or the screen.",
-        epilog="example: python -m rlexp.play outputs/default/dueling_ddqn-cartpole-0123abcd --output best.mp4",
+        examples=(
+            "rlexp play outputs/default/dueling_ddqn-cartpole-0123abcd",
+            "rlexp play outputs/default/dueling_ddqn-cartpole-0123abcd --seed 3 --output best.mp4",
+            "rlexp play runs:/<id> --tracking-uri http://server:5000 --screen",
+        ),
     )
     parser.add_argument("source", help="job folder, trials/<seed> folder, or MLflow run id (also runs:/<id>)")
     parser.add_argument("--seed", type=int, help="trial of the job (default: the one with the highest final return)")

@@ -19,10 +19,15 @@ from rlexp.tracking.sync import asked_uri, close_silent, find_jobs, find_sweeps,
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code: 0 all delivered, 1 something not delivered, 2 wrong path."""
     parser = Parser(
-        prog="python -m rlexp.sync",
+        prog="rlexp sync",
         description="Deliver jobs to MLflow: records, artifacts, final status and best weights, read from "
         "the jobs' folders. What was delivered before is not sent again.",
         epilog="exit code: 0 all delivered, 1 something was not delivered, 2 wrong path, or nothing was changed",
+        examples=(
+            "rlexp sync outputs/",
+            "rlexp sync outputs/dqn_ladder --tracking-uri http://server:5000",
+            "rlexp sync --rebuild outputs/",
+        ),
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="job, study or output folder")
     parser.add_argument(

@@ -60,8 +60,9 @@ def free_port(host: str, first: int = FIRST_PORT, number: int = PORTS) -> int | 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command until it is interrupted; its exit code: 0, 1 where the server fails, 2 without a store."""
     parser = Parser(
-        prog="python -m rlexp.ui",
+        prog="rlexp ui",
         description="Show studies, jobs and trials in MLflow's pages, in a browser on this machine.",
+        examples=("rlexp ui", "rlexp ui --output-dir /data/outputs --port 8080 --no-browser"),
     )
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
     parser.add_argument("--tracking-uri", metavar="URI", help="default: MLFLOW_TRACKING_URI, else DIR/mlflow.db")

@@ -397,7 +397,7 @@ def command_line() -> str:
     """What started this process."""
     args = arguments.as_typed(sys.argv[1:])
     if Path(sys.argv[0]).parent.name == "rlexp":
-        return " ".join(["python -m rlexp", *args])
+        return " ".join(["rlexp", *args])
     return " ".join([Path(sys.argv[0]).name, *args])
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -30,7 +30,21 @@ class Terminated(KeyboardInterrupt):
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments whose errors are refusals of two lines."""
+    """Arguments whose errors are refusals of two lines.
+
+    Args:
+        examples: command lines, shown one in a line at the end of the help.
+        others: as argparse's.
+    """
+
+    def __init__(self, *, examples: Iterable[str] = (), **others: Any) -> None:
+        super().__init__(**others)
+        self._examples = tuple(examples)
+
+    def format_help(self) -> str:
+        """As argparse's, with the examples."""
+        shown = "".join(f"  {example}\n" for example in self._examples)
+        return super().format_help() + (f"\nexamples:\n{shown}" if shown else "")
 
     def error(self, message: str) -> NoReturn:
         """Raise `Refusal`."""

@@ -1,4 +1,4 @@
-"""Watch a trained trial: `python -m rlexp.play <job folder or MLflow run>`."""
+"""The command `rlexp play`: episodes of a trained policy, as a GIF, an MP4 or in a window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlexp.jobs.policy import Policy, load_policy
 from rlexp.system.errors import refusal
 from rlexp.system.tool import Parser, shortened, tool
 
-LAST_SEED = 2**32  # of an episode, and beyond
+LAST_SEED = 2**32  # episode seeds are below it
 
 
 def watch(policy: Policy, episode_seed: int, max_steps: int) -> float:
@@ -34,13 +34,13 @@ def watch(policy: Policy, episode_seed: int, max_steps: int) -> float:
 
 
 def default_seed(settings: Settings) -> int:
-    """The first of the episodes on which the job's final return was measured."""
+    """The seed of the first episode of the job's final evaluation."""
     return settings.evaluation.final_seed
 
 
 @tool
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command; returns its exit status."""
     parser = Parser(
         prog="rlexp play",
         description="Play episodes with a trained greedy policy and render them to a GIF, an MP4 or the screen.",
@@ -100,7 +100,7 @@ def _play(args: Any) -> int:
         raise refusal("--screen", "a display", "none (DISPLAY is not set)", "Leave --screen out and look at the file.")
     policy = load_policy(args.source, seed=args.seed, tracking_uri=args.tracking_uri, allow_imports=args.allow_imports)
     output = args.output or Path(f"play-{policy.seed}.gif")
-    if args.output is None and output.is_symlink():  # nobody has named it
+    if args.output is None and output.is_symlink():  # the user has not chosen it
         raise refusal("--output", f"a file {output} of its own here", "a symbolic link", "Remove it, or give --output.")
     first = default_seed(policy.settings) if args.episode_seed is None else args.episode_seed
     for episode_seed in range(first, first + args.episodes):

@@ -1,4 +1,4 @@
-"""`python -m rlexp.report <study>`: which algorithm is better, by how much, and whether that is certain."""
+"""The command `rlexp report`: which algorithm is better, by how much, and whether that is certain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlexp.system.tool import Parser, tool
 
 @tool
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 0 written, 2 there is no such study."""
+    """Run the command; returns its exit status: 0 written, 2 no such study."""
     parser = Parser(
         prog="rlexp report",
         description="Compare the jobs of a study: learning curves, final returns with intervals, probability of "

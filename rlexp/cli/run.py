@@ -31,7 +31,7 @@ def main() -> NoReturn:
     stopping.install()
     if not {"-sc", "--shell-completion"} & {*sys.argv}:  # Tab runs no code of the folder that it is pressed in
         search_path.add_working_directory()
-    status = 1  # also for what nobody expects, whose traceback is all there is to say
+    status = 1  # also after an unexpected error, which Python reports
     try:
         status = _status()
     finally:
@@ -55,13 +55,13 @@ def _status() -> int:
     from rlexp.sweeps.sweep import Ended
 
     plugins.register()
-    outcomes: list[Outcome] = []  # of the jobs that run in this process
-    apart: list[int] = []  # exit status of the job that has run in a worker of this process
+    outcomes: list[Outcome] = []  # of the jobs that ran in this process
+    apart: list[int] = []  # exit status of the job that ran in a worker process
 
     def task(config: Any, run_job: Callable[..., Any] | None = None) -> float | None:
-        """One job, as Hydra calls it, perhaps in a process far away. Its score, for sweepers.
+        """Run one job for Hydra, perhaps in another process; returns its score, for sweepers.
 
-        The fused launcher gives a `run_job` of its own.
+        The fused launcher passes its own `run_job`.
         """
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
@@ -88,7 +88,7 @@ def _status() -> int:
     except Refusal as refused:
         return _refuse(str(refused))
     except Exception as error:
-        if outcomes:  # something of Hydra's own, after a job
+        if outcomes:  # an error of Hydra's after a job
             raise
         return _refuse(explain(error))
     finally:
@@ -110,7 +110,7 @@ def ask_hydra(line: str) -> list[str]:
 
 
 def _checked(config: Any) -> Settings | None:
-    """The settings; None where the configuration alone is refused, so that no other process need be started for it."""
+    """The settings; None if the configuration is invalid, so that no process is started for it."""
     try:
         return build(config)
     except Refusal:
@@ -118,7 +118,7 @@ def _checked(config: Any) -> Settings | None:
 
 
 def _end(ended: supervisor.Death | int) -> int:
-    """The exit status for how a job's process has ended, which is told if it died: never 0 then."""
+    """The exit status after a job's process; if it died, says so and returns 1 or the signal's status."""
     if isinstance(ended, int):
         return ended
     if ended.signum is not None:

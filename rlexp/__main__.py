@@ -1,6 +1,8 @@
-"""`python -m rlexp`: the command `rlexp`."""
+"""`python -m rlexp`: the command `rlexp`, which trains where no word says what to do."""
 
-from rlexp.cli.run import main
+import sys
+
+from rlexp.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(alone="run"))

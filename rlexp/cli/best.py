@@ -1,4 +1,4 @@
-"""`python -m rlexp.best STUDY`: the best job of a study, as the command that reproduces it."""
+"""The command `rlexp best`: the best job of a study, as the command that reproduces it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from rlexp.tracking.folders import find_jobs, find_sweeps
 
 @dataclass(frozen=True)
 class Ranked:
-    """A finished job with its score.
+    """A finished job and its score.
 
     Attributes:
-        job: its folder's content.
-        trials: its score, one number a trial; the worst of all on its environment for one without a score.  # [N]
-        score: their IQM.
-        words: what the score is.
-        missing: how many trials have no score.
-        diverged: how many trials diverged or failed.
+        job: the content of its folder.
+        trials: the score of each trial; a trial without one gets the worst score on its environment.  # [N]
+        score: their interquartile mean (IQM).
+        words: the name of the score.
+        missing: number of trials without a score.
+        diverged: number of trials that diverged or failed.
     """
 
     job: JobData
@@ -44,15 +44,15 @@ class Ranked:
 
 
 def ranking(folder: Path, objective: Objective, searched: bool = False) -> dict[str, list[Ranked]]:
-    """The finished jobs of a study with a score, by environment, the best first; of equals the one that ran first.
+    """The finished jobs of a study that have a score, by environment, best first; ties in the order of their starts.
 
-    A job some of whose trials diverged is finished, too: those count as in a report, with the best weights that they
-    had before, or as the worst trial of all on the environment where they have no score.
+    A job with diverged trials is ranked, too. As in a report, a diverged trial counts with its best weights before it
+    diverged, or, without a score, as the worst trial on its environment.
 
     Args:
-        folder: of the study.
-        objective: what is ranked by.
-        searched: rank by what a search for this objective has chosen by.
+        folder: the study's folder.
+        objective: the objective to rank by.
+        searched: rank by the values that a search for this objective has used.
     """
     scored: dict[str, list[tuple[JobData, np.ndarray, str]]] = {}
     for job in _finished(folder):
@@ -67,15 +67,15 @@ def ranking(folder: Path, objective: Objective, searched: bool = False) -> dict[
         for job, trials, words in jobs:
             statuses = [trial.get("status") for trial in (job.summary or {}).get("trials", [])]
             filled = objective.filled(trials, every)
-            unwell = sum(status in ("diverged", "failed") for status in statuses)
-            ranked.append(Ranked(job, filled, float(iqm(filled)), words, int(np.isnan(trials).sum()), unwell))
+            unhealthy = sum(status in ("diverged", "failed") for status in statuses)
+            ranked.append(Ranked(job, filled, float(iqm(filled)), words, int(np.isnan(trials).sum()), unhealthy))
         ranked.sort(key=lambda r: (sign * r.score, r.job.job["started"], r.job.folder.name))
         found[env] = ranked
     return found
 
 
 def _finished(folder: Path) -> Iterator[JobData]:
-    """The finished jobs of a study; of damaged ones there is a warning."""
+    """The finished jobs of a study; a damaged one gets a warning."""
     for path in find_jobs(folder):
         with skipping(warn):
             _, summary = read_job(path, "env", "started")
@@ -84,7 +84,7 @@ def _finished(folder: Path) -> Iterator[JobData]:
 
 
 def command(job: JobData) -> str:
-    """What runs a job again; raises `Refusal` where its overrides are not known."""
+    """The command that runs a job again; raises `Refusal` if its overrides are unknown."""
     overrides = job.job.get("overrides")
     if overrides is None:
         raise refusal(
@@ -92,13 +92,13 @@ def command(job: JobData) -> str:
             "Its whole configuration is in config.yaml there.",
         )  # fmt: skip
     if any(override.lstrip("+").startswith("sweep=") for override in overrides):
-        overrides = [*overrides, "hydra.mode=RUN"]  # a named sweep would start again
+        overrides = [*overrides, "hydra.mode=RUN"]  # without it, a named sweep would start again
     written = (clean(as_written(override), newlines=False) for override in overrides)
     return " ".join(["python -m rlexp", *map(shlex.quote, written)])
 
 
 def searched_for(folder: Path) -> Objective | None:
-    """The objective of the last search in a study, if there was one."""
+    """The objective of the last search in a study, if there is one."""
     sweeps = []
     for path in find_sweeps(folder):
         with skipping(warn):
@@ -111,7 +111,7 @@ def searched_for(folder: Path) -> Objective | None:
 
 
 def describe(jobs: Sequence[Ranked], objective: Objective, searched: bool = False) -> str:
-    """The best of some jobs, or all that are equally good: command and score; and how the next one compares."""
+    """The command and score of the best job, or of all that are equally good, and how the next job compares."""
     best = jobs[0]
     equal = [ranked for ranked in jobs if math.isclose(ranked.score, best.score, rel_tol=1e-9, abs_tol=1e-12)]
     lines = [line for ranked in equal for line in _described(ranked, objective, searched)]
@@ -158,11 +158,12 @@ def _described(ranked: Ranked, objective: Objective, searched: bool) -> list[str
 
 @tool
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 where there is no such study or no finished job in it."""
+    """Run the command; returns its exit status: 0, or 2 if there is no such study or it has no finished job."""
     parser = Parser(
-        prog="python -m rlexp.best",
+        prog="rlexp best",
         description="Print the best finished job of a study (or all that are equally good) as the command that "
         "reproduces it, with its score and the second's; for each environment of the study.",
+        examples=("rlexp best dqn_ladder", "rlexp best search_dqn --objective steps_to_threshold --threshold 475"),
     )
     parser.add_argument("study", metavar="STUDY", help="name of a study")
     parser.add_argument(

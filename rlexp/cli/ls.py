@@ -1,4 +1,4 @@
-"""`python -m rlexp.ls [STUDY]`: the studies of an output folder, or the jobs of one study, with status and score."""
+"""The command `rlexp ls`: the studies of an output folder, or the jobs of one study, with status and score."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ STATUSES = ("done", "running", "failed", "killed", "pruned")
 
 @dataclass(frozen=True)
 class Listed:
-    """What is shown of a job.
+    """One row of the table of jobs.
 
     Attributes:
-        study, name: of the job.
-        status: one of STATUSES; "killed" also where it did not live to say so.
-        score: IQM of the final returns, where there are any.
-        unwell: of a job with trials that did not finish: how many have a score, how many diverged or failed; else "".
-        trials: how many.
+        study, name: the job's.
+        status: one of STATUSES; "killed" also if the process died without a word.
+        score: IQM of the final returns, if there are any.
+        unhealthy: if some trials did not finish, how many have a score, diverged or failed; else empty.
+        trials: number of trials.
         started: seconds since 1970.
-        overrides: that it was composed from, where they are known.
+        overrides: those that the job was composed from, if they are known.
     """
 
     study: str
@@ -42,12 +42,12 @@ class Listed:
     score: float | None
     trials: int
     started: float
-    unwell: str = ""
+    unhealthy: str = ""
     overrides: Sequence[str] = ()
 
 
 def jobs(path: Path) -> list[Listed]:
-    """The jobs in a job's, a study's or an output folder, the oldest first; of damaged ones there is a warning."""
+    """The jobs in a job's, a study's or an output folder, oldest first; a damaged one gets a warning."""
     found = []
     for folder in find_jobs(path):
         with skipping(warn):
@@ -66,7 +66,7 @@ def _listed(folder: Path) -> Listed:
 
 
 def unhealthy_trials(summary: dict[str, Any]) -> str:
-    """What must be said beside the score of a job whose trials have not all finished."""
+    """The note beside the score of a job with trials that diverged or failed; empty for any other job."""
     trials = summary.get("trials", [])
     count = Counter(trial.get("status") for trial in trials)
     told = [f"{count[word]} {word}" for word in ("diverged", "failed") if count[word]]
@@ -78,11 +78,12 @@ def unhealthy_trials(summary: dict[str, Any]) -> str:
 
 @tool
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 where there is nothing of that name."""
+    """Run the command; returns its exit status: 0, or 2 if there is no such study."""
     parser = Parser(
-        prog="python -m rlexp.ls",
+        prog="rlexp ls",
         description="List the studies of an output folder, or the jobs of one study, with status and score (the "
         "interquartile mean over the trials of the final returns).",
+        examples=("rlexp ls", "rlexp ls dqn_ladder", "rlexp ls --output-dir /data/outputs"),
     )
     parser.add_argument("study", nargs="?", metavar="STUDY", help="name of a study; without it, all studies")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     differs = labels([job.overrides for job in chosen]) if len(chosen) > 1 else [""]
     rows = []
     for job, what in zip(chosen, differs, strict=True):
-        score = f"{decimal(job.score)} {job.unwell}".rstrip()
+        score = f"{decimal(job.score)} {job.unhealthy}".rstrip()
         rows.append([job.name, job.status, score, str(job.trials), _when(job.started), what if job.overrides else ""])
     _show(["job", "status", "final return (IQM)", "trials", "started", "what differs"], rows)
     return 0
@@ -125,7 +126,7 @@ def _when(seconds: float) -> str:
 
 
 def _show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table, which other programs can read too: columns two spaces apart."""
+    """Print a plain table that other programs can parse: columns are two spaces apart."""
     table = [[clean(cell, newlines=False) for cell in row] for row in (columns, *rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
     for row in table:

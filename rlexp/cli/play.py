@@ -1,4 +1,4 @@
-"""Watch a trained trial: `python -m rlexp.play <job folder or MLflow run>`."""
+"""The command `rlexp play`: episodes of a trained policy, as a GIF, an MP4 or in a window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlexp.jobs.policy import Policy, load_policy
 from rlexp.system.errors import refusal
 from rlexp.system.tool import Parser, shortened, tool
 
-LAST_SEED = 2**32  # of an episode, and beyond
+LAST_SEED = 2**32  # episode seeds are below it
 
 
 def watch(policy: Policy, episode_seed: int, max_steps: int) -> float:
@@ -35,17 +35,21 @@ def watch(policy: Policy, episode_seed: int, max_steps: int) -> float:
 
 
 def default_seed(settings: Settings) -> int:
-    """The first of the episodes on which the job's final return was measured."""
+    """The seed of the first episode of the job's final evaluation."""
     return settings.evaluation.final_seed
 
 
 @tool
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command; returns its exit status."""
     parser = Parser(
-        prog="python -m rlexp.play",
+        prog="rlexp play",
         description="Play episodes with a trained greedy policy and render them to a GIF, an MP4 or the screen.",
-        epilog="example: python -m rlexp.play outputs/default/dueling_ddqn-cartpole-0123abcd --output best.mp4",
+        examples=(
+            "rlexp play outputs/default/dueling_ddqn-cartpole-0123abcd",
+            "rlexp play outputs/default/dueling_ddqn-cartpole-0123abcd --seed 3 --output best.mp4",
+            "rlexp play runs:/<id> --tracking-uri http://server:5000 --screen",
+        ),
     )
     parser.add_argument("source", help="job folder, trials/<seed> folder, or MLflow run id (also runs:/<id>)")
     parser.add_argument("--seed", type=int, help="trial of the job (default: the one with the highest final return)")
@@ -97,7 +101,7 @@ def _play(args: Any) -> int:
         raise refusal("--screen", "a display", "none (DISPLAY is not set)", "Leave --screen out and look at the file.")
     policy = load_policy(args.source, seed=args.seed, tracking_uri=args.tracking_uri, allow_imports=args.allow_imports)
     output = args.output or Path(f"play-{policy.seed}.gif")
-    if args.output is None and output.is_symlink():  # nobody has named it
+    if args.output is None and output.is_symlink():  # the user has not chosen it
         raise refusal("--output", f"a file {output} of its own here", "a symbolic link", "Remove it, or give --output.")
     first = default_seed(policy.settings) if args.episode_seed is None else args.episode_seed
     for episode_seed in range(first, first + args.episodes):

@@ -1,4 +1,4 @@
-"""`python -m rlexp.report <study>`: which algorithm is better, by how much, and whether that is certain."""
+"""The command `rlexp report`: which algorithm is better, by how much, and whether that is certain."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rlexp.system.tool import Parser, tool
 
 @tool
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 0 written, 2 there is no such study."""
+    """Run the command; returns its exit status: 0 written, 2 no such study."""
     parser = Parser(
-        prog="python -m rlexp.report",
+        prog="rlexp report",
         description="Compare the jobs of a study: learning curves, final returns with intervals, probability of "
         "improvement, paired tests with a verdict in words. Writes index.html (self-contained), index.md, figures/ "
         "(PNG, SVG) and tables/ (CSV). Jobs that are not finished are named; it may be made again at any time.",
-        epilog="examples: python -m rlexp.report dqn_ladder     python -m rlexp.report dqn_ladder --tracking-uri "
-        "http://server:5000     exit status: 0 written, 2 no such study",
+        epilog="exit status: 0 written, 2 no such study",
+        examples=("rlexp report dqn_ladder", "rlexp report dqn_ladder --tracking-uri http://server:5000"),
     )
     parser.add_argument("study", help="name of a study under --output-dir, or a folder; in MLflow: of an experiment")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), help="default: outputs")
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="default: <output dir>/<study>/report")
     args = parser.parse_args(argv)
-    command = shlex.join(["python", "-m", "rlexp.report", *(sys.argv[1:] if argv is None else argv)])
+    command = shlex.join(["rlexp", "report", *(sys.argv[1:] if argv is None else argv)])
     from rlexp.report import study
 
     path, headline = study.make(

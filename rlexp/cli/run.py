@@ -1,100 +1,37 @@
-"""The command line: `python -m rlexp key=value ...`, and the console script `rlexp`.
+"""The command `rlexp run`: training, `rlexp key=value ...`.
 
 Exit status: 0 done, 2 refused, 1 failed, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
-import textwrap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-from rlexp.config import paths
+from rlexp.cli.help import HELP_FLAGS, training
 from rlexp.config.arguments import options_first, remember, rewrite
 from rlexp.config.build import build
 from rlexp.config.command_line import check_arguments
 from rlexp.config.messages import explain
 from rlexp.config.paths import conf_dir
 from rlexp.config.schema.job import Settings
-from rlexp.system import stopping, supervisor
+from rlexp.system import search_path, stopping, supervisor
 from rlexp.system.errors import Refusal
 from rlexp.system.text import clean
-
-HELP = """\
-rlexp: reinforcement-learning experiments, many seeds at once, tracked in MLflow.
-
-usage: python -m rlexp [key=value ...]            one job
-       python -m rlexp -m key=value1,value2 ...   every combination
-                          hydra/launcher=fused    those that differ in learning rate, gamma, ... together
-
-{algo}
-{env}
-              or any Gymnasium id: env.id=Blackjack-v1 (module:Id where a module registers it)
-              env.kwargs.<name>=<value>  env.wrappers=[<module>.<Class>]  env.max_episode_steps=500
-{network}
-{tracking}
-{experiment}
-{discretizer}
-{sweep}
-{schedule}
-
-trials=5 seed=0            seeds run together: seed, seed + 1, ...
-budget.steps=50000         env steps per trial (or budget.episodes=600)
-study=default              what is compared: the MLflow experiment and folder
-device=auto|cpu|gpu  engine=auto|host  output_dir=outputs  tracking.uri=<URI>
-rerun=true                 start afresh where the job is already done
-RLEXP_SUPERVISE=0          (environment) jobs in the command's own process, for debuggers
-
-examples:
-  python -m rlexp algo=dueling_ddqn
-  python -m rlexp algo=ddqn env=acrobot trials=10 budget.steps=100000
-  python -m rlexp +experiment=book/dueling_ddqn
-  python -m rlexp +sweep=families                              # policy gradients, tables and DQN side by side
-  python -m rlexp +sweep=dqn_ladder env=cartpole,acrobot
-  python -m rlexp -m algo=q_learning env=frozen_lake schedule@algo.epsilon=linear,exponential,log10,constant
-  python -m rlexp -m hydra/launcher=fused algo=dqn algo.optimizer.lr=1e-4,3e-4,1e-3 algo.gamma=.95,.99
-  python -m rlexp algo=ddqn algo.optimizer.lr=1e-3 algo.epsilon.final=0.02
-  python -m rlexp -m hydra/sweeper=optuna 'algo.optimizer.lr=tag(log,interval(1e-4,1e-2))' algo.gamma=.98,.99
-
-all keys with their values:      python -m rlexp --cfg job
-Hydra's own options:             python -m rlexp --hydra-help
-watch a trained trial:           python -m rlexp.play <job folder>
-which is better, and is it sure: python -m rlexp.report <study>
-studies and jobs:                python -m rlexp.ls
-MLflow's pages in a browser:     python -m rlexp.ui
-deliver to MLflow what is left:  python -m rlexp.sync <folder>
-best job of a study:             python -m rlexp.best <study>
-"""
+from rlexp.system.version import __version__
 
 
-def help_text() -> str:
-    """What `--help` prints: everything that can be chosen, found in conf/."""
-    groups = {group: f"{group}=" for group in ("algo", "env", "network", "tracking")}
-    groups |= {group: f"+{group}=" for group in ("experiment", "discretizer", "sweep")}
-    groups |= {"schedule": "schedule@<key>= "}
-    return HELP.format(**{group: _choices(label, group) for group, label in groups.items()})
-
-
-def _choices(label: str, group: str) -> str:
-    names = paths.configured(group)
-    text = ", ".join(name for name in names if group != "schedule" or "/" not in name)
-    return textwrap.fill(
-        text,
-        110,
-        initial_indent=f"{label:<14}",
-        subsequent_indent=" " * 14,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
-
-
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line and exit with its status."""
     supervisor.want()
     stopping.install()
-    status = 1  # also for what nobody expects, whose traceback is all there is to say
+    if not {"-sc", "--shell-completion"} & {*sys.argv}:  # Tab runs no code of the folder that it is pressed in
+        search_path.add_working_directory()
+    status = 1  # also after an unexpected error, which Python reports
     try:
         status = _status()
     finally:
@@ -103,8 +40,12 @@ def main() -> None:
 
 
 def _status() -> int:
-    if any(arg in ("-h", "--help") for arg in sys.argv[1:]):
-        print(help_text(), end="")
+    typed = sys.argv[1:]
+    if "--version" in typed:  # Hydra's flag would print Hydra's version
+        print(f"rlexp {__version__}")
+        return 0
+    if any(arg in HELP_FLAGS for arg in typed):
+        print(training(), end="")
         return 0
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, instead of printing and exiting with 1
     import hydra
@@ -114,13 +55,13 @@ def _status() -> int:
     from rlexp.sweeps.sweep import Ended
 
     plugins.register()
-    outcomes: list[Outcome] = []  # of the jobs that run in this process
-    apart: list[int] = []  # exit status of the job that has run in a worker of this process
+    outcomes: list[Outcome] = []  # of the jobs that ran in this process
+    apart: list[int] = []  # exit status of the job that ran in a worker process
 
     def task(config: Any, run_job: Callable[..., Any] | None = None) -> float | None:
-        """One job, as Hydra calls it, perhaps in a process far away. Its score, for sweepers.
+        """Run one job for Hydra, perhaps in another process; returns its score, for sweepers.
 
-        The fused launcher gives a `run_job` of its own.
+        The fused launcher passes its own `run_job`.
         """
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
@@ -135,7 +76,6 @@ def _status() -> int:
             stopping.heed_late()
         return outcomes[-1].score
 
-    typed = sys.argv[1:]
     try:
         check_arguments(typed)
         sys.argv[1:] = rewrite(options_first(typed))
@@ -148,7 +88,7 @@ def _status() -> int:
     except Refusal as refused:
         return _refuse(str(refused))
     except Exception as error:
-        if outcomes:  # something of Hydra's own, after a job
+        if outcomes:  # an error of Hydra's after a job
             raise
         return _refuse(explain(error))
     finally:
@@ -156,8 +96,21 @@ def _status() -> int:
     return max([*apart, *(EXIT_STATUS[outcome.status] for outcome in outcomes)], default=0)
 
 
+def ask_hydra(line: str) -> list[str]:
+    """The words with which Hydra would complete a command line, whose last word may be unfinished or empty."""
+    os.environ["COMP_LINE"] = line
+    typed, sys.argv[1:] = sys.argv[1:], ["-sc", "query=bash"]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()):
+            _status()
+        return said.getvalue().split()
+    finally:
+        sys.argv[1:] = typed
+        del os.environ["COMP_LINE"]
+
+
 def _checked(config: Any) -> Settings | None:
-    """The settings; None where the configuration alone is refused, so that no other process need be started for it."""
+    """The settings; None if the configuration is invalid, so that no process is started for it."""
     try:
         return build(config)
     except Refusal:
@@ -165,7 +118,7 @@ def _checked(config: Any) -> Settings | None:
 
 
 def _end(ended: supervisor.Death | int) -> int:
-    """The exit status for how a job's process has ended, which is told if it died: never 0 then."""
+    """The exit status after a job's process; if it died, says so and returns 1 or the signal's status."""
     if isinstance(ended, int):
         return ended
     if ended.signum is not None:

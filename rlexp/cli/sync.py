@@ -22,12 +22,17 @@ from rlexp.tracking.sync import sync
 
 @tool
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0 all delivered, 1 something not delivered, 2 wrong path."""
+    """Run the command; returns its exit status: 0 all delivered, 1 something not delivered, 2 wrong path."""
     parser = Parser(
-        prog="python -m rlexp.sync",
+        prog="rlexp sync",
         description="Deliver jobs to MLflow: records, artifacts, final status and best weights, read from "
         "the jobs' folders. What was delivered before is not sent again.",
         epilog="exit code: 0 all delivered, 1 something was not delivered, 2 wrong path, or nothing was changed",
+        examples=(
+            "rlexp sync outputs/",
+            "rlexp sync outputs/dqn_ladder --tracking-uri http://server:5000",
+            "rlexp sync --rebuild outputs/",
+        ),
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="job, study or output folder")
     parser.add_argument(
@@ -45,13 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.rebuild and args.follow:
         parser.error("--rebuild and --follow exclude each other")
-    if args.follow:  # where to is in the environment, by the training process
+    if args.follow:  # the training process gives the address in the environment
         return 0 if follow(args.paths, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")) else 1
     return _deliver(args)
 
 
 def _deliver(args: Any) -> int:
-    resolve_uri(args.tracking_uri, Path("outputs"))  # refuses it, or MLFLOW_TRACKING_URI, once
+    resolve_uri(args.tracking_uri, Path("outputs"))  # refuse a wrong address once, not for each job
     jobs = {path: [*find_jobs(path), *find_sweeps(path)] for path in args.paths}
     for path, folders in jobs.items():
         if not folders:
@@ -62,12 +67,12 @@ def _deliver(args: Any) -> int:
         return rebuild(args.paths, args.tracking_uri)
     all_delivered = True
     not_named: dict[str, None] = {}
-    uris: dict[str, dict[tuple[Path, str], None]] = {}  # that have answered: the output folders and studies there
+    uris: dict[str, dict[tuple[Path, str], None]] = {}  # by address that has answered: output folders and studies
     for folder in dict.fromkeys(folder for folders in jobs.values() for folder in folders):
         delivered, line = sync(folder, args.tracking_uri)
         print(f"{clean(folder, newlines=False)}: {line}", flush=True)
         all_delivered &= delivered
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # said above
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # already reported above
             asked = None if delivered or args.tracking_uri else asked_uri(folder)
             if asked and line.startswith("not sent:"):
                 not_named[asked] = None
@@ -77,7 +82,7 @@ def _deliver(args: Any) -> int:
         for output_dir, study in places:
             try:
                 closed = close_silent(output_dir, study, uri)
-            except Exception as error:  # the server was there a moment ago; what was delivered is
+            except Exception as error:  # the jobs are delivered all the same
                 print(
                     f"{study} in {mask(uri)}: runs of silent processes were not closed: {one_line(error)}", flush=True
                 )

@@ -1,4 +1,4 @@
-"""`python -m rlexp.ui`: MLflow's pages on the project's store, on this machine only unless told otherwise."""
+"""The command `rlexp ui`: MLflow's pages for the project's store, by default for this machine only."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from rlexp.tracking import store_file
 from rlexp.tracking.addresses import resolve_uri
 
 LOOPBACK = "127.0.0.1"
-FIRST_PORT = 5000  # MLflow's own
-PORTS = 100  # tried one after another
-PR_SET_PDEATHSIG = 1  # of prctl
-GRACE = 10.0  # seconds for it to end
+FIRST_PORT = 5000  # MLflow's default
+PORTS = 100  # number of ports to try
+PR_SET_PDEATHSIG = 1  # option of prctl
+GRACE = 10.0  # seconds until the server is killed
 PATIENCE = 120.0  # seconds for the server to answer
 
 
 def command(uri: str, host: str, port: int) -> list[str]:
-    """What starts MLflow's server; an address with a password is in its environment, since others can read this."""
+    """The command line of MLflow's server, without a URI that holds a password: other users can read it."""
     store = ["--backend-store-uri", uri] if mask(uri) == uri else []
     return [sys.executable, "-m", "mlflow", "ui", *store, "--host", host, "--port", str(port)]
 
@@ -44,14 +44,14 @@ def _trouble(uri: str) -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """The server's environment: no telemetry, and without the workers that take 2 GB and eight processes."""
+    """The server's environment: no telemetry, no job workers (eight processes and 2 GB)."""
     ours = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    ours["PYTHONSAFEPATH"] = "1"  # a flask.py in the working directory is not the server's
+    ours["PYTHONSAFEPATH"] = "1"  # so that a flask.py in the working directory is not imported
     return {**os.environ, **ours}
 
 
 def free_port(host: str, first: int = FIRST_PORT, number: int = PORTS) -> int | None:
-    """The first port from `first` on that nobody listens on; None where there is none of the next `number`."""
+    """The first free one of `number` ports from `first` on; None if all are in use."""
     for port in range(first, min(first + number, 65_536)):
         with socket.socket() as candidate:
             candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,10 +65,11 @@ def free_port(host: str, first: int = FIRST_PORT, number: int = PORTS) -> int | 
 
 @tool
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command until it is interrupted; its exit code: 0, 1 where the server fails, 2 without a store."""
+    """Run the command until it is interrupted; its exit status: 0, 1 if the server fails, 2 without a store."""
     parser = Parser(
-        prog="python -m rlexp.ui",
+        prog="rlexp ui",
         description="Show studies, jobs and trials in MLflow's pages, in a browser on this machine.",
+        examples=("rlexp ui", "rlexp ui --output-dir /data/outputs --port 8080 --no-browser"),
     )
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
     parser.add_argument("--tracking-uri", metavar="URI", help="default: MLFLOW_TRACKING_URI, else DIR/mlflow.db")
@@ -118,15 +119,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _end_with_parent() -> None:
-    """In the server, before it starts: SIGTERM once this process has died, by whatever."""
+    """In the server's process, before it starts: ask for SIGTERM when the parent dies."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server and all that it has started, in bounded time."""
+    """End the server and its children within a bounded time."""
     with contextlib.suppress(ValueError):  # not the main thread
-        for signum in (signal.SIGTERM, signal.SIGINT):  # a second one must not leave it behind
+        for signum in (signal.SIGTERM, signal.SIGINT):  # a second signal must not interrupt this
             signal.signal(signum, signal.SIG_IGN)
     for signum in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -136,7 +137,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 def _answers(address: str, server: subprocess.Popen[bytes]) -> bool:
-    """Whether the server answers before it dies or patience ends."""
+    """Whether the server answers within PATIENCE."""
     deadline = time.monotonic() + PATIENCE
     while server.poll() is None and time.monotonic() < deadline:
         try:
@@ -148,7 +149,7 @@ def _answers(address: str, server: subprocess.Popen[bytes]) -> bool:
 
 
 def _open(address: str, never: bool) -> None:
-    """Show it in a browser, where there is a screen."""
+    """Open the address in a browser, if there is a display."""
     if never or not (
         sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):

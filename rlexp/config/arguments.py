@@ -1,12 +1,12 @@
-"""What people type, written as Hydra wants it: one place for the command line, Python, sweeps and searches.
+"""Rewrites the arguments that people type into Hydra's syntax, for the command line, Python, sweeps and searches.
 
-Hydra takes a key that no YAML has only with a plus, and 1e4 for a number with a fraction. Here
+Hydra accepts a key that is in no YAML only with a plus, and reads 1e4 as a float. So that neither matters:
 
-* keys of free-form mappings (fields `dict[str, Any]` of the schema, e.g. `env.kwargs`), and keys of a group whose YAML
-  is not one of ours and may leave out what the schema knows, get `++`: set, or added where they are absent. What does
-  not fit the schema is refused by `settings.build`, however it was written.
-* numbers that a field for whole numbers gets are written as whole ones; a fraction stays as it was typed, as a text.
-* short forms are written out (see `shorthands`).
+* A key of a free-form mapping (a field `dict[str, Any]` of the schema, such as `env.kwargs`) gets `++`: set it, or add
+  it. So does a key of a group whose YAML comes from elsewhere and may be incomplete. `build` checks all against the
+  schema afterwards.
+* A number for an integer field is written as an integer; one with a fraction stays as typed, in quotes.
+* Short forms are expanded (see `shorthands`).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ WHOLE = ("int", "int | None", "list[int]")
 ARGUMENT = re.compile(r"(?P<sign>\+{0,2})(?P<key>[A-Za-z_]\w*(?:\.\w+)*)=(?P<value>.*)", re.DOTALL)
 NUMBER = re.compile(r"[+-]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d[\d_]*)?")
 GROUPS = ("algo", "env", "network")
-LARGEST_EXPONENT = 100  # a number beyond is no count of anything
+LARGEST_EXPONENT = 100  # beyond it a number is no count
 
-_last: tuple[list[str], list[str]] = ([], [])  # arguments as rewritten and as typed
+_last: tuple[list[str], list[str]] = ([], [])  # the arguments: rewritten, typed
 
 
 def rewrite(args: Iterable[str]) -> list[str]:
-    """Arguments as Hydra wants them; all others stay as they are, also those that have been rewritten.
+    """Rewrite arguments for Hydra; rewriting twice changes nothing more.
 
     Raises:
         Refusal: as `shorthands.expand`.
@@ -42,7 +42,7 @@ def rewrite(args: Iterable[str]) -> list[str]:
 
 
 def options_first(args: list[str]) -> list[str]:
-    """Arguments with Hydra's options in front, since its parser takes none behind the first key=value."""
+    """Move Hydra's options to the front: its parser accepts none after the first key=value."""
     from hydra._internal.utils import get_args_parser
 
     known = get_args_parser()._option_string_actions
@@ -61,28 +61,28 @@ def options_first(args: list[str]) -> list[str]:
 
 
 def remember(rewritten: list[str], typed: list[str]) -> None:
-    """Keep what a process' arguments were before `rewrite`."""
+    """Record this process' arguments before and after `rewrite`."""
     global _last
     _last = (list(rewritten), list(typed))
 
 
 def as_typed(args: list[str]) -> list[str]:
-    """The arguments of this process as somebody typed them."""
+    """This process' arguments as they were typed."""
     return _last[1] if args == _last[0] else args
 
 
 def unmarked(text: str) -> str:
-    """What Hydra says of arguments, without the plus signs that `rewrite` gives them."""
+    """Remove from a message of Hydra's the plus signs that `rewrite` has added."""
     return re.sub(r"(?<![\w+])\+\+(?=[A-Za-z_][\w.]*=)", "", text)
 
 
 def kind_of(key: str) -> str:
-    """The type of a key of the schema, as its field says it; empty for one that it does not have."""
+    """The annotated type of a key of the schema; empty for an unknown key."""
     return _kinds().get(key, "")
 
 
 def whole_numbers(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for a schema in which 1e4 stands as 10000 where the schema has whole numbers; others are left alone."""
+    """Convert values of integer fields, such as 1e4, to integers; leave all other values as they are."""
     found = dict(values)
     for f in dataclasses.fields(schema):
         if f.name not in found:
@@ -98,7 +98,7 @@ def whole_numbers(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _whole(value: Any) -> Any:
-    """The integer that a float or a text stands for, else the value itself."""
+    """The integer that a float or a string denotes, else the value itself."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, str):
@@ -108,7 +108,7 @@ def _whole(value: Any) -> Any:
 
 
 def _integer(text: str) -> int | None:
-    """The whole number that a text like 1e4 or 50_000 is; None where it is none."""
+    """The integer that a string such as 1e4 or 50_000 denotes; None if it denotes none."""
     if not NUMBER.fullmatch(text):
         return None
     number = Decimal(text.replace("_", ""))
@@ -132,7 +132,7 @@ def _rewritten(arg: str, own: set[str]) -> str:
 
 
 def _with_whole_numbers(value: str, strict: bool) -> str:
-    """A value with the numbers in it written as whole ones: a number, a list, a choice or a range of them."""
+    """Write the numbers in a value (a number, list, choice or range) as integers."""
     call = re.fullmatch(r"(choice|range|)\(?([^()]*)\)?", value.strip())
     if call is None:
         return value
@@ -150,7 +150,7 @@ def _with_whole_numbers(value: str, strict: bool) -> str:
 
 
 def _own_groups(args: Iterable[str]) -> set[str]:
-    """Groups whose chosen YAML is not one of ours, or whose `name` is another package's."""
+    """The groups whose chosen YAML, or whose `name`, comes from another package."""
 
     own = set()
     for arg in args:
@@ -168,14 +168,14 @@ def _own_groups(args: Iterable[str]) -> set[str]:
 
 
 def _free(key: str) -> bool:
-    """Whether a key is a free-form mapping, or in one."""
+    """Whether a key is a free-form mapping or inside one."""
     parts = key.split(".")
     return any(kind_of(".".join(parts[:n])) == FREE for n in range(1, len(parts) + 1))
 
 
 @functools.cache
 def _kinds() -> dict[str, str]:
-    """The types of all keys of all schemas of ours."""
+    """The annotated types of all keys of this package's schemas."""
     from rlexp.config import registry
     from rlexp.config.schema.job import Settings
 

@@ -11,11 +11,10 @@ from rlexp.system.errors import did_you_mean, refusal
 
 
 def check_arguments(args: Iterable[str]) -> None:
-    """Refuse what Hydra would take on a command line, or answer with its whole usage, but nobody can have meant.
+    """Reject arguments that Hydra would accept, or answer with its whole usage, but that are probably mistakes.
 
     Raises:
-        Refusal: for options that are Hydra's neither, for a list or nothing where one name is expected, and for
-            keys that are taken out.
+        Refusal: for an unknown option, for a list or an empty value where one name is expected, and for a deleted key.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -39,7 +38,7 @@ def check_arguments(args: Iterable[str]) -> None:
             raise refusal(arg[1:], "a value", "a deletion", "Every key has a value; give another one, or null.")
 
 
-GROUPS = {  # what a command line may choose, and an example
+GROUPS = {  # configuration groups, each with an example
     "algo": "dueling_ddqn",
     "env": "cartpole",
     "network": "mlp",

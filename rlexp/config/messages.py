@@ -1,4 +1,4 @@
-"""What a user is told about a key, a choice or a value that does not fit."""
+"""Messages about unknown keys, unknown choices and values of the wrong type."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rlexp.system.errors import Refusal, did_you_mean, refusal
 
 
 def explain(error: Exception) -> str:
-    """The one or two lines that a user can act on, from a Hydra or OmegaConf error about an override."""
+    """Translate an error of Hydra or OmegaConf about an override into one or two lines that a user can act on."""
     text = arguments.unmarked(str(error).strip())
-    if hasattr(error, "override"):  # Hydra could not even read it
+    if hasattr(error, "override"):  # Hydra could not parse it
         received = arguments.unmarked(error.override or "") or text.splitlines()[0].partition(": ")[2]
         quote = "Quote what has blanks or special characters: 'key=\"a b\"'"
         return str(refusal("command line", "key=value", repr(received) if received else text.splitlines()[0], quote))
@@ -72,7 +72,7 @@ def explain(error: Exception) -> str:
 
 
 def unknown_choice(group: str, name: str) -> Refusal:
-    """The refusal of a name that a configuration group does not have."""
+    """The refusal of an unknown name in a configuration group."""
     from rlexp.config.paths import configured
     from rlexp.config.registry import plugin_without_yaml
 
@@ -85,7 +85,7 @@ def unknown_choice(group: str, name: str) -> Refusal:
 
 
 def unknown_key(key: str) -> str:
-    """The two lines for a key that no schema knows, or not the one of this algorithm, with near matches."""
+    """Two lines, with near matches, about a key that is in no schema or not in this algorithm's."""
     from rlexp.config.paths import configured
     from rlexp.config.registry import ALGOS
 
@@ -106,6 +106,7 @@ def unknown_key(key: str) -> str:
 
 
 def known_keys(schema: type, prefix: str) -> Iterable[str]:
+    """The keys of a schema and of those nested in it, each with a prefix."""
     for f in dataclasses.fields(schema):
         yield prefix + f.name
         inner = f.default_factory if f.default_factory is not MISSING else None
@@ -127,6 +128,7 @@ _TYPE_WORDS = {
 
 
 def wrong_type(where: str, kind: str, value: Any) -> Refusal:
+    """The refusal of a value whose type is not the annotated one."""
     bare = kind.removesuffix(" | None")
     words = _TYPE_WORDS.get(bare, bare) + (" or null" if bare != kind else "")
     fix = hints.SEEDS if where == "seed" and isinstance(value, list) else ""
@@ -136,7 +138,7 @@ def wrong_type(where: str, kind: str, value: Any) -> Refusal:
 
 
 def shown_value(value: Any) -> str:
-    """A value as it is written in YAML, in quotes where it is a text or a number in a wrong place."""
+    """A value as YAML writes it, in quotes if it is a string or a number."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value) if isinstance(value, list | Mapping) else repr(str(value))

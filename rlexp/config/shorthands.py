@@ -1,10 +1,9 @@
-"""Short forms that a person writes, and what Hydra is told instead.
+"""Short forms of overrides, and what they stand for in Hydra's syntax.
 
-- `schedule@algo.epsilon=linear` is `+schedule/epsilon@algo.epsilon=linear` to Hydra: the group is in no defaults list,
-  and epsilon and the alpha of tables have files of their own in conf/schedule/, with the values that suit them.
-  Schedules come last, so that a preset beside them does not undo them.
-- `budget.steps=3000` also means `budget.episodes=null`, and the reverse: a budget that is given replaces a preset's,
-  whatever that counts.
+- `schedule@algo.epsilon=linear` stands for `+schedule/epsilon@algo.epsilon=linear`: the group is in no defaults list,
+  and epsilon and the alpha of tables have their own files, with suitable values, in conf/schedule/. Schedules are moved
+  to the end, so that a preset beside them does not override them.
+- `budget.steps=3000` implies `budget.episodes=null`, and vice versa: a given budget replaces a preset's, in any unit.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ UNITS = {"budget.steps": "budget.episodes", "budget.episodes": "budget.steps"}
 
 
 def expand(arguments: Iterable[str]) -> list[str]:
-    """The arguments that Hydra is given for those that a person wrote; what it returns stays as it is.
+    """Expand the short forms among some arguments; expanding twice changes nothing more.
 
     Raises:
         Refusal: for a schedule without its key or its name.
@@ -29,19 +28,19 @@ def expand(arguments: Iterable[str]) -> list[str]:
 
 
 def as_written(override: str) -> str:
-    """An override of Hydra's as a person writes it."""
+    """An override in its short form, if it has one."""
     found = SCHEDULE.fullmatch(override)
     return f"schedule@{found['key']}={found['name']}" if found and found["key"] else override.removeprefix("++")
 
 
 def shown(override: str) -> str:
-    """An override in a table: `epsilon log10` for a schedule chosen by its name, all others as they are."""
+    """An override as tables show it: a named schedule as `epsilon log10`, all others unchanged."""
     found = SCHEDULE.fullmatch(override)
     return f"{found['key'].rpartition('.')[2]} {found['name']}" if found and found["key"] else override
 
 
 def _other_budgets(arguments: Sequence[str]) -> list[str]:
-    """What takes away the budget of the other unit, where one is given."""
+    """The override that removes the budget of the other unit, where one is given."""
     said = {key.lstrip("+"): value for key, sign, value in (a.partition("=") for a in arguments) if sign}
     for unit in UNITS:  # budget={steps: 3000}
         if found := re.search(rf"\b{unit.partition('.')[2]}\s*:\s*(\w+)", said.get("budget", "")):

@@ -21,7 +21,7 @@ def command_line() -> str:
     """The command that started this process, as a person would type it."""
     args = arguments.as_typed(sys.argv[1:])
     if Path(sys.argv[0]).parent.name == "rlexp":
-        return " ".join(["python -m rlexp", *args])
+        return " ".join(["rlexp", *args])
     return " ".join([Path(sys.argv[0]).name, *args])
 
 

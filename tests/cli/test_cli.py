@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlexp.cli.run import help_text
+from rlexp.cli.help import TOOLS, overview, training
 from rlexp.config import paths, registry
 from tests.conftest import TINY, TINY_DQN
 
@@ -18,9 +18,11 @@ def rlexp(*args: str, cwd: Path, module: str = "rlexp") -> subprocess.CompletedP
     return subprocess.run([sys.executable, "-m", module, *args], cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
-def test_help_lists_algorithms_environments_and_examples(tmp_path: Path) -> None:
+def test_help_lists_tools_algorithms_environments_and_examples(tmp_path: Path) -> None:
     result = rlexp("--help", cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (0, "") and result.stdout == help_text()
+    assert (result.returncode, result.stderr) == (0, "") and result.stdout == overview()
+    for name, line in TOOLS.items():
+        assert f"\n  rlexp {name:<12} {line}\n" in result.stdout
     words = " ".join(result.stdout.split())
     assert f"algo= {', '.join(sorted(registry.ALGOS))} env= " in words
     for label, group in (
@@ -30,9 +32,10 @@ def test_help_lists_algorithms_environments_and_examples(tmp_path: Path) -> None
         ("+sweep=", "sweep"),
     ):
         assert f"{label} {', '.join(paths.configured(group))} " in words
-    assert max(map(len, result.stdout.splitlines())) <= 110
-    examples = result.stdout.split("examples:\n")[1].split("\n\n")[0].splitlines()
-    assert len(examples) == 9 and all(line.startswith("  python -m rlexp ") for line in examples)
+    for page, number in ((result.stdout, 3), (training(), 9)):
+        assert max(map(len, page.splitlines())) <= 110
+        examples = page.split("examples:\n")[1].split("\n\n")[0].splitlines()
+        assert len(examples) == number and all(line.startswith("  rlexp ") for line in examples)
 
 
 def test_help_and_refusals_import_nothing_heavy(tmp_path: Path) -> None:
@@ -70,7 +73,8 @@ def test_importing_rlexp_is_light() -> None:
             ["engine=fused", "algo=random"],
             "refused: engine: expected auto or host, received 'fused', but algo random has no fused loop.\n",
         ),
-        (["nonsense"], "refused: command line: expected key=value, received 'nonsense'.\n"),
+        (["nonsense"], "refused: command line: expected a tool or key=value, received 'nonsense'.\n"),
+        (["algo=dqn", "nonsense"], "refused: command line: expected key=value, received 'nonsense'.\n"),
         (["algo=null"], "refused: "),
     ],
 )

@@ -172,7 +172,7 @@ def test_what_was_typed_is_recorded(typed: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "argv", ["/x/rlexp/__main__.py", "env.kwargs.sutton_barto_reward=true", "trials=1e0"])
     monkeypatch.setattr(runner, "run_job", task)
     command_line._status()
-    assert seen == ["python -m rlexp env.kwargs.sutton_barto_reward=true trials=1e0"]
+    assert seen == ["rlexp env.kwargs.sutton_barto_reward=true trials=1e0"]
 
 
 def test_options_may_stand_anywhere(typed: Any, tmp_path: Path) -> None:

@@ -132,8 +132,8 @@ def test_tables_say_what_was_chosen() -> None:
 
 
 def test_help_lists_schedules_and_the_sweep_over_families() -> None:
-    from rlexp.cli.run import help_text
+    from rlexp.cli.help import training
 
-    assert re.search(r"schedule@<key>= ?\s*constant, exponential, inverse_time, linear, log10\n", help_text())
-    assert "python -m rlexp +sweep=families" in help_text()
+    assert re.search(r"schedule@<key>= ?\s*constant, exponential, inverse_time, linear, log10\n", training())
+    assert "rlexp +sweep=families" in training()
     assert {"families", "dqn_ladder"} <= set(paths.configured("sweep"))

@@ -93,6 +93,8 @@ def unknown_key(key: str) -> str:
     known.update(*(known_keys(schema, "algo.") for schema in {entry.schema for entry in ALGOS.values()}))
     leaf = {k.rsplit(".", 1)[-1]: k for k in sorted(known, reverse=True)}
     said = f"{key}: expected a key of the configuration, received an unknown one.\n"
+    if key in hints.MOVED_KEYS:
+        return said + hints.MOVED_KEYS[key]
     if key in known:
         return f"{said}It belongs to other algorithms; this one's keys: python -m rlexp algo=<name> --cfg job"
     if key in ("experiment", "discretizer", "sweep") and configured(key):

@@ -32,15 +32,19 @@ class Family:
         False  # its agents hold tables over numbered states, and heed action masks; on the host engine NumPy only
     )
     fused: str | None = None  # "module:Class" of the fused engine's loop, where there is one
+    lanes: str = "rlexp.engines.vectorized:Lanes"  # of agents with a Keras model: what maps them over trials
 
 
 @dataclass(frozen=True)
 class Algo:
-    """One algorithm: its family, the schema of its YAML, and where its class is."""
+    """One algorithm: its family, the schema of its YAML, where its class is, and what it says of itself before that is
+    imported."""
 
     family: str  # a key of FAMILIES
     schema: type
     target: str  # "module:Class"
+    fused: bool = True  # runs in its family's fused loop, where there is one
+    replay: str = "uniform"  # of the replay family: a key of REPLAYS
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Network:
-    """One Keras model factory: `build(observation_shape, num_outputs, network_settings) -> keras.Model`.
+    """One Keras model factory: `build(observation_shape, output_shape, network_settings) -> keras.Model`.
 
     Whether its model has convolutions is found out from the model itself (engines/mapping.py); `convolutional` and
     `dense` say it where the engine is to be chosen before TensorFlow is imported.
@@ -82,7 +86,10 @@ FAMILIES: dict[str, Family] = {
         "rlexp.engines.host.replay:ReplayLoop", keras=True, fused="rlexp.engines.fused.replay:FusedReplayLoop"
     ),
     "rollout": Family(
-        "rlexp.engines.host.rollout:RolloutLoop", keras=True, fused="rlexp.engines.fused.rollout:FusedRolloutLoop"
+        "rlexp.engines.host.rollout:RolloutLoop",
+        keras=True,
+        fused="rlexp.engines.fused.rollout:FusedRolloutLoop",
+        lanes="rlexp.engines.vectorized:RolloutLanes",
     ),
     "planning": Family("rlexp.engines.host.planning:PlanningLoop", keras=False, tabular=True),
     "tabular": Family(
@@ -93,16 +100,21 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+REPLAYS: dict[str, str] = {  # "module:function" of the frame stack, which returns a class like `ReplayRing`
+    "uniform": "rlexp.data.replay_ring:ring_type",
+}
+
 ALGOS: dict[str, Algo] = {
     "random": Algo("fixed", algos.RandomSettings, "rlexp.algos.random:Random"),
     "angle_policy": Algo("fixed", algos.AnglePolicySettings, "rlexp.algos.angle_policy:AnglePolicy"),
     "dqn": Algo("replay", algos.DQNSettings, "rlexp.algos.dqn:DQN"),
-    "fixed_dqn": Algo("replay", algos.DQNSettings, "rlexp.algos.dqn:DQN"),
-    "ddqn": Algo("replay", algos.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
-    "dueling_dqn": Algo("replay", algos.DQNSettings, "rlexp.algos.dqn:DQN"),
-    "dueling_ddqn": Algo("replay", algos.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "fixed_dqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.dqn:DQN"),
+    "ddqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "dueling_dqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.dqn:DQN"),
+    "dueling_ddqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
     "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG"),
     "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
+    "ppo": Algo("rollout", algos.PPOSettings, "rlexp.algos.ppo:PPO"),
     "q_value_iteration": Algo(
         "planning", algos.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
     ),
@@ -155,6 +167,21 @@ def algo(name: str) -> Algo:
 def family(algo_name: str) -> Family:
     """The family of the registered algorithm `algo_name`."""
     return FAMILIES[algo(algo_name).family]
+
+
+def fused_loop(algo_name: str) -> str | None:
+    """The fused engine's loop for the registered algorithm `algo_name`; None where it is for the host engine alone."""
+    return family(algo_name).fused if algo(algo_name).fused else None
+
+
+def replay(algo_name: str) -> Callable[..., Any]:
+    """What makes the replay ring of the registered algorithm `algo_name`; raises `Refusal` for an unknown kind."""
+    kind = algo(algo_name).replay
+    if kind not in REPLAYS:
+        raise errors.refusal(
+            "algo.name", f"an algorithm with replay {' or '.join(REPLAYS)}", f"{algo_name}, with {kind!r}"
+        )
+    return load(REPLAYS[kind])
 
 
 def network(name: str) -> Network:

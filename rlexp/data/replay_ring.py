@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-SCALARS = {"a_tm1": "int32", "r_t": "float32", "terminated": "bool", "truncated": "bool"}
+from rlexp.data.transition import SCALARS
 
 
 class ReplayRing:

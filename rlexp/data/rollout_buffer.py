@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-FIELDS = ("o_tm1", "a_tm1", "r_t", "terminated", "truncated", "o_t")
+from rlexp.data.transition import FIELDS
+
 MIN_ROWS = 128  # smallest batch that an update is compiled for: compiling costs more than padding
 
 

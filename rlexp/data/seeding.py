@@ -25,6 +25,7 @@ STREAMS = {
     "dynamics": 7,
     "minibatch": 8,
     "search": 9,
+    "learn": 10,
 }
 BLOCK = 256  # rows made together: making a generator costs about as much as 10,000 numbers
 LONG_BLOCK = (

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
@@ -29,13 +29,15 @@ from rlexp.system.text import mask, mask_tree
 from rlexp.system.tool import warn
 
 if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
     from rlexp.data.checkpoint import Checkpoints
     from rlexp.engines.bookkeeping import Results
     from rlexp.engines.evaluation import Scores
     from rlexp.envs.info import EnvInfo
     from rlexp.jobs.console import JobConsole
     from rlexp.jobs.results import JobData
-    from rlexp.networks.flat_model import FlatModel
 
 SCORE_NAMES = {  # evaluation.selection -> what a trial's best weights were chosen by, as summary.json calls it
     "eval": "best_eval_return",
@@ -72,7 +74,9 @@ class Training(Protocol):
 
     console: JobConsole
     info: EnvInfo
-    model: FlatModel | None  # of one trial, for agents that have weights
+    deploy: (
+        Callable[[np.ndarray], keras.Model] | None
+    )  # weights [P] of a trial -> what is saved, for agents with networks
     device: str
     sweep: dict[str, Any] | None  # identity of the sweep that the job belongs to
     overrides: Mapping[Path, Sequence[str]]  # of each folder's job, where they are known
@@ -209,11 +213,10 @@ class JobRun:
         from rlexp.math.two_way import summarize_final
 
         settings, folder, info = self.settings, self.folder, self.training.info
-        model = self.training.model
-        if model is not None:
+        if self.training.deploy is not None:
             for k, seed in enumerate(settings.seeds):
-                model.set_params(results.params[k])
-                save_model(model.model, folder / "trials" / str(seed) / "best.keras")
+                model = self.training.deploy(results.params[k])
+                save_model(model, folder / "trials" / str(seed) / "best.keras")
         elif info.tabular:
             for k, seed in enumerate(settings.seeds):
                 (folder / "trials" / str(seed)).mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rlexp.config import registry
 from rlexp.config.images import is_picture
-from rlexp.config.schema.algos import AnglePolicySettings, DQNSettings, PGSettings, TabularSettings
+from rlexp.config.schema.algos import TabularSettings
 from rlexp.config.schema.env import DiscretizerSettings
 from rlexp.config.schema.job import Settings
 from rlexp.config.schema.network import NetworkSettings
@@ -49,7 +49,6 @@ def preflight(settings: Settings) -> EnvInfo:
     """Everything that can be refused without TensorFlow; returns the environment's description."""
     # What Gymnasium and the configuration import may import TensorFlow.
     backend.set_environment(settings.device if registry.brings_code(settings) else "auto")
-    from rlexp.data.replay_ring import ring_type
     from rlexp.envs import adapter
 
     if settings.tracking.name == "mlflow":
@@ -75,15 +74,8 @@ def preflight(settings: Settings) -> EnvInfo:
         )
     if isinstance(algo, TabularSettings):
         _check_states(settings, algo, info)
-    if isinstance(algo, AnglePolicySettings) and (
-        len(info.observation_shape) != 1 or info.observation_shape[0] <= algo.observation_index or info.num_actions != 2
-    ):
-        raise refusal(
-            "algo",
-            f"an environment with two actions and more than {algo.observation_index} observed numbers for angle_policy",
-            f"{settings.env.id!r} with {info.num_actions} actions and observations of shape {info.observation_shape}",
-            "It was made for env=cartpole.",
-        )
+    if check := getattr(algo, "check_env", None):
+        check(settings.env.id, info)
     if family.keras:
         network = registry.network(settings.network.name)
         _check_network(settings.network, network, info)
@@ -94,14 +86,8 @@ def preflight(settings: Settings) -> EnvInfo:
                 f"{settings.network.name!r}, which has dense layers only",
                 "Use network=dueling_cnn or network=cnn.",
             )
-    if isinstance(algo, PGSettings) and algo.head == "sigmoid" and info.num_actions != 2:
-        raise refusal(
-            "algo.head",
-            f"softmax for {info.num_actions} actions",
-            "'sigmoid', which is for two",
-        )
-    if isinstance(algo, DQNSettings):
-        ring = ring_type(settings.env.frame_stack)
+    if entry.family == "replay":
+        ring = registry.replay(algo.name)(settings.env.frame_stack)
         needed = settings.trials * ring.num_bytes(algo.replay_size, info.observation_shape, info.observation_dtype)
         _check_memory("algo.replay_size", f"rings of {algo.replay_size} transitions", needed, settings.trials)
     if family.keras and network.dense and network.options is not None:
@@ -160,7 +146,7 @@ def choose_engine(settings: Settings, info: EnvInfo) -> str:
 
     algo = settings.algo.name
     family = registry.family(algo)
-    if family.fused is None:
+    if registry.fused_loop(algo) is None:
         reason: str | None = f"algo {algo} has no fused loop"
     else:
         reason = tensor.why_not(settings.env, info)

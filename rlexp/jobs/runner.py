@@ -6,26 +6,23 @@ preflight -> agent -> folder -> loop.run() -> loop.final() -> pictures, weights,
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import shlex
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp.config import registry
 from rlexp.config.build import build
-from rlexp.config.schema.algos import DQNSettings
+from rlexp.config.schema.algos import AlgoSettings
 from rlexp.config.schema.job import Settings
 from rlexp.jobs.job_folder import Job, JobRun, status_of
 from rlexp.jobs.notices import no_time_limit
 from rlexp.jobs.preflight import check_weights, resolve
 from rlexp.system import supervisor
 from rlexp.system.disk import as_failure, disk_failures
-from rlexp.system.errors import Failure, Refusal, refusal
+from rlexp.system.errors import Failure, Refusal
 from rlexp.system.folder_lock import folder_lock
 from rlexp.system.stopping import stop_signals
 from rlexp.system.words import plural
@@ -197,7 +194,7 @@ class _Training:
         self.overrides, self.prune = overrides, prune
         self.runs = [JobRun(job, self) for job in jobs]
         self.settings = joint.together(jobs)
-        self.model: Any = None  # the FlatModel of one trial, for agents that have weights
+        self.deploy: Callable[[np.ndarray], Any] | None = None  # weights [P] -> Keras model, for agents with networks
         self.device = "cpu"
         self.began = time.monotonic()
         self.earlier = 0.0  # seconds that runs before this one have spent
@@ -288,10 +285,8 @@ class _Training:
     def _greet(self) -> None:
         settings, algo = self.settings, self.settings.algo
         steps = settings.max_steps
-        if isinstance(algo, DQNSettings) and algo.learn_unit == "step" and algo.learn_start >= (steps or math.inf):
-            self.console.warn(
-                f"nothing will be learned: algo.learn_start={algo.learn_start} is not less than the budget"
-            )
+        if isinstance(algo, AlgoSettings) and (warning := algo.warning(steps)):
+            self.console.warn(warning)
         trials = f"{plural(settings.trials, 'trial')} (seeds {_span(settings.seeds)})"
         if len(self.runs) > 1:
             trials = f"group of {len(self.runs)} jobs, {plural(settings.trials, 'trial')}: one program"
@@ -337,8 +332,8 @@ class _Training:
             every = settings.checkpoint.every
             checkpoints = joint.GroupCheckpoints([run.checkpoints() for run in runs], parts, every)
         services = Services(settings, self.info, recorder, checkpoints, self.console, stop, self.seconds, self.prune)
-        family = registry.family(settings.algo.name)
-        target = family.fused if settings.engine == "fused" and family.fused else family.loop
+        fused = registry.fused_loop(settings.algo.name) if settings.engine == "fused" else None
+        target = fused or registry.family(settings.algo.name).loop
         loop: Any = registry.load(target)(agent, services)
         trials = loop.trials
         if trials.optimum is None and (table := transition_table.load(settings.env) if self.info.table else None):
@@ -389,40 +384,14 @@ class _Training:
             self.device = prepare(settings.device)
         if not keras:
             return registry.load(entry.target)(settings.algo, info)
-        import numpy as np
+        from rlexp.engines.agents import build_lanes
 
-        from rlexp.config.images import is_picture
-        from rlexp.engines import mapping
-        from rlexp.engines.vectorized import INITIAL_PARAMS, Lanes, compiled_settings
-        from rlexp.networks.building import build, check_saved
+        def check_size(size: int) -> None:
+            check_weights(settings, size)
 
-        network = registry.network(settings.network.name)
-        factory, agent_class = registry.load(network.target), registry.load(entry.target)
-        self.model = build(settings, info, settings.seeds[0])
-        check_weights(settings, self.model.size)
-        if ":" in settings.network.name:
-            check_saved(self.model.model)
-        why_not = mapping.why_not(settings, info, self.model)
-        if why_not and settings.engine == "fused":  # else `preflight.choose_engine` has taken the host engine
-            raise refusal("engine", "auto or host", f"'fused', but network {settings.network.name} {why_not}")
-        if why_not and is_picture(info.observation_shape) and self.device == "cpu":
-            self.console.warn("no GPU was found and the network is convolutional: training will be very slow")
-        try:
-            agent = agent_class(settings.algo, self.model, info.num_actions)
-        except ValueError as error:
-            raise Refusal(f"algo.optimizer: {error}") from error
-        made_of = [compiled_settings(settings.algo, agent.scalars), asdict(settings.network), asdict(info)]
-        graph = (agent_class, factory, json.dumps(made_of, sort_keys=True))
-
-        def initial() -> np.ndarray:
-            params = {settings.seeds[0]: self.model.get_params()}  # jobs of a group may have the same seeds
-            for seed in settings.seeds:
-                if seed not in params:
-                    params[seed] = build(settings, info, seed).get_params()
-            return np.stack([params[seed] for seed in settings.seeds])
-
-        params = INITIAL_PARAMS.get((graph, tuple(settings.seeds)), initial)
-        return Lanes(agent, params, settings.exact_trials, why_not is not None, graph)
+        lanes = build_lanes(settings, info, self.device, check_size, self.console.warn)
+        self.deploy = lanes.deploy
+        return lanes
 
 
 def _span(seeds: list[int]) -> str:

@@ -57,7 +57,7 @@ def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -
     family = registry.ALGOS[algo].family
     learning = {
         "replay": ["algo.learn_start=10"],
-        "rollout": ["algo.batch_size=1", "algo.batch_unit=episode", "algo.num_updates=1"],
+        "rollout": ["algo.batch_size=1", "algo.batch_unit=episode"],
     }
     job = tiny(algo, "trials=2", "budget.steps=50", "evaluation.period=25", *learning.get(family, []))
     assert (job["algo"], job["steps"], job["total_steps"], job["status"]) == (algo, 50, 100, "done")
@@ -125,12 +125,12 @@ def test_networks_that_cannot_be_built_are_refused(tiny: Callable[..., Any]) -> 
 def test_a_network_of_ones_own(tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_networks.py").write_text(
         "import keras\n"
-        "def linear(observation_shape, num_actions, network):\n"
+        "def linear(observation_shape, output_shape, network):\n"
         "    x = keras.layers.Input(observation_shape)\n"
-        "    return keras.Model(x, keras.layers.Dense(num_actions)(x))\n"
-        "def normalised(observation_shape, num_actions, network):\n"
+        "    return keras.Model(x, keras.layers.Dense(output_shape[0])(x))\n"
+        "def normalised(observation_shape, output_shape, network):\n"
         "    x = keras.layers.Input(observation_shape)\n"
-        "    return keras.Model(x, keras.layers.Dense(num_actions)(keras.layers.BatchNormalization()(x)))\n"
+        "    return keras.Model(x, keras.layers.Dense(output_shape[0])(keras.layers.BatchNormalization()(x)))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     job = tiny("ddqn", "network.name=my_networks:linear", "trials=1", "budget.steps=100")

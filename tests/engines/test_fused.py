@@ -179,18 +179,21 @@ def test_programs_of_the_last_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -
 
 def test_graphs_of_lanes_are_bounded_and_a_dropped_one_is_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectorized, "_PROGRAMS", Recent(2))
-    agent = SimpleNamespace(init=lambda params: {"online": params}, greedy=lambda params, o_t: params[:1] * o_t[:, 0])
+    agent: Any = SimpleNamespace(
+        init=lambda params: params, acting=lambda state: state, greedy=lambda params, o_t: params["q"][:1] * o_t[:, 0]
+    )
+    ones = {"q": np.ones((2, 3), np.float32)}
     made = {}
     for graph in ("a", "b", "a", "c"):
-        made[graph] = vectorized.Lanes(agent, np.ones((2, 3), np.float32), True, False, graph)
-        made[graph].greedy(made[graph].state["online"], np.ones((2, 1, 4), np.float32))
+        made[graph] = vectorized.Lanes(agent, ones, True, False, graph)
+        made[graph].greedy(made[graph].acting, np.ones((2, 1, 4), np.float32))
     assert [(graph, 2, False) in vectorized._PROGRAMS for graph in "abc"] == [True, False, True]
-    assert made["b"].greedy(made["b"].state["online"], np.full((2, 1, 4), 3.0)).tolist() == [
+    assert made["b"].greedy(made["b"].acting, np.full((2, 1, 4), 3.0)).tolist() == [
         [3],
         [3],
     ]  # while it is used
-    again = vectorized.Lanes(agent, np.ones((2, 3), np.float32), True, False, "b")
-    assert again.greedy(again.state["online"], np.full((2, 1, 4), 5.0)).tolist() == [[5], [5]]
+    again = vectorized.Lanes(agent, ones, True, False, "b")
+    assert again.greedy(again.acting, np.full((2, 1, 4), 5.0)).tolist() == [[5], [5]]
 
 
 @pytest.mark.parametrize(

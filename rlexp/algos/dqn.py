@@ -61,9 +61,13 @@ class DQN(GradientAgent):
         """The next actions [B] whose values count: the best by w'."""
         return self.greedy(self.bootstrapping(state), o_t)
 
+    def discount(self, batch: Batch, scalars: Scalars) -> tf.Tensor:
+        """d_t = gamma^m (1 - terminated) [B]: what counts of the value of o_t."""
+        return targets.discount(scalars["gamma"] ** batch["num_steps"], batch["terminated"])
+
     def target(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         """What Q(o_tm1, a_tm1) is moved towards [B]."""
-        d_t = targets.discount(scalars["gamma"] ** batch["num_steps"], batch["terminated"])  # [B]
+        d_t = self.discount(batch, scalars)  # [B]
         q_t = self.q_values(self.bootstrapping(state), batch["o_t"])  # [B, A]
         return targets.bootstrap_target(batch["r_t"], d_t, q_t, self.bootstrap_action(state, batch["o_t"]))
 

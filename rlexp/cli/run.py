@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from rlexp.config import paths
+from rlexp.config import paths, plugin_yaml
 from rlexp.config.arguments import options_first, remember, rewrite
 from rlexp.config.build import build
 from rlexp.config.command_line import check_arguments
@@ -78,7 +78,7 @@ def help_text() -> str:
 
 
 def _choices(label: str, group: str) -> str:
-    names = paths.configured(group)
+    names = sorted([*paths.configured(group), *plugin_yaml.names(group)])
     text = ", ".join(name for name in names if group != "schedule" or "/" not in name)
     return textwrap.fill(
         text,
@@ -114,6 +114,7 @@ def _status() -> int:
     from rlexp.sweeps.sweep import Ended
 
     plugins.register()
+    plugin_yaml.register()
     outcomes: list[Outcome] = []  # of the jobs that run in this process
     apart: list[int] = []  # exit status of the job that has run in a worker of this process
 

@@ -73,13 +73,15 @@ def explain(error: Exception) -> str:
 
 def unknown_choice(group: str, name: str) -> Refusal:
     """The refusal of a name that a configuration group does not have."""
+    from rlexp.config import plugin_yaml
     from rlexp.config.paths import configured
     from rlexp.config.registry import plugin_without_yaml
 
     lost = plugin_without_yaml(group, name)
     if lost is not None:
         return lost
-    known = [known for known in configured(group) if group != "schedule" or "/" not in known]
+    known = sorted([*configured(group), *plugin_yaml.names(group)])
+    known = [known for known in known if group != "schedule" or "/" not in known]
     hint = hints.for_choice(group, name) or did_you_mean(name, known) or hints.where_nothing_is_near(group)
     return refusal(group, f"one of {', '.join(known)}", repr(name), hint)
 

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 from rlexp.config import hints
@@ -245,12 +244,9 @@ def plugin_without_yaml(group: str, name: str) -> errors.Refusal | None:
     point = next((point for point in entry_points(group=f"rlexp.{group}s") if point.name == name), None)
     if point is None:
         return None
-    found = [Path(str(file.locate())) for file in (point.dist.files or [] if point.dist else [])
-             if file.as_posix().endswith(f"{group}/{name}.yaml")]  # fmt: skip
-    folder = found[0].parent.parent if found else f"<folder of {group}/{name}.yaml>"
     return errors.refusal(
         group, f"a YAML {group}/{name}.yaml on the search path", f"none, though {_owner(point)} registers {name!r}",
-        f"Say where its YAML lies: --config-dir {folder} {group}={name}",
+        f"It belongs beside the package's module; elsewhere: --config-dir <folder of {group}/{name}.yaml>",
     )  # fmt: skip
 
 
@@ -262,7 +258,7 @@ def of_another_yaml(name: str, refused: errors.Refusal) -> errors.Refusal:
     key = str(refused).partition(":")[0]
     return errors.refusal(
         key, f"a key of {name!r}, which {_owner(point)} registers", "one that it does not have",
-        f"Choose its own YAML instead of algo.name: --config-dir <folder of algo/{name}.yaml> algo={name}",
+        f"See its keys: python -m rlexp algo={name} --cfg job",
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp.config import registry
+from rlexp.config import plugin_yaml, registry
 from rlexp.config.build import build
 from rlexp.config.schema.algos import AlgoSettings
 from rlexp.config.schema.job import Settings
@@ -66,6 +66,7 @@ def compose(*overrides: str) -> Settings:
     from rlexp.config.messages import explain
     from rlexp.config.paths import conf_dir
 
+    plugin_yaml.register()
     check_arguments(overrides)
     instance = GlobalHydra.instance()
     before = instance.hydra  # the caller may be a Hydra application itself

@@ -119,14 +119,14 @@ def test_a_module_that_imports_tensorflow_finds_it_prepared(args: list[str], plu
 
 def test_a_plugin_whose_yaml_is_not_found_says_so(plug: Path, monkeypatch: Any) -> None:
     monkeypatch.syspath_prepend(str(plug))
-    said = sentence_of("algo=plug")
-    assert said == (
-        "algo: expected a YAML algo/plug.yaml on the search path, received none, though package plug registers 'plug'.\n"
-        f"Say where its YAML lies: --config-dir {plug}/conf algo=plug"
+    assert compose("algo=plug").algo.name == "plug"  # whose file is in its distribution
+    assert sentence_of("algo=broken") == (
+        "algo: expected a YAML algo/broken.yaml on the search path, received none, though package plug registers 'broken'.\n"
+        "It belongs beside the package's module; elsewhere: --config-dir <folder of algo/broken.yaml>"
     )
     assert sentence_of("network=plugnet") == (
         "network: expected a YAML network/plugnet.yaml on the search path, received none, though package plug registers "
-        "'plugnet'.\nSay where its YAML lies: --config-dir <folder of network/plugnet.yaml> network=plugnet"
+        "'plugnet'.\nIt belongs beside the package's module; elsewhere: --config-dir <folder of network/plugnet.yaml>"
     )
     assert sentence_of("env=Plug-v0").splitlines()[1] == (
         "There are tensor dynamics for this id, which is given by env.id=Plug-v0"
@@ -142,7 +142,7 @@ def test_a_plugin_whose_yaml_is_not_found_says_so(plug: Path, monkeypatch: Any) 
         first.startswith("algo.")
         and "a key of 'third', which the entry point tests.envs.test_plugins:THIRD registers" in first
     )
-    assert second == "Choose its own YAML instead of algo.name: --config-dir <folder of algo/third.yaml> algo=third"
+    assert second == "See its keys: python -m rlexp algo=third --cfg job"
 
 
 THIRD = registry.Algo("fixed", registry.ALGOS["random"].schema, "rlexp.algos.random:Random")
@@ -157,8 +157,9 @@ def sentence_of(*args: str) -> str:
 
 @pytest.mark.slow
 def test_a_plugin_runs_with_its_yaml(plug: Path) -> None:
-    result = run(plug, f"--config-dir={plug}/conf", "algo=plug")
-    assert result.returncode == 0 and "plug on cartpole: done" in result.stdout, result.stderr
+    for args in (["algo=plug"], [f"--config-dir={plug}/conf", "algo=plug", "seed=1"]):
+        result = run(plug, *args)
+        assert result.returncode == 0 and "plug on cartpole: done" in result.stdout, result.stderr
 
 
 @pytest.mark.parametrize(

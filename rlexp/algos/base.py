@@ -9,6 +9,7 @@ Axes: B rows of a batch, E observations, A actions, D numbers of a continuous ac
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -138,7 +139,7 @@ class Losses(NamedTuple):
     priorities: tf.Tensor | None = None  # [B]
 
 
-class GradientAgent:
+class GradientAgent(abc.ABC):
     """An agent that learns by gradient descent: tape, importance weights, clipping, optimiser and target network.
 
     An algorithm says what its networks are (`models`), how it acts (`act`, `greedy`), what it learns towards (`target`)
@@ -188,9 +189,9 @@ class GradientAgent:
         """What each row is moved towards, a tree of [B, ...]; no gradient passes through it. By default nothing."""
         return ()
 
+    @abc.abstractmethod
     def losses(self, params: Params, batch: Batch, target: Any, u: tf.Tensor, scalars: Scalars) -> Losses:
         """The losses of the rows; `target` as `target` has returned it."""
-        raise NotImplementedError
 
     def coefficients(self, scalars: Scalars) -> Mapping[str, float | tf.Tensor]:
         """Factors of parts of the loss; a part that is not named counts as it is."""

@@ -20,6 +20,7 @@ from rlexp.config.schema.algos import DQNSettings, FixedDQNSettings, OptimizerSe
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.engines.vectorized import Lanes
 from rlexp.envs.info import EnvInfo
+from rlexp.math import targets
 from rlexp.networks import mlp
 from rlexp.networks.flat_model import FlatModel
 from rlexp.system.errors import Refusal
@@ -155,6 +156,49 @@ def test_every_agent_with_networks_says_what_the_protocol_asks() -> None:
         actions = [agent.act(weights, o_t, u, now) for weights in (acting, agent.unpack(acting))]
         assert actions[0].dtype == tf.int32 and actions[0].shape == () and actions[0] == actions[1]
         assert agent.greedy(acting, o_t[None]).shape == (1,)
+
+
+class Atoms(DQN):
+    """A distributional head: K numbers for each action, whose mean is the action's value. Losses are of all numbers."""
+
+    @classmethod
+    def models(cls, make: Make, info: EnvInfo, config: DQNSettings) -> dict[str, keras.Model]:
+        return {"q": make((info.num_actions, 2))}
+
+    def atoms(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
+        return self.networks["q"](params["q"], o_t)  # [B, A, K]
+
+    def q_values(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(self.atoms(params, o_t), axis=-1)
+
+    def target(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+        atoms = self.atoms(self.bootstrapping(state), batch["o_t"])
+        chosen = targets.batched_index(atoms, self.bootstrap_action(state, batch["o_t"]))  # [B, K]
+        return batch["r_t"][:, None] + self.discount(batch, scalars)[:, None] * chosen
+
+    def losses(self, params: Params, batch: Batch, target: Any, u: tf.Tensor, scalars: Scalars) -> Losses:
+        chosen = targets.batched_index(self.atoms(params, batch["o_tm1"]), batch["a_tm1"])  # [B, K]
+        losses = tf.reduce_mean(tf.square(target - chosen), axis=-1)  # [B]
+        return Losses({"td": losses}, {"q_mean": tf.reduce_mean(chosen)}, losses)
+
+
+class DoubleAtoms(DoubleDQN, Atoms):
+    """The double form of a distributional algorithm, for nothing."""
+
+
+@pytest.mark.parametrize(("kind", "action"), [(Atoms, 0), (DoubleAtoms, 2)], ids=["plain", "double"])
+def test_a_double_distributional_algorithm_costs_nothing(kind: type[DQN], action: int) -> None:
+    """The target network's best action is the first, the online network's the third; the target's atoms are taken."""
+    agent = made(kind, FixedDQNSettings(optimizer=SGD))
+    online, target = (np.zeros((3, 6), np.float32) for _ in range(2))  # two observed numbers and the bias
+    online[2], target[2] = [0, 0, 1, 1, 2, 2], [8, 4, 0, 0, -3, 5]  # pairs of atoms of the three actions
+    state = {**agent.init({"q": tf.constant(online.ravel())}), "target": {"q": tf.constant(target.ravel())}}
+    y = agent.target(state, batch(), NO_NUMBERS, scalars())
+    np.testing.assert_allclose(y, [1 + 0.5 * target[2, 2 * action : 2 * action + 2], [2, 2]])
+    update = agent.learn(state, batch(), NO_NUMBERS, scalars())
+    chosen = np.array([[0, 0], [2, 2]])
+    np.testing.assert_allclose(update.priorities, np.square(y - chosen).mean(axis=1))
+    assert float(update.metrics["loss"]) == pytest.approx(np.square(y - chosen).mean())
 
 
 @dataclass

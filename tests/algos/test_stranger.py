@@ -67,7 +67,10 @@ def test_its_yaml_is_found_and_its_settings_are_checked() -> None:
         (["algo.clip=0.5"], "algo.clip: expected a number <= 0, received 0.5."),
         (["algo.target=none"], "algo.target: expected hard or soft for munchausen_dqn, received 'none'.\nWithout a"),
         (["algo.batch_size=60000"], "algo.batch_size: expected at most algo.replay_size (50000), received 60000."),
-        (["algo.temprature=1"], "algo.temprature: expected a key of 'munchausen_dqn', which package munchausen registers, received one"),
+        (
+            ["algo.temprature=1"],
+            "algo.temprature: expected a key of 'munchausen_dqn', which package munchausen registers, received one",
+        ),
         (["evaluation.policy=sampled"], "evaluation.policy: expected greedy for munchausen_dqn, received 'sampled'."),
     ):
         with pytest.raises(Refusal) as refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from rlexp.config import paths, registry
 from rlexp.config.paths import conf_dir
 from rlexp.config.schema.algos import RandomSettings
+from rlexp.jobs.preflight import resolve
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
 from tests.conftest import records
@@ -59,7 +61,8 @@ def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -
         "replay": ["algo.learn_start=10"],
         "rollout": ["algo.batch_size=1", "algo.batch_unit=episode"],
     }
-    job = tiny(algo, "trials=2", "budget.steps=50", "evaluation.period=25", *learning.get(family, []))
+    once = ["algo.num_updates=1"] if algo == "ppo" else []  # per batch, as the others do
+    job = tiny(algo, "trials=2", "budget.steps=50", "evaluation.period=25", *learning.get(family, []), *once)
     assert (job["algo"], job["steps"], job["total_steps"], job["status"]) == (algo, 50, 100, "done")
     updates = {"replay": [20, 20], "rollout": job["episodes"], "tabular": [50, 50], "planning": [50, 50]}
     assert job["updates"] == updates.get(family, [0, 0])
@@ -170,3 +173,20 @@ def test_third_parties_add_algorithms_by_entry_points(
         "evaluation.max_steps=30",
     )
     assert job["algo"] == "always" and job["final/return"]["mean"] == -30
+
+
+def test_an_algorithm_says_whether_it_runs_fused_and_which_replay_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ddqn = registry.ALGOS["ddqn"]
+    entries = {"own": replace(ddqn, fused=False), "ranked": replace(ddqn, replay="ranked")}
+    for name, entry in entries.items():
+        monkeypatch.setitem(registry.ALGOS, name, entry)
+    host, _ = resolve(compose("algo=ddqn", "algo.name=own"))
+    assert host.engine == "host" and resolve(compose("algo=ddqn"))[0].engine == "fused"
+    with pytest.raises(Refusal) as refused:
+        resolve(compose("algo=ddqn", "algo.name=own", "engine=fused"))
+    assert str(refused.value).startswith(
+        "engine: expected auto or host, received 'fused', but algo own has no fused loop."
+    )
+    with pytest.raises(Refusal) as refused:
+        resolve(compose("algo=ddqn", "algo.name=ranked"))
+    assert str(refused.value) == "algo.name: expected an algorithm with replay uniform, received ranked, with 'ranked'."

@@ -24,6 +24,8 @@ from rlexp.engines.fused.base import MAX_EPISODES, NEVER, Tree, look_up, one_aft
 from rlexp.engines.vectorized import mapped
 from rlexp.envs.tensor.base import TensorEnv, limited_step
 
+Array = Any  # of NumPy on the host, of TensorFlow in a program
+
 MAPPED_WORK = 1_000_000  # parameters times batch above which updates are made one after another: measured
 
 
@@ -39,9 +41,9 @@ class Best(NamedTuple):
     """The best training episode of each trial, and what acted in it."""
 
     params: Tree  # what acts: tree of [L, ...]
-    score: Any  # float64 [L], its return
-    step: Any  # int32 [L], env steps of the trial at its end
-    new: Any  # bool [L], whether the parameters are yet to be kept
+    score: Array  # float64 [L], its return
+    step: Array  # int32 [L], env steps of the trial at its end
+    new: Array  # bool [L], whether the parameters are yet to be kept
 
 
 class Carry(NamedTuple):
@@ -49,40 +51,40 @@ class Carry(NamedTuple):
 
     agent: Tree  # the agent's state: tree of [L, ...]
     env: Tree  # `TensorEnvs.state`: "state" [L, D], "return" float64 [L], "length" int32 [L]
-    counts: dict[str, Any]  # "step", "episode", "update": int32 [L]
-    before: dict[str, Any]  # the same before the trial's last step
-    copied: Any  # int32 [L], target periods that have ended in a copy
-    broken: Any  # bool [L], trials that have diverged
+    counts: dict[str, Array]  # "step", "episode", "update": int32 [L]
+    before: dict[str, Array]  # the same before the trial's last step
+    copied: Array  # int32 [L], target periods that have ended in a copy
+    broken: Array  # bool [L], trials that have diverged
     best: Any = ()  # `Best`, where the best training episode chooses the weights; else nothing
 
 
 class Given(NamedTuple):
     """What the host hands to a call."""
 
-    t: Any  # int32 [], lock-steps before it
-    steps: Any  # int32 [], lock-steps to take
-    max_episodes: Any  # int32 [], the budget of episodes
-    num_trials: Any  # int32 [], lanes that are trials
-    active: Any  # bool [L], trials that still train
-    first: dict[str, Any]  # counts at its start: int32 [L]
-    act: Any  # uniform numbers of acting [L, T, W]
-    learn: Any  # uniform numbers of updates, from the trial's next one on [L, U, W]
-    replay: Any  # uniform numbers of sampling, likewise [L, U, B]
-    scalars: dict[str, Any]  # path: schedules by counts since its start [L, T or M or U, + 1]
-    reset: Any  # uniform numbers of resets [L, M, reset_width]
-    dynamics: Any  # uniform numbers of steps [L, T, step_width]
+    t: Array  # int32 [], lock-steps before it
+    steps: Array  # int32 [], lock-steps to take
+    max_episodes: Array  # int32 [], the budget of episodes
+    num_trials: Array  # int32 [], lanes that are trials
+    active: Array  # bool [L], trials that still train
+    first: dict[str, Array]  # counts at its start: int32 [L]
+    act: Array  # uniform numbers of acting [L, T, W]
+    learn: Array  # uniform numbers of updates, from the trial's next one on [L, U, W]
+    replay: Array  # uniform numbers of sampling, likewise [L, U, B]
+    scalars: dict[str, Array]  # path: schedules by counts since its start [L, T or M or U, + 1]
+    reset: Array  # uniform numbers of resets [L, M, reset_width]
+    dynamics: Array  # uniform numbers of steps [L, T, step_width]
 
 
 class Out(NamedTuple):
     """What a call has come to."""
 
-    steps: Any  # int32 [], lock-steps taken
-    updates: Any  # int32 [], updates made
-    returns: Any  # float64 [T, L], of episodes that have ended with a step
-    lengths: Any  # int32 [T, L], of those, 0 where none has ended
-    metrics: Any  # [U, L, H]
-    learned: Any  # bool [U, L], whether an update was the trial's, and its loss finite
-    broken_at: Any  # int32 [1, L], with which lock-step of the call a trial has diverged, from 1 on, or NEVER
+    steps: Array  # int32 [], lock-steps taken
+    updates: Array  # int32 [], updates made
+    returns: Array  # float64 [T, L], of episodes that have ended with a step
+    lengths: Array  # int32 [T, L], of those, 0 where none has ended
+    metrics: Array  # [U, L, H]
+    learned: Array  # bool [U, L], whether an update was the trial's, and its loss finite
+    broken_at: Array  # int32 [1, L], with which lock-step of the call a trial has diverged, from 1 on, or NEVER
 
 
 def updates_of_a_trial(config: DQNSettings, steps: int) -> int:

@@ -44,39 +44,41 @@ from rlexp.engines.vectorized import RolloutLanes, mapped, pad_lanes
 from rlexp.envs import tensor
 from rlexp.envs.tensor.base import TensorEnv, limited_step
 
+Array = Any  # of NumPy on the host, of TensorFlow in a program
+
 
 class Given(NamedTuple):
     """What the host hands to a call."""
 
-    steps: Any  # int32 [], lock-steps to take
-    max_episodes: Any  # int32 [], the budget of episodes
-    active: Any  # bool [L], trials that still train
-    held_steps: Any  # int32 [L], transitions that each trial's batch has at its start
-    held_episodes: Any  # int32 [L], ended episodes likewise
-    first_episode: Any  # int32 [L], episodes that each trial has ended by then
-    act: Any  # uniform numbers of acting [L, T, W]
-    scalars: dict[str, Any]  # path: schedules by counts since its start [L, T or M, + 1]
-    reset: Any  # uniform numbers of resets [L, M, reset_width]
-    dynamics: Any  # uniform numbers of steps [L, T, step_width]
+    steps: Array  # int32 [], lock-steps to take
+    max_episodes: Array  # int32 [], the budget of episodes
+    active: Array  # bool [L], trials that still train
+    held_steps: Array  # int32 [L], transitions that each trial's batch has at its start
+    held_episodes: Array  # int32 [L], ended episodes likewise
+    first_episode: Array  # int32 [L], episodes that each trial has ended by then
+    act: Array  # uniform numbers of acting [L, T, W]
+    scalars: dict[str, Array]  # path: schedules by counts since its start [L, T or M, + 1]
+    reset: Array  # uniform numbers of resets [L, M, reset_width]
+    dynamics: Array  # uniform numbers of steps [L, T, step_width]
 
 
 class Row(NamedTuple):
     """What a call keeps of each lock-step: the fields of a transition, and the episodes that ended with it."""
 
-    o_tm1: Any  # [T, L, *shape]
-    a_tm1: Any  # int32 [T, L]
-    r_t: Any  # float32 [T, L]
-    terminated: Any  # bool [T, L]
-    truncated: Any  # bool [T, L]
-    o_t: Any  # [T, L, *shape]
-    returns: Any  # float64 [T, L], of the episodes under way, this step included
-    lengths: Any  # int32 [T, L], of the episodes that have ended, else 0
+    o_tm1: Array  # [T, L, *shape]
+    a_tm1: Array  # int32 [T, L]
+    r_t: Array  # float32 [T, L]
+    terminated: Array  # bool [T, L]
+    truncated: Array  # bool [T, L]
+    o_t: Array  # [T, L, *shape]
+    returns: Array  # float64 [T, L], of the episodes under way, this step included
+    lengths: Array  # int32 [T, L], of the episodes that have ended, else 0
 
 
 class Out(NamedTuple):
     """What a call has come to."""
 
-    steps: Any  # int32 [], lock-steps taken
+    steps: Array  # int32 [], lock-steps taken
     rows: Row
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -34,17 +35,13 @@ class Update(NamedTuple):
 
     state: State
     metrics: dict[str, tf.Tensor]  # of `Agent.metrics`: name -> []
-    priorities: tf.Tensor | None = None  # [B], how much there is to learn from each row; None: it does not say
+    priorities: tf.Tensor | None = None  # [B], for a replay that samples by them; None where the algorithm has none
 
 
 class Agent(Protocol):
-    """One trial's agent, as the engines call it.
-
-    The engines know a state by these functions alone. `acting`, `deploy` and `models` take no part in learning.
-    """
+    """One trial's agent, as the engines call it: they know a state by these functions alone."""
 
     networks: Networks
-    num_actions: int
 
     @property
     def scalars(self) -> tuple[str, ...]:
@@ -135,7 +132,7 @@ class Losses(NamedTuple):
     """What the rows of a batch say of the parameters."""
 
     parts: dict[str, tf.Tensor]  # name -> [B]: the loss is the sum of their means, each times its coefficient
-    metrics: dict[str, tf.Tensor] = {}  # noqa: RUF012  (of a tuple, nobody writes into it)  name -> []
+    metrics: Mapping[str, tf.Tensor] = MappingProxyType({})  # name -> []
     priorities: tf.Tensor | None = None  # [B]
 
 
@@ -215,9 +212,7 @@ class GradientAgent(abc.ABC):
             norms.append(norm)
         if self.target_update == "soft":
             pairs = (new["online"], state["target"])
-            new["target"] = tf.nest.map_structure(
-                lambda w, w_target: targets.polyak(w, w_target, scalars["tau"]), *pairs
-            )
+            new["target"] = tf.nest.map_structure(lambda w, v: targets.polyak(w, v, scalars["tau"]), *pairs)
         means = {name: recorded_mean(rows, batch) for name, rows in losses.parts.items()}
         grad_norm = norms[0] if len(norms) == 1 else tf.norm(tf.stack(norms))
         known = {**means, **losses.metrics, "loss": self._sum(means, scalars), "grad_norm": grad_norm}

@@ -40,11 +40,11 @@ class PGBaseline(PG):
 
     def logits(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
         """Unnormalised log-probabilities [E, A] for observations [E, ...]."""
-        return super().logits(params, o_t)[0]
+        return self.networks["policy"](params["policy"], o_t)[0]
 
     def value(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
         """Values [E] for observations [E, ...]."""
-        return super().logits(params, o_t)[1][:, 0]
+        return self.networks["policy"](params["policy"], o_t)[1][:, 0]
 
     def prepare(self, params: Params, batch: Batch, scalars: Scalars) -> Batch:
         """As in `PG`, with generalised advantage estimates, and `target` [R] for the values: the lambda-returns."""

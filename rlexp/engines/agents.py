@@ -33,7 +33,8 @@ def build_lanes(
         warn: prints a warning.
 
     Raises:
-        Refusal: for a network that the engine cannot run or that could not be saved, and for optimisers' options.
+        Refusal: for a network that the engine cannot run or that could not be saved, and for settings that the agent
+            refuses.
     """
     entry, network = registry.algo(settings.algo.name), registry.network(settings.network.name)
     factory, agent_class = registry.load(network.target), registry.load(entry.target)
@@ -49,6 +50,8 @@ def build_lanes(
         warn("no GPU was found and the network is convolutional: training will be very slow")
     try:
         agent = agent_class(settings.algo, networks, info)
+    except Refusal:
+        raise
     except ValueError as error:
         raise Refusal(f"algo.optimizer: {error}") from error
     made_of = [

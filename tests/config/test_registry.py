@@ -190,3 +190,18 @@ def test_an_algorithm_says_whether_it_runs_fused_and_which_replay_it_takes(monke
     with pytest.raises(Refusal) as refused:
         resolve(compose("algo=ddqn", "algo.name=ranked"))
     assert str(refused.value) == "algo.name: expected an algorithm with replay uniform, received ranked, with 'ranked'."
+
+
+def test_double_dqn_of_another_name_is_refused_without_a_target_network(
+    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its schema is DQN's own, which knows nothing of it: the algorithm says it."""
+    theirs = registry.Algo("replay", registry.ALGOS["dqn"].schema, registry.ALGOS["ddqn"].target)
+    monkeypatch.setitem(registry.ALGOS, "theirs", theirs)
+    with pytest.raises(Refusal) as refused:
+        tiny("dqn", "algo.name=theirs", "algo.target=none")
+    assert str(refused.value) == (
+        "algo.target: expected hard or soft for theirs, received 'none'.\n"
+        "Without a target network the algorithm is algo=dqn."
+    )
+    assert not [*tmp_path.iterdir()]

@@ -13,11 +13,15 @@ from rlexp.config import registry
 from rlexp.config.images import is_picture
 from rlexp.config.schema.job import Settings
 from rlexp.engines import mapping
-from rlexp.engines.vectorized import INITIAL_PARAMS, Lanes, compiled_settings
+from rlexp.engines.vectorized import Lanes, Recent, compiled_settings
 from rlexp.envs.info import EnvInfo
 from rlexp.networks.building import build, check_saved
 from rlexp.networks.flat_model import FlatModel
 from rlexp.system.errors import Refusal, refusal
+
+# By graph and seeds: the jobs of a sweep that differ in numbers alone start alike, and Keras takes some 30 ms to build
+# a network.
+INITIAL_PARAMS: Recent[dict[str, np.ndarray]] = Recent(4)  # name: [N, P]
 
 
 def build_lanes(

@@ -71,10 +71,6 @@ class Recent(Generic[Made]):
 MAX_PROGRAMS = 32
 _PROGRAMS: Recent[Programs] = Recent(MAX_PROGRAMS)  # of this process, by what they are made of
 
-# By graph and seeds: the jobs of a sweep that differ in numbers alone start alike, and Keras takes some 30 ms to build
-# a network.
-INITIAL_PARAMS: Recent[dict[str, np.ndarray]] = Recent(4)  # name: [N, P]
-
 
 class Lanes(Generic[SomeAgent]):
     """The compiled `act`, `learn` and `greedy` of N trials of one agent.

@@ -20,7 +20,7 @@ import tests.probes as probes
 from rlexp.config import registry, schedules
 from rlexp.data import seeding
 from rlexp.data.replay_ring import ReplayRing
-from rlexp.engines import vectorized
+from rlexp.engines import agents, vectorized
 from rlexp.engines.bookkeeping import Interrupted, Trials
 from rlexp.engines.fused import base, replay, replay_program
 from rlexp.engines.fused.shards import Shards, num_cores
@@ -153,7 +153,7 @@ def test_jobs_that_differ_in_numbers_alone_build_their_networks_once(
     built: list[int] = []
     build = seeding.with_keras_seed
     monkeypatch.setattr(seeding, "with_keras_seed", lambda seed, model: built.append(seed) or build(seed, model))
-    monkeypatch.setattr(vectorized, "INITIAL_PARAMS", Recent(4))
+    monkeypatch.setattr(agents, "INITIAL_PARAMS", Recent(4))
     job = ("ddqn", *FUSED, *SAME)
     first = tiny(*job, "trials=2")
     assert built == [0, 1]

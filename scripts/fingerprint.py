@@ -97,12 +97,19 @@ JOBS: dict[str, tuple[str, ...]] = {
     # Policy gradients, both engines.
     **{
         f"{algo}, {engine}": (f"algo={algo}", f"engine={engine}", *NETWORK)
-        for algo in ("pg", "pg_baseline")
+        for algo in ("pg", "pg_baseline", "ppo")
         for engine in ("host", "fused")
     },
     **{
-        f"pg_baseline on acrobot, minibatches, {engine}": (
-            "algo=pg_baseline", "env=acrobot", f"engine={engine}", *NETWORK, "algo.num_minibatches=4",
+        f"pg_baseline on acrobot, {engine}": (
+            "algo=pg_baseline", "env=acrobot", f"engine={engine}", *NETWORK, "algo.entropy_coef=0.01",
+            "algo.gae_lambda=0.9", "algo.optimizer.clip_norm=0.5",
+        )
+        for engine in ("host", "fused")
+    },
+    **{
+        f"ppo on acrobot, minibatches, {engine}": (
+            "algo=ppo", "env=acrobot", f"engine={engine}", *NETWORK, "algo.num_minibatches=4",
             "algo.entropy_coef=0.01", "algo.gae_lambda=0.9", "algo.optimizer.clip_norm=0.5",
         )
         for engine in ("host", "fused")
@@ -135,7 +142,7 @@ JOBS: dict[str, tuple[str, ...]] = {
 RESUMED: dict[str, tuple[str, ...]] = {  # interrupted after some records, and started again
     "ddqn, host, resumed": ("algo=ddqn", "engine=host", *DQN),
     "ddqn, fused, resumed": ("algo=ddqn", "engine=fused", *DQN, "budget.steps=6000"),
-    "pg_baseline, host, resumed": ("algo=pg_baseline", "engine=host", *NETWORK),
+    "ppo, host, resumed": ("algo=ppo", "engine=host", *NETWORK),
     "q_learning on frozen_lake, host, resumed": ("algo=q_learning", *LAKE, "engine=host", "budget.steps=20000"),
 }
 SWEEPS: dict[str, tuple[str, ...]] = {
@@ -149,6 +156,9 @@ SWEEPS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 NAMES = (*JOBS, *RESUMED, *SWEEPS)
+FORMER = {  # name -> what older files call it
+    name: f"pg_baseline{name.removeprefix('ppo')}" for name in NAMES if name.startswith("ppo")
+}
 
 
 def digest(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
@@ -245,6 +255,10 @@ def main() -> int:
     if args.against:
         before = {line.split("  ")[0]: dict(p.split(":") for p in line.split("  ")[1].split()) for line in
                   args.against.read_text().splitlines()}  # fmt: skip
+        if "ppo, host" not in before:  # of a commit in which `algo=pg_baseline` was PPO
+            before = {name: parts for name, parts in before.items() if name not in FORMER.values()} | {
+                name: before[former] for name, former in FORMER.items() if former in before
+            }
     lines, different = [], []
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rlexp-fingerprint-") as folder:

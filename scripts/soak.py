@@ -151,14 +151,14 @@ TINY = ("tracking=files", "animation.enabled=false", "evaluation.num_episodes=4"
         "evaluation.candidate_episodes=10", "checkpoint.every=0", "log.points=100")  # fmt: skip
 DQN = ("algo=dueling_ddqn", "trials=2", "network.hidden_units=[16,16]", "algo.learn_start=200", "algo.replay_size=500")
 TABLE = ("algo=q_learning", "+discretizer=cartpole", "trials=3")
-PG = ("algo=pg_baseline", "trials=2")
+PG = ("algo=ppo", "trials=2")
 VICTIMS = {  # a few seconds of training each, some hundred checkpoints; the ring comes round
     "dueling_ddqn, host": (*DQN, "engine=host", "budget.steps=1000", "evaluation.period=200"),
     "dueling_ddqn, fused": (*DQN, "engine=fused", "budget.steps=6000", "evaluation.period=500"),
     "q_learning, host": (*TABLE, "engine=host", "budget.steps=8000", "evaluation.period=1000"),
     "q_learning, fused": (*TABLE, "engine=fused", "budget.steps=150000", "evaluation.period=10000"),
-    "pg_baseline, host": (*PG, "engine=host", "budget.steps=2000", "evaluation.period=500"),
-    "pg_baseline, fused": (*PG, "engine=fused", "budget.steps=10000", "evaluation.period=1000"),
+    "ppo, host": (*PG, "engine=host", "budget.steps=2000", "evaluation.period=500"),
+    "ppo, fused": (*PG, "engine=fused", "budget.steps=10000", "evaluation.period=1000"),
     "q_value_iteration": ("algo=q_value_iteration", "env=frozen_lake_8x8", "trials=3", "evaluation.period=5"),
 }
 

@@ -59,7 +59,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., rlexp
     monkeypatch.setattr("rlexp.jobs.plots.learning_curve", lambda *args: None)
 
     def run(algo: str, *overrides: str) -> Any:
-        family = registry.ALGOS[algo].family
+        family = registry.algo(algo).family
         chosen = {o.split("=")[0] for o in overrides}
         own_env = {"env", "env.id"} & chosen  # the tables' defaults are for the default environment
         learning = (

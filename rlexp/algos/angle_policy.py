@@ -5,6 +5,8 @@ a_t = 0 if angle < threshold else 1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from rlexp.config.schema.algos import AnglePolicySettings
@@ -13,6 +15,8 @@ from rlexp.envs.info import EnvInfo
 
 class AnglePolicy:
     """A policy with nothing to learn; NumPy only."""
+
+    widths: Mapping[str, int] = {"act": 1}
 
     def __init__(self, config: AnglePolicySettings, info: EnvInfo) -> None:
         self.config = config

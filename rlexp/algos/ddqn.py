@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rlexp.algos.dqn import DQN, State
-from rlexp.math import targets
+from rlexp.algos.base import State
+from rlexp.algos.dqn import DQN
 
 
 class DoubleDQN(DQN):
     """DQN whose target is van Hasselt's."""
 
-    def target(self, state: State, r_t: tf.Tensor, d_t: tf.Tensor, o_t: tf.Tensor) -> tf.Tensor:
-        """What Q(o_tm1, a_tm1) is moved towards [B]."""
-        selector, value = self.q_values(state["online"], o_t), self.q_values(state["target"], o_t)
-        return targets.double_q_target(r_t, d_t, selector, value)
+    needs_target = True
+
+    def bootstrap_action(self, state: State, o_t: tf.Tensor) -> tf.Tensor:
+        """The next actions [B] whose values count: the best by w."""
+        return self.greedy(state["online"], o_t)

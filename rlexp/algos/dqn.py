@@ -8,86 +8,71 @@
 Deviations from the papers: Adam in place of RMSprop, the gradient's global norm is clipped, truncated episodes
 bootstrap (`truncation: terminate` gives the notebook's mask), and everything is configurable.
 
-Written for one trial; `engines/vectorized.py` maps it over trials.
-Axes: B batch, E observations, A actions, P parameters.
+Axes: B batch, E observations, A actions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from rlexp.config.schema.algos import DQNSettings
-from rlexp.math import optimizers, targets
-from rlexp.networks.flat_model import FlatModel
-
-State = dict[str, Any]
-Scalars = dict[str, tf.Tensor]
+from rlexp.algos.base import Batch, GradientAgent, Losses, Make, Networks, Params, Scalars, State
+from rlexp.config.schema.algos import DQNSettings, check_target
+from rlexp.envs.info import EnvInfo
+from rlexp.math import targets
 
 
-class DQN:
-    """The agent of one trial, as pure functions on explicit state."""
+class DQN(GradientAgent):
+    """Acts by its action values, and moves them towards what a step has shown."""
 
-    scalars = ("epsilon", "gamma", "tau", "lr")  # what may be scheduled; given to each call, [] per trial
+    needs_target = False  # whether `target: none` would make another algorithm of it
+    logged = ("epsilon", "optimizer.lr")
     metrics = ("loss", "q_mean", "grad_norm")
+    widths = {"act": 2, "learn": 0}  # noqa: RUF012
 
-    def __init__(self, config: DQNSettings, network: FlatModel, num_actions: int) -> None:
-        self.config, self.network, self.num_actions = config, network, num_actions
-        self.q_values = network
-        self.optimizer = optimizers.build(config.optimizer.name, **config.optimizer.options)
+    def __init__(self, config: DQNSettings, networks: Networks, info: EnvInfo) -> None:
+        super().__init__(config, networks, info)
+        if self.needs_target:
+            check_target(config)
         self.loss = targets.LOSSES[config.loss]
 
-    @staticmethod
-    def build(network: Callable[[int], keras.Model], num_actions: int, config: DQNSettings) -> keras.Model:
-        """The Keras model of one trial, observations -> Q-values [B, A]; `network` makes one of so many outputs."""
-        return network(num_actions)
+    @classmethod
+    def models(cls, make: Make, info: EnvInfo, config: DQNSettings) -> dict[str, keras.Model]:
+        """One network: observations [B, ...] -> action values [B, A]."""
+        return {"q": make((info.num_actions,))}
 
-    def init(self, params: tf.Tensor) -> State:
-        """State of a trial whose network starts with `params` [P]."""
-        target = {} if self.config.target == "none" else {"target": params}
-        return {"online": params, "optimizer": self.optimizer.init(params), **target}
+    def q_values(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
+        """Action values [E, A] for observations [E, ...]."""
+        return self.networks["q"](params["q"], o_t)
 
-    def act(self, params: tf.Tensor, o_t: tf.Tensor, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
-        """Epsilon-greedy action for one observation; u: uniform numbers [2]."""
+    def act(self, params: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+        """Epsilon-greedy action for one observation."""
         greedy = self.greedy(params, o_t[None])[0]
         random_action = tf.cast(u[1] * self.num_actions, tf.int32)
         return tf.where(u[0] < scalars["epsilon"], random_action, greedy)
 
-    def greedy(self, params: tf.Tensor, o_t: tf.Tensor) -> tf.Tensor:
+    def greedy(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
         """Best actions [E] for observations [E, ...]."""
         return tf.argmax(self.q_values(params, o_t), axis=-1, output_type=tf.int32)
 
-    def learn(self, state: State, batch: dict[str, tf.Tensor], scalars: Scalars) -> tuple[State, Scalars]:
-        """One update from a batch of transitions; a hard target stays as it is, see `renew_target`."""
-        online = state["online"]
-        d_t = targets.discount(scalars["gamma"] ** batch["num_steps"], batch["terminated"])  # [B]
-        y = tf.stop_gradient(self.target(state, batch["r_t"], d_t, batch["o_t"]))  # [B]
-        with tf.GradientTape() as tape:
-            tape.watch(online)
-            q_tm1 = targets.batched_index(self.q_values(online, batch["o_tm1"]), batch["a_tm1"])  # [B]
-            losses = self.loss(y - q_tm1)  # [B]
-            loss = tf.reduce_mean(losses)
-        grad = tape.gradient(loss, online)  # [P]
-        clip_norm = self.config.optimizer.clip_norm
-        online, optimizer, norm = optimizers.step(
-            self.optimizer, online, grad, state["optimizer"], scalars["lr"], clip_norm
-        )
-        new = {**state, "online": online, "optimizer": optimizer}
-        if self.config.target == "soft":
-            new["target"] = targets.polyak(online, state["target"], scalars["tau"])
-        # XLA may fuse square and sum into one rounding, by the number of lanes: in float64 it comes to the same number.
-        loss = tf.cast(tf.reduce_mean(tf.cast(losses, tf.float64)), tf.float32)
-        return new, {"loss": loss, "q_mean": tf.reduce_mean(q_tm1), "grad_norm": norm}
+    def bootstrap_action(self, state: State, o_t: tf.Tensor) -> tf.Tensor:
+        """The next actions [B] whose values count: the best by w'."""
+        return self.greedy(self.bootstrapping(state), o_t)
 
-    def renew_target(self, state: State, due: tf.Tensor) -> State:
-        """The state, in which a hard target is renewed where that is `due`, bool []."""
-        if self.config.target != "hard":
-            return state
-        return {**state, "target": targets.periodic_copy(state["online"], state["target"], due)}
+    def discount(self, batch: Batch, scalars: Scalars) -> tf.Tensor:
+        """d_t = gamma^m (1 - terminated) [B]: what counts of the value of o_t."""
+        return targets.discount(scalars["gamma"] ** batch["num_steps"], batch["terminated"])
 
-    def target(self, state: State, r_t: tf.Tensor, d_t: tf.Tensor, o_t: tf.Tensor) -> tf.Tensor:
+    def target(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         """What Q(o_tm1, a_tm1) is moved towards [B]."""
-        return targets.q_learning_target(r_t, d_t, self.q_values(state.get("target", state["online"]), o_t))
+        d_t = self.discount(batch, scalars)  # [B]
+        q_t = self.q_values(self.bootstrapping(state), batch["o_t"])  # [B, A]
+        return targets.bootstrap_target(batch["r_t"], d_t, q_t, self.bootstrap_action(state, batch["o_t"]))
+
+    def losses(self, params: Params, batch: Batch, target: Any, u: tf.Tensor, scalars: Scalars) -> Losses:
+        """The loss of each row's TD error [B], whose size is its priority."""
+        q_tm1 = targets.batched_index(self.q_values(params, batch["o_tm1"]), batch["a_tm1"])  # [B]
+        td_error = target - q_tm1  # [B]
+        return Losses({"td": self.loss(td_error)}, {"q_mean": tf.reduce_mean(q_tm1)}, tf.abs(td_error))

@@ -5,6 +5,8 @@ a_t = floor(u A)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from rlexp.config.schema.algos import RandomSettings
@@ -13,6 +15,8 @@ from rlexp.envs.info import EnvInfo
 
 class Random:
     """A policy with nothing to learn; NumPy only."""
+
+    widths: Mapping[str, int] = {"act": 1}
 
     def __init__(self, config: RandomSettings, info: EnvInfo) -> None:
         self.num_actions = info.num_actions

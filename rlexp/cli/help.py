@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from rlexp.config import paths
+from rlexp.config import paths, plugin_yaml
 
 HELP_FLAGS = ("-h", "--help")
 
@@ -104,7 +104,7 @@ def _choices() -> str:
 
 
 def _choice(label: str, group: str) -> str:
-    names = paths.configured(group)
+    names = sorted([*paths.configured(group), *plugin_yaml.names(group)])
     text = ", ".join(name for name in names if group != "schedule" or "/" not in name)
     return textwrap.fill(
         text,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from rlexp.cli.help import HELP_FLAGS, training
+from rlexp.config import plugin_yaml
 from rlexp.config.arguments import options_first, remember, rewrite
 from rlexp.config.build import build
 from rlexp.config.command_line import check_arguments
@@ -55,6 +56,7 @@ def _status() -> int:
     from rlexp.sweeps.sweep import Ended
 
     plugins.register()
+    plugin_yaml.register()
     outcomes: list[Outcome] = []  # of the jobs that ran in this process
     apart: list[int] = []  # exit status of the job that ran in a worker process
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.config import hints, schedules
-from rlexp.config.schema.algos import OPTIMIZER_OPTIONS, DQNSettings, PGSettings, TabularSettings
+from rlexp.config.schema.algos import TabularSettings
 from rlexp.config.schema.job import EvaluationSettings, Settings
 from rlexp.config.schema.network import ACTIVATIONS
 from rlexp.system import places
@@ -125,47 +125,13 @@ def check_contradictions(settings: Settings) -> None:
             "env.kwargs", "no frameskip with env.preprocessing=atari, which skips frames itself", str(env.kwargs)
         )
     algo = settings.algo
-    optimizer = getattr(algo, "optimizer", None)
-    if optimizer is not None:
-        for key in optimizer.options:
-            known = OPTIMIZER_OPTIONS[optimizer.name]
-            if key not in known:
-                raise refusal(f"algo.optimizer.options.{key}", f"one of {', '.join(known)} for {optimizer.name}",
-                              "an unknown one", did_you_mean(key, known))  # fmt: skip
-    if isinstance(algo, DQNSettings):
-        if algo.batch_size > algo.replay_size:
-            raise refusal("algo.batch_size", f"at most algo.replay_size ({algo.replay_size})", str(algo.batch_size))
-        expected = {"fixed_dqn", "ddqn", "dueling_dqn", "dueling_ddqn"}
-        if algo.name in expected and algo.target == "none":
-            raise refusal(
-                "algo.target",
-                f"hard or soft for {algo.name}",
-                "'none'",
-                "Without a target network the algorithm is algo=dqn.",
-            )
-    if isinstance(algo, PGSettings) and algo.name == "pg" and algo.batch_unit == "step":
-        raise refusal(
-            "algo.batch_unit",
-            "episode for pg",
-            "'step'",
-            "A batch cut within an episode needs a value to go on from: algo=pg_baseline.",
-        )
-    if isinstance(algo, PGSettings):
-        parts = algo.num_minibatches
-        if parts & (parts - 1):
-            raise refusal("algo.num_minibatches", "a power of two, as padded batches are", str(parts))
-        if parts > algo.batch_size:
-            raise refusal(
-                "algo.num_minibatches",
-                f"at most algo.batch_size ({algo.batch_size}), so that none is empty",
-                str(parts),
-            )
-    if settings.evaluation.policy == "sampled" and not isinstance(algo, PGSettings):
+    check_node(algo, "algo")
+    if settings.evaluation.policy not in getattr(algo, "evaluation_policies", ("greedy",)):
         raise refusal(
             "evaluation.policy",
             f"greedy for {algo.name}",
-            "'sampled'",
-            "Only policies with probabilities (pg, pg_baseline) can be sampled.",
+            repr(settings.evaluation.policy),
+            "Only policies with probabilities can be sampled, for example that of algo=pg.",
         )
     bins.check("env.discretizer", env.discretizer)
     if isinstance(algo, TabularSettings):
@@ -177,6 +143,16 @@ def check_contradictions(settings: Settings) -> None:
         raise refusal("tracking.uri", "sqlite:///<file>, postgresql://..., or http(s)://<server>", repr(uri))
     if uri is not None and uri.startswith("sqlite:///") and (why := places.why_not(Path(uri[10:]).parent)):
         raise refusal("tracking.uri", "a file in a folder that can be made", why)
+
+
+def check_node(node: Any, where: str) -> None:
+    """Let a part of the configuration, and what is in it, refuse what contradicts there: see `schema.algos`."""
+    if check := getattr(node, "check", None):
+        check(where)
+    for f in dataclasses.fields(node):
+        value = getattr(node, f.name)
+        if dataclasses.is_dataclass(value):
+            check_node(value, f"{where}.{f.name}")
 
 
 def _check_episode_seeds(config: EvaluationSettings) -> None:

@@ -8,17 +8,19 @@ from rlexp.config import paths
 
 _CONTINUOUS = "There is none yet: the algorithms here choose among numbered actions"
 ALGOS = {  # without case, hyphens and underscores
-    "ppo": "PPO is algo=pg_baseline, which clips its updates (algo.clip_ratio=0.2).",
-    "a2c": "A2C is algo=pg_baseline with algo.num_updates=1 algo.clip_ratio=null.",
-    "a3c": "Its synchronous form, A2C, is algo=pg_baseline with algo.num_updates=1 algo.clip_ratio=null.",
+    "ppo": "PPO is algo=ppo.",
+    "ppo2": "PPO is algo=ppo.",
+    "proximalpolicyoptimization": "PPO is algo=ppo.",
+    "a2c": "A2C is algo=pg_baseline.",
+    "a3c": "Its synchronous form, A2C, is algo=pg_baseline.",
     "ac": "Actor-critic is algo=pg_baseline.",
     "actorcritic": "Actor-critic is algo=pg_baseline.",
-    "gae": "Generalised advantages are algo=pg_baseline with algo.gae_lambda.",
+    "gae": "Generalised advantages are algo=pg_baseline and algo=ppo, with algo.gae_lambda.",
     "reinforce": "REINFORCE is algo=pg; with a learned baseline, algo=pg_baseline.",
     "vpg": "The vanilla policy gradient is algo=pg; with a value baseline, algo=pg_baseline.",
     "policygradient": "Policy gradients are algo=pg and, with a value baseline, algo=pg_baseline.",
     "policygradients": "Policy gradients are algo=pg and, with a value baseline, algo=pg_baseline.",
-    "trpo": "There is none yet; algo=pg_baseline limits its updates by clipping (algo.clip_ratio), as PPO does.",
+    "trpo": "There is none yet; nearest is algo=ppo, which limits its updates by clipping.",
     "doubledqn": "Double DQN is algo=ddqn.",
     "dueling": "Dueling networks are algo=dueling_dqn and algo=dueling_ddqn.",
     "duelling": "Dueling networks are algo=dueling_dqn and algo=dueling_ddqn.",
@@ -34,7 +36,7 @@ ALGOS = {  # without case, hyphens and underscores
     "qrdqn": "Distributional DQNs do not exist yet; nearest is algo=dueling_ddqn.",
     "iqn": "Distributional DQNs do not exist yet; nearest is algo=dueling_ddqn.",
     "noisydqn": "Noisy networks do not exist yet; nearest is algo=dueling_ddqn.",
-    "sac": f"{_CONTINUOUS}, for example algo=pg_baseline.",
+    "sac": f"{_CONTINUOUS}, for example algo=ppo.",
     "td3": f"{_CONTINUOUS}, for example algo=dueling_ddqn.",
     "ddpg": f"{_CONTINUOUS}, for example algo=dueling_ddqn.",
     "vi": "Value iteration is algo=q_value_iteration, where the environment has a transition table P.",
@@ -52,7 +54,7 @@ ALGOS = {  # without case, hyphens and underscores
     "dynaq": "There is none yet; nearest is algo=q_learning.",
     "cem": "There is none; nearest is algo=pg.",
     "es": "There is none; nearest is algo=pg.",
-    "impala": "There is none; nearest is algo=pg_baseline.",
+    "impala": "There is none; nearest is algo=ppo.",
     "muzero": "There is none; nearest is algo=dueling_ddqn.",
 }
 KEYS = {  # words that are no keys here -> what to write
@@ -106,12 +108,22 @@ KEYS = {  # words that are no keys here -> what to write
     "workers": "Jobs run side by side under hydra/launcher=joblib (rlexp[parallel]).",
     "algo.actor_lr": "It is algo.optimizer.lr, for policy and value together.",
     "algo.buffer_size": "It is algo.replay_size.",
-    "algo.clip_range": "It is algo.clip_ratio, of pg and pg_baseline.",
-    "algo.ent_coef": "It is algo.entropy_coef, of pg and pg_baseline.",
+    "algo.clip_range": "It is algo.clip_ratio, of algo=ppo.",
+    "algo.ent_coef": "It is algo.entropy_coef, of policy gradients.",
     "algo.learning_rate": "It is algo.optimizer.lr for networks, algo.alpha for tables.",
-    "algo.vf_coef": "It is algo.value_coef, of pg_baseline.",
+    "algo.vf_coef": "It is algo.value_coef, of algo=pg_baseline and algo=ppo.",
     "env.wrapper": "It is a list: env.wrappers=[module.Class].",
     "network.layers": "It is network.hidden_units, e.g. network.hidden_units=[64,64].",
+}
+MOVED_KEYS = {  # keys that some algorithms had in earlier versions -> where they are now
+    "algo.clip_ratio": "It is a key of algo=ppo, which is what algo=pg_baseline was in earlier versions.",
+    "algo.num_minibatches": "It is a key of algo=ppo, which is what algo=pg_baseline was in earlier versions.",
+    "algo.num_updates": "It is a key of algo=ppo and of the DQN family; pg and pg_baseline make one update per batch.",
+}
+MOVED_PRESETS = {  # names of presets in earlier versions -> now
+    "families/pg_baseline": "families/ppo",
+    "tuned/pg_baseline_cartpole": "tuned/ppo_cartpole",
+    "tuned/pg_baseline_lunar_lander": "tuned/ppo_lunar_lander",
 }
 ENVS = {  # names of environments that are not in conf/env/, without case and punctuation
     "atari": "Games are env=space_invaders env.id=ALE/Pong-v5 with network=dueling_cnn or network=cnn.",
@@ -144,6 +156,8 @@ def for_choice(group: str, name: str) -> str:
         return ALGOS.get(_bare(name), "")
     if group == "env":
         return _for_env(name)
+    if group == "experiment" and name in MOVED_PRESETS:
+        return f"It is now +experiment={MOVED_PRESETS[name]}"
     if group == "network" and ":" in name:
         return f"A function of your own is network.name={name}"
     if group == "tracking" and name.lower() in NO_TRACKER:

@@ -73,13 +73,15 @@ def explain(error: Exception) -> str:
 
 def unknown_choice(group: str, name: str) -> Refusal:
     """The refusal of an unknown name in a configuration group."""
+    from rlexp.config import plugin_yaml
     from rlexp.config.paths import configured
     from rlexp.config.registry import plugin_without_yaml
 
     lost = plugin_without_yaml(group, name)
     if lost is not None:
         return lost
-    known = [known for known in configured(group) if group != "schedule" or "/" not in known]
+    known = sorted([*configured(group), *plugin_yaml.names(group)])
+    known = [known for known in known if group != "schedule" or "/" not in known]
     hint = hints.for_choice(group, name) or did_you_mean(name, known) or hints.where_nothing_is_near(group)
     return refusal(group, f"one of {', '.join(known)}", repr(name), hint)
 
@@ -93,6 +95,8 @@ def unknown_key(key: str) -> str:
     known.update(*(known_keys(schema, "algo.") for schema in {entry.schema for entry in ALGOS.values()}))
     leaf = {k.rsplit(".", 1)[-1]: k for k in sorted(known, reverse=True)}
     said = f"{key}: expected a key of the configuration, received an unknown one.\n"
+    if key in hints.MOVED_KEYS:
+        return said + hints.MOVED_KEYS[key]
     if key in known:
         return f"{said}It belongs to other algorithms; this one's keys: python -m rlexp algo=<name> --cfg job"
     if key in ("experiment", "discretizer", "sweep") and configured(key):

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 from rlexp.config import hints
@@ -32,16 +31,20 @@ class Family:
         False  # its agents hold tables over numbered states, and heed action masks; on the host engine NumPy only
     )
     fused: str | None = None  # "module:Class" of the fused engine's loop, where there is one
+    lanes: str = "rlexp.engines.vectorized:Lanes"  # of agents with a Keras model: what maps them over trials
 
 
 @dataclass(frozen=True)
 class Algo:
-    """One algorithm: its family, the schema of its YAML, and where its class is."""
+    """One algorithm: its family, the schema of its YAML, where its class is, and what it says of itself before that is
+    imported."""
 
     family: str  # a key of FAMILIES
     schema: type
     target: str  # "module:Class"
     actions: tuple[str, ...] = ("discrete",)  # kinds of action specs (rlexp/envs/spec.py) that it takes
+    fused: bool = True  # runs in its family's fused loop, where there is one
+    replay: str = "uniform"  # of the replay family: a key of REPLAYS
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Network:
-    """One Keras model factory: `build(observation_shape, num_outputs, network_settings) -> keras.Model`.
+    """One Keras model factory: `build(observation_shape, output_shape, network_settings) -> keras.Model`.
 
     Whether its model has convolutions is found out from the model itself (engines/mapping.py); `convolutional` and
     `dense` say it where the engine is to be chosen before TensorFlow is imported.
@@ -83,7 +86,10 @@ FAMILIES: dict[str, Family] = {
         "rlexp.engines.host.replay:ReplayLoop", keras=True, fused="rlexp.engines.fused.replay:FusedReplayLoop"
     ),
     "rollout": Family(
-        "rlexp.engines.host.rollout:RolloutLoop", keras=True, fused="rlexp.engines.fused.rollout:FusedRolloutLoop"
+        "rlexp.engines.host.rollout:RolloutLoop",
+        keras=True,
+        fused="rlexp.engines.fused.rollout:FusedRolloutLoop",
+        lanes="rlexp.engines.vectorized:RolloutLanes",
     ),
     "planning": Family("rlexp.engines.host.planning:PlanningLoop", keras=False, tabular=True),
     "tabular": Family(
@@ -94,16 +100,21 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+REPLAYS: dict[str, str] = {  # "module:function" of the frame stack, which returns a class like `ReplayRing`
+    "uniform": "rlexp.data.replay_ring:ring_type",
+}
+
 ALGOS: dict[str, Algo] = {
     "random": Algo("fixed", algos.RandomSettings, "rlexp.algos.random:Random"),
     "angle_policy": Algo("fixed", algos.AnglePolicySettings, "rlexp.algos.angle_policy:AnglePolicy"),
     "dqn": Algo("replay", algos.DQNSettings, "rlexp.algos.dqn:DQN"),
-    "fixed_dqn": Algo("replay", algos.DQNSettings, "rlexp.algos.dqn:DQN"),
-    "ddqn": Algo("replay", algos.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
-    "dueling_dqn": Algo("replay", algos.DQNSettings, "rlexp.algos.dqn:DQN"),
-    "dueling_ddqn": Algo("replay", algos.DQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "fixed_dqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.dqn:DQN"),
+    "ddqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "dueling_dqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.dqn:DQN"),
+    "dueling_ddqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
     "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG"),
     "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
+    "ppo": Algo("rollout", algos.PPOSettings, "rlexp.algos.ppo:PPO"),
     "q_value_iteration": Algo(
         "planning", algos.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
     ),
@@ -168,6 +179,21 @@ def family(algo_name: str) -> Family:
     return FAMILIES[algo(algo_name).family]
 
 
+def fused_loop(algo_name: str) -> str | None:
+    """The fused engine's loop for the registered algorithm `algo_name`; None where it is for the host engine alone."""
+    return family(algo_name).fused if algo(algo_name).fused else None
+
+
+def replay(algo_name: str) -> Callable[..., Any]:
+    """What makes the replay ring of the registered algorithm `algo_name`; raises `Refusal` for an unknown kind."""
+    kind = algo(algo_name).replay
+    if kind not in REPLAYS:
+        raise errors.refusal(
+            "algo.name", f"an algorithm with replay {' or '.join(REPLAYS)}", f"{algo_name}, with {kind!r}"
+        )
+    return load(REPLAYS[kind])
+
+
 def network(name: str) -> Network:
     """The registered network `name`, or the factory that `name` itself points to as "module:function"."""
     if ":" in name:
@@ -229,12 +255,9 @@ def plugin_without_yaml(group: str, name: str) -> errors.Refusal | None:
     point = next((point for point in entry_points(group=f"rlexp.{group}s") if point.name == name), None)
     if point is None:
         return None
-    found = [Path(str(file.locate())) for file in (point.dist.files or [] if point.dist else [])
-             if file.as_posix().endswith(f"{group}/{name}.yaml")]  # fmt: skip
-    folder = found[0].parent.parent if found else f"<folder of {group}/{name}.yaml>"
     return errors.refusal(
         group, f"a YAML {group}/{name}.yaml on the search path", f"none, though {_owner(point)} registers {name!r}",
-        f"Say where its YAML lies: --config-dir {folder} {group}={name}",
+        f"It belongs beside the package's module; elsewhere: --config-dir <folder of {group}/{name}.yaml>",
     )  # fmt: skip
 
 
@@ -246,7 +269,7 @@ def of_another_yaml(name: str, refused: errors.Refusal) -> errors.Refusal:
     key = str(refused).partition(":")[0]
     return errors.refusal(
         key, f"a key of {name!r}, which {_owner(point)} registers", "one that it does not have",
-        f"Choose its own YAML instead of algo.name: --config-dir <folder of algo/{name}.yaml> algo={name}",
+        f"See its keys: python -m rlexp algo={name} --cfg job",
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import numbers
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -339,6 +340,18 @@ def _hint(value: Any) -> str:
         return ""
 
 
-def parse_scalars(config: Any, names: Sequence[str]) -> dict[str, Schedule | Stacked]:
-    """The schedules of an agent's scalars: fields of its settings, but for `lr`, which is the optimiser's."""
-    return {name: parse(config.optimizer.lr if name == "lr" else getattr(config, name), name) for name in names}
+def scalar_paths(config: Any, prefix: str = "") -> tuple[str, ...]:
+    """The settings of an algorithm that may be scheduled: fields marked `scalar`, as paths ("optimizer.lr")."""
+    paths: list[str] = []
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, Schedule | Stacked):
+            paths += scalar_paths(value, f"{prefix}{f.name}.")
+        elif f.metadata.get("scalar"):
+            paths.append(prefix + f.name)
+    return tuple(paths)
+
+
+def parse_scalars(config: Any, paths: Sequence[str]) -> dict[str, Schedule | Stacked]:
+    """The schedules at some paths of an algorithm's settings."""
+    return {path: parse(operator.attrgetter(path)(config), f"algo.{path}") for path in paths}

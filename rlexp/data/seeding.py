@@ -24,6 +24,7 @@ STREAMS = {
     "dynamics": 7,
     "minibatch": 8,
     "search": 9,
+    "learn": 10,
 }
 BLOCK = 256  # rows drawn together: a new generator costs about as much as 10,000 numbers
 LONG_BLOCK = 4096  # for agents with tables, whose steps would cost less than their generators

@@ -32,7 +32,8 @@ class Numbers:
 
 
 OUTCOME: dict[str, Column] = {"r_t": Numbers("float32"), "terminated": Numbers("bool"), "truncated": Numbers("bool")}
-FIELDS = ("o_tm1", "a_tm1", *OUTCOME, "o_t")
+SCALARS = ("a_tm1", *OUTCOME)  # one number each, where the action is one
+FIELDS = ("o_tm1", *SCALARS, "o_t")
 
 
 def num_bytes(column: Column) -> int:

@@ -1,4 +1,4 @@
-"""The agent that a family's loop runs, built from settings."""
+"""The agent that a family's loop runs, built from settings: networks checked, weights by seed, programs shared."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from rlexp.envs.info import EnvInfo
 from rlexp.system.errors import Refusal, refusal
 
 if TYPE_CHECKING:
+    import keras
     import numpy as np
 
+    from rlexp.engines.vectorized import Lanes
     from rlexp.networks.flat_model import FlatModel
 
 
@@ -24,14 +26,14 @@ class BuiltAgent:
     """An agent for the trials of one or several jobs.
 
     Attributes:
-        agent: what the family's loop takes: compiled lanes for algorithms with a Keras model, else the agent itself.
+        agent: what the family's loop takes: compiled lanes for algorithms with networks, else the agent itself.
         device: where its tensors are.
-        model: the Keras model of one trial, for algorithms that have weights.
+        deploy: the Keras model that is saved of a trial's weights [P], for algorithms with networks.
     """
 
     agent: Any
     device: str = "cpu"
-    model: FlatModel | None = None
+    deploy: Callable[[np.ndarray], keras.Model] | None = None
 
 
 def build_agent(settings: Settings, info: EnvInfo, warn: Callable[[str], None]) -> BuiltAgent:
@@ -51,47 +53,59 @@ def build_agent(settings: Settings, info: EnvInfo, warn: Callable[[str], None]) 
 
         device = prepare(settings.device)
     if family.keras:
-        return _build_lanes(settings, info, device, warn)
+        lanes = _build_lanes(settings, info, device, warn)
+        return BuiltAgent(lanes, device, lanes.deploy)
     return BuiltAgent(registry.load(entry.target)(settings.algo, info), device)
 
 
-def _build_lanes(settings: Settings, info: EnvInfo, device: str, warn: Callable[[str], None]) -> BuiltAgent:
-    """An agent with a Keras model, mapped over trials."""
+def _build_lanes(settings: Settings, info: EnvInfo, device: str, warn: Callable[[str], None]) -> Lanes[Any]:
+    """An agent with networks, mapped over trials."""
     from rlexp.config.images import is_picture
     from rlexp.engines import mapping
-    from rlexp.engines.vectorized import INITIAL_PARAMS, Lanes, compiled_settings
+    from rlexp.engines.vectorized import INITIAL_PARAMS, compiled_settings
     from rlexp.networks.building import build, check_saved
 
     factory = registry.load(registry.network(settings.network.name).target)
     agent_class = registry.load(registry.algo(settings.algo.name).target)
-    model = build(settings, info, settings.seeds[0])
-    check_weights(settings, model.size)
+    networks = build(settings, info, settings.seeds[0])
+    check_weights(settings, sum(model.size for model in networks.values()))
     if ":" in settings.network.name:
-        check_saved(model.model)
-    why_not = mapping.why_not(settings, info, model)
+        for model in networks.values():
+            check_saved(model.model)
+    why_not = mapping.why_not(settings, info, networks)
     if why_not and settings.engine == "fused":  # `engine=auto` has taken the host engine
         raise refusal("engine", "auto or host", f"'fused', but network {settings.network.name} {why_not}")
     if why_not and is_picture(info.observation_shape) and device == "cpu":
         warn("no GPU was found and the network is convolutional: training will be very slow")
     try:
-        agent = agent_class(settings.algo, model, info.num_actions)
+        agent = agent_class(settings.algo, networks, info)
+    except Refusal:
+        raise
     except ValueError as error:
         raise Refusal(f"algo.optimizer: {error}") from error
     made_of = [compiled_settings(settings.algo, agent.scalars), asdict(settings.network), asdict(info)]
     graph = (agent_class, factory, json.dumps(made_of, sort_keys=True))
     key = (graph, tuple(settings.seeds))
-    params = INITIAL_PARAMS.get(key, lambda: _initial_params(settings, info, model))
-    return BuiltAgent(Lanes(agent, params, settings.exact_trials, why_not is not None, graph), device, model)
+    params = INITIAL_PARAMS.get(key, lambda: _initial_params(settings, info, networks))
+    lanes_class = registry.load(registry.family(settings.algo.name).lanes)
+    lanes: Lanes[Any] = lanes_class(agent, params, settings.exact_trials, why_not is not None, graph)
+    return lanes
 
 
-def _initial_params(settings: Settings, info: EnvInfo, first: FlatModel) -> np.ndarray:
-    """The initial weights of every trial; `first`: the model of the first.  # [N, P]"""
+def _initial_params(settings: Settings, info: EnvInfo, first: dict[str, FlatModel]) -> dict[str, np.ndarray]:
+    """The initial weights of every trial, each by its own seed.  # name: [N, P]
+
+    Args:
+        settings: of a job, or of jobs of a group, which may have the same seeds.
+        info: of their environment.
+        first: the networks of the first seed.
+    """
     import numpy as np
 
     from rlexp.networks.building import build
 
-    params = {settings.seeds[0]: first.get_params()}  # jobs of a group may have the same seeds
+    params = {settings.seeds[0]: {name: model.get_params() for name, model in first.items()}}
     for seed in settings.seeds:
         if seed not in params:
-            params[seed] = build(settings, info, seed).get_params()
-    return np.stack([params[seed] for seed in settings.seeds])
+            params[seed] = {name: model.get_params() for name, model in build(settings, info, seed).items()}
+    return {name: np.stack([params[seed][name] for seed in settings.seeds]) for name in first}

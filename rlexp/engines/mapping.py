@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -29,18 +29,23 @@ _BATCH = 2
 _KNOWN: Recent[str | None] = Recent(64)  # of this process, by network and observations
 
 
-def why_not(settings: Settings, info: EnvInfo, model: FlatModel | None = None) -> str | None:
+def why_not(settings: Settings, info: EnvInfo, networks: Mapping[str, FlatModel] | None = None) -> str | None:
     """Why the network cannot be mapped, as the end of a sentence, or None where it can.
 
     Args:
         settings: of the job.
         info: its environment.
-        model: the model of a trial, where it is built already.
+        networks: those of a trial, where they are built already.
     """
     entry = registry.network(settings.network.name)
     made_of = [asdict(settings.network), settings.algo.name, info.observation_shape, info.num_actions]
     key = (registry.load(entry.target), json.dumps(made_of, sort_keys=True))
-    return _KNOWN.get(key, lambda: why_not_model(model or build(settings, info, settings.seed), entry.dense))
+
+    def found() -> str | None:
+        models = (networks or build(settings, info, settings.seed)).values()
+        return next(filter(None, (why_not_model(model, entry.dense) for model in models)), None)
+
+    return _KNOWN.get(key, found)
 
 
 def why_not_model(model: FlatModel, dense: bool = False) -> str | None:

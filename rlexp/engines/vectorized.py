@@ -9,18 +9,25 @@ filters of its own, they are 30 times too slow under XLA on a CPU or do not exis
 update for each trial, side by side and without XLA: a trial's operations are then those of its solo run, to the same
 bits, with no padding.
 
-Axes: L lanes (>= N trials), B batch, E observations, P parameters, H scalars.
+Axes: L lanes (>= N trials), B batch, R rows of a rollout, E observations, P parameters that act, H scalars, W uniform
+numbers of an update.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import operator
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+import keras
 import numpy as np
 import tensorflow as tf
+
+from rlexp.algos.base import Agent, Params, RolloutAgent
 
 MIN_EXACT_LANES = 2
 LANES_TOGETHER = 4  # of `learn_some`
@@ -29,6 +36,7 @@ Tree = Any
 Programs = dict[tuple, tuple[Callable[..., Any], Tree]]  # name and shape -> program, structure of its results
 
 Made = TypeVar("Made")
+SomeAgent = TypeVar("SomeAgent", bound=Agent)
 
 
 class Recent(Generic[Made]):
@@ -63,53 +71,66 @@ class Recent(Generic[Made]):
 MAX_PROGRAMS = 32
 _PROGRAMS: Recent[Programs] = Recent(MAX_PROGRAMS)  # of this process, by what they are made of
 
-# By graph and seeds [N, P]: the jobs of a sweep that differ in numbers alone start alike, and Keras takes some 30 ms to
-# build a network.
-INITIAL_PARAMS: Recent[np.ndarray] = Recent(4)
+# By graph and seeds: the jobs of a sweep that differ in numbers alone start alike, and Keras takes some 30 ms to build
+# a network.
+INITIAL_PARAMS: Recent[dict[str, np.ndarray]] = Recent(4)  # name: [N, P]
 
 
-class Lanes:
+class Lanes(Generic[SomeAgent]):
     """The compiled `act`, `learn` and `greedy` of N trials of one agent.
 
     Args:
-        agent: the agent of one trial (see `rlexp.algos.dqn.DQN`).
-        params: initial parameters of the trials.  # [N, P]
+        agent: the agent of one trial.
+        params: initial parameters of the trials' networks.  # name: [N, P]
         exact: pad a single mapped trial to two lanes, so that a trial's numbers do not depend on N.
-        side_by_side: the agent's network cannot be mapped: one copy of its update for each trial.
+        side_by_side: the agent's networks cannot be mapped: one copy of its update for each trial.
         graph: everything that the compiled programs are made of: jobs of one process that agree in it share them.
+
+    Attributes:
+        state: of the agent, in all lanes.  # tree of [L, ...]
     """
 
-    def __init__(self, agent: Any, params: np.ndarray, exact: bool, side_by_side: bool, graph: Hashable) -> None:
-        self.agent, self.num_trials = agent, len(params)
+    def __init__(
+        self, agent: SomeAgent, params: Mapping[str, np.ndarray], exact: bool, side_by_side: bool, graph: Hashable
+    ) -> None:
+        self.agent, self.num_trials = agent, len(next(iter(params.values())))
         padded = exact and not side_by_side
         self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if padded else self.num_trials
         self._num_together = 1 if side_by_side else min(LANES_TOGETHER, self.num_lanes)
         self._jit = not side_by_side
         self._map = _side_by_side if side_by_side else mapped
         self._compiled = _PROGRAMS.get((graph, self.num_lanes, side_by_side), dict)
-        self.state: Tree = self._call("init", agent.init, self.tensor(params))
+        lanes = {name: tf.constant(self.pad(vectors)) for name, vectors in params.items()}
+        self.state: Tree = self._call("init", agent.init, lanes)
 
-    def act(self, o_t: np.ndarray, u: np.ndarray, scalars: np.ndarray) -> np.ndarray:
-        """Exploring actions [N] for observations [N, *shape], uniforms [N, U] and scalars [N, H]."""
-        actions = self._call("act", self._act, self.state["online"], o_t, u, scalars)
+    @property
+    def acting(self) -> Params:
+        """What acts of the agent's state now, as `greedy` takes it.  # tree of [L, ...]"""
+        return self.agent.acting(self.state)
+
+    def act(self, o_t: np.ndarray, u: np.ndarray, scalars: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Exploring actions [N] for observations [N, *shape], uniforms [N, W], and scheduled scalars, path: [N]."""
+        actions = self._call("act", self._act, self.acting, o_t, u, _columns(scalars))
         return actions.numpy()[: self.num_trials].astype(np.int64)
 
-    def greedy(self, params: tf.Tensor, o_t: np.ndarray) -> np.ndarray:
-        """Greedy actions [N, E] of parameters [L, P] for observations [N, E, *shape]."""
-        return self._call("greedy", self._greedy, params, o_t).numpy()[: self.num_trials].astype(np.int64)
-
-    def sample(self, params: tf.Tensor, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """Sampled actions [N, E] of parameters [L, P] for observations [N, E, *shape] and uniforms [N, E]."""
-        return self._call("sample", self._sample, params, o_t, u).numpy()[: self.num_trials].astype(np.int64)
+    def greedy(self, acting: Params, o_t: np.ndarray) -> np.ndarray:
+        """Greedy actions [N, E] of what acts [L, ...], for observations [N, E, *shape]."""
+        return self._call("greedy", self._greedy, acting, o_t).numpy()[: self.num_trials].astype(np.int64)
 
     def learn(
-        self, batch: dict[str, np.ndarray], scalars: np.ndarray, due: np.ndarray, copy: np.ndarray
+        self,
+        batch: dict[str, np.ndarray],
+        u: np.ndarray,
+        scalars: Mapping[str, np.ndarray],
+        due: np.ndarray,
+        copy: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """One update of the trials that are due; the others keep their state bit for bit.
 
         Args:
             batch: transitions.  # field: [N, B, ...]
-            scalars: the agent's scheduled scalars.  # [N, H]
+            u: uniform numbers.  # [N, W]
+            scalars: the agent's scheduled scalars.  # path: [N]
             due: trials that learn.  # [N] bool
             copy: trials whose hard target is renewed after this update.  # [N] bool
 
@@ -117,32 +138,12 @@ class Lanes:
             The agent's metrics.  # name: [N]
         """
         flags = np.stack([due, copy], axis=1)  # [N, 2]
-        self.state, metrics = self._call("learn", self._learn, self.state, batch, scalars, flags)
+        self.state, metrics = self._call("learn", self._learn, self.state, batch, u, _columns(scalars), flags)
         return {name: value.numpy()[: self.num_trials] for name, value in metrics.items()}
 
-    def learn_some(
-        self, trials: np.ndarray, batch: dict[str, np.ndarray], order: np.ndarray, scalars: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """All updates of some trials from batches that have a shape of their own; the others are not touched.
-
-        They go through one program of four lanes, four at a time (convolutions: one), whatever their number: a program
-        for each number would have to be compiled for each shape.
-
-        Args:
-            trials: which.  # [n]
-            batch: their batches.  # field: [n, R, ...]
-            order: the rows that each of the U updates learns from.  # [n, U, M]
-            scalars: the agent's scheduled scalars of theirs.  # [n, H]
-
-        Returns:
-            The agent's metrics, means over the updates.  # name: [n]
-        """
-        metrics = []
-        for start in range(0, len(trials), self._num_together):
-            part = slice(start, start + self._num_together)
-            values = {name: field[part] for name, field in batch.items()}
-            metrics.append(self._learn_part(trials[part], values, order[part], scalars[part]))
-        return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
+    def logged(self, scalars: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The scalars that a record shows, by the last parts of their paths.  # path: [N] -> name: [N]"""
+        return {path.rpartition(".")[2]: scalars[path] for path in self.agent.logged}
 
     def pad(self, values: np.ndarray) -> np.ndarray:
         """[N, ...] -> [L, ...]"""
@@ -152,13 +153,26 @@ class Lanes:
         """What a checkpoint holds of the trials, for all lanes: [N, ...] -> [L, ...]"""
         return tf.constant(self.pad(values[: self.num_trials]))
 
-    def tensor(self, params: np.ndarray) -> tf.Tensor:
-        """Parameters [N, P] as `greedy` takes them, [L, P]."""
-        return tf.constant(self.pad(params))
+    def params(self) -> np.ndarray:
+        """What acts of the trials now, as one row each.  # [N, P]"""
+        return self.rows(self.acting)
 
-    def online(self) -> np.ndarray:
-        """The trials' parameters now.  # [N, P]"""
-        return self.state["online"].numpy()[: self.num_trials]
+    def rows(self, acting: Params) -> np.ndarray:
+        """What acts [L, ...] as one row per trial.  # [N, P]"""
+        leaves = [np.asarray(leaf)[: self.num_trials] for leaf in tf.nest.flatten(acting)]
+        return np.concatenate([leaf.reshape(self.num_trials, -1) for leaf in leaves], axis=1)
+
+    def acting_of(self, rows: np.ndarray) -> Params:
+        """The inverse of `rows`, in all lanes: [N, P] -> tree of [L, ...]"""
+        return tf.nest.map_structure(tf.constant, self._unflatten(self.pad(rows)))
+
+    def deploy(self, row: np.ndarray) -> keras.Model:
+        """The model that `best.keras` holds of one trial, whose row is given.  # [P]"""
+        deployed = self.agent.deploy(tf.nest.map_structure(lambda leaf: leaf[0], self._unflatten(row[None])))
+        ((name, params),) = deployed.items()
+        network = self.agent.networks[name]
+        network.set_params(np.asarray(params))
+        return network.model
 
     def get_state(self) -> list[np.ndarray]:
         """Every tensor of the trials' state.  # [N, ...] each"""
@@ -168,59 +182,29 @@ class Lanes:
         """Put back what `get_state` returned."""
         self.state = tf.nest.pack_sequence_as(self.state, [self.restored(leaf) for leaf in leaves])
 
+    def _unflatten(self, rows: np.ndarray) -> Params:
+        """Rows [M, P] as the tree that acts, [M, ...]."""
+        shapes = [tuple(leaf.shape[1:]) for leaf in tf.nest.flatten(self.acting)]
+        parts = np.split(rows, np.cumsum([math.prod(shape) for shape in shapes])[:-1], axis=1)
+        leaves = [part.reshape(len(rows), *shape) for part, shape in zip(parts, shapes, strict=True)]
+        acting: Params = tf.nest.pack_sequence_as(self.acting, leaves)
+        return acting
+
     def _scalars(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
         return dict(zip(self.agent.scalars, tf.unstack(row), strict=True))
 
-    def _act(self, params: tf.Tensor, o_t: tf.Tensor, u: tf.Tensor, scalars: tf.Tensor) -> tf.Tensor:
-        return self.agent.act(params, _as_float(o_t), u, self._scalars(scalars))
+    def _act(self, acting: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: tf.Tensor) -> tf.Tensor:
+        return self.agent.act(acting, _as_float(o_t), u, self._scalars(scalars))
 
-    def _greedy(self, params: tf.Tensor, o_t: tf.Tensor) -> tf.Tensor:
-        return self.agent.greedy(params, _as_float(o_t))
-
-    def _sample(self, params: tf.Tensor, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        return self.agent.sample(params, _as_float(o_t), u)
+    def _greedy(self, acting: Params, o_t: tf.Tensor) -> tf.Tensor:
+        return self.agent.greedy(acting, _as_float(o_t))
 
     def _learn(
-        self, state: Tree, batch: dict[str, tf.Tensor], scalars: tf.Tensor, flags: tf.Tensor
+        self, state: Tree, batch: dict[str, tf.Tensor], u: tf.Tensor, scalars: tf.Tensor, flags: tf.Tensor
     ) -> tuple[Tree, Tree]:
-        new, metrics = self.agent.learn(state, _observed(batch), self._scalars(scalars))
+        new, metrics, _ = self.agent.learn(state, _observed(batch), u, self._scalars(scalars))
         new = self.agent.renew_target(new, flags[1])
         return tf.nest.map_structure(lambda a, b: tf.where(flags[0], a, b), new, state), metrics
-
-    def _learn_part(
-        self, trials: np.ndarray, batch: dict[str, np.ndarray], order: np.ndarray, scalars: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """`learn_some` for no more trials than one call takes."""
-        num_lanes = self._num_together
-        lanes = pad_lanes(trials, num_lanes)
-        state = tf.nest.map_structure(lambda leaf: tf.gather(leaf, lanes), self.state)
-        new, metrics = self._call(
-            "learn_some", self._learn_some, state, batch, order, scalars, num_lanes=num_lanes, whole=True
-        )
-        self.state = tf.nest.map_structure(
-            lambda old, lane: tf.tensor_scatter_nd_update(old, trials[:, None], lane[: len(trials)]), self.state, new
-        )
-        return {name: value.numpy()[: len(trials)] for name, value in metrics.items()}
-
-    def _learn_some(self, state: Tree, batch: dict[str, tf.Tensor], order: tf.Tensor, scalars: tf.Tensor) -> Tree:
-        """All updates of all lanes, every tensor [L, ...]: a loop of mapped updates (a mapped loop compiles slowly)."""
-
-        def prepare(params: tf.Tensor, batch: dict[str, tf.Tensor], scalars: tf.Tensor) -> Tree:
-            return self.agent.prepare(params, _observed(batch), self._scalars(scalars))
-
-        def learn(state: Tree, batch: dict[str, tf.Tensor], rows: tf.Tensor, scalars: tf.Tensor) -> Tree:
-            some = {name: tf.gather(field, rows) for name, field in batch.items()}
-            return self.agent.learn(state, some, self._scalars(scalars))
-
-        def body(i: tf.Tensor, state: Tree, sums: dict[str, tf.Tensor]) -> Tree:
-            state, metrics = self._map(learn)(state, batch, order[:, i], scalars)
-            return i + 1, state, {name: sums[name] + value for name, value in metrics.items()}
-
-        batch = self._map(prepare)(state["online"], batch, scalars)
-        num_lanes, num_updates, _ = order.shape
-        sums = {name: tf.zeros(num_lanes) for name in self.agent.metrics}
-        _, state, sums = tf.while_loop(lambda i, *_: i < num_updates, body, (tf.constant(0), state, sums))
-        return state, {name: value / num_updates for name, value in sums.items()}
 
     def _call(
         self, name: str, function: Callable[..., Tree], *args: Tree, num_lanes: int | None = None, whole: bool = False
@@ -284,6 +268,84 @@ class Lanes:
         return concrete.inference_fn.call_flat, results[-1]
 
 
+class RolloutLanes(Lanes[RolloutAgent]):
+    """Lanes whose trials learn from whole batches, each when its own is complete."""
+
+    def sample(self, acting: Params, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Sampled actions [N, E] of what acts [L, ...], for observations [N, E, *shape] and uniforms [N, E]."""
+        return self._call("sample", self._sample, acting, o_t, u).numpy()[: self.num_trials].astype(np.int64)
+
+    def learn_some(
+        self,
+        trials: np.ndarray,
+        batch: dict[str, np.ndarray],
+        order: np.ndarray,
+        u: np.ndarray,
+        scalars: Mapping[str, np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """All updates of some trials from batches that have a shape of their own; the others are not touched.
+
+        They go through one program of four lanes, four at a time (convolutions: one), whatever their number: a program
+        for each number would have to be compiled for each shape.
+
+        Args:
+            trials: which.  # [n]
+            batch: their batches.  # field: [n, R, ...]
+            order: the rows that each of the U updates learns from.  # [n, U, M]
+            u: uniform numbers of each update.  # [n, U, W]
+            scalars: the agent's scheduled scalars of theirs.  # path: [n]
+
+        Returns:
+            The agent's metrics, means over the updates.  # name: [n]
+        """
+        metrics, rows = [], _columns(scalars)
+        for start in range(0, len(trials), self._num_together):
+            part = slice(start, start + self._num_together)
+            values = {name: field[part] for name, field in batch.items()}
+            metrics.append(self._learn_part(trials[part], values, order[part], u[part], rows[part]))
+        return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
+
+    def _sample(self, acting: Params, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        return self.agent.sample(acting, _as_float(o_t), u)
+
+    def _learn_part(
+        self, trials: np.ndarray, batch: dict[str, np.ndarray], order: np.ndarray, u: np.ndarray, scalars: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """`learn_some` for no more trials than one call takes."""
+        num_lanes = self._num_together
+        lanes = pad_lanes(trials, num_lanes)
+        state = tf.nest.map_structure(lambda leaf: tf.gather(leaf, lanes), self.state)
+        new, metrics = self._call(
+            "learn_some", self._learn_some, state, batch, order, u, scalars, num_lanes=num_lanes, whole=True
+        )
+        self.state = tf.nest.map_structure(
+            lambda old, lane: tf.tensor_scatter_nd_update(old, trials[:, None], lane[: len(trials)]), self.state, new
+        )
+        return {name: value.numpy()[: len(trials)] for name, value in metrics.items()}
+
+    def _learn_some(
+        self, state: Tree, batch: dict[str, tf.Tensor], order: tf.Tensor, u: tf.Tensor, scalars: tf.Tensor
+    ) -> Tree:
+        """All updates of all lanes, every tensor [L, ...]: a loop of mapped updates (a mapped loop compiles slowly)."""
+
+        def prepare(acting: Params, batch: dict[str, tf.Tensor], scalars: tf.Tensor) -> Tree:
+            return self.agent.prepare(acting, _observed(batch), self._scalars(scalars))
+
+        def learn(state: Tree, batch: dict[str, tf.Tensor], rows: tf.Tensor, u: tf.Tensor, scalars: tf.Tensor) -> Tree:
+            some = {name: tf.gather(field, rows) for name, field in batch.items()}
+            return self.agent.learn(state, some, u, self._scalars(scalars))[:2]
+
+        def body(i: tf.Tensor, state: Tree, sums: dict[str, tf.Tensor]) -> Tree:
+            state, metrics = self._map(learn)(state, batch, order[:, i], u[:, i], scalars)
+            return i + 1, state, {name: sums[name] + value for name, value in metrics.items()}
+
+        batch = self._map(prepare)(self.agent.acting(state), batch, scalars)
+        num_lanes, num_updates, _ = order.shape
+        sums = {name: tf.zeros(num_lanes) for name in self.agent.metrics}
+        _, state, sums = tf.while_loop(lambda i, *_: i < num_updates, body, (tf.constant(0), state, sums))
+        return state, {name: value / num_updates for name, value in sums.items()}
+
+
 def pad_lanes(values: np.ndarray, num_lanes: int) -> np.ndarray:
     """[N, ...] -> [L, ...]; the lanes beyond the trials repeat the first, so that they stay finite."""
     missing = num_lanes - len(values)
@@ -291,10 +353,11 @@ def pad_lanes(values: np.ndarray, num_lanes: int) -> np.ndarray:
 
 
 def compiled_settings(algo: Any, scalars: Sequence[str]) -> dict[str, Any]:
-    """An algorithm's settings but for the scalars, which are handed to its programs as numbers."""
+    """An algorithm's settings but for the scalars, which are handed to its programs as numbers, by their paths."""
     settings = dataclasses.asdict(algo)
-    for name in scalars:
-        (settings["optimizer"] if name == "lr" else settings).pop(name)
+    for path in scalars:
+        *parents, name = path.split(".")
+        del functools.reduce(operator.getitem, parents, settings)[name]
     return settings
 
 
@@ -319,6 +382,11 @@ def _side_by_side(function: Callable[..., Tree]) -> Callable[..., Tree]:
 def _packed(leaf: Any) -> bool:
     """Whether an argument travels in the one packed array: numbers do, tensors and the bytes of images do not."""
     return not isinstance(leaf, tf.Tensor) and bool(leaf.dtype != np.uint8)
+
+
+def _columns(scalars: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Scheduled scalars as programs take them: path: [N] -> [N, H]"""
+    return np.stack(list(scalars.values()), axis=1)
 
 
 def _as_float(observation: tf.Tensor) -> tf.Tensor:

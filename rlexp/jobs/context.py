@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
     from rlexp.envs.info import EnvInfo
     from rlexp.jobs.console import JobConsole
-    from rlexp.networks.flat_model import FlatModel
 
 
 class WallClock:
@@ -42,7 +44,7 @@ class Context:
         console: where progress is shown.
         clock: wall time of the jobs that are trained now.
         device: where tensors are.
-        model: the Keras model of one trial, for agents that have weights.
+        deploy: the Keras model that is saved of a trial's weights [P], for agents with networks.
         sweep: identity of the sweep that the jobs belong to.
         overrides: of each folder's job, if they are known.
     """
@@ -51,6 +53,6 @@ class Context:
     console: JobConsole
     clock: WallClock
     device: str
-    model: FlatModel | None
+    deploy: Callable[[np.ndarray], keras.Model] | None
     sweep: dict[str, Any] | None
     overrides: Mapping[Path, Sequence[str]]

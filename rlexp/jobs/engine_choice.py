@@ -40,7 +40,7 @@ def _why_not_fused(settings: Settings, info: EnvInfo) -> str | None:
 
     algo = settings.algo.name
     family = registry.family(algo)
-    if family.fused is None:
+    if registry.fused_loop(algo) is None:
         return f"algo {algo} has no fused loop"
     reason = tensor.why_not(settings.env, info)
     if reason is None and family.keras and settings.engine != "host":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from rlexp.config import hints, registry
-from rlexp.config.schema.algos import AnglePolicySettings, TabularSettings
+from rlexp.config.schema.algos import TabularSettings
 from rlexp.config.schema.env import DiscretizerSettings
 from rlexp.config.schema.job import Settings
 from rlexp.engines.memory import check_tables
@@ -46,18 +46,6 @@ def check_table(settings: Settings, info: EnvInfo) -> None:
             f"{settings.env.id!r}, which has none"
             + (" that env.wrappers leave as it is" if settings.env.wrappers else ""),
             f"Toy-text environments have one, for example env=frozen_lake; or learn: algo={_learner(info)}.",
-        )
-
-
-def check_angle(settings: Settings, algo: AnglePolicySettings, info: EnvInfo) -> None:
-    """Raise `Refusal` for an environment without the number that the policy reads, or with other than two actions."""
-    index, shape = algo.observation_index, info.observation_shape
-    if len(shape) != 1 or shape[0] <= index or info.num_actions != 2:
-        raise refusal(
-            "algo",
-            f"an environment with two actions and more than {index} observed numbers for angle_policy",
-            f"{settings.env.id!r} with {info.num_actions} actions and observations of shape {shape}",
-            "It was made for env=cartpole.",
         )
 
 

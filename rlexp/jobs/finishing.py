@@ -38,8 +38,8 @@ def finish(
         Diverged: if trials have diverged or failed; everything is written.
     """
     folder, info = settings.folder, context.info
-    if context.model is not None:
-        save_models(folder, settings.seeds, context.model, results.params)
+    if context.deploy is not None:
+        save_models(folder, settings.seeds, context.deploy, results.params)
     elif info.tabular:
         save_tables(folder, settings.seeds, info.num_actions, results.params)
     _write_evaluation(folder, settings.seeds, scores)

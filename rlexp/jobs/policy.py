@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.config import registry
+from rlexp.config import former, registry
 from rlexp.config.build import build
 from rlexp.config.schema.job import Settings
 from rlexp.data import seeding
@@ -214,7 +214,7 @@ def load_settings(folder: Path, allow_imports: bool = False) -> Settings:
     try:
         config = stored_yaml.read_config(folder)
         stored_modules.check_config(config, str(path), allow_imports)
-        return build(config)
+        return build(former.current(config))
     except Refusal as error:
         message = str(error)
         raise Refusal(message if message.startswith(str(path)) else f"{path}: {message}") from error

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlexp.config import registry
-from rlexp.config.schema.algos import AnglePolicySettings, DQNSettings, PGSettings, TabularSettings
+from rlexp.config.schema.algos import TabularSettings
 from rlexp.config.schema.job import Settings
 from rlexp.system import backend
-from rlexp.system.errors import refusal
 from rlexp.tracking.addresses import resolve_uri
 
 if TYPE_CHECKING:
@@ -63,25 +62,22 @@ def preflight(settings: Settings) -> EnvInfo:
     environment_checks.check_table(settings, info)
     if isinstance(algo, TabularSettings):
         environment_checks.check_states(settings, algo, info)
-    if isinstance(algo, AnglePolicySettings):
-        environment_checks.check_angle(settings, algo, info)
+    if check := getattr(algo, "check_env", None):
+        check(settings.env.id, info)
     if family.keras:
         network_checks.check_network(settings, info)
-    if isinstance(algo, PGSettings) and algo.head == "sigmoid" and info.num_actions != 2:
-        raise refusal("algo.head", f"softmax for {info.num_actions} actions", "'sigmoid', which is for two")
-    if isinstance(algo, DQNSettings):
-        _check_ring(settings, algo, info)
+    if registry.algo(algo.name).family == "replay":
+        _check_ring(settings, info)
     if family.keras:
         network_checks.check_dense_size(settings, info)
     return info
 
 
-def _check_ring(settings: Settings, algo: DQNSettings, info: EnvInfo) -> None:
+def _check_ring(settings: Settings, info: EnvInfo) -> None:
     """Raise `Refusal` for replay rings that do not fit in memory."""
-    from rlexp.data.replay_ring import ring_type
     from rlexp.engines.memory import check_memory
 
-    needed = settings.trials * ring_type(settings.env.frame_stack).num_bytes(
-        algo.replay_size, info.observation, info.action
-    )
-    check_memory("algo.replay_size", f"rings of {algo.replay_size} transitions", needed, settings.trials)
+    size = settings.algo.replay_size
+    ring = registry.replay(settings.algo.name)(settings.env.frame_stack)
+    needed = settings.trials * ring.num_bytes(size, info.observation, info.action)
+    check_memory("algo.replay_size", f"rings of {size} transitions", needed, settings.trials)

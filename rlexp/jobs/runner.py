@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlexp.config import plugin_yaml
 from rlexp.config.build import build
 from rlexp.config.schema.job import Settings
 from rlexp.jobs.job import Job
@@ -50,6 +51,7 @@ def compose(*overrides: str) -> Settings:
     from rlexp.config.messages import explain
     from rlexp.config.paths import conf_dir
 
+    plugin_yaml.register()
     check_arguments(overrides)
     instance = GlobalHydra.instance()
     before = instance.hydra  # the caller may be a Hydra application itself

@@ -6,7 +6,6 @@ agent -> folders -> loop.run() -> loop.final() -> weights, tables, pictures, sum
 from __future__ import annotations
 
 import contextlib
-import math
 import shlex
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp.config import registry
-from rlexp.config.schema.algos import DQNSettings
+from rlexp.config.schema.algos import AlgoSettings
 from rlexp.config.schema.job import Settings
 from rlexp.data.checkpoint import State
 from rlexp.data.metrics import Recorder
 from rlexp.engines.building import build_agent
 from rlexp.engines.evaluation import Scores
+from rlexp.engines.loop import Loop
 from rlexp.engines.services import Pruned, Services
 from rlexp.engines.tabular_rules import set_optimum
 from rlexp.envs import transition_table, watchdog
@@ -100,7 +100,7 @@ class Training:
         built = build_agent(self.settings, info, console.warn)
         self.agent = built.agent
         known_sweep = identity(sweep) if sweep else None
-        self.context = Context(info, console, clock, built.device, built.model, known_sweep, overrides)
+        self.context = Context(info, console, clock, built.device, built.deploy, known_sweep, overrides)
         self.runs = [JobRun(job, self.context) for job in jobs]
 
     def execute(self) -> dict[Path, Job | Exception]:
@@ -210,9 +210,8 @@ class Training:
         services = Services(
             settings, info, recorder, checkpoints, console, stop, self.context.clock.seconds, self.prune
         )
-        family = registry.family(settings.algo.name)
-        target = family.fused if settings.engine == "fused" and family.fused else family.loop
-        loop: Any = registry.load(target)(agent, services)
+        fused = registry.fused_loop(settings.algo.name) if settings.engine == "fused" else None
+        loop: Loop = registry.load(fused or registry.family(settings.algo.name).loop)(agent, services)
         if loop.trials.optimum is None and (table := transition_table.load(settings.env) if info.table else None):
             set_optimum(
                 loop.trials, table
@@ -270,8 +269,8 @@ class Training:
 def _greet(settings: Settings, num_jobs: int, console: JobConsole) -> None:
     """Say what will be trained."""
     algo, steps = settings.algo, settings.max_steps
-    if isinstance(algo, DQNSettings) and algo.learn_unit == "step" and algo.learn_start >= (steps or math.inf):
-        console.warn(f"nothing will be learned: algo.learn_start={algo.learn_start} is not less than the budget")
+    if isinstance(algo, AlgoSettings) and (warning := algo.warning(steps)):
+        console.warn(warning)
     trials = f"{plural(settings.trials, 'trial')} (seeds {_span(settings.seeds)})"
     if num_jobs > 1:
         trials = f"group of {num_jobs} jobs, {plural(settings.trials, 'trial')}: one program"

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp.data import checkpoint
 
 if TYPE_CHECKING:
+    import keras
     import numpy as np
 
-    from rlexp.networks.flat_model import FlatModel
 
-
-def save_models(folder: Path, seeds: Sequence[int], model: FlatModel, params: np.ndarray) -> None:
+def save_models(
+    folder: Path, seeds: Sequence[int], deploy: Callable[[np.ndarray], keras.Model], params: np.ndarray
+) -> None:
     """Save a Keras model for each trial.
 
     Args:
         folder: of the job.
         seeds: of its trials.  # [N]
-        model: of one trial; its weights are overwritten.
+        deploy: makes the Keras model of a trial's weights [P].
         params: the best weights.  # [N, P]
     """
     for seed, weights in zip(seeds, params, strict=True):
-        model.set_params(weights)
-        save_model(model.model, folder / "trials" / str(seed) / "best.keras")
+        save_model(deploy(weights), folder / "trials" / str(seed) / "best.keras")
 
 
 def save_tables(folder: Path, seeds: Sequence[int], num_actions: int, params: np.ndarray) -> None:

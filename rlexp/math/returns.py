@@ -9,6 +9,8 @@ Axes: `R` rows. Time indices: o_tm1, a_tm1, r_t, o_t.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
 
@@ -29,6 +31,17 @@ def discounted_sum(x_t: tf.Tensor, c_t: tf.Tensor) -> tf.Tensor:
         c_t *= tf.concat([c_t[reach:], zeros], axis=0)
         reach *= 2
     return x_t
+
+
+def goes_on(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Returns 1 for rows [R] whose next row is the next step of the same episode, else 0.
+
+    Args:
+        batch: "mask", "terminated" and "truncated".  # [R] each
+    """
+    mask = tf.cast(batch["mask"], tf.float32)
+    ended = tf.cast(batch["terminated"] | batch["truncated"], tf.float32)
+    return (1.0 - ended) * tf.concat([mask[1:], tf.zeros_like(mask[:1])], axis=0)
 
 
 def gae(r_t: tf.Tensor, d_t: tf.Tensor, goes_on: tf.Tensor, v_tm1: tf.Tensor, v_t: tf.Tensor, lam: float) -> tf.Tensor:

@@ -26,37 +26,23 @@ def discount(gamma: float | tf.Tensor, terminated: tf.Tensor) -> tf.Tensor:
     return gamma * (1.0 - tf.cast(terminated, tf.float32))
 
 
-def q_learning_target(r_t: tf.Tensor, d_t: tf.Tensor, q_t: tf.Tensor) -> tf.Tensor:
-    """Returns r_t + d_t max_a q_t(a), without gradient (Watkins, 1989; Mnih et al., 2015).
+def bootstrap_target(r_t: tf.Tensor, d_t: tf.Tensor, q_t: tf.Tensor, a_t: tf.Tensor) -> tf.Tensor:
+    """Returns r_t + d_t q_t(a_t), without gradient.
+
+    With the best action by q_t itself it is the target of Q-learning (Watkins, 1989; Mnih et al., 2015). With the best
+    action by another network it is that of double Q-learning (van Hasselt et al., 2016, equation 4): the maximum of
+    noisy values is too high on average, the value of an action that other noise chose is not.
 
     Args:
         r_t: rewards.  # [B]
         d_t: discounts, zero after termination.  # [B]
         q_t: action values in o_t, of the target network where there is one.  # [B, A]
+        a_t: the actions in o_t whose values count.  # [B]
 
     Returns:
         Targets for q_tm1(a_tm1).  # [B]
     """
-    return tf.stop_gradient(r_t + d_t * tf.reduce_max(q_t, axis=-1))
-
-
-def double_q_target(r_t: tf.Tensor, d_t: tf.Tensor, q_t_selector: tf.Tensor, q_t_value: tf.Tensor) -> tf.Tensor:
-    """Returns r_t + d_t q_t_value(argmax_a q_t_selector(a)), without gradient.
-
-    Source: van Hasselt et al. (2016), equation 4.
-    One network selects the action and another evaluates it: the maximum of noisy values is too high on average, the
-    value of an action that other noise selected is not. Among equal values the first action is selected.
-
-    Args:
-        r_t: rewards.  # [B]
-        d_t: discounts, zero after termination.  # [B]
-        q_t_selector: action values in o_t of the online network.  # [B, A]
-        q_t_value: action values in o_t of the target network.  # [B, A]
-
-    Returns:
-        Targets for q_tm1(a_tm1).  # [B]
-    """
-    return tf.stop_gradient(r_t + d_t * batched_index(q_t_value, tf.argmax(q_t_selector, axis=-1)))
+    return tf.stop_gradient(r_t + d_t * batched_index(q_t, a_t))
 
 
 def batched_index(values: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The Keras model of one trial, from the configuration: the factory's, as the algorithm uses it."""
+"""The Keras models of one trial, from the configuration: the factory's, as the algorithm uses them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rlexp.networks.outputs import checked
 from rlexp.system.errors import Refusal, refusal
 
 
-def build(settings: Settings, info: EnvInfo, seed: int) -> FlatModel:
-    """The model of the trial with this seed.
+def build(settings: Settings, info: EnvInfo, seed: int) -> dict[str, FlatModel]:
+    """The networks of the trial with this seed, by the names that its algorithm gives them.
 
     Raises:
         Refusal: for a network that cannot be built, or is none.
@@ -30,13 +30,13 @@ def build(settings: Settings, info: EnvInfo, seed: int) -> FlatModel:
     if entry.options and "divide_by" in entry.options:
         config = images.resolved(config, info.small_numbers)
 
-    def network(num_outputs: int) -> keras.Model:
-        model = functional(factory(info.observation_shape, num_outputs, config), info.observation_shape)
-        return checked(model, config.name, info.observation_shape, num_outputs)
+    def make(output_shape: tuple[int, ...]) -> keras.Model:
+        model = functional(factory(info.observation_shape, output_shape, config), info.observation_shape)
+        return checked(model, config.name, info.observation_shape, output_shape)
 
     try:
-        model = seeding.with_keras_seed(seed, lambda: agent_class.build(network, info.num_actions, settings.algo))
-        return FlatModel(model)
+        models = seeding.with_keras_seed(seed, lambda: agent_class.models(make, info, settings.algo))
+        return {name: FlatModel(model) for name, model in models.items()}
     except Exception as error:
         own = ":" in config.name  # anybody's code, which may raise anything
         if isinstance(error, Refusal) or not (own or isinstance(error, TypeError | ValueError)):

@@ -14,20 +14,22 @@ from rlexp.config import images
 from rlexp.config.schema.network import MNIH_2015, NetworkSettings
 from rlexp.networks.dueling import head
 from rlexp.networks.mlp import check_options
+from rlexp.networks.outputs import linear
 
 
-def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSettings) -> keras.Model:
+def build(observation_shape: Sequence[int], output_shape: Sequence[int], network: NetworkSettings) -> keras.Model:
     """Convolutions without padding, the dense layers of `hidden_units`, and a plain or dueling head.
 
     Args:
         observation_shape: (height, width, channels), (channels, height, width) as frame stacks come, or
             (frames, height, width, channels).
-        num_outputs: A, the number of outputs.
+        output_shape: of one output, as in `mlp.build`.
         network: `hidden_units`, `activation`, `options.dueling`, `.filters`, `.kernel_sizes`, `.strides`, `.channels`
             and `.divide_by` (auto, where `images.resolved` has not replaced it: 255).
 
     Returns:
-        Model: images as floats, whose numbers it divides itself [B, *observation_shape] -> outputs [B, A].
+        Model: images as floats, whose numbers it divides itself [B, *observation_shape] -> outputs
+            [B, *output_shape].
 
     Raises:
         Refusal: where an observation is no image, or smaller than the convolutions need.
@@ -47,9 +49,9 @@ def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSe
     for units in network.hidden_units:
         hidden = keras.layers.Dense(units, activation=network.activation)(hidden)
     if network.options.get("dueling", False):
-        outputs = head(hidden, num_outputs, "mean")
+        outputs = head(hidden, output_shape, "mean")
     else:
-        outputs = keras.layers.Dense(num_outputs, name="outputs")(hidden)
+        outputs = linear(hidden, output_shape, "outputs")
     return keras.Model(inputs, outputs, name="cnn")
 
 

@@ -1,4 +1,4 @@
-"""Multilayer perceptron: observation -> one number per action."""
+"""Multilayer perceptron: observation -> one number per action, or several."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from typing import Any
 import keras
 
 from rlexp.config.schema.network import NetworkSettings
+from rlexp.networks.outputs import linear
 from rlexp.system.errors import refusal
 
 
-def build(observation_shape: Sequence[int], num_outputs: int, network: NetworkSettings) -> keras.Model:
+def build(observation_shape: Sequence[int], output_shape: Sequence[int], network: NetworkSettings) -> keras.Model:
     """A dense network; observations of more than one axis are flattened.
 
     Args:
         observation_shape: shape of one observation.
-        num_outputs: A, the number of outputs: one per action (1 for a value, or for the logit of two actions).
+        output_shape: of one output: (A,) for a number per action, (1,) for a value, (A, K) for K numbers per action.
         network: `hidden_units`, `activation`.
 
     Returns:
-        Model [B, *observation_shape] -> outputs [B, A].
+        Model [B, *observation_shape] -> outputs [B, *output_shape].
     """
     check_options(network, ())
     inputs, hidden = body(observation_shape, network)
-    return keras.Model(inputs, keras.layers.Dense(num_outputs, name="outputs")(hidden), name="mlp")
+    return keras.Model(inputs, linear(hidden, output_shape, "outputs"), name="mlp")
 
 
 def body(observation_shape: Sequence[int], network: NetworkSettings) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ import pytest
 import rlexp
 from rlexp.cli import main as command
 from rlexp.cli.help import TOOLS, overview, training
-from rlexp.jobs.job_folder import command_line
+from rlexp.jobs.origin import command_line
 from rlexp.system import search_path, stopping, supervisor
 
 SUBCOMMANDS = [name for name in TOOLS if name != "help"]

@@ -155,7 +155,7 @@ ROWS: list[tuple[str, str]] = [
     ("algo.num_updates=0", "algo.num_updates: expected a number >= 1, received 0."),
     ("algo.target=soft algo.tau=0", "algo.tau: expected a number > 0 and <= 1, received 0."),
     ("algo.target_period=0", "algo.target_period: expected a number >= 1, received 0."),
-    ("algo=pg algo.clip_ratio=2", "algo.clip_ratio: expected a number > 0 and <= 1, received 2.0."),
+    ("algo=ppo algo.clip_ratio=2", "algo.clip_ratio: expected a number > 0 and <= 1, received 2.0."),
     ("algo=pg algo.entropy_coef=-1", "algo.entropy_coef: expected a number >= 0, received -1."),
     ("algo=pg algo.reward_scale=0", "algo.reward_scale: expected a number > 0, received 0.0."),
     ("algo=pg_baseline algo.value_coef=0", "algo.value_coef: expected a number > 0, received 0.0."),

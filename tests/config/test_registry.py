@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from rlexp.config import paths, registry
 from rlexp.config.paths import conf_dir
 from rlexp.config.schema.algos import RandomSettings
+from rlexp.jobs.preflight import resolve
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
 from tests.conftest import records
@@ -57,9 +59,10 @@ def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -
     family = registry.ALGOS[algo].family
     learning = {
         "replay": ["algo.learn_start=10"],
-        "rollout": ["algo.batch_size=1", "algo.batch_unit=episode", "algo.num_updates=1"],
+        "rollout": ["algo.batch_size=1", "algo.batch_unit=episode"],
     }
-    job = tiny(algo, "trials=2", "budget.steps=50", "evaluation.period=25", *learning.get(family, []))
+    once = ["algo.num_updates=1"] if algo == "ppo" else []  # per batch, as the others do
+    job = tiny(algo, "trials=2", "budget.steps=50", "evaluation.period=25", *learning.get(family, []), *once)
     assert (job["algo"], job["steps"], job["total_steps"], job["status"]) == (algo, 50, 100, "done")
     updates = {"replay": [20, 20], "rollout": job["episodes"], "tabular": [50, 50], "planning": [50, 50]}
     assert job["updates"] == updates.get(family, [0, 0])
@@ -125,12 +128,12 @@ def test_networks_that_cannot_be_built_are_refused(tiny: Callable[..., Any]) -> 
 def test_a_network_of_ones_own(tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_networks.py").write_text(
         "import keras\n"
-        "def linear(observation_shape, num_actions, network):\n"
+        "def linear(observation_shape, output_shape, network):\n"
         "    x = keras.layers.Input(observation_shape)\n"
-        "    return keras.Model(x, keras.layers.Dense(num_actions)(x))\n"
-        "def normalised(observation_shape, num_actions, network):\n"
+        "    return keras.Model(x, keras.layers.Dense(output_shape[0])(x))\n"
+        "def normalised(observation_shape, output_shape, network):\n"
         "    x = keras.layers.Input(observation_shape)\n"
-        "    return keras.Model(x, keras.layers.Dense(num_actions)(keras.layers.BatchNormalization()(x)))\n"
+        "    return keras.Model(x, keras.layers.Dense(output_shape[0])(keras.layers.BatchNormalization()(x)))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     job = tiny("ddqn", "network.name=my_networks:linear", "trials=1", "budget.steps=100")
@@ -170,3 +173,35 @@ def test_third_parties_add_algorithms_by_entry_points(
         "evaluation.max_steps=30",
     )
     assert job["algo"] == "always" and job["final/return"]["mean"] == -30
+
+
+def test_an_algorithm_says_whether_it_runs_fused_and_which_replay_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ddqn = registry.ALGOS["ddqn"]
+    entries = {"own": replace(ddqn, fused=False), "ranked": replace(ddqn, replay="ranked")}
+    for name, entry in entries.items():
+        monkeypatch.setitem(registry.ALGOS, name, entry)
+    host, _ = resolve(compose("algo=ddqn", "algo.name=own"))
+    assert host.engine == "host" and resolve(compose("algo=ddqn"))[0].engine == "fused"
+    with pytest.raises(Refusal) as refused:
+        resolve(compose("algo=ddqn", "algo.name=own", "engine=fused"))
+    assert str(refused.value).startswith(
+        "engine: expected auto or host, received 'fused', but algo own has no fused loop."
+    )
+    with pytest.raises(Refusal) as refused:
+        resolve(compose("algo=ddqn", "algo.name=ranked"))
+    assert str(refused.value) == "algo.name: expected an algorithm with replay uniform, received ranked, with 'ranked'."
+
+
+def test_double_dqn_of_another_name_is_refused_without_a_target_network(
+    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its schema is DQN's own, which knows nothing of it: the algorithm says it."""
+    theirs = registry.Algo("replay", registry.ALGOS["dqn"].schema, registry.ALGOS["ddqn"].target)
+    monkeypatch.setitem(registry.ALGOS, "theirs", theirs)
+    with pytest.raises(Refusal) as refused:
+        tiny("dqn", "algo.name=theirs", "algo.target=none")
+    assert str(refused.value) == (
+        "algo.target: expected hard or soft for theirs, received 'none'.\n"
+        "Without a target network the algorithm is algo=dqn."
+    )
+    assert not [*tmp_path.iterdir()]

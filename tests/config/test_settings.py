@@ -10,7 +10,7 @@ from rlexp.system.errors import Refusal
 
 REFUSALS = [
     ("algo=dueling_dqqn", "algo: expected one of angle_policy, ddqn, double_q_learning, dqn, dueling_ddqn, dueling_dqn, "
-     "expected_sarsa, fixed_dqn, pg, pg_baseline, q_learning, q_value_iteration, random, sarsa, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
+     "expected_sarsa, fixed_dqn, pg, pg_baseline, ppo, q_learning, q_value_iteration, random, sarsa, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
     ("env=cartpol", "env: expected one of acrobot, cartpole, cliff_walking, frozen_lake, frozen_lake_8x8, lunar_lander, markov_chain, "
      "mountain_car, space_invaders, taxi, three_state_mdp, received 'cartpol'.\nDid you mean cartpole?"),
     ("algo.gama=.9", "algo.gama: expected a key of the configuration, received an unknown one.\nDid you mean algo.gamma"),
@@ -61,11 +61,11 @@ REFUSALS = [
      "needs a value to go on from: algo=pg_baseline."),
     ("algo=pg algo.gae_lambda=0.9", "algo.gae_lambda: expected a key of the configuration, received an unknown one.\n"),
     ("algo=pg_baseline algo.gae_lambda=1.5", "algo.gae_lambda: expected a number >= 0 and <= 1, received 1.5."),
-    ("algo=pg_baseline algo.num_minibatches=6", "algo.num_minibatches: expected a power of two, as padded batches are, received 6."),
-    ("algo=pg algo.num_minibatches=16", "algo.num_minibatches: expected at most algo.batch_size (10), so that none is empty, received 16."),
+    ("algo=ppo algo.num_minibatches=6", "algo.num_minibatches: expected a power of two, as padded batches are, received 6."),
+    ("algo=ppo algo.num_minibatches=16 algo.batch_size=10", "algo.num_minibatches: expected at most algo.batch_size (10), so that none is empty, received 16."),
     ("algo=pg algo.batch_size=0", "algo.batch_size: expected a number >= 1, received 0."),
     ("algo=dqn evaluation.policy=sampled", "evaluation.policy: expected greedy for dqn, received 'sampled'.\nOnly policies with "
-     "probabilities (pg, pg_baseline) can be sampled."),
+     "probabilities can be sampled, for example that of algo=pg."),
     ("evaluation.selection=lasst", "evaluation.selection: expected one of eval, train_episode, last, received 'lasst'.\n"
      "Did you mean last?"),
     ("env=space_invaders", "network: expected a convolutional network for images of shape (4, 84, 84), received 'dueling', which has "
@@ -211,8 +211,7 @@ def test_book_policy_gradient_presets_keep_the_notebooks_numbers() -> None:
         [5],
         "relu",
     )
-    assert (algo.head, algo.gamma, algo.normalize, algo.num_updates, algo.entropy_coef) == ("sigmoid", 0.95, True, 1, 0)
-    assert algo.clip_ratio is None
+    assert (algo.head, algo.gamma, algo.normalize, algo.entropy_coef) == ("sigmoid", 0.95, True, 0)
     assert (algo.optimizer.name, algo.optimizer.lr, algo.optimizer.clip_norm) == ("nadam", 1e-2, None)
     assert (settings.evaluation.selection, settings.evaluation.policy) == ("last", "sampled")
     lander = compose("+experiment=book/pg_lunar_lander")

@@ -367,7 +367,7 @@ def test_killed_and_interrupted_jobs_continue_to_the_same_bits(tmp_path: Path) -
     ("dueling_ddqn", []),
     pytest.param("dueling_ddqn", ["env.frame_stack=3"], marks=pytest.mark.slow),
     pytest.param("pg", ["evaluation.policy=sampled"], marks=pytest.mark.slow),
-    pytest.param("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=60", "algo.num_minibatches=4"], marks=pytest.mark.slow),
+    pytest.param("ppo", ["algo.batch_unit=step", "algo.batch_size=60", "algo.num_minibatches=4"], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_resume_in_process_equals_undisturbed(
     algo: str, options: list[str], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

@@ -68,7 +68,7 @@ def test_the_same_with_batches_of_steps_and_of_unlike_sizes(tiny: Callable[..., 
     """Batches cut within episodes, several updates each from minibatches; and batches that grow beyond one size while others do not."""
     steps = ["algo.batch_unit=step", "algo.batch_size=70", "algo.num_updates=2", "algo.gae_lambda=0.9",
              "algo.num_minibatches=8"]  # fmt: skip
-    five, one = tiny("pg_baseline", "trials=5", *steps), tiny("pg_baseline", "seed=4", "trials=1", *steps)
+    five, one = tiny("ppo", "trials=5", *steps), tiny("ppo", "seed=4", "trials=1", *steps)
     assert trial(five, 4) == trial(one, 4) and five["updates"] == [64] * 5
     episodes = ["algo.batch_size=6", "algo.head=sigmoid", "evaluation.policy=sampled", "evaluation.selection=last",
                 "algo.optimizer.name=nadam", "budget.episodes=22"]  # fmt: skip

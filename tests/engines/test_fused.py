@@ -22,7 +22,7 @@ from rlexp.data import seeding
 from rlexp.data.replay_ring import ReplayRing
 from rlexp.engines import vectorized
 from rlexp.engines.bookkeeping import Interrupted, Trials
-from rlexp.engines.fused import base, replay
+from rlexp.engines.fused import base, replay, replay_program
 from rlexp.engines.fused.shards import Shards, num_cores
 from rlexp.engines.vectorized import Recent
 from rlexp.envs.spec import Box, Discrete
@@ -92,12 +92,12 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", [0, replay.MAPPED_WORK])
+@pytest.mark.parametrize("work", [0, replay_program.MAPPED_WORK])
 def test_cores_move_no_bit_however_updates_are_made(
     work: int, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Updates of large networks are made one after another, those of small ones together: no trial sees the others."""
-    monkeypatch.setattr(replay, "MAPPED_WORK", work)
+    monkeypatch.setattr(replay_program, "MAPPED_WORK", work)
     monkeypatch.setattr(base, "_PROGRAMS", Recent(base.MAX_PROGRAMS))
     job = ("ddqn", *FUSED, *SAME, "algo.target=hard", "algo.target_period=7")
     monkeypatch.setattr(replay, "num_cores", lambda: 1)
@@ -180,18 +180,21 @@ def test_programs_of_the_last_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -
 
 def test_graphs_of_lanes_are_bounded_and_a_dropped_one_is_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectorized, "_PROGRAMS", Recent(2))
-    agent = SimpleNamespace(init=lambda params: {"online": params}, greedy=lambda params, o_t: params[:1] * o_t[:, 0])
+    agent: Any = SimpleNamespace(
+        init=lambda params: params, acting=lambda state: state, greedy=lambda params, o_t: params["q"][:1] * o_t[:, 0]
+    )
+    ones = {"q": np.ones((2, 3), np.float32)}
     made = {}
     for graph in ("a", "b", "a", "c"):
-        made[graph] = vectorized.Lanes(agent, np.ones((2, 3), np.float32), True, False, graph)
-        made[graph].greedy(made[graph].state["online"], np.ones((2, 1, 4), np.float32))
+        made[graph] = vectorized.Lanes(agent, ones, True, False, graph)
+        made[graph].greedy(made[graph].acting, np.ones((2, 1, 4), np.float32))
     assert [(graph, 2, False) in vectorized._PROGRAMS for graph in "abc"] == [True, False, True]
-    assert made["b"].greedy(made["b"].state["online"], np.full((2, 1, 4), 3.0)).tolist() == [
+    assert made["b"].greedy(made["b"].acting, np.full((2, 1, 4), 3.0)).tolist() == [
         [3],
         [3],
     ]  # while it is used
-    again = vectorized.Lanes(agent, np.ones((2, 3), np.float32), True, False, "b")
-    assert again.greedy(again.state["online"], np.full((2, 1, 4), 5.0)).tolist() == [[5], [5]]
+    again = vectorized.Lanes(agent, ones, True, False, "b")
+    assert again.greedy(again.acting, np.full((2, 1, 4), 5.0)).tolist() == [[5], [5]]
 
 
 @pytest.mark.parametrize(
@@ -416,7 +419,7 @@ def test_batches_are_what_the_hosts_ring_gives(n_step: int, added: int) -> None:
         rows[:, t % size] = np.concatenate([o[0], o[1], np.stack(list(step.values()), axis=1)], axis=1)
     u, gamma = rng.random((n, batch), np.float32), np.array([0.9, 0.5, 1.0], np.float32)
     expected = ring.sample(u, gamma)
-    program = object.__new__(replay.ReplayProgram)
+    program = object.__new__(replay_program.ReplayProgram)
     program.config = SimpleNamespace(replay_size=size, n_step=n_step)
     program.env = SimpleNamespace(state_size=2, observe=lambda state: state)
     slots = program.draw(tf.constant(u), tf.constant(added))

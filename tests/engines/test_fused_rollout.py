@@ -26,7 +26,7 @@ FUSED = ("engine=fused", "network.hidden_units=[8]")
         ("pg", ("budget.episodes=14", "algo.batch_size=3", "evaluation.policy=sampled", "algo.head=softmax",
                 "evaluation.selection=train_episode", "algo.truncation_penalty=2", "algo.reward_scale=0.5",
                 "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 10, unit: episode}")),
-        pytest.param("pg_baseline", ("algo.batch_unit=step", "algo.batch_size=70", "algo.num_updates=2", "budget.steps=260",
+        pytest.param("ppo", ("algo.batch_unit=step", "algo.batch_size=70", "algo.num_updates=2", "budget.steps=260",
                          "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 5, unit: update}",
                          "algo.entropy_coef={kind: linear, initial: 0.1, final: 0, duration: 200}"), marks=pytest.mark.slow),
     ],
@@ -57,7 +57,7 @@ def test_it_does_what_the_host_engine_does(algo: str, options: tuple[str, ...], 
 def test_a_trial_alone_equals_the_trial_in_a_batch(tiny: Callable[..., Any]) -> None:
     """Batches of episodes, which trials complete at different steps."""
     options = (*FUSED, "budget.episodes=13", "evaluation.policy=sampled")
-    ten, one = (tiny("pg_baseline", f"seed={seed}", f"trials={n}", *options) for seed, n in ((0, 10), (3, 1)))
+    ten, one = (tiny("ppo", f"seed={seed}", f"trials={n}", *options) for seed, n in ((0, 10), (3, 1)))
     (curve, weights), (curve_alone, weights_alone) = trial(ten, 3), trial(one, 3)
     assert weights == weights_alone and curve[:-1] == curve_alone[:-1] and curve[-1][1] == curve_alone[-1][1]
     assert ten["episodes"] == [13] * 10 and ten["updates"] == [30] * 10  # five for every second episode

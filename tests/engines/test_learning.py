@@ -43,7 +43,7 @@ def test_book_presets_reach_the_notebooks_figure(algo: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("seed", [0, 1_000, 2_000])
 def test_policy_gradients_solve_cartpole_in_every_trial(seed: int, tmp_path: Path) -> None:
     """500 in each of 100 fresh greedy episodes of each of 10 trials."""
-    result = job(tmp_path, "+experiment=tuned/pg_baseline_cartpole", f"seed={seed}", "trials=10")
+    result = job(tmp_path, "+experiment=tuned/ppo_cartpole", f"seed={seed}", "trials=10")
     assert result["final/return"]["per_trial"] == [500.0] * 10
 
 
@@ -55,7 +55,7 @@ def test_reinforce_solves_cartpole_in_most_trials(tmp_path: Path) -> None:
 
 def test_policy_gradients_land(tmp_path: Path) -> None:
     """LunarLander-v3: mean greedy return above 200 over ten trials."""
-    result = job(tmp_path, "+experiment=tuned/pg_baseline_lunar_lander", "trials=10")
+    result = job(tmp_path, "+experiment=tuned/ppo_lunar_lander", "trials=10")
     assert result["final/return"]["mean"] > 200
 
 

@@ -14,11 +14,13 @@ import tensorflow as tf
 import tests.probes  # noqa: F401  (registers the probe environments)
 from rlexp.algos.pg import PG
 from rlexp.algos.pg_baseline import PGBaseline
-from rlexp.config.schema.algos import OptimizerSettings, PGBaselineSettings, PGSettings
+from rlexp.algos.ppo import PPO
+from rlexp.config.schema.algos import OptimizerSettings, PGBaselineSettings, PGSettings, PPOSettings
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import RolloutBuffer, minibatches
-from rlexp.engines.vectorized import Lanes
+from rlexp.engines.vectorized import RolloutLanes
+from rlexp.envs.info import EnvInfo
 from rlexp.envs.spec import Box, Discrete
 from rlexp.networks import mlp
 from rlexp.networks.flat_model import FlatModel
@@ -27,10 +29,17 @@ from tests.math.test_returns import discount_rewards
 SGD = OptimizerSettings(name="sgd", clip_norm=None)  # w <- w - gradient at lr 1, so that a step shows the gradient
 
 
-def agent(kind: type[PG], num_actions: int, config: PGSettings) -> tuple[PG, FlatModel]:
-    network = NetworkSettings(hidden_units=[5], activation="tanh")
-    model = FlatModel(kind.build(lambda outputs: mlp.build((3,), outputs, network), num_actions, config))
-    return kind(config, model, num_actions), model
+NO_NUMBERS = tf.zeros(0)  # an update draws none
+
+
+def agent(kind: Callable[..., PG], num_actions: int, config: PGSettings) -> tuple[PG, FlatModel]:
+    network, info = (
+        NetworkSettings(hidden_units=[5], activation="tanh"),
+        EnvInfo((3,), "float32", num_actions, None, False),
+    )
+    models = kind.models(lambda outputs: mlp.build((3,), outputs, network), info, config)  # type: ignore[attr-defined]
+    networks = {name: FlatModel(model) for name, model in models.items()}
+    return kind(config, networks, info), networks["policy"]
 
 
 def rollout(num_actions: int, lengths: tuple[int, ...], num_rows: int) -> dict[str, tf.Tensor]:
@@ -53,18 +62,22 @@ def rollout(num_actions: int, lengths: tuple[int, ...], num_rows: int) -> dict[s
 
 
 def scalars(gamma: float = 0.9, entropy_coef: float = 0.0) -> dict[str, tf.Tensor]:
-    return {"gamma": tf.constant(gamma), "entropy_coef": tf.constant(entropy_coef), "lr": tf.constant(1.0)}
+    return {"gamma": tf.constant(gamma), "optimizer.lr": tf.constant(1.0), "entropy_coef": tf.constant(entropy_coef)}
 
 
 def learn(learner: PG, params: np.ndarray, batch: dict[str, tf.Tensor], order: Any = None, **options: float) -> Any:
     """New parameters, and the metrics of each update, from the rows of `order` (default: one update from all)."""
-    state, metrics = learner.init(tf.constant(params)), []
-    prepared = learner.prepare(state["online"], batch, scalars(**options))
+    state, metrics = learner.init(policy(params)), []
+    prepared = learner.prepare(learner.acting(state), batch, scalars(**options))
     for rows in order or [range(len(batch["mask"]))]:
         some = {name: tf.gather(field, list(rows)) for name, field in prepared.items()}
-        state, each = learner.learn(state, some, scalars(**options))
+        state, each, _ = learner.learn(state, some, NO_NUMBERS, scalars(**options))
         metrics.append(each)
-    return state["online"].numpy(), metrics
+    return learner.acting(state)["policy"].numpy(), metrics
+
+
+def policy(params: Any) -> dict[str, tf.Tensor]:
+    return {"policy": tf.constant(params)}
 
 
 def gradient(learner: PG, params: np.ndarray, batch: dict[str, tf.Tensor], **options: float) -> Any:
@@ -123,6 +136,7 @@ def test_softmax_update_is_the_mean_of_the_notebooks_per_step_gradients() -> Non
 @pytest.mark.parametrize(("kind", "config"), [
     (PG, PGSettings(optimizer=SGD)),
     (PGBaseline, PGBaselineSettings(optimizer=SGD, gae_lambda=0.9)),
+    (PPO, PPOSettings(optimizer=SGD, gae_lambda=0.9)),
 ])  # fmt: skip
 def test_padding_leaves_the_update_unchanged(kind: type[PG], config: PGSettings) -> None:
     learner, model = agent(kind, 3, config)
@@ -137,7 +151,7 @@ def test_padding_leaves_the_update_unchanged(kind: type[PG], config: PGSettings)
 
 def test_a_sigmoid_is_a_softmax_with_one_logit_at_zero() -> None:
     sigmoid, model = agent(PG, 2, PGSettings(head="sigmoid", optimizer=SGD))
-    params = tf.constant(model.get_params())
+    params = policy(model.get_params())
     o_t = tf.constant(np.random.default_rng(0).normal(size=(50, 3)), tf.float32)
     logits = sigmoid.logits(params, o_t).numpy()
     assert logits.shape == (50, 2) and not logits[:, 1].any()
@@ -150,7 +164,7 @@ def test_a_sigmoid_is_a_softmax_with_one_logit_at_zero() -> None:
 
 def test_actions_are_drawn_with_their_probabilities() -> None:
     learner, model = agent(PG, 4, PGSettings(optimizer=SGD))
-    params = tf.constant(model.get_params())
+    params = policy(model.get_params())
     o_t = tf.constant([[0.5, -1.0, 2.0]])
     pi = tf.nn.softmax(learner.logits(params, o_t)).numpy()[0]
     u = (np.arange(10_000) + 0.5) / 10_000
@@ -172,45 +186,49 @@ def test_the_baseline_learns_values_and_truncation_bootstraps() -> None:
     row = {**rollout(2, (1,), 1), "terminated": tf.constant([False]), "truncated": tf.constant([True]), "r_t": tf.ones(1),
            "mask": tf.constant([1.0])}  # fmt: skip
     for truncation, d_t in (("bootstrap", 0.9), ("terminate", 0.0)):
-        config = PGBaselineSettings(
-            optimizer=SGD, truncation=truncation, normalize=False, value_coef=0.25, clip_ratio=None)  # fmt: skip
+        config = PGBaselineSettings(optimizer=SGD, truncation=truncation, normalize=False, value_coef=0.25)
         learner, model = agent(PGBaseline, 2, config)
         assert isinstance(learner, PGBaseline)
-        params = tf.constant(model.get_params())
+        params = policy(model.get_params())
         v_tm1, v_t = learner.value(params, row["o_tm1"]).numpy(), learner.value(params, row["o_t"]).numpy()
         expected = 1 + d_t * v_t - v_tm1
         prepared = learner.prepare(params, row, scalars())
         np.testing.assert_allclose(prepared["advantage"], expected, rtol=1e-5)
         np.testing.assert_allclose(prepared["target"], 1 + d_t * v_t, rtol=1e-5)
-        loss, metrics = learner.loss(params, prepared, scalars())
+        _, metrics, _ = learner.learn(learner.init(params), prepared, NO_NUMBERS, scalars())
         assert float(metrics["value_loss"]) == pytest.approx(float(expected[0] ** 2), rel=1e-5)
         log_pi = tf.nn.log_softmax(learner.logits(params, row["o_tm1"]))[0, int(row["a_tm1"][0])]
-        assert float(loss) == pytest.approx(float(-expected[0] * log_pi + 0.25 * expected[0] ** 2), rel=1e-4)
+        assert float(metrics["loss"]) == pytest.approx(float(-expected[0] * log_pi + 0.25 * expected[0] ** 2), rel=1e-4)
 
 
 def test_the_clipped_surrogate_by_hand() -> None:
     """c = 0.2. rho, G -> gain: 1.5, 2 -> 2.4;  0.5, 2 -> 1;  1.5, -1 -> -1.5;  0.5, -1 -> -0.8. Clipped rows do not pull."""
-    learner, model = agent(PG, 2, PGSettings(optimizer=SGD, normalize=False, clip_ratio=0.2))
-    plain, _ = agent(PG, 2, PGSettings(optimizer=SGD, normalize=False))
-    params = model.get_params()
-    batch = {**rollout(2, (1, 1, 1, 1), 4), "r_t": tf.constant([2.0, 2.0, -1.0, -1.0])}
-    prepared = learner.prepare(tf.constant(params), batch, scalars())
-    np.testing.assert_allclose(
-        prepared["log_prob"], np.log(tf.nn.softmax(learner.logits(tf.constant(params), batch["o_tm1"])))[range(4), batch["a_tm1"]],
-        rtol=1e-5,
-    )  # fmt: skip
-    moved = {**prepared, "log_prob": prepared["log_prob"] - tf.math.log([1.5, 0.5, 1.5, 0.5])}
-    state, metrics = learner.learn(learner.init(tf.constant(params)), moved, scalars())
-    assert float(metrics["loss"]) == pytest.approx(-(2.4 + 1.0 - 1.5 - 0.8) / 4, rel=1e-5)
-    pulls = {**batch, "r_t": tf.constant([0.0, 1.0, -1.5, 0.0])}  # d rho G = rho G d log pi
-    np.testing.assert_allclose(params - state["online"], gradient(plain, params, pulls), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(gradient(learner, params, batch), gradient(plain, params, batch), rtol=1e-4, atol=1e-6)
+    learner, model = agent(PPO, 2, PPOSettings(optimizer=SGD, normalize=False, clip_ratio=0.2, value_coef=1e-9))
+    plain, _ = agent(PGBaseline, 2, PGBaselineSettings(optimizer=SGD, normalize=False, value_coef=1e-9))
+    params, returns = model.get_params(), tf.constant([2.0, 2.0, -1.0, -1.0])
+    batch = rollout(2, (1, 1, 1, 1), 4)
+
+    def update(learner: PG, rewards: tf.Tensor, log_ratio: Any = 0.0) -> tuple[np.ndarray, float]:
+        """The gradient and the loss, where these returns stand for the advantages."""
+        prepared = {**learner.prepare(policy(params), batch, scalars()), "advantage": rewards}
+        if "log_prob" in prepared:
+            prepared["log_prob"] -= log_ratio
+        state, metrics, _ = learner.learn(learner.init(policy(params)), prepared, NO_NUMBERS, scalars())
+        return params - learner.acting(state)["policy"].numpy(), float(metrics["loss"])
+
+    log_prob = learner.prepare(policy(params), batch, scalars())["log_prob"]
+    pi = tf.nn.softmax(learner.logits(policy(params), batch["o_tm1"])).numpy()[range(4), batch["a_tm1"]]
+    np.testing.assert_allclose(log_prob, np.log(pi), rtol=1e-5)
+    moved, loss = update(learner, returns, tf.math.log([1.5, 0.5, 1.5, 0.5]))
+    assert loss == pytest.approx(-(2.4 + 1.0 - 1.5 - 0.8) / 4, rel=1e-5)
+    pulls = tf.constant([0.0, 1.0, -1.5, 0.0])  # d rho G = rho G d log pi
+    np.testing.assert_allclose(moved, update(plain, pulls)[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(update(learner, returns)[0], update(plain, returns)[0], rtol=1e-4, atol=1e-6)
 
 
-def ppo() -> tuple[PGBaseline, FlatModel]:
-    config = PGBaselineSettings(optimizer=SGD, gae_lambda=0.9, clip_ratio=0.2)
-    learner, model = agent(PGBaseline, 3, config)
-    assert isinstance(learner, PGBaseline)
+def ppo() -> tuple[PPO, FlatModel]:
+    learner, model = agent(PPO, 3, PPOSettings(optimizer=SGD, gae_lambda=0.9))
+    assert isinstance(learner, PPO)
     return learner, model
 
 
@@ -219,17 +237,18 @@ def test_all_updates_of_a_batch_in_one_call_aim_at_what_the_policy_that_acted_ma
     """Compiled for five trials against one by one: advantages, targets and log-probabilities stay; metrics are means."""
     learner, model = ppo()
     params = model.get_params() * np.linspace(0.5, 1.5, 5, dtype=np.float32)[:, None]  # [N, P]
-    lanes = Lanes(learner, params, exact=True, side_by_side=side_by_side, graph="test_all_updates")
+    lanes = RolloutLanes(learner, {"policy": params}, exact=True, side_by_side=side_by_side, graph="test_all_updates")
     batch, order = rollout(3, (3, 5), 8), [[6, 1, 4, 3], [0, 7, 2, 5], [5, 5, 1, 0]]
     orders = np.array([np.roll(order, k, axis=0) for k in range(5)])  # [N, U, M]
     batches = {name: np.repeat(field.numpy()[None], 5, axis=0) for name, field in batch.items()}
-    metrics = lanes.learn_some(np.arange(5), batches, orders, np.tile(list(scalars().values()), (5, 1)))
+    now = {path: np.full(5, value.numpy()) for path, value in scalars().items()}
+    metrics = lanes.learn_some(np.arange(5), batches, orders, np.zeros((5, 3, 0)), now)
     for k in range(5):
         new, each = learn(learner, params[k], batch, orders[k].tolist())
-        np.testing.assert_allclose(lanes.online()[k], new, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(lanes.params()[k], new, rtol=1e-4, atol=1e-6)
         for name, values in metrics.items():
             assert values[k] == pytest.approx(np.mean([m[name] for m in each]), rel=1e-4, abs=1e-6), name
-    assert set(metrics) == set(PGBaseline.metrics)
+    assert set(metrics) == set(PPO.metrics)
 
 
 def test_padding_leaves_minibatches_unchanged() -> None:
@@ -280,15 +299,9 @@ def test_a_batch_is_dealt_to_its_minibatches_anew_in_each_epoch() -> None:
 PG_BATCHES = [
     pytest.param("pg", ["algo.batch_size=3"], marks=pytest.mark.slow),
     ("pg", ["algo.batch_size=2", "algo.head=sigmoid", "evaluation.policy=sampled", "evaluation.selection=last"]),
-    pytest.param(
-        "pg_baseline",
-        ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2", "algo.clip_ratio=null"],
-        marks=pytest.mark.slow,
-    ),
-    pytest.param(
-        "pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2"], marks=pytest.mark.slow
-    ),
-    ("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=1", "algo.num_minibatches=2"]),
+    pytest.param("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37"], marks=pytest.mark.slow),
+    pytest.param("ppo", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2"], marks=pytest.mark.slow),
+    ("ppo", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=1", "algo.num_minibatches=2"]),
 ]
 
 
@@ -298,7 +311,7 @@ def test_updates_come_when_a_batch_is_complete(algo: str, options: list[str], ti
     with np.load(job.folder / "episodes.npz") as episodes:
         counts = [int((episodes["trial"] == k).sum()) for k in range(5)]
     size = int(options[0].split("=")[1]) if algo == "pg" else 37
-    expected = [n // size for n in counts] if algo == "pg" else [2 * (300 // 37)] * 5
+    expected = [n // size for n in counts] if algo == "pg" else [(2 if algo == "ppo" else 1) * (300 // 37)] * 5
     assert job["updates"] == expected
 
 
@@ -306,14 +319,14 @@ def test_each_trial_shuffles_its_batches_by_its_own_stream(
     tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[np.ndarray] = []
-    real = Lanes.learn_some
+    real = RolloutLanes.learn_some
 
-    def learn_some(self: Lanes, trials: np.ndarray, batch: Any, order: np.ndarray, scalars: np.ndarray) -> Any:
+    def learn_some(self: RolloutLanes, trials: np.ndarray, batch: Any, order: np.ndarray, *rest: Any) -> Any:
         seen.append(order)
-        return real(self, trials, batch, order, scalars)
+        return real(self, trials, batch, order, *rest)
 
-    monkeypatch.setattr(Lanes, "learn_some", learn_some)
-    tiny("pg_baseline", "trials=2", "seed=5", "budget.steps=100", "algo.batch_unit=step", "algo.batch_size=50",
+    monkeypatch.setattr(RolloutLanes, "learn_some", learn_some)
+    tiny("ppo", "trials=2", "seed=5", "budget.steps=100", "algo.batch_unit=step", "algo.batch_size=50",
          "algo.num_updates=2", "algo.num_minibatches=4")  # fmt: skip
     assert [order.shape for order in seen] == [(2, 8, 32)] * 2
     for updates, order in zip((0, 8), seen, strict=True):

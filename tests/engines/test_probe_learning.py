@@ -13,6 +13,7 @@ import tensorflow as tf
 import tests.probes as probes
 from rlexp.algos.pg_baseline import PGBaseline
 from rlexp.data.checkpoint import Checkpoints
+from rlexp.envs.info import EnvInfo
 from rlexp.jobs.policy import load_settings
 from rlexp.networks import mlp
 from rlexp.networks.flat_model import FlatModel
@@ -109,7 +110,9 @@ def test_known_best_actions(algo: str, probe: Any, tiny: Callable[..., Any]) -> 
 def values(job: Any, observations: np.ndarray) -> list[np.ndarray]:
     """V of each trial at the end, from the checkpoint: best.keras holds the policy alone."""
     settings = load_settings(job.folder, allow_imports=True)
-    network = FlatModel(PGBaseline.build(lambda n: mlp.build((1,), n, settings.network), 2, settings.algo))
+    info = EnvInfo((1,), "float32", 2, None, False)
+    model = PGBaseline.models(lambda shape: mlp.build((1,), shape, settings.network), info, settings.algo)["policy"]
+    network = FlatModel(model)
     state = Checkpoints(job.folder / "checkpoint", every=60, keep=2).load(pytest.fail)
     assert state is not None
     return [network(tf.constant(params), observations)[1].numpy() for params in state["loop"]["lanes"][0][:2]]

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
-from rlexp.config import hints, registry
+from rlexp.config import hints, paths, registry
 from rlexp.envs import tensor
 from rlexp.jobs.runner import compose, resolve
 from rlexp.system import packages
@@ -119,14 +119,14 @@ def test_a_module_that_imports_tensorflow_finds_it_prepared(args: list[str], plu
 
 def test_a_plugin_whose_yaml_is_not_found_says_so(plug: Path, monkeypatch: Any) -> None:
     monkeypatch.syspath_prepend(str(plug))
-    said = sentence_of("algo=plug")
-    assert said == (
-        "algo: expected a YAML algo/plug.yaml on the search path, received none, though package plug registers 'plug'.\n"
-        f"Say where its YAML lies: --config-dir {plug}/conf algo=plug"
+    assert compose("algo=plug").algo.name == "plug"  # whose file is in its distribution
+    assert sentence_of("algo=broken") == (
+        "algo: expected a YAML algo/broken.yaml on the search path, received none, though package plug registers 'broken'.\n"
+        "It belongs beside the package's module; elsewhere: --config-dir <folder of algo/broken.yaml>"
     )
     assert sentence_of("network=plugnet") == (
         "network: expected a YAML network/plugnet.yaml on the search path, received none, though package plug registers "
-        "'plugnet'.\nSay where its YAML lies: --config-dir <folder of network/plugnet.yaml> network=plugnet"
+        "'plugnet'.\nIt belongs beside the package's module; elsewhere: --config-dir <folder of network/plugnet.yaml>"
     )
     assert sentence_of("env=Plug-v0").splitlines()[1] == (
         "There are tensor dynamics for this id, which is given by env.id=Plug-v0"
@@ -142,7 +142,7 @@ def test_a_plugin_whose_yaml_is_not_found_says_so(plug: Path, monkeypatch: Any) 
         first.startswith("algo.")
         and "a key of 'third', which the entry point tests.envs.test_plugins:THIRD registers" in first
     )
-    assert second == "Choose its own YAML instead of algo.name: --config-dir <folder of algo/third.yaml> algo=third"
+    assert second == "See its keys: python -m rlexp algo=third --cfg job"
 
 
 THIRD = registry.Algo("fixed", registry.ALGOS["random"].schema, "rlexp.algos.random:Random")
@@ -157,8 +157,9 @@ def sentence_of(*args: str) -> str:
 
 @pytest.mark.slow
 def test_a_plugin_runs_with_its_yaml(plug: Path) -> None:
-    result = run(plug, f"--config-dir={plug}/conf", "algo=plug")
-    assert result.returncode == 0 and "plug on cartpole: done" in result.stdout, result.stderr
+    for args in (["algo=plug"], [f"--config-dir={plug}/conf", "algo=plug", "seed=1"]):
+        result = run(plug, *args)
+        assert result.returncode == 0 and "plug on cartpole: done" in result.stdout, result.stderr
 
 
 @pytest.mark.parametrize(
@@ -225,16 +226,22 @@ KEYS = [
     ("env=CartPole-v1", "A Gymnasium id is given by env.id=CartPole-v1; with the settings that ship with rlexp, env=cartpole"),
     ("env=CartPole", "Did you mean cartpole?"), ("env=Pendulum-v1", "A Gymnasium id is given by env.id=Pendulum-v1"),
     ("env=LunarLander-v2", "Did you mean env=lunar_lander? Its Gymnasium id is env.id=LunarLander-v3"),
-    ("algo=ppo", "PPO is algo=pg_baseline, which clips its updates (algo.clip_ratio=0.2)."),
+    ("algo=ppo2", "PPO is algo=ppo."), ("algo=a2c", "A2C is algo=pg_baseline."),
+    ("algo=pg algo.clip_ratio=0.2", "It is a key of algo=ppo, which is what algo=pg_baseline was in earlier versions."),
+    ("algo=pg_baseline algo.num_minibatches=4", "It is a key of algo=ppo, which is what algo=pg_baseline was in earlier"),
+    ("algo=pg_baseline algo.num_updates=5", "It is a key of algo=ppo and of the DQN family; pg and pg_baseline make one"),
+    ("+experiment=tuned/pg_baseline_cartpole", "It is now +experiment=tuned/ppo_cartpole"),
     ("env.id=CarRacing-v3", "env.kwargs.continuous=false makes its actions numbered."),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("arg", "hint"), KEYS, ids=[arg for arg, _ in KEYS])
 def test_words_of_other_libraries_say_where_the_key_is(arg: str, hint: str) -> None:
-    said = sentence([arg]) if arg.partition("=")[0] not in ("algo", "env") else sentence_of(arg)
+    alone = arg.partition("=")[0] not in ("algo", "env", "+experiment")
+    said = sentence([arg]) if alone else sentence_of(*arg.split())
     assert said.splitlines()[1].startswith(hint)
 
 
-def test_ppo_is_what_the_hint_says() -> None:
-    assert compose("algo=pg_baseline").algo.clip_ratio == 0.2
+def test_what_the_presets_of_earlier_versions_are_now_is_there() -> None:
+    assert set(hints.MOVED_PRESETS.values()) <= set(paths.configured("experiment"))
+    assert not set(hints.MOVED_PRESETS) & set(paths.configured("experiment"))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlexp.algos.pg import goes_on
 from rlexp.math import returns
 
 
@@ -55,7 +54,7 @@ def test_rows_go_on_inside_an_episode_only() -> None:
         "truncated": tf.constant([False, False, True, False, False, False]),
         "mask": tf.constant([1.0, 1.0, 1.0, 1.0, 1.0, 0.0]),
     }
-    assert goes_on(batch).numpy().tolist() == [1, 0, 0, 1, 0, 0]
+    assert returns.goes_on(batch).numpy().tolist() == [1, 0, 0, 1, 0, 0]
 
 
 def test_generalised_advantages_by_hand() -> None:

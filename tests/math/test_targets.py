@@ -20,6 +20,16 @@ Q_T = tf.constant([[1.0, 5.0, 2.0], [7.0, 8.0, 9.0], [-4.0, -2.0, -3.0], [6.0, 0
 Q_OTHER = tf.constant([[10.0, 20.0, 30.0], [1.0, 1.0, 1.0], [-1.0, -7.0, 0.0], [4.0, 5.0, 8.0]])  # [B, A]
 
 
+def plain(r_t: tf.Tensor, d_t: tf.Tensor, q_t: tf.Tensor) -> tf.Tensor:
+    """Q-learning's target: the network that values the next action chooses it."""
+    return targets.bootstrap_target(r_t, d_t, q_t, tf.argmax(q_t, axis=-1))
+
+
+def double(r_t: tf.Tensor, d_t: tf.Tensor, q_t_selector: tf.Tensor, q_t_value: tf.Tensor) -> tf.Tensor:
+    """Double Q-learning's target."""
+    return targets.bootstrap_target(r_t, d_t, q_t_value, tf.argmax(q_t_selector, axis=-1))
+
+
 def random(*shape: int, seed: int) -> tf.Tensor:
     return tf.constant(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
 
@@ -33,31 +43,31 @@ def test_discount_is_zero_after_termination_alone(dtype: tf.DType) -> None:
 
 def test_q_learning_target_by_hand() -> None:
     d_t = targets.discount(0.5, TERMINATED)
-    y_t = targets.q_learning_target(R_T, d_t, Q_T)
+    y_t = plain(R_T, d_t, Q_T)
     np.testing.assert_array_equal(y_t, [1 + 0.5 * 5, 2, 3 + 0.5 * -2, -1 + 0.5 * 6])
 
 
 def test_double_q_target_by_hand() -> None:
     """The selector's best action is valued by the other network; of two equal ones the first is taken."""
     d_t = targets.discount(0.5, TERMINATED)
-    y_t = targets.double_q_target(R_T, d_t, Q_T, Q_OTHER)
+    y_t = double(R_T, d_t, Q_T, Q_OTHER)
     np.testing.assert_array_equal(y_t, [1 + 0.5 * 20, 2, 3 + 0.5 * -7, -1 + 0.5 * 4])
 
 
 def test_double_q_is_q_learning_when_both_networks_agree_and_never_above_it() -> None:
     q_t, q_other, r_t, d_t = random(64, 5, seed=0), random(64, 5, seed=1), tf.zeros(64), tf.ones(64)
-    np.testing.assert_array_equal(targets.double_q_target(r_t, d_t, q_t, q_t), targets.q_learning_target(r_t, d_t, q_t))
-    double = targets.double_q_target(r_t, d_t, q_t, q_other)
-    single = targets.q_learning_target(r_t, d_t, q_other)
-    assert np.all(double <= single) and np.any(double < single)
+    np.testing.assert_array_equal(double(r_t, d_t, q_t, q_t), plain(r_t, d_t, q_t))
+    other = double(r_t, d_t, q_t, q_other)
+    single = plain(r_t, d_t, q_other)
+    assert np.all(other <= single) and np.any(other < single)
 
 
 def test_no_gradient_flows_into_a_target() -> None:
     d_t = targets.discount(0.5, TERMINATED)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([Q_T, Q_OTHER])
-        max_target = targets.q_learning_target(R_T, d_t, Q_T)
-        double_target = targets.double_q_target(R_T, d_t, Q_T, Q_OTHER)
+        max_target = plain(R_T, d_t, Q_T)
+        double_target = double(R_T, d_t, Q_T, Q_OTHER)
     assert tape.gradient(max_target, Q_T) is None
     assert tape.gradient(double_target, [Q_T, Q_OTHER]) == [None, None]
 
@@ -129,12 +139,12 @@ def one_trial(lane: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(q_tm1)
         chosen = targets.batched_index(q_tm1, a_tm1)
-        td_error = targets.double_q_target(r_t, d_t, q_t, q_other) - chosen
+        td_error = double(r_t, d_t, q_t, q_other) - chosen
         losses = [tf.reduce_mean(loss(td_error)) for loss in targets.LOSSES.values()]
     grads = [tape.gradient(loss, q_tm1) for loss in losses]
     online, target = tf.reshape(q_t, [-1]), tf.reshape(q_other, [-1])
     return (
-        targets.q_learning_target(r_t, d_t, q_t),
+        plain(r_t, d_t, q_t),
         td_error,
         *losses,
         *map(tf.convert_to_tensor, grads),

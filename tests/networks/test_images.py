@@ -35,19 +35,19 @@ L = keras.layers
 TINY_CNN = NetworkSettings("minatar", [1], "relu", {"filters": [16], "kernel_sizes": [3], "strides": [1]})
 
 
-def my_cnn(observation_shape: tuple[int, ...], num_outputs: int, network: NetworkSettings) -> keras.Model:
+def my_cnn(observation_shape: tuple[int, ...], output_shape: tuple[int, ...], network: NetworkSettings) -> keras.Model:
     """A network of one's own: pictures through a convolution in two dimensions, vectors in one."""
     hidden = inputs = L.Input(observation_shape)
     if len(observation_shape) == 1:
         hidden = L.Conv1D(4, 2, activation="relu")(L.Reshape((-1, 1))(hidden))
     else:
         hidden = L.MaxPooling2D(2)(L.Conv2D(4, 3, activation="relu")(hidden))
-    return keras.Model(inputs, L.Dense(num_outputs)(L.Flatten()(hidden)))
+    return keras.Model(inputs, L.Dense(output_shape[0])(L.Flatten()(hidden)))
 
 
-def my_mlp(observation_shape: tuple[int, ...], num_outputs: int, network: NetworkSettings) -> keras.Model:
+def my_mlp(observation_shape: tuple[int, ...], output_shape: tuple[int, ...], network: NetworkSettings) -> keras.Model:
     """A network of one's own without convolutions, whose input is known only once it is called."""
-    return keras.Sequential([L.Flatten(), L.Dense(8, activation="relu"), L.Dense(num_outputs)])
+    return keras.Sequential([L.Flatten(), L.Dense(8, activation="relu"), L.Dense(output_shape[0])])
 
 
 class Subclass(keras.Model):
@@ -70,12 +70,16 @@ class Registered(Subclass):
     """One that Keras can load."""
 
 
-def my_subclass(observation_shape: tuple[int, ...], num_outputs: int, network: NetworkSettings) -> keras.Model:
-    return Registered(num_outputs)
+def my_subclass(
+    observation_shape: tuple[int, ...], output_shape: tuple[int, ...], network: NetworkSettings
+) -> keras.Model:
+    return Registered(output_shape[0])
 
 
-def my_unregistered(observation_shape: tuple[int, ...], num_outputs: int, network: NetworkSettings) -> keras.Model:
-    return Subclass(num_outputs)
+def my_unregistered(
+    observation_shape: tuple[int, ...], output_shape: tuple[int, ...], network: NetworkSettings
+) -> keras.Model:
+    return Subclass(output_shape[0])
 
 
 def layers(*between: Any, shape: tuple[int, ...] = (10, 10, 4)) -> FlatModel:
@@ -154,7 +158,7 @@ def test_the_engine_of_a_network_of_ones_own_is_that_of_its_model() -> None:
 def test_built_in_networks_are_what_the_registry_says_of_them() -> None:
     for name, entry in registry.NETWORKS.items():
         factory, config = registry.load(entry.target), compose(f"network={name}").network
-        model = FlatModel(factory((40, 40, 3) if entry.convolutional else (4,), 2, config))
+        model = FlatModel(factory((40, 40, 3) if entry.convolutional else (4,), (2,), config))
         why = mapping.why_not_model(model, entry.dense)
         assert entry.convolutional != entry.dense and (why is not None) == entry.convolutional, name
 
@@ -179,13 +183,13 @@ def test_built_in_networks_are_what_the_registry_says_of_them() -> None:
 def test_where_the_channels_are(shape: tuple[int, ...], first: bool) -> None:
     assert images.channels_first(shape) == first
     assert images.channels_first(shape, "first") and not images.channels_first(shape, "last")
-    model = cnn.build(shape, 2, TINY_CNN)
+    model = cnn.build(shape, (2,), TINY_CNN)
     convolution = next(layer for layer in model.layers if isinstance(layer, L.Conv2D))
     assert convolution.kernel.shape == (3, 3, shape[0] if first else shape[2], 16)
 
 
 def test_frames_with_channels_become_channels() -> None:
-    model = cnn.build((2, 5, 6, 3), 2, compose("network=minatar").network)
+    model = cnn.build((2, 5, 6, 3), (2,), compose("network=minatar").network)
     convolution = next(layer for layer in model.layers if isinstance(layer, L.Conv2D))
     seen = keras.Model(model.input, convolution.input)(np.arange(180, dtype=np.float32).reshape(1, 2, 5, 6, 3))
     expected = np.arange(180).reshape(2, 5, 6, 3).transpose(1, 2, 0, 3).reshape(5, 6, 6)
@@ -196,7 +200,7 @@ def test_the_network_of_minatar_and_that_of_mnih() -> None:
     """Young and Tian 2019: 16 filters of 3x3, stride 1, dense 128; Mnih et al. 2015, Extended Data Figure 1."""
 
     def parts(name: str, shape: tuple[int, ...]) -> list[Any]:
-        model = cnn.build(shape, 6, compose(f"network={name}").network)
+        model = cnn.build(shape, (6,), compose(f"network={name}").network)
         return [w.shape for w in model.weights], [layer.activation.__name__ for layer in model.layers if layer.weights]
 
     assert parts("minatar", (10, 10, 4)) == (
@@ -269,7 +273,7 @@ def test_what_images_are_divided_by(space: spaces.Box, first: float, small: bool
     assert network.options["divide_by"] == (1 if small else 255)
     assert images.resolved(replace(network, options={"divide_by": 9}), small).options == {"divide_by": 9}
     if len(space.shape) == 3:
-        model = cnn.build(space.shape, 2, network)
+        model = cnn.build(space.shape, (2,), network)
         assert any(isinstance(layer, L.Rescaling) for layer in model.layers) == (not small)
 
 

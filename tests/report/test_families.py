@@ -18,7 +18,7 @@ from rlexp.report import families, study
 from rlexp.report.grouping import tasks
 from tests.studies import make_job
 
-MEMBERS = ("pg", "pg_baseline", "q_random", "q_epsilon", "q_log_alpha", "q_constant", "q_visits", "dqn", "fixed_dqn", "ddqn",
+MEMBERS = ("pg", "ppo", "q_random", "q_epsilon", "q_log_alpha", "q_constant", "q_visits", "dqn", "fixed_dqn", "ddqn",
            "dueling_ddqn")  # fmt: skip
 LINEAR = {"kind": "linear", "initial": 1.0, "final": 0.1, "duration": 1000.0, "unit": "step"}
 LOG10 = {"kind": "log10", "initial": 1.0, "final": 0.1, "duration": 25.0, "decay": 1.0, "unit": "step"}
@@ -84,7 +84,7 @@ def labelled(folder: Path, name: str, algo: str, final: list[float], **config: A
 @pytest.fixture
 def a_study(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
-    for name, algo, middle in (("pg", "pg", 200), ("pg_baseline", "pg_baseline", 490), ("dqn", "dqn", 450), ("ddqn", "ddqn", 495),
+    for name, algo, middle in (("pg", "pg", 200), ("ppo", "ppo", 490), ("dqn", "dqn", 450), ("ddqn", "ddqn", 495),
                                ("q_random", "q_learning", 30), ("q_visits", "q_learning", 150)):  # fmt: skip
         labelled(
             tmp_path / "s", name, algo, list(middle + rng.normal(0, 5, 10)), visit_power=0.7 * (name == "q_visits")
@@ -97,7 +97,7 @@ def test_families_stand_where_their_best_members_stand(a_study: Path) -> None:
     (task,) = tasks(load_study(a_study).jobs)
     ranked = families.families(task)
     assert [(f.name, [c.label for c in f.members]) for f in ranked] == [
-        ("DQN", ["ddqn", "dqn"]), ("policy gradients", ["pg_baseline", "pg"]), ("tables", ["q_visits", "q_random"]),
+        ("DQN", ["ddqn", "dqn"]), ("policy gradients", ["ppo", "pg"]), ("tables", ["q_visits", "q_random"]),
     ]  # fmt: skip
     assert ranked[0].seeds == list(range(10)) and ranked[2].means.shape == (10,)
     np.testing.assert_allclose(ranked[2].means, (ranked[2].members[0].scores + ranked[2].members[1].scores) / 2)

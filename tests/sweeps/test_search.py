@@ -237,7 +237,7 @@ def test_wrong_options_are_refused_before_anything_runs(
 def test_the_ready_spaces_compose(capsys: pytest.CaptureFixture[str]) -> None:
     for name, algo, more in (
         ("search_dqn", "dueling_ddqn", "algo=ddqn"),
-        ("search_policy_gradients", "pg_baseline", "algo=pg"),
+        ("search_policy_gradients", "ppo", "algo.gae_lambda=0.9"),
     ):
         for extra in ((), (more,)):
             with pytest.MonkeyPatch.context() as patch:  # one key more than there may be: all else is checked before

@@ -1,28 +1,74 @@
-"""The schemas of the algorithms that this package brings."""
+"""The schemas of the algorithms that this package brings, and what contradicts in them.
+
+A schema's `check` refuses contradictions between settings, its `check_env` those with an environment. Both are called
+before TensorFlow is imported, for the schemas of other packages too.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from rlexp.config.schema.env import DiscretizerSettings
 from rlexp.config.schema.fields import linear, opt
+from rlexp.system.errors import did_you_mean, refusal
+
+
+class Environment(Protocol):
+    """What a schema may look at of an environment: a part of `rlexp.envs.info.EnvInfo`."""
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Of one observation."""
+
+    @property
+    def num_actions(self) -> int:
+        """A."""
 
 
 @dataclass
-class RandomSettings:
+class AlgoSettings:
+    """What the settings of any algorithm say of it."""
+
+    evaluation_policies: ClassVar[tuple[str, ...]] = ("greedy",)  # what `evaluation.policy` may be
+
+    def check(self, where: str) -> None:
+        """Raise `Refusal` for settings that contradict one another; `where` they stand: "algo"."""
+
+    def check_env(self, env_id: str, info: Environment) -> None:
+        """Raise `Refusal` for an environment that these settings do not suit."""
+
+    def warning(self, steps: int | None) -> str | None:
+        """What is probably a mistake, with a budget of so many env steps (None: it counts episodes)."""
+        return None
+
+
+@dataclass
+class RandomSettings(AlgoSettings):
     """Uniformly random actions."""
 
     name: str = opt("random", "registry key")
 
 
 @dataclass
-class AnglePolicySettings:
+class AnglePolicySettings(AlgoSettings):
     """The chapter's hard-coded policy."""
 
     name: str = opt("angle_policy", "registry key")
     observation_index: int = opt(2, "which number of the observation is the angle", low=0)
     threshold: float = opt(0.0, "action 0 below it, action 1 otherwise (radians on CartPole)")
+
+    def check_env(self, env_id: str, info: Environment) -> None:
+        """It needs the observed number that it looks at, and two actions."""
+        shape = info.observation_shape
+        if len(shape) != 1 or shape[0] <= self.observation_index or info.num_actions != 2:
+            numbers = f"more than {self.observation_index} observed numbers"
+            raise refusal(
+                "algo",
+                f"an environment with two actions and {numbers} for {self.name}",
+                f"{env_id!r} with {info.num_actions} actions and observations of shape {shape}",
+                "It was made for env=cartpole.",
+            )
 
 
 OPTIMIZER_OPTIONS = {  # by their Keras names
@@ -42,6 +88,14 @@ class OptimizerSettings:
     clip_norm: float | None = opt(10.0, "largest global gradient norm of a trial; null: no clipping", above=0)
     options: dict[str, Any] = opt({}, "further hyper-parameters by their Keras names")
 
+    def check(self, where: str) -> None:
+        """Options belong to their optimiser."""
+        known = OPTIMIZER_OPTIONS[self.name]
+        for key in self.options:
+            if key not in known:
+                expected = f"one of {', '.join(known)} for {self.name}"
+                raise refusal(f"{where}.options.{key}", expected, "an unknown one", did_you_mean(key, known))
+
 
 @dataclass
 class PGOptimizerSettings(OptimizerSettings):
@@ -52,15 +106,15 @@ class PGOptimizerSettings(OptimizerSettings):
 
 
 @dataclass
-class PGBaselineOptimizerSettings(PGOptimizerSettings):
-    """Optimiser of policy gradients with a baseline."""
+class PPOOptimizerSettings(PGOptimizerSettings):
+    """Optimiser of PPO."""
 
     lr: Any = opt(linear(5e-3, 1e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
 
 
 @dataclass
-class DQNSettings:
-    """DQN, fixed targets, double DQN, and their dueling variants."""
+class DQNSettings(AlgoSettings):
+    """DQN, and what the algorithms that descend from it share."""
 
     name: str = opt("dqn", "registry key")
     gamma: Any = opt(0.998, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
@@ -87,10 +141,44 @@ class DQNSettings:
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
     reward_clip: float | None = opt(None, "rewards are learned from as clipped to +- this; null: as they are", above=0)
 
+    def check(self, where: str) -> None:
+        """A batch fits into the ring."""
+        if self.batch_size > self.replay_size:
+            expected = f"at most {where}.replay_size ({self.replay_size})"
+            raise refusal(f"{where}.batch_size", expected, str(self.batch_size))
+
+    def warning(self, steps: int | None) -> str | None:
+        """A budget that ends before learning starts."""
+        if self.learn_unit == "step" and steps is not None and self.learn_start >= steps:
+            return f"nothing will be learned: algo.learn_start={self.learn_start} is not less than the budget"
+        return None
+
 
 @dataclass
-class PGSettings:
+class FixedDQNSettings(DQNSettings):
+    """DQN with a target network, fixed between its renewals: double DQN and dueling variants, too."""
+
+    name: str = opt("fixed_dqn", "registry key")
+    target: str = opt("hard", "target network", choices=("none", "hard", "soft"))
+
+    def check(self, where: str) -> None:
+        """There is a target network."""
+        super().check(where)
+        check_target(self)
+
+
+def check_target(settings: DQNSettings) -> None:
+    """Raise `Refusal` where an algorithm that needs a target network has none."""
+    if settings.target == "none":
+        fix = "Without a target network the algorithm is algo=dqn."
+        raise refusal("algo.target", f"hard or soft for {settings.name}", "'none'", fix)
+
+
+@dataclass
+class PGSettings(AlgoSettings):
     """Policy gradients: REINFORCE."""
+
+    evaluation_policies: ClassVar[tuple[str, ...]] = ("greedy", "sampled")
 
     name: str = opt("pg", "registry key")
     gamma: Any = opt(0.995, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
@@ -98,15 +186,22 @@ class PGSettings:
     optimizer: OptimizerSettings = opt(PGOptimizerSettings, "optimiser")
     batch_unit: str = opt("episode", "what batch_size counts", choices=("episode", "step"))
     batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
-    num_updates: int = opt(1, "passes over a batch, each of num_minibatches gradient steps", low=1)
-    num_minibatches: int = opt(1, "parts that a batch is shuffled into, one gradient step each", low=1)
-    clip_ratio: float | None = opt(
-        None, "how far a batch's updates may move a probability, as a ratio; null: no limit", above=0, high=1
-    )
     normalize: bool = opt(True, "returns or advantages of a batch get mean 0 and standard deviation 1")
     entropy_coef: Any = opt(0.0, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
     reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
     truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
+
+    def check(self, where: str) -> None:
+        """Returns need whole episodes."""
+        if self.batch_unit == "step":
+            fix = "A batch cut within an episode needs a value to go on from: algo=pg_baseline."
+            raise refusal(f"{where}.batch_unit", f"episode for {self.name}", "'step'", fix)
+
+    def check_env(self, env_id: str, info: Environment) -> None:
+        """A sigmoid chooses between two actions."""
+        if self.head == "sigmoid" and info.num_actions != 2:
+            expected = f"softmax for {info.num_actions} actions"
+            raise refusal("algo.head", expected, "'sigmoid', which is for two")
 
 
 @dataclass
@@ -114,21 +209,40 @@ class PGBaselineSettings(PGSettings):
     """Policy gradients with a learned value baseline."""
 
     name: str = opt("pg_baseline", "registry key")
-    optimizer: OptimizerSettings = opt(PGBaselineOptimizerSettings, "optimiser")
     batch_unit: str = opt("step", "what batch_size counts", choices=("episode", "step"))
     batch_size: int = opt(500, "episodes, or env steps, per batch", low=1)
-    num_updates: int = opt(5, "passes over a batch, each of num_minibatches gradient steps", low=1)
-    clip_ratio: float | None = opt(
-        0.2, "how far a batch's updates may move a probability, as a ratio; null: no limit", above=0, high=1
-    )
     reward_scale: float = opt(0.1, "rewards are multiplied by it, in learning only", above=0)
     gae_lambda: float = opt(0.98, "lambda of the advantage estimates", low=0, high=1)
     value_coef: float = opt(0.5, "weight of the value's loss", above=0)
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
 
+    def check(self, where: str) -> None:
+        """A batch may end anywhere: the value stands for the rest."""
+
 
 @dataclass
-class QValueIterationSettings:
+class PPOSettings(PGBaselineSettings):
+    """Proximal policy optimisation."""
+
+    name: str = opt("ppo", "registry key")
+    optimizer: OptimizerSettings = opt(PPOOptimizerSettings, "optimiser")
+    num_updates: int = opt(5, "passes over a batch, each of num_minibatches gradient steps", low=1)
+    num_minibatches: int = opt(1, "parts that a batch is shuffled into, one gradient step each", low=1)
+    clip_ratio: float = opt(0.2, "how far a batch's updates may move a probability, as a ratio", above=0, high=1)
+
+    def check(self, where: str) -> None:
+        """Minibatches have rows that count, and are of one size."""
+        super().check(where)
+        parts = self.num_minibatches
+        if parts & (parts - 1):
+            raise refusal(f"{where}.num_minibatches", "a power of two, as padded batches are", str(parts))
+        if parts > self.batch_size:
+            expected = f"at most {where}.batch_size ({self.batch_size}), so that none is empty"
+            raise refusal(f"{where}.num_minibatches", expected, str(parts))
+
+
+@dataclass
+class QValueIterationSettings(AlgoSettings):
     """Planning with a transition table."""
 
     name: str = opt("q_value_iteration", "registry key")
@@ -138,7 +252,7 @@ class QValueIterationSettings:
 
 
 @dataclass
-class TabularSettings:
+class TabularSettings(AlgoSettings):
     """Tabular Q-learning and its relatives."""
 
     name: str = opt("q_learning", "registry key")

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from rlexp.algos.base import Params, RolloutAgent
 from rlexp.config import schedules
 from rlexp.config.schema.algos import PGSettings
 from rlexp.data import seeding
 from rlexp.data.transition import FIELDS
+from rlexp.engines import rules
 from rlexp.engines.evaluation import Policy
 from rlexp.engines.fused.base import (
     MAX_EPISODES,
@@ -40,37 +42,69 @@ from rlexp.engines.fused.base import (
 from rlexp.engines.fused.evaluation import FusedEvaluator
 from rlexp.engines.host.rollout import RolloutLoop
 from rlexp.engines.services import Services
-from rlexp.engines.vectorized import Lanes, mapped, pad_lanes
+from rlexp.engines.vectorized import RolloutLanes, mapped, pad_lanes
 from rlexp.envs import tensor
 from rlexp.envs.tensor.base import TensorEnv, limited_step
+
+Array = Any  # of NumPy on the host, of TensorFlow in a program
+
+
+class Given(NamedTuple):
+    """What the host hands to a call."""
+
+    steps: Array  # int32 [], lock-steps to take
+    max_episodes: Array  # int32 [], the budget of episodes
+    active: Array  # bool [L], trials that still train
+    held_steps: Array  # int32 [L], transitions that each trial's batch has at its start
+    held_episodes: Array  # int32 [L], ended episodes likewise
+    first_episode: Array  # int32 [L], episodes that each trial has ended by then
+    act: Array  # uniform numbers of acting [L, T, W]
+    scalars: dict[str, Array]  # path: schedules by counts since its start [L, T or M, + 1]
+    reset: Array  # uniform numbers of resets [L, M, reset_width]
+    dynamics: Array  # uniform numbers of steps [L, T, step_width]
+
+
+class Row(NamedTuple):
+    """What a call keeps of each lock-step: the fields of a transition, and the episodes that ended with it."""
+
+    o_tm1: Array  # [T, L, *shape]
+    a_tm1: Array  # int32 [T, L]
+    r_t: Array  # float32 [T, L]
+    terminated: Array  # bool [T, L]
+    truncated: Array  # bool [T, L]
+    o_t: Array  # [T, L, *shape]
+    returns: Array  # float64 [T, L], of the episodes under way, this step included
+    lengths: Array  # int32 [T, L], of the episodes that have ended, else 0
+
+
+class Out(NamedTuple):
+    """What a call has come to."""
+
+    steps: Array  # int32 [], lock-steps taken
+    rows: Row
 
 
 class FusedRolloutLoop(RolloutLoop):
     """Acts with the agent's own policy, many lock-steps a call, and learns from each batch when it is complete."""
 
-    def __init__(self, lanes: Lanes, services: Services) -> None:
-        settings, config = services.settings, services.settings.algo
+    def __init__(self, lanes: RolloutLanes, services: Services) -> None:
+        settings, config, agent = services.settings, services.settings.algo, lanes.agent
         self.max_steps = call_size(settings, services.info)
         self.tables = Tables(
-            schedules.parse_scalars(config, lanes.agent.scalars),
+            schedules.parse_scalars(config, agent.scalars),
             {"step": self.max_steps, "episode": MAX_EPISODES, "update": 0},  # no updates while it acts
         )
-        env, network = tensor.build(settings.env), [lanes.agent.network.shapes, dataclasses.asdict(settings.network)]
-        key = graph_key(settings, lanes.num_lanes, lanes.agent.scalars, self.tables.units, [*network, self.max_steps])
+        env = tensor.build(settings.env)
+        shapes = {name: network.shapes for name, network in agent.networks.items()}
+        more = [shapes, dataclasses.asdict(settings.network), self.max_steps]
+        key = graph_key(settings, lanes.num_lanes, agent.scalars, self.tables.units, more)
         self.envs = TensorEnvs(env, lanes.num_lanes, settings.seeds, self.max_steps, MAX_EPISODES)
         kind = SampledEvaluator if settings.evaluation.policy == "sampled" else FusedEvaluator
-        evaluator = kind(env, lanes.agent, lanes.num_lanes, services, key, self._host_policy)
+        evaluator = kind(env, agent, lanes.num_lanes, services, key, self._host_policy)
         super().__init__(lanes, services, self.envs, evaluator)
         self.pace = Pace()
-        built = RolloutProgram(
-            lanes.agent,
-            lanes.num_lanes,
-            env,
-            services.info.max_episode_steps,
-            config,
-            self.tables.units,
-            self.max_steps,
-        )
+        limit = services.info.max_episode_steps
+        built = RolloutProgram(agent, lanes.num_lanes, env, limit, config, self.tables.units, self.max_steps)
         self.program = program("rollout", key, built.run)
 
     def run(self) -> None:
@@ -79,16 +113,16 @@ class FusedRolloutLoop(RolloutLoop):
         compile_now(
             trials.services.progress.say,
             lambda: self.act(0),
-            lambda: trials.evaluator.periodic(self._policy(self.lanes.state["online"], 0), nobody),
+            lambda: trials.evaluator.periodic(self._policy(self.lanes.acting, 0), nobody),
         )
         while trials.active.any():
             self.pace.start()
             steps, before = self.act(min(self.pace.steps, self.max_steps, trials.steps_left()))
             self.pace.stop(steps)
-            scalars = {"lr": self.schedules["lr"](before)}
+            scalars = self.lanes.logged({path: schedule(before) for path, schedule in self.schedules.items()})
             self.learn()
-            policy = self._policy(self.lanes.state["online"], trials.t)
-            trials.housekeeping(policy, self.lanes.online, scalars, self.get_state)
+            policy = self._policy(self.lanes.acting, trials.t)
+            trials.housekeeping(policy, self.lanes.params, scalars, self.get_state)
 
     def act(self, steps: int) -> tuple[int, dict[str, np.ndarray]]:
         """One call of the program, of `steps` lock-steps or of fewer where a batch is complete or a trial ends.
@@ -100,52 +134,51 @@ class FusedRolloutLoop(RolloutLoop):
         counts = trials.counts
         active = np.zeros(lanes.num_lanes, bool)
         active[:n] = trials.active
-        held = self.buffer.num_episodes if self.config.batch_unit == "episode" else self.buffer.num_steps
-        given = {
-            "steps": np.int32(steps),
-            "max_episodes": np.int32(trials.settings.budget.episodes or NEVER),
-            "active": active,
-            "held": lanes.pad(held.astype(np.int32)),
-            "first_episode": lanes.pad(counts["episode"].astype(np.int32)),
-            "act": lanes.pad(self.u_act.span(np.full(n, trials.t), steps, self.max_steps)),
-            "scalars": {name: lanes.pad(rows) for name, rows in self.tables.rows(counts).items()},
+        given = Given(
+            steps=np.int32(steps),
+            max_episodes=np.int32(trials.settings.budget.episodes or NEVER),
+            active=active,
+            held_steps=lanes.pad(self.buffer.num_steps.astype(np.int32)),
+            held_episodes=lanes.pad(self.buffer.num_episodes.astype(np.int32)),
+            first_episode=lanes.pad(counts["episode"].astype(np.int32)),
+            act=lanes.pad(self.u_act.span(np.full(n, trials.t), steps, self.max_steps)),
+            scalars={path: lanes.pad(rows) for path, rows in self.tables.rows(counts).items()},
             **self.envs.numbers(trials.t, counts["episode"], steps)._asdict(),
-        }
-        self.envs.state, out = self.program(lanes.state["online"], self.envs.state, given)
-        taken = int(out["steps"])
+        )
+        self.envs.state, out = self.program(lanes.acting, self.envs.state, given)
+        taken = int(out.steps)
         if taken == 0:
             return 0, counts
-        out = {name: out[name].numpy()[:taken, :n] for name in out if name != "steps"}  # [T, N, ...]
-        out["r_t"] = self.learned_reward(out["r_t"], out["truncated"])
-        self.buffer.add_many(trials.active, {name: out[name] for name in FIELDS})
-        lengths, before = out["length"], {unit: count.copy() for unit, count in counts.items()}
-        trials.advance_many(out["return"], lengths)
+        rows = Row(*(values.numpy()[:taken, :n] for values in out.rows))  # [T, N, ...] each
+        rows = rows._replace(r_t=rules.learned_reward(self.config, rows.r_t, rows.truncated))
+        self.buffer.add_many(trials.active, {name: getattr(rows, name) for name in FIELDS})
+        before = {unit: count.copy() for unit, count in counts.items()}
+        trials.advance_many(rows.returns, rows.lengths)
         if trials.settings.evaluation.selection == "train_episode":
-            for i in np.flatnonzero(lengths.any(axis=1)):
-                ended = np.where(lengths[i] > 0, out["return"][i], np.nan)
-                trials.best.offer(ended, lanes.online, before["step"] + (i + 1) * trials.active)
+            for i in np.flatnonzero(rows.lengths.any(axis=1)):
+                ended = np.where(rows.lengths[i] > 0, rows.returns[i], np.nan)
+                trials.best.offer(ended, lanes.params, before["step"] + (i + 1) * trials.active)
         before["step"] = counts["step"] - trials.active
-        before["episode"] = counts["episode"] - (lengths[-1] > 0)
+        before["episode"] = counts["episode"] - (rows.lengths[-1] > 0)
         return taken, before
 
-    def _policy(self, params: Any, t: int) -> Any:
+    def _policy(self, acting: Params, t: int) -> Any:
         """As the evaluator plays it."""
-        return (params, t) if self.trials.settings.evaluation.policy == "sampled" else params
+        return (acting, t) if self.trials.settings.evaluation.policy == "sampled" else acting
 
     def _host_policy(self, policy: Any) -> Policy:
-        params, t = policy if isinstance(policy, tuple) else (policy, 0)
-        return super()._policy(params, t)
+        acting, t = policy if isinstance(policy, tuple) else (policy, 0)
+        return super()._policy(acting, t)
 
 
 class SampledEvaluator(FusedEvaluator):
     """Plays episodes whose actions are drawn, by the numbers of `evaluation.sampling`.
 
-    Its policies are parameters [L, P], and the iteration of their evaluation, which has numbers of its own.
+    Its policies are what acts [L, ...], and the iteration of their evaluation, which has numbers of its own.
     """
 
-    def _act_of(self, agent: Any) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-        sample: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] = agent.sample
-        return sample
+    def _act_of(self, agent: RolloutAgent) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+        return agent.sample
 
     def _params_and_numbers(self, policy: Any, first_seed: int) -> tuple[tf.Tensor, np.ndarray]:
         params, t = policy
@@ -168,7 +201,7 @@ class RolloutProgram:
 
     def __init__(
         self,
-        agent: Any,
+        agent: RolloutAgent,
         num_lanes: int,
         env: TensorEnv,
         limit: int | None,
@@ -179,59 +212,69 @@ class RolloutProgram:
         self.agent, self.num_lanes, self.env, self.limit = agent, num_lanes, env, limit
         self.config, self.units, self.max_steps = config, units, max_steps
 
-    def run(self, params: tf.Tensor, envs: EnvState, given: Tree) -> tuple[EnvState, Tree]:
-        """Up to `given["steps"]` lock-steps; ends earlier with a step after which the host has to act.
+    def run(self, acting: Params, envs: EnvState, given: Given) -> tuple[EnvState, Out]:
+        """Up to `given.steps` lock-steps; ends earlier with a step after which the host has to act.
 
         Args:
-            params: of the lanes.  # [L, P]
+            acting: what acts in the lanes.  # tree of [L, ...]
             envs: where the environments stand, as `TensorEnvs.state`.
-            given: numbers, counters and schedules of this call.
+            given: see `Given`.
 
         Returns:
-            Where they stand now; and "steps", how many were taken, with a row of each of them.  # name: [T, L, ...]
+            Where they stand now, and what the call has come to.
         """
-        weights, lanes = mapped(self.agent.network.unpack)(params), self.num_lanes
-        o_t = mapped(self.env.observe)(envs.state)
-        kinds = {"o_tm1": (o_t.shape, o_t.dtype), "o_t": (o_t.shape, o_t.dtype), "a_tm1": ((lanes,), tf.int32)}
-        kinds |= {"r_t": ((lanes,), tf.float32), "terminated": ((lanes,), tf.bool), "truncated": ((lanes,), tf.bool)}
-        kinds |= {"return": ((lanes,), tf.float64), "length": ((lanes,), tf.int32)}
-        out = {name: tf.zeros((self.max_steps, *shape), kind) for name, (shape, kind) in kinds.items()}
+        weights, lanes = mapped(self.agent.unpack)(acting), self.num_lanes
 
-        def goes_on(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, out: Tree) -> tf.Tensor:
+        def goes_on(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, rows: Row) -> tf.Tensor:
             """`episode`: that have ended in this call.  # [L]"""
-            rows = given["held"] + (episode if self.config.batch_unit == "episode" else i)
-            complete = rows >= self.config.batch_size
-            over = (given["first_episode"] + episode >= given["max_episodes"]) | (episode >= MAX_EPISODES)
-            return (i < given["steps"]) & ~tf.reduce_any(given["active"] & (complete | over))
+            complete = rules.batch_complete(self.config, given.held_steps + i, given.held_episodes + episode)
+            over = (given.first_episode + episode >= given.max_episodes) | (episode >= MAX_EPISODES)
+            return (i < given.steps) & ~tf.reduce_any(given.active & (complete | over))
 
-        def body(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, out: Tree) -> Tree:
+        def body(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, rows: Row) -> Tree:
             since = {"step": tf.fill([lanes], i), "episode": episode, "update": tf.zeros(lanes, tf.int32)}
-            u_reset = tf.gather(given["reset"], episode, batch_dims=1)
-            row, first = mapped(self.step)(
-                weights,
-                envs,
-                given["act"][:, i],
-                given["dynamics"][:, i],
-                u_reset,
-                look_up(given["scalars"], self.units, since),
+            scalars = look_up(given.scalars, self.units, since)
+            u_reset = tf.gather(given.reset, episode, batch_dims=1)
+            row, state, first = mapped(self.step)(
+                weights, envs, given.act[:, i], given.dynamics[:, i], u_reset, scalars
             )
+            env = EnvState(state, envs.returns + tf.cast(row["r_t"], tf.float64), envs.length + 1)
             over = row["terminated"] | row["truncated"]
-            ended = over & given["active"]
-            env = EnvState(row.pop("state"), envs.returns + tf.cast(row["r_t"], tf.float64), envs.length + 1)
-            row |= {"return": env.returns, "length": tf.where(ended, env.length, 0)}
+            ended = over & given.active
+            now = Row(**row, returns=env.returns, lengths=tf.where(ended, env.length, 0))
             envs = begin_next(over, first, env)
-            out = {name: write(rows, i, row[name]) for name, rows in out.items()}
-            return i + 1, episode + tf.cast(ended, tf.int32), envs, out
+            rows = tf.nest.map_structure(lambda rows, row: write(rows, i, row), rows, now)
+            return i + 1, episode + tf.cast(ended, tf.int32), envs, rows
 
-        i, _, envs, out = tf.while_loop(goes_on, body, (0, tf.zeros(lanes, tf.int32), envs, out))
-        return envs, {"steps": i, **out}
+        start = (0, tf.zeros(lanes, tf.int32), envs, self.no_rows(envs))
+        i, _, envs, rows = tf.while_loop(goes_on, body, start)
+        return envs, Out(i, rows)
+
+    def no_rows(self, envs: EnvState) -> Row:
+        """The rows of a call before its first lock-step."""
+        o_t, lanes = mapped(self.env.observe)(envs.state), (self.num_lanes,)
+
+        def zeros(shape: tuple[int, ...], kind: tf.DType) -> tf.Tensor:
+            return tf.zeros((self.max_steps, *shape), kind)
+
+        return Row(
+            o_tm1=zeros(o_t.shape, o_t.dtype),
+            a_tm1=zeros(lanes, tf.int32),
+            r_t=zeros(lanes, tf.float32),
+            terminated=zeros(lanes, tf.bool),
+            truncated=zeros(lanes, tf.bool),
+            o_t=zeros(o_t.shape, o_t.dtype),
+            returns=zeros(lanes, tf.float64),
+            lengths=zeros(lanes, tf.int32),
+        )
 
     def step(
-        self, params: tf.Tensor, lane: EnvState, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
-    ) -> tuple[Tree, tf.Tensor]:
-        """One step of one trial: what the batch keeps of it, and where a next episode would start."""
+        self, weights: Tree, lane: EnvState, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
+    ) -> tuple[Tree, tf.Tensor, tf.Tensor]:
+        """One step of one trial: its transition, the environment's state after it, and where a next episode would
+        start."""
         o_tm1 = self.env.observe(lane.state)
-        a_tm1 = self.agent.act(params, o_tm1, u_act, scalars)
+        a_tm1 = self.agent.act(weights, o_tm1, u_act, scalars)
         state, r_t, terminated, truncated = limited_step(self.env, self.limit, lane.state, lane.length, a_tm1, u_step)
         row = {"o_tm1": o_tm1, "a_tm1": a_tm1, "r_t": r_t, "terminated": terminated, "truncated": truncated}
-        return {**row, "state": state, "o_t": self.env.observe(state)}, self.env.reset(u_reset)
+        return {**row, "o_t": self.env.observe(state)}, state, self.env.reset(u_reset)

@@ -21,7 +21,7 @@ class FixedLoop:
         self.agent = agent
         self.seeds = services.settings.seeds
         self.trials = Trials(services, np.zeros((len(self.seeds), 0), np.float32))
-        self.u_act = seeding.Uniforms(self.seeds, "act", 1)
+        self.u_act = seeding.Uniforms(self.seeds, "act", agent.widths["act"])
 
     def run(self) -> None:
         """Play until each trial has spent its budget or has failed."""

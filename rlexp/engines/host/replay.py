@@ -4,31 +4,35 @@ learning compiled for all trials at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from rlexp.config import schedules
+from rlexp.algos.base import Agent, Params
+from rlexp.config import registry, schedules
 from rlexp.config.schema.algos import DQNSettings
 from rlexp.data import seeding
-from rlexp.data.replay_ring import ring_type
+from rlexp.engines import rules
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.services import Services
+from rlexp.engines.vectorized import Lanes
 from rlexp.envs.trial_envs import Step
 
 
 class ReplayLoop:
     """Acts with an exploring policy, stores transitions, and learns from the ring: the DQN family."""
 
-    def __init__(self, lanes: Any, services: Services) -> None:
+    def __init__(self, lanes: Lanes[Agent], services: Services) -> None:
         settings, info = services.settings, services.info
         config: DQNSettings = settings.algo
-        self.lanes, self.config = lanes, config
-        self.trials = Trials(services, lanes.online())
-        ring = ring_type(settings.env.frame_stack)
+        self.lanes, self.config, widths = lanes, config, lanes.agent.widths
+        self.trials = Trials(services, lanes.params())
+        ring = registry.replay(config.name)(settings.env.frame_stack)
         self.ring = ring(settings.trials, config.replay_size, info.observation, info.action, config.n_step)
-        self.u_act = seeding.Uniforms(settings.seeds, "act", 2)
+        self.u_act = seeding.Uniforms(settings.seeds, "act", widths["act"])
+        self.u_learn = seeding.Uniforms(settings.seeds, "learn", widths["learn"])
         self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
         self.schedules = schedules.parse_scalars(config, lanes.agent.scalars)
         self.copied = np.zeros(settings.trials, np.int64)  # target periods that have ended in a copy
@@ -38,40 +42,32 @@ class ReplayLoop:
         trials, envs = self.trials, self.trials.envs
         while trials.active.any():
             before = {unit: count.copy() for unit, count in trials.counts.items()}
-            scalars = {name: schedule(before) for name, schedule in self.schedules.items()}  # [N] each
+            scalars = self._scalars(before)
             o_tm1 = envs.observation.copy()
             u = self.u_act.rows(before["step"])
-            a_tm1 = self.lanes.act(o_tm1, u, np.stack(list(scalars.values()), axis=1))
+            a_tm1 = self.lanes.act(o_tm1, u, scalars)
             step = envs.step(a_tm1, trials.active)
             self.ring.add(trials.active, o_tm1=o_tm1, a_tm1=a_tm1, **self._outcome(step))
             ended = trials.advance(step)
             if step.finished and trials.settings.evaluation.selection == "train_episode":
-                trials.best.offer(ended, self.lanes.online, trials.counts["step"])
+                trials.best.offer(ended, self.lanes.params, trials.counts["step"])
             self.learn(before)
-            trials.housekeeping(
-                self._greedy(self.lanes.state["online"]),
-                self.lanes.online,
-                {"epsilon": scalars["epsilon"], "lr": scalars["lr"]},
-                self.get_state,
-            )
+            now = self.lanes.logged(scalars)
+            trials.housekeeping(self._greedy(self.lanes.acting), self.lanes.params, now, self.get_state)
 
     def learn(self, before: dict[str, np.ndarray]) -> None:
         """The updates that have become due with this step; `before`: the counts before it."""
-        trials, config = self.trials, self.config
-        now = trials.counts[config.learn_unit]
-        crossed = now // config.learn_period > before[config.learn_unit] // config.learn_period
-        due = trials.active & crossed & (now > config.learn_start)
+        trials, counts = self.trials, self.trials.counts
+        due = rules.learning_due(self.config, counts, before, trials.active)
         if not due.any():
             return
-        for _ in range(config.num_updates):
-            counts = trials.counts
-            scalars = {name: schedule(counts) for name, schedule in self.schedules.items()}  # [N] each
+        for _ in range(self.config.num_updates):
+            scalars = self._scalars(counts)
             batch = self.ring.sample(self.u_replay.rows(counts["update"]), scalars["gamma"])
+            u = self.u_learn.rows(counts["update"])
             counts["update"] += due
-            periods = counts[config.target_unit] // config.target_period
-            copy = due & (periods > self.copied)
-            self.copied = np.where(copy, periods, self.copied)
-            metrics = self.lanes.learn(batch, np.stack(list(scalars.values()), axis=1), due, copy)
+            copy, self.copied = rules.target_due(self.config, counts, self.copied, due, np)
+            metrics = self.lanes.learn(batch, u, scalars, due, copy)
             broken = due & ~np.isfinite(metrics["loss"])
             if broken.any():
                 trials.diverge(broken, "the loss is not finite")
@@ -81,7 +77,7 @@ class ReplayLoop:
 
     def final(self) -> Scores:
         """Score the best weights on fresh episodes."""
-        return self.trials.final(lambda params: self._greedy(self.lanes.tensor(params)))
+        return self.trials.final(lambda rows: self._greedy(self.lanes.acting_of(rows)))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: agent, ring, target counters."""
@@ -94,11 +90,14 @@ class ReplayLoop:
         self.ring.break_off(self.trials.restarted)
         self.copied = state["copied"]
 
+    def _scalars(self, counts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What is scheduled, at these counts.  # path: [N]"""
+        return {path: schedule(counts) for path, schedule in self.schedules.items()}
+
     def _outcome(self, step: Step) -> dict[str, np.ndarray]:
-        clip = self.config.reward_clip
-        r_t = step.r_t if clip is None else np.clip(step.r_t, -clip, clip)
-        terminated = step.terminated | step.truncated if self.config.truncation == "terminate" else step.terminated
+        r_t = rules.clipped_reward(self.config, step.r_t, np)
+        terminated = rules.ends(self.config, step.terminated, step.truncated)
         return {"r_t": r_t, "terminated": terminated, "truncated": step.truncated, "o_t": step.o_t}
 
-    def _greedy(self, params: Any) -> Policy:
-        return lambda _: lambda observation: self.lanes.greedy(params, observation)
+    def _greedy(self, acting: Params) -> Policy:
+        return lambda _: lambda observation: self.lanes.greedy(acting, observation)

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from rlexp.algos.base import Params
 from rlexp.config import schedules
 from rlexp.config.schema.algos import PGSettings
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import RolloutBuffer, minibatches
+from rlexp.engines import rules
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores, sampling
 from rlexp.engines.services import Services
+from rlexp.engines.vectorized import RolloutLanes
 
 
 class RolloutLoop:
@@ -26,13 +29,14 @@ class RolloutLoop:
         envs, evaluator: the fused engine's own, as `Trials` takes them.
     """
 
-    def __init__(self, lanes: Any, services: Services, envs: Any = None, evaluator: Any = None) -> None:
+    def __init__(self, lanes: RolloutLanes, services: Services, envs: Any = None, evaluator: Any = None) -> None:
         settings, info = services.settings, services.info
         config: PGSettings = settings.algo
         self.lanes, self.config, self.seeds = lanes, config, settings.seeds
-        self.trials = Trials(services, lanes.online(), envs, evaluator)
+        self.trials = Trials(services, lanes.params(), envs, evaluator)
         self.buffer = RolloutBuffer(settings.trials, info.observation, info.action)
-        self.u_act = seeding.Uniforms(settings.seeds, "act", 1)
+        self.u_act = seeding.Uniforms(settings.seeds, "act", lanes.agent.widths["act"])
+        self.u_learn = seeding.Uniforms(settings.seeds, "learn", lanes.agent.widths["learn"])
         self.schedules = schedules.parse_scalars(config, lanes.agent.scalars)
 
     def run(self) -> None:
@@ -42,30 +46,22 @@ class RolloutLoop:
             scalars = self._scalars()
             o_tm1 = envs.observation.copy()
             u = self.u_act.rows(trials.counts["step"])
-            a_tm1 = self.lanes.act(o_tm1, u, np.stack(list(scalars.values()), axis=1))
+            a_tm1 = self.lanes.act(o_tm1, u, scalars)
             step = envs.step(a_tm1, trials.active)
-            r_t = self.learned_reward(step.r_t, step.truncated)
+            r_t = rules.learned_reward(self.config, step.r_t, step.truncated)
             flags = {"terminated": step.terminated, "truncated": step.truncated}
             self.buffer.add(trials.active, o_tm1=o_tm1, a_tm1=a_tm1, r_t=r_t, o_t=step.o_t, **flags)
             ended = trials.advance(step)
             if step.finished and trials.settings.evaluation.selection == "train_episode":
-                trials.best.offer(ended, self.lanes.online, trials.counts["step"])
+                trials.best.offer(ended, self.lanes.params, trials.counts["step"])
             self.learn()
-            trials.housekeeping(
-                self._policy(self.lanes.state["online"], trials.t),
-                self.lanes.online,
-                {"lr": scalars["lr"]},
-                self.get_state,
-            )
-
-    def learned_reward(self, r_t: np.ndarray, truncated: np.ndarray) -> np.ndarray:
-        """What is learned from, of rewards [...]."""
-        return self.config.reward_scale * (r_t - self.config.truncation_penalty * truncated)
+            now = self.lanes.logged(scalars)
+            trials.housekeeping(self._policy(self.lanes.acting, trials.t), self.lanes.params, now, self.get_state)
 
     def learn(self) -> None:
         """Update the trials whose batch is complete; trials with equally many rows, padded, go together."""
-        held = self.buffer.num_episodes if self.config.batch_unit == "episode" else self.buffer.num_steps
-        complete = self.trials.active & (held >= self.config.batch_size)
+        held = rules.batch_complete(self.config, self.buffer.num_steps, self.buffer.num_episodes)
+        complete = self.trials.active & held
         if not complete.any():
             return
         due = np.flatnonzero(complete)
@@ -76,7 +72,7 @@ class RolloutLoop:
 
     def final(self) -> Scores:
         """Choose the best weights and score them on fresh episodes."""
-        return self.trials.final(lambda params: self._policy(self.lanes.tensor(params), 0))
+        return self.trials.final(lambda rows: self._policy(self.lanes.acting_of(rows), 0))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: agent and batches under way."""
@@ -90,10 +86,11 @@ class RolloutLoop:
 
     def _update(self, due: np.ndarray, num_rows: int) -> None:
         """Update some trials [n] from their batches."""
-        trials, num_updates = self.trials, self.config.num_updates * self.config.num_minibatches
+        trials, num_updates = self.trials, self.lanes.agent.num_updates * self.lanes.agent.num_minibatches
         order = np.stack([self._order(k, num_rows) for k in due.tolist()])  # [n, U, M]
-        scalars = np.stack(list(self._scalars().values()), axis=1)  # [N, H]
-        metrics = self.lanes.learn_some(due, self.buffer.batch(due, num_rows), order, scalars[due])
+        u = self.u_learn.span(trials.counts["update"], num_updates, num_updates)  # [N, U, W]
+        scalars = {path: values[due] for path, values in self._scalars().items()}  # [n] each
+        metrics = self.lanes.learn_some(due, self.buffer.batch(due, num_rows), order, u[due], scalars)
         trials.counts["update"][due] += num_updates
         good, broken = np.zeros((2, len(trials.active)), bool)
         finite = np.isfinite(metrics["loss"])
@@ -107,17 +104,17 @@ class RolloutLoop:
 
     def _order(self, k: int, num_rows: int) -> np.ndarray:
         """The rows that each of the updates from trial k's batch learns from.  # [U, M]"""
-        config, shuffle = self.config, None
-        if config.num_minibatches > 1:
+        agent, shuffle = self.lanes.agent, None
+        if agent.num_minibatches > 1:
             shuffle = seeding.generator(self.seeds[k], "minibatch", int(self.trials.counts["update"][k]))
         num_steps = int(self.buffer.num_steps[k])
-        return minibatches(num_steps, num_rows, config.num_updates, config.num_minibatches, shuffle)
+        return minibatches(num_steps, num_rows, agent.num_updates, agent.num_minibatches, shuffle)
 
     def _scalars(self) -> dict[str, np.ndarray]:
         """What is scheduled, now.  # name: [N]"""
         return {name: schedule(self.trials.counts) for name, schedule in self.schedules.items()}
 
-    def _policy(self, params: Any, t: int) -> Policy:
+    def _policy(self, acting: Params, t: int) -> Policy:
         if self.trials.settings.evaluation.policy == "sampled":
-            return sampling(lambda o, u: self.lanes.sample(params, o, u), self.seeds, t)
-        return lambda _: lambda observation: self.lanes.greedy(params, observation)
+            return sampling(lambda o, u: self.lanes.sample(acting, o, u), self.seeds, t)
+        return lambda _: lambda observation: self.lanes.greedy(acting, observation)

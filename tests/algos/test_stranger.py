@@ -1,0 +1,131 @@
+"""An algorithm of another package, in the five steps of CONTRIBUTING: one Python file, one YAML, one entry point."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rlexp.config import registry
+from rlexp.envs.info import EnvInfo
+from rlexp.jobs.preflight import resolve
+from rlexp.jobs.runner import compose
+from rlexp.system.errors import Refusal
+from tests.engines.test_engines import trial
+
+HERE = Path(__file__).parents[1] / "stranger"
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of site packages with the package in it, as an installer would leave it."""
+    site = tmp_path / "site"
+    project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
+    info = site / f"{project['name']}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = project["entry-points"]["rlexp.algos"]
+    assert [*points] == ["munchausen_dqn"]
+    (info / "entry_points.txt").write_text(
+        "[rlexp.algos]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
+    )
+    files = ("munchausen.py", "munchausen_dqn.yaml")
+    for name in files:
+        shutil.copy(HERE / name, site)
+    (info / "RECORD").write_text("".join(f"{name},,\n" for name in files))
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setitem(sys.modules, "munchausen", None)  # put back after the test, whatever it imports
+    del sys.modules["munchausen"]
+    return site
+
+
+def test_it_is_one_short_file_one_yaml_and_one_entry_point() -> None:
+    assert sorted(path.name for path in HERE.iterdir() if path.name != "__pycache__") == [
+        "munchausen.py", "munchausen_dqn.yaml", "pyproject.toml",
+    ]  # fmt: skip
+    assert len((HERE / "munchausen.py").read_text().splitlines()) <= 40
+
+
+@pytest.mark.usefixtures("installed")
+def test_its_yaml_is_found_and_its_settings_are_checked() -> None:
+    settings, _ = resolve(compose("algo=munchausen_dqn", "algo.temperature=0.1"))
+    assert (settings.algo.name, settings.algo.target, settings.algo.alpha, settings.algo.temperature) == (
+        "munchausen_dqn", "hard", 0.9, 0.1,
+    )  # fmt: skip
+    assert settings.engine == "fused"
+    for args, said in (
+        (["algo.clip=0.5"], "algo.clip: expected a number <= 0, received 0.5."),
+        (["algo.target=none"], "algo.target: expected hard or soft for munchausen_dqn, received 'none'.\nWithout a"),
+        (["algo.batch_size=60000"], "algo.batch_size: expected at most algo.replay_size (50000), received 60000."),
+        (
+            ["algo.temprature=1"],
+            "algo.temprature: expected a key of 'munchausen_dqn', which package munchausen registers, received one",
+        ),
+        (["evaluation.policy=sampled"], "evaluation.policy: expected greedy for munchausen_dqn, received 'sampled'."),
+    ):
+        with pytest.raises(Refusal) as refused:
+            resolve(compose("algo=munchausen_dqn", *args))
+        assert str(refused.value).startswith(said)
+    with pytest.raises(Refusal, match="munchausen_dqn, pg, pg_baseline"):
+        compose("algo=munchhausen")
+
+
+@pytest.mark.usefixtures("installed")
+def test_its_target_by_hand() -> None:
+    """Q(o_tm1) = [0, ln 3] and Q(o_t) = [ln 2, 0] with tau = 1: pi = [1/4, 3/4] and [2/3, 1/3].
+
+    y = 1 + .9 ln(1/4), cut at -1, + .5 ln(e^ln 2 + e^0), since sum pi (q - log pi) is the log-sum-exp of q.
+    """
+    kind = importlib.import_module("munchausen").MunchausenDQN
+    config = compose("algo=munchausen_dqn", "algo.temperature=1").algo
+    agent = kind(config, {}, EnvInfo((2,), "float32", 2, None, False))
+    agent.q_values = lambda params, o_t: o_t  # what is observed are the values
+    batch = {"o_tm1": [[0, np.log(3)]] * 2, "a_tm1": [0, 1], "r_t": [1, 1], "terminated": [0, 1], "num_steps": [1, 1],
+             "o_t": [[np.log(2), 0]] * 2}  # fmt: skip
+    rows = {name: tf.constant(x, tf.int32 if name == "a_tm1" else tf.float32) for name, x in batch.items()}
+    y = agent.target({"online": {}, "target": {}}, rows, tf.zeros(0), {"gamma": tf.constant(0.5)})
+    np.testing.assert_allclose(y, [1 + 0.9 * -1 + 0.5 * np.log(3), 1 + 0.9 * np.log(3 / 4)], rtol=1e-6)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("engine", ["host", "fused"])
+def test_a_trial_alone_equals_the_trial_in_a_batch(engine: str, tiny: Callable[..., Any]) -> None:
+    options = (f"engine={engine}", "network.hidden_units=[8]", "algo.target_period=20")
+    three, one = tiny("munchausen_dqn", "trials=3", *options), tiny("munchausen_dqn", "trials=1", "seed=2", *options)
+    assert three["engine"] == engine and three["updates"][2] > 10
+    assert trial(three, 2) == trial(one, 2) != trial(three, 0)
+
+
+def test_a_command_finds_it_and_help_imports_none_of_it(installed: Path, tmp_path: Path) -> None:
+    paths = [str(installed), str(Path(registry.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+    def run(*args: str) -> str:
+        result = subprocess.run(
+            [sys.executable, *args], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    seen = run(
+        "-c", "import sys; from rlexp.cli.run import help_text; print(help_text(), 'imported:', sorted(sys.modules))"
+    )
+    listed, _, modules = seen.partition("imported:")
+    assert "fixed_dqn, munchausen_dqn, pg" in listed and not {"'munchausen'", "'tensorflow'", "'keras'"} & set(
+        modules.split(", ")
+    )
+    assert "temperature: 0.03" in run("-m", "rlexp", "algo=munchausen_dqn", "--cfg", "job")
+    said = run("-m", "rlexp", "-m", "algo=munchausen_dqn,random", "trials=1", "tracking=files", "animation.enabled=false",
+               "budget.steps=30", "evaluation.num_episodes=1", "evaluation.final_episodes=1",
+               "evaluation.candidate_episodes=1", "network.hidden_units=[4]")  # fmt: skip
+    assert "munchausen_dqn on CartPole-v1" in said

@@ -24,7 +24,8 @@ from rlexp.jobs import provenance
 from rlexp.system.errors import Diverged, Failure
 from rlexp.system.git import ask
 from rlexp.system.links import open_to_write
-from rlexp.system.stored_files import FILES, SUMMARY, digest_of, digests, read_json, remove
+from rlexp.system.stored_files import FILES, digest_of, digests, read_json, remove
+from rlexp.system.stored_schemas import SUMMARY
 from rlexp.system.text import mask, mask_tree
 from rlexp.system.tool import warn
 

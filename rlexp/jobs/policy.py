@@ -28,7 +28,8 @@ from rlexp.config.schema.job import Settings
 from rlexp.data import seeding
 from rlexp.system import archives, search_path, stored_yaml
 from rlexp.system.errors import Refusal, refusal
-from rlexp.system.stored_files import JOB, SUMMARY, Damaged, check_later, find_json, read_json
+from rlexp.system.stored_files import Damaged, check_later, find_json, read_json
+from rlexp.system.stored_schemas import JOB, SUMMARY
 from rlexp.system.text import clean
 from rlexp.system.tool import warn
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.system.git import ask
-from rlexp.system.stored_files import JOB, SWEEP, read_json
+from rlexp.system.stored_files import read_json
+from rlexp.system.stored_schemas import JOB, SWEEP
 from rlexp.system.version import __version__
 
 PACKAGE = Path(__file__).resolve().parents[1]

@@ -16,7 +16,8 @@ from rlexp.config.build import build
 from rlexp.config.schema.job import Settings
 from rlexp.system import supervisor
 from rlexp.system.errors import Failure, Refusal
-from rlexp.system.stored_files import OUTCOME, Damaged, find_json
+from rlexp.system.stored_files import Damaged, find_json
+from rlexp.system.stored_schemas import OUTCOME
 from rlexp.system.text import clean
 from rlexp.system.tool import warn
 

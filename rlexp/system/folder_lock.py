@@ -12,7 +12,8 @@ from pathlib import Path
 from rlexp.system.disk import disk_failures, wrong_path_refused
 from rlexp.system.errors import Refusal, refusal
 from rlexp.system.links import LinkFound, check_folder, open_to_write
-from rlexp.system.stored_files import OWNER, read_json, remove_folder
+from rlexp.system.stored_files import read_json, remove_folder
+from rlexp.system.stored_schemas import OWNER
 
 PROBED = 0.5  # seconds that a start waits for a folder's lock, which `in_use` holds for an instant
 

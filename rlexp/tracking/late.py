@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlexp.config.schema.job import Settings
-from rlexp.system.stored_files import TRACKING, read_json
+from rlexp.system.stored_files import read_json
+from rlexp.system.stored_schemas import TRACKING
 from rlexp.system.text import mask, same_address
 from rlexp.tracking import store
 from rlexp.tracking.base import open_tracker, resolve_uri, sync_command

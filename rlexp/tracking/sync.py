@@ -24,7 +24,8 @@ from filelock import FileLock, Timeout
 
 from rlexp.system.folder_lock import in_use, owner_elsewhere, who_works
 from rlexp.system.links import LinkFound, check_folder, open_to_write
-from rlexp.system.stored_files import SUMMARY, SWEEP, TRACKING, find_json, folders_with, read_json
+from rlexp.system.stored_files import find_json, folders_with, read_json
+from rlexp.system.stored_schemas import SUMMARY, SWEEP, TRACKING
 from rlexp.system.stored_yaml import read_config, select
 from rlexp.system.text import clean, same_address
 from rlexp.tracking.base import (

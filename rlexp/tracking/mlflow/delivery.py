@@ -44,20 +44,9 @@ from rlexp.system import names
 from rlexp.system.archives import read_json as read_member
 from rlexp.system.errors import Refusal, did_you_mean, refusal
 from rlexp.system.links import check_folder, open_to_write, owned
-from rlexp.system.stored_files import (
-    JOB,
-    SUMMARY,
-    SWEEP,
-    TRACKING,
-    check_file,
-    check_later,
-    find_json,
-    read_bytes,
-    read_json,
-    read_record,
-    seal,
-)
 from rlexp.system.stored_files import MAX_RECORDS as MAX_LINES
+from rlexp.system.stored_files import check_file, check_later, find_json, read_bytes, read_json, read_record, seal
+from rlexp.system.stored_schemas import JOB, SUMMARY, SWEEP, TRACKING
 from rlexp.system.stored_yaml import read_config, select
 from rlexp.system.text import clean, mask, mask_tree, same_address
 from rlexp.tracking import store

@@ -82,7 +82,7 @@ def is_signal(error: BaseException) -> bool:
     """Whether it is a Ctrl-C or a SIGTERM, and not an environment's own invention."""
     if isinstance(error, stopping.Interrupted):
         return True
-    return isinstance(error, KeyboardInterrupt) and not stopping.are_signals_ours()
+    return isinstance(error, KeyboardInterrupt) and not stopping.handles_signals()
 
 
 def steps(

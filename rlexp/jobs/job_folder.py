@@ -22,7 +22,7 @@ from rlexp.config import arguments
 from rlexp.config.schema.job import Settings
 from rlexp.jobs import provenance
 from rlexp.system.errors import Diverged, Failure
-from rlexp.system.git import ask
+from rlexp.system.git import git_output
 from rlexp.system.links import open_to_write
 from rlexp.system.stored_files import FILES, digest_of, digests, read_json, remove
 from rlexp.system.stored_schemas import SUMMARY
@@ -414,7 +414,7 @@ def _git() -> dict[str, str]:
     """Commit and dirty flag of the repository the command was started in, if any."""
     here = Path.cwd()
     try:
-        dirty = bool(ask(here, "status", "--porcelain", "--ignore-submodules=all"))
-        return {"git.commit": ask(here, "rev-parse", "HEAD"), "git.dirty": str(dirty).lower()}
+        dirty = bool(git_output(here, "status", "--porcelain", "--ignore-submodules=all"))
+        return {"git.commit": git_output(here, "rev-parse", "HEAD"), "git.dirty": str(dirty).lower()}
     except (OSError, subprocess.SubprocessError):
         return {}

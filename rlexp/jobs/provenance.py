@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlexp.system.git import ask
+from rlexp.system.git import git_output
 from rlexp.system.stored_files import read_json
 from rlexp.system.stored_schemas import JOB, SWEEP
 from rlexp.system.version import __version__
@@ -23,9 +23,9 @@ def tags() -> dict[str, str]:
     """Of the code that runs; the commit is missing where the package is not a tracked part of a git checkout."""
     found = {VERSION: __version__}
     try:  # an environment may lie inside somebody's repository: the package must be in it, not only below it
-        ask(PACKAGE, "ls-files", "--error-unmatch", "__init__.py")
-        found[COMMIT] = ask(PACKAGE, "rev-parse", "HEAD")
-        changed = ask(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".", "../conf")
+        git_output(PACKAGE, "ls-files", "--error-unmatch", "__init__.py")
+        found[COMMIT] = git_output(PACKAGE, "rev-parse", "HEAD")
+        changed = git_output(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".", "../conf")
         found[DIRTY] = str(bool(changed)).lower()
     except (OSError, subprocess.SubprocessError):
         return {VERSION: __version__}

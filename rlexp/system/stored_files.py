@@ -5,7 +5,7 @@
     Damaged                            the error, which names the file: "<file>: expected ..., received ..."
 
 JSON files hold a digest of their own content; those of a job also hold the digests of the files beside them (`files`).
-A digit that a disk has changed is therefore detected. Files of earlier versions have no digests and are read as they are.
+This detects a digit that a disk has changed. Files of earlier versions have no digests and are read as they are.
 """
 
 from __future__ import annotations

@@ -246,7 +246,7 @@ class Worker:
         if not self._signals:
             stopping.acknowledge(signum)
             self._signals.append((now, signum))
-        elif now - self._signals[-1][0] >= stopping.MERGED:
+        elif now - self._signals[-1][0] >= stopping.DEBOUNCE:
             self._signals.append((now, signum))
         if got.si_code != SI_KERNEL:
             os.kill(self.pid, signum)

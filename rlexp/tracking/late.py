@@ -38,10 +38,10 @@ def deliver(settings: Settings, say: Callable[[str], None]) -> None:
     uri = resolve_uri(tracking.uri, output_dir)
     if delivered(folder, uri):
         return
-    from rlexp.system.folder_lock import in_use, who_works
+    from rlexp.system.folder_lock import in_use, lock_holder
 
     if in_use(folder):
-        say(f"MLflow receives it from another process ({who_works(folder)})")
+        say(f"MLflow receives it from another process ({lock_holder(folder)})")
         return
     own = _own_uri(folder)
     if own is None or not same_address(own, uri):

@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rlexp.system.folder_lock import in_use, owner_elsewhere, who_works
+from rlexp.system.folder_lock import in_use, lock_holder, owner_elsewhere
 from rlexp.system.links import LinkFound, check_folder, open_to_write
 from rlexp.system.stored_files import find_json, folders_with, read_json
 from rlexp.system.stored_schemas import SUMMARY, SWEEP, TRACKING
@@ -159,15 +159,15 @@ def _sync(folder: Path, uri: str | None) -> tuple[bool, str]:
                 SweepDelivery(folder, own_uri, inside) if is_sweep(folder) else Delivery(folder, own_uri, runs, inside)
             )
             if not runs and owner_elsewhere(folder) and delivery.silent < SILENCE:
-                return False, f"failed: {who_works(folder)}, and was {delivery.silent:.0f} s ago"
+                return False, f"failed: {lock_holder(folder)}, and was {delivery.silent:.0f} s ago"
             if isinstance(delivery, SweepDelivery):
                 if runs:
-                    return False, f"the sweep runs ({who_works(folder)})"
+                    return False, f"the sweep runs ({lock_holder(folder)})"
                 failures = delivery.finish()
                 return not failures, f"failed: {'; '.join(failures)}" if failures else "delivered the sweep"
             num_records = delivery.send()
             if runs:
-                return False, f"delivered {num_records} records; the rest once it has ended ({who_works(folder)})"
+                return False, f"delivered {num_records} records; the rest once it has ended ({lock_holder(folder)})"
             failures = delivery.finish(final_status(folder))
     except Timeout:
         return False, "failed: another process delivers it now (the job runs?)"

@@ -92,7 +92,7 @@ def _choices(label: str, group: str) -> str:
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    supervisor.want()
+    supervisor.enable()
     stopping.install()
     status = 1  # also for what nobody expects, whose traceback is all there is to say
     try:
@@ -127,7 +127,7 @@ def _status() -> int:
 
         alone = HydraConfig.get().mode == RunMode.RUN
         settings = _checked(config) if alone else None
-        if settings is not None and (ended := supervisor.run_apart()) is not None:
+        if settings is not None and (ended := supervisor.run_in_worker()) is not None:
             apart.append(_end(ended))
             return None
         outcomes.append(attempt(config, run_job, settings))

@@ -143,9 +143,9 @@ def _open(undecided: Sequence[Comparison], *leaders: str) -> str:
         rival = c.second if c.first in leaders else c.first
         by_reason.setdefault(c.reason.removeprefix("undecided: "), []).append(rival)
     told = [f"{words.names(rivals)} ({reason})" for reason, rivals in by_reason.items()]
-    if len(told) > words.NAMED:
-        left = sum(map(len, list(by_reason.values())[words.NAMED :]))
-        told = [*told[: words.NAMED], f"{words.plural(left, 'other')} (see the table)"]
+    if len(told) > words.MAX_NAMES:
+        left = sum(map(len, list(by_reason.values())[words.MAX_NAMES :]))
+        told = [*told[: words.MAX_NAMES], f"{words.plural(left, 'other')} (see the table)"]
         return f"{', '.join(told[:-1])} and {told[-1]}"
     return words.names(told)
 

@@ -89,7 +89,7 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None, settings: Se
     leave_in = Path(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
     sweep = leave_in.parents[1] if leave_in else None
     if hydra.runtime.choices["hydra/launcher"] not in IN_PROCESS:
-        supervisor.claim()  # a launcher's worker
+        supervisor.own_process()  # a launcher's worker
         _share_the_machine(hydra.job.num)
         keep_child()
     preflight.forget()

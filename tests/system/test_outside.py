@@ -158,7 +158,10 @@ def test_a_stored_wrapper_writes_no_files(name: str, copy: Path, tmp_path: Path)
     change(copy, env__wrappers=[{"name": name, "video_folder": str(tmp_path / "victim")}])
     with pytest.raises(Refusal, match=r"env\.wrappers: expected wrappers that write no files"):
         rlexp.load_policy(copy)
-    assert stored_modules.named({"env": {"wrappers": ["FlattenObservation", {"name": "a.b.C"}, "d:E"]}}) == ["a.b", "d"]
+    assert stored_modules.named_modules({"env": {"wrappers": ["FlattenObservation", {"name": "a.b.C"}, "d:E"]}}) == [
+        "a.b",
+        "d",
+    ]
 
 
 def test_an_algorithm_of_a_distribution_that_is_not_installed(hostile_place: Path, copy: Path) -> None:
@@ -403,7 +406,7 @@ def test_stored_yaml_is_plain(name: str, tmp_path: Path) -> None:
 
 def test_a_config_that_is_a_link_to_a_device_or_missing(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").symlink_to("/dev/zero")
-    with pytest.raises(ValueError, match="no regular file"):
+    with pytest.raises(ValueError, match="not a regular file"):
         stored_yaml.read_config(tmp_path)
     (tmp_path / "config.yaml").unlink()
     with pytest.raises(ValueError, match="there is no such file"):

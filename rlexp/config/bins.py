@@ -30,9 +30,8 @@ def follow_id(env: EnvSettings) -> None:
 def of_id(env_id: str) -> DiscretizerSettings:
     """The bins shipped for a Gymnasium id, with or without `module:`; without dimensions if there are none."""
     bare = env_id.rpartition(":")[2]
-    named = (
-        path for path in sorted((conf_dir() / "env").glob("*.yaml")) if bare in path.read_text()
-    )  # parses few files
+    # The search in the text spares parsing most of the files.
+    named = (path for path in sorted((conf_dir() / "env").glob("*.yaml")) if bare in path.read_text())
     found = (bins for own_id, bins in map(_read, named) if own_id == bare and bins.dimensions)
     return next(found, DiscretizerSettings())
 

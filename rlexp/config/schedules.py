@@ -259,8 +259,8 @@ def _resolve(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def check_ranges(kind: str, fields: Mapping[str, Any], where: str) -> None:
-    """Refuses numbers for which the formula of `kind` has no sense."""
-    # Each number is looked at only for kinds that read it; 1.0 stands for what is not read.
+    """Raises ValueError for numbers outside the domain of the formula of `kind`."""
+    # Each number is checked only for kinds that read it; 1.0 stands in for the others.
     initial, final, duration, decay = (fields.get(key, 1.0) for key in NUMBERS)
     if not duration > 0:
         raise ValueError(

@@ -279,8 +279,8 @@ def check_ranges(kind: str, fields: Mapping[str, Any], where: str) -> None:
         )
     if kind in ("exponential", "inverse_time") and not min(0, initial) <= final <= max(0, initial):
         raise ValueError(
-            f"{where}.final: expected a limit between initial ({initial:g}) and 0, where kind "
-            f"{kind!r} tends; received {final:g}. Choose one there, or use kind linear."
+            f"{where}.final: expected a limit between initial ({initial:g}) and 0, the range "
+            f"of kind {kind!r}; received {final:g}. Choose one there, or use kind linear."
         )
     if kind == "log10" and not decay > 0:
         raise ValueError(
@@ -290,7 +290,7 @@ def check_ranges(kind: str, fields: Mapping[str, Any], where: str) -> None:
     if kind == "log10" and not final <= initial:
         raise ValueError(
             f"{where}.final: expected at most initial ({initial:g}), since kind 'log10' falls; "
-            f"received {final:g}. Exchange the two, or use kind linear."
+            f"received {final:g}. Swap the two, or use kind linear."
         )
 
 

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-import attack as damages
+import attack as attacks
 import measuring
 import numpy as np
 from evidence import differences, records, stored
@@ -640,11 +640,11 @@ def long(output: Path) -> list[Row]:
 
 def attack(output: Path) -> list[Row]:
     """Damage files: commands must print a sentence about the damage, and no wrong results."""
-    damages.load()
-    report = damages.attack(damages.prepare(output / "attack"), CASES, SEED)
+    attacks.load()
+    report = attacks.attack(attacks.prepare(output / "attack"), CASES, SEED)
     what = "every command on jobs, a sweep and a search with one damaged file"
-    target = f"{CASES:,} cases, 0 tracebacks, 0 silent wrong results, 0 hangs over {damages.LIMIT:.0f} s"
-    return [Row(what, target, damages.measured(report), not damages.failures(report))]
+    target = f"{CASES:,} cases, 0 tracebacks, 0 silent wrong results, 0 hangs over {attacks.LIMIT:.0f} s"
+    return [Row(what, target, attacks.measured(report), not attacks.failures(report))]
 
 
 PARTS: measuring.Parts = {

@@ -1,10 +1,10 @@
-"""Measure what rlexp promises, on this machine, in one run: prints a table and writes JSON.
+"""Measure the published figures of rlexp on this machine: prints a table and writes JSON.
 
     python scripts/benchmark.py                      # everything (some hours on two cores)
     python scripts/benchmark.py cli scaling          # some of it
     python scripts/benchmark.py --json out.json learning
 
-Timings are of whole processes and are compared within one run, in turn, since machines are noisy.
+Whole processes are timed, and compared in turn within one run, since machines are noisy.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Run:
     summary: dict[str, Any]
     records: list[dict[str, Any]]
     seconds: float  # from command to exit
-    peak_mb: float  # most resident memory of its process
-    compile_seconds: float  # that it has told
+    peak_mb: float  # peak resident memory of its process
+    compile_seconds: float  # from its output
 
     def steps_per_second(self, first: int) -> float:
-        """Env steps over all trials per second between the first record from step `first` on and the last."""
+        """Env steps of all trials per second, from the first record at or after step `first` to the last one."""
         points = [(r["step"], r["time"]) for r in self.records if r["step"] >= first]
         points = [p for p in points if p[0] < self.summary["steps"]]
         (step0, time0), (step1, time1) = points[0], points[-1]
@@ -53,15 +53,15 @@ class Run:
 
 
 def command(*args: str) -> tuple[float, float, str]:
-    """`python -m rlexp ...`: seconds from command to exit, most resident memory in MB, what it said."""
+    """Run `python -m rlexp ...`; returns the seconds from command to exit, the peak memory in MB, and the output."""
     began = time.monotonic()
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen([sys.executable, "-m", "rlexp", *args], stdout=said, stderr=said)
+    with tempfile.TemporaryFile() as output_file:
+        process = subprocess.Popen([sys.executable, "-m", "rlexp", *args], stdout=output_file, stderr=output_file)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - began
-        said.seek(0)
-        text = said.read().decode()
+        output_file.seek(0)
+        text = output_file.read().decode()
     if process.returncode != 0:
         raise SystemExit(f"python -m rlexp {' '.join(args)} ended with {process.returncode}:\n{text}")
     return seconds, usage.ru_maxrss / 1024, text
@@ -79,7 +79,7 @@ def run(output: Path, *overrides: str) -> Run:
 
 
 def learning(output: Path) -> list[Row]:
-    """The default job on three ranges of seeds."""
+    """Run the default job on three ranges of seeds."""
     rows, seconds = [], []
     for seed in SEEDS:
         result = run(output / f"learning-{seed}", "algo=dueling_ddqn", f"seed={seed}")
@@ -105,7 +105,7 @@ CLEANRL = ("+experiment=cleanrl_dqn", "budget.steps=24000", *NO_SCORING)
 
 
 def scaling(output: Path) -> list[Row]:
-    """CleanRL's DQN settings on the host engine at one and at ten trials, in turn."""
+    """Time CleanRL's DQN settings on the host engine with one and with ten trials, in turn."""
     speeds: dict[int, list[float]] = {1: [], 10: []}
     peak = 0.0
     for repeat in range(3):
@@ -123,9 +123,9 @@ def scaling(output: Path) -> list[Row]:
 
 
 def fused(output: Path) -> list[Row]:
-    """Both engines in turn, after compilation: CleanRL's DQN settings, and policy gradients."""
+    """Time both engines in turn, after compilation: CleanRL's DQN settings, and policy gradients."""
     pg = ["+experiment=tuned/pg_cartpole", "trials=10", *NO_SCORING]
-    workloads = {  # options, steps on the host and fused, the first that counts, the least ratio
+    workloads = {  # options, steps on the host and fused, first step that counts, smallest ratio
         "CleanRL's DQN settings, 1 trial": ([*CLEANRL, "trials=1"], 24_000, 100_000, 11_000, 4),
         "CleanRL's DQN settings, 10 trials": ([*CLEANRL, "trials=10"], 24_000, 100_000, 11_000, 4),
         "tuned/pg_cartpole, 10 trials": (pg, 40_000, 100_000, 10_000, 2),
@@ -147,10 +147,10 @@ def fused(output: Path) -> list[Row]:
 
 
 def sweep(output: Path) -> list[Row]:
-    """Six learning rates of ten trials at CleanRL's settings, from command to exit: six commands, one, one program.
+    """Time six learning rates of ten trials with CleanRL's settings: as six commands, as one, and as one program.
 
-    What is saved is starting and compiling. Training takes as long either way, since the update of a single job of ten
-    trials keeps both cores busy already; so the ratio falls with the budget, of which two are measured.
+    One program saves start-up and compilation. Training takes equally long, since the update of one job of ten trials
+    keeps both cores busy. The ratio therefore falls with the budget; two budgets are measured.
     """
     rows = []
     for budget in (20_000, 50_000):
@@ -165,7 +165,7 @@ def sweep(output: Path) -> list[Row]:
 
 
 def _sweep_seconds(folder: str, budget: int) -> dict[str, float]:
-    """What each way to run the sweep takes; `folder` is the beginning of an override."""
+    """The seconds of each way to run the sweep; `folder` is the beginning of an override."""
     rates, lr = ("1e-4", "2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3"), "algo.optimizer.lr"
     options = [*(o for o in CLEANRL if not o.startswith("budget")), f"budget.steps={budget}", "engine=fused",
                "trials=10"]  # fmt: skip
@@ -177,7 +177,7 @@ def _sweep_seconds(folder: str, budget: int) -> dict[str, float]:
 
 
 def tabular(output: Path) -> list[Row]:
-    """Q-learning on binned CartPole with 32 trials, on both engines, and bare environments stepping, in turn."""
+    """Time Q-learning on binned CartPole with 32 trials on both engines, and bare environments, in turn."""
     import gymnasium
 
     options = [
@@ -208,7 +208,7 @@ def tabular(output: Path) -> list[Row]:
 
 
 def speed(output: Path) -> list[Row]:
-    """rlexp beside Stable-Baselines3 and the chapter's own loops: see scripts/speed.py."""
+    """Compare rlexp with Stable-Baselines3 and the chapter's own loops: see scripts/speed.py."""
     import speed
 
     entries = speed.measure(run, output, ROUNDS, QUICK)
@@ -220,7 +220,7 @@ def speed(output: Path) -> list[Row]:
 
 
 def tracking(output: Path) -> list[Row]:
-    """The default job, made to last about a minute, with MLflow and with files only, in turn."""
+    """Time the default job, extended to about a minute, with MLflow and with files only, in turn."""
     ratios = []
     for repeat in range(3):
         pair = {}
@@ -233,7 +233,7 @@ def tracking(output: Path) -> list[Row]:
 
 
 def cli(output: Path) -> list[Row]:
-    """How fast the command line answers, against importing Hydra and Gymnasium."""
+    """Time the answers of the command line against the import of Hydra and Gymnasium."""
     commands = {
         "import": ["-c", "import hydra, gymnasium"],
         "--help": ["-m", "rlexp", "--help"],
@@ -257,7 +257,7 @@ def cli(output: Path) -> list[Row]:
 
 
 def exact(output: Path) -> list[Row]:
-    """Trial 3 alone, among three and among ten: every weight and every recorded number."""
+    """Compare every weight and every recorded number of seed 3 alone, among three and among ten trials."""
     import keras
     import numpy as np
 
@@ -296,7 +296,7 @@ def exact(output: Path) -> list[Row]:
 
 
 def repeat(output: Path) -> list[Row]:
-    """The same command twice."""
+    """Run the same command twice and compare the records."""
     options = ["algo=dueling_ddqn", "budget.steps=5000", "animation.enabled=false", "tracking=files"]
     first, second = (run(output / f"repeat-{i}", *options) for i in range(2))
     same = [
@@ -304,7 +304,7 @@ def repeat(output: Path) -> list[Row]:
     ] == [{key: value for key, value in record.items() if key not in ("time", "sum")} for record in second.records]
     return [
         Row(
-            "metrics.jsonl of the same command twice, but for times",
+            "metrics.jsonl of the same command twice, except times",
             "identical",
             "identical" if same else "different",
             same,
@@ -313,7 +313,7 @@ def repeat(output: Path) -> list[Row]:
 
 
 def chapter(output: Path) -> list[Row]:
-    """scripts/reproduce_chapter.py as it is, and with the host engine alone."""
+    """Time scripts/reproduce_chapter.py by default and with the host engine only."""
     script, minutes = Path(__file__).with_name("reproduce_chapter.py"), {}
     for engine in ("auto", "host"):
         args = ["--engine", engine, "--trials", str(CHAPTER_TRIALS), "--output-dir", str(output / f"chapter-{engine}")]
@@ -325,7 +325,7 @@ def chapter(output: Path) -> list[Row]:
         print(f"{engine}: {minutes[engine]:.1f} min\n{done.stdout}", file=sys.stderr, flush=True)
     ratio = minutes["host"] / minutes["auto"]
     text = f"{ratio:.1f} ({minutes['auto']:.1f} and {minutes['host']:.1f} min)"
-    what = f"reproduce_chapter.py, {CHAPTER_TRIALS} trials, against the host engine alone"
+    what = f"reproduce_chapter.py, {CHAPTER_TRIALS} trials, against the host engine only"
     return [Row(what, ">= 3 times faster", text, ratio >= 3)]
 
 
@@ -350,17 +350,20 @@ PARTS: measuring.Parts = {
 
 
 def main() -> int:
-    """Run the chosen parts; exit status 1 if something asked was not reached."""
+    """Run the chosen parts; returns exit status 1 if a target is missed."""
     global CHAPTER_TRIALS, QUICK, ROUNDS
     parser = measuring.parser(__doc__, PARTS, Path("outputs/benchmark.json"))
     parser.add_argument(
-        "--quick", action="store_true", help="speed: only what a figure is asked of; engines: tables, two budgets, once"
+        "--quick", action="store_true", help="speed: only entries with a target; engines: tables, two budgets, once"
     )
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help="speed, sweep, workers, engines: pairs of each ratio (default: 3)"
     )
     parser.add_argument(
-        "--chapter-trials", type=int, default=CHAPTER_TRIALS, help=f"chapter: a preset (default: {CHAPTER_TRIALS})"
+        "--chapter-trials",
+        type=int,
+        default=CHAPTER_TRIALS,
+        help=f"chapter: trials per preset (default: {CHAPTER_TRIALS})",
     )
     args = parser.parse_args()
     CHAPTER_TRIALS, QUICK, ROUNDS = args.chapter_trials, args.quick, args.rounds

@@ -1,7 +1,7 @@
-"""The part `engines` of benchmark.py: what `engine=auto` takes, against the better of the two engines.
+"""The part `engines` of benchmark.py: the choice of `engine=auto` against the better of the two engines.
 
-Jobs with tables at several budgets, and the single jobs of README.md's code blocks. Each job is a process of its own on
-each engine, in turn, timed from command to exit; auto's time is that of the engine that it takes.
+The jobs are tables at several budgets and the single jobs in README.md's code blocks. Each job runs in a process of its
+own on each engine in turn, timed from command to exit; the time of auto is that of the engine that it chooses.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from rlexp.jobs.preflight import preflight
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
 
-MOST = 1.5  # times the better engine's seconds
+MAX_RATIO = 1.5  # of auto's seconds to those of the better engine
 README = Path(__file__).parents[1] / "README.md"
 TABLES = ("env=frozen_lake", "env=cartpole +discretizer=cartpole", "env=taxi", "env=cliff_walking")
 BUDGETS = (2_000, 10_000, 50_000, 300_000)
 QUICK_BUDGETS = (2_000, 20_000)
-OTHERS = (  # unlike numbers of trials and evaluations
+OTHERS = (  # other numbers of trials and evaluations
     "algo=q_learning env=frozen_lake trials=1 budget.steps=20000",
     "algo=q_learning env=frozen_lake trials=30 budget.steps=20000",
     "algo=sarsa env=frozen_lake_8x8 budget.episodes=1000",
@@ -42,7 +42,7 @@ OTHERS = (  # unlike numbers of trials and evaluations
 
 
 def readme_commands(text: str) -> list[str]:
-    """The single jobs of a README's code blocks, as overrides: no sweeps, other modules, questions, or placeholders."""
+    """The overrides of the single jobs in a README's code blocks; no sweeps, other modules, flags or placeholders."""
     found = []
     for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in block.splitlines():
@@ -55,7 +55,7 @@ def readme_commands(text: str) -> list[str]:
 
 
 def choice(overrides: Sequence[str]) -> tuple[str, bool] | None:
-    """The engine that auto takes, and whether there is another; None where the job is refused on this machine."""
+    """The engine that auto chooses, and whether the other could run the job; None if the job is refused here."""
     try:
         settings = compose(*overrides)
         info = preflight(settings)
@@ -71,22 +71,24 @@ def choice(overrides: Sequence[str]) -> tuple[str, bool] | None:
 
 
 def timed(output: Path, *overrides: str) -> tuple[float, float]:
-    """`python -m rlexp ...`: seconds from command to exit, and seconds of all cores."""
+    """Run `python -m rlexp ...`; returns the seconds from command to exit and the CPU seconds of all cores."""
     began = time.monotonic()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output_file:
         folder = f"output_dir={tempfile.mkdtemp(dir=output)}"
-        process = subprocess.Popen([sys.executable, "-m", "rlexp", folder, *overrides], stdout=said, stderr=said)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rlexp", folder, *overrides], stdout=output_file, stderr=output_file
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - began
-        said.seek(0)
+        output_file.seek(0)
         if process.returncode != 0:
-            raise SystemExit(f"python -m rlexp {shlex.join(overrides)} failed:\n{said.read().decode()}")
+            raise SystemExit(f"python -m rlexp {shlex.join(overrides)} failed:\n{output_file.read().decode()}")
     return seconds, usage.ru_utime + usage.ru_stime
 
 
 def jobs(quick: bool) -> list[str]:
-    """What is timed, as overrides; quick: tables alone, since auto takes the host for no network that may be fused."""
+    """The overrides of the jobs; quick: tables only, since auto fuses every network that can be fused."""
     budgets = QUICK_BUDGETS if quick else BUDGETS
     tables = [f"algo=q_learning {env} budget.steps={budget}" for env in TABLES for budget in budgets]
     readme = readme_commands(README.read_text())
@@ -96,7 +98,7 @@ def jobs(quick: bool) -> list[str]:
 
 
 def engines(output: Path, rounds: int, quick: bool) -> list[Row]:
-    """Both engines in turn; jobs that only one can run have no choice, and are timed once."""
+    """Time both engines in turn; a job that only one engine can run is timed once."""
     output.mkdir(parents=True, exist_ok=True)
     rows = []
     for job in jobs(quick):
@@ -115,8 +117,8 @@ def engines(output: Path, rounds: int, quick: bool) -> list[Row]:
                 cores[name].append(seconds[1])
         middle = {name: median(values) for name, values in wall.items()}
         ratio = middle[taken] / min(middle.values())
-        said = ", ".join(f"{name} {middle[name]:.1f} s ({median(cores[name]):.1f} of all cores)" for name in names)
-        text = f"{taken}: {ratio:.2f} times ({said})" if has_choice else f"{said}, the only engine"
+        times = ", ".join(f"{name} {middle[name]:.1f} s ({median(cores[name]):.1f} of all cores)" for name in names)
+        text = f"{taken}: {ratio:.2f} times ({times})" if has_choice else f"{times}, the only engine"
         print(f"{job}: {text}", file=sys.stderr, flush=True)
-        rows.append(Row(f"engine=auto, `{job}`", f"<= {MOST} times the better engine", text, ratio <= MOST))
+        rows.append(Row(f"engine=auto, `{job}`", f"<= {MAX_RATIO} times the better engine", text, ratio <= MAX_RATIO))
     return rows

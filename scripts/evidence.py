@@ -1,6 +1,6 @@
-"""What soak.py looks at: how two folders of one job differ, and what an MLflow store holds of jobs' folders.
+"""The checks of soak.py: differences between two folders of one job, and the contents of an MLflow store.
 
-The store is read with SQL, so that nothing of what wrote it has a say in what is found.
+The store is read with SQL, independently of the code that wrote it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 def weights(path: Path) -> dict[str, bytes]:
-    """The arrays of a `best.keras` or an npz; not the file's bytes, in which its date stands."""
+    """The arrays in a `best.keras` or an npz file; the file's own bytes contain its date."""
     if path.suffix == ".npz":
         with np.load(path) as file:
             return {name: file[name].tobytes() for name in file.files}
@@ -43,14 +43,14 @@ def _keep(found: dict[str, bytes], name: str, node: Any) -> None:
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """All that a finished job has come to, but for times: each part by its name."""
+    """All results of a finished job except times, by name."""
     summary = json.loads((folder / "summary.json").read_text())
     timed = ("wall_seconds", "train_seconds", "steps_per_second", "finished", "files", "digest")
     parts: dict[str, Any] = {
         "metrics.jsonl": records(folder),
         "summary.json": {key: value for key, value in summary.items() if key not in timed},
         "evaluation.csv": (folder / "evaluation.csv").read_text(),
-        "last checkpoint": _everything(_last_state(folder)),
+        "last checkpoint": _comparable(_last_state(folder)),
     }
     for path in sorted([*folder.glob("*.npz"), *folder.glob("trials/*/best.*")]):
         parts[str(path.relative_to(folder))] = weights(path)
@@ -58,45 +58,45 @@ def results(folder: Path) -> dict[str, Any]:
     return parts
 
 
-OF_TIMES = ("seconds", "position", "digest")
+TIMED_KEYS = ("seconds", "position", "digest")
 
 
 def _last_state(folder: Path) -> Any:
-    """The last checkpoint, but for the seconds, and for the bytes of metrics.jsonl, in which times stand."""
+    """The last checkpoint without seconds, and without length and digest of metrics.jsonl, which contains times."""
 
     def broken(text: str) -> None:
         raise ValueError(text)
 
     state: Any = Checkpoints(folder / "checkpoint", 0, 1).load(broken)
-    return {**state, "trials": {k: v for k, v in state["trials"].items() if k not in OF_TIMES}}
+    return {**state, "trials": {k: v for k, v in state["trials"].items() if k not in TIMED_KEYS}}
 
 
-def _everything(node: Any) -> Any:
-    """A tree with its arrays as bytes, NaN and all, so that == compares it."""
+def _comparable(node: Any) -> Any:
+    """A nested value with its arrays as bytes, so that == compares it and NaN equals NaN."""
     if isinstance(node, dict):
-        return {key: _everything(value) for key, value in node.items()}
+        return {key: _comparable(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_everything(value) for value in node]
+        return [_comparable(value) for value in node]
     return (str(node.dtype), node.shape, node.tobytes()) if isinstance(node, np.ndarray) else repr(node)
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """The parts of `results` in which two folders of one job differ; empty where they are equal bit for bit."""
+    """The names of the results in which two folders of one job differ; empty if they are equal bit for bit."""
     a, b = results(one), results(other)
     return [name for name in sorted(a.keys() | b.keys()) if name not in a or name not in b or a[name] != b[name]]
 
 
 @dataclass
 class Stored:
-    """What is in a store.
+    """The contents of a store.
 
     Attributes:
-        lost: points of the jobs' metrics.jsonl that it has not, or with another value.
-        doubled: points that it has more than once.
-        kinds: how many runs it has of jobs, trials and sweeps.
+        lost: number of points in the jobs' metrics.jsonl that the store lacks, or has with another value.
+        doubled: number of points that it has more than once.
+        kinds: number of runs per kind: job, trial, sweep.
         open: names of runs that are not closed as finished.
-        parents: ids of the runs in which the jobs' runs are nested.
-        most: the most points that a metric of one run has.
+        parents: ids of the parent runs of the jobs' runs.
+        most: largest number of points of a metric in one run.
     """
 
     lost: int = 0
@@ -108,11 +108,11 @@ class Stored:
 
 
 def stored(store: Path, folders: list[Path]) -> Stored:
-    """What an SQLite store of MLflow holds of some jobs, and of anything else.
+    """Compare an SQLite store of MLflow with the folders of its jobs.
 
     Args:
         store: the file.
-        folders: of the jobs, each with its metrics.jsonl and tracking.json.
+        folders: the jobs' folders, each with metrics.jsonl and tracking.json.
     """
     found = Stored()
     with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as base:

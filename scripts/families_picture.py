@@ -1,4 +1,4 @@
-"""Copy the picture of `+sweep=families` from a study's report to where the README shows it.
+"""Copy the picture of `+sweep=families` from a study's report to the folder from which the README shows it.
 
 python -m rlexp +sweep=families
 python scripts/families_picture.py                       # outputs/families, CartPole, to scripts/images/families.png
@@ -16,13 +16,15 @@ from rlexp.system.errors import Refusal
 
 
 def main() -> int:
-    """Write the report anew and copy its picture; exit status 2 where there is no such study or picture."""
+    """Write the report again and copy its picture; exit status 2 if there is no such study or picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "study", nargs="?", type=Path, default=Path("outputs/families"), help="default: outputs/families"
     )
-    parser.add_argument("--env", default="cartpole", help="environment whose picture it is (default: cartpole)")
-    parser.add_argument("--to", type=Path, default=Path(__file__).parent / "images" / "families.png", help="the file")
+    parser.add_argument("--env", default="cartpole", help="environment of the picture (default: cartpole)")
+    parser.add_argument(
+        "--to", type=Path, default=Path(__file__).parent / "images" / "families.png", help="destination file"
+    )
     args = parser.parse_args()
     try:
         report = study.write(args.study, command=" ".join(["python scripts/families_picture.py", *sys.argv[1:]]))

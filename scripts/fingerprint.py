@@ -1,17 +1,17 @@
 #!/usr/bin/env python
-"""Show that a change moves no curve: run some fifty small jobs and print a digest of what each has come to.
+"""Show that a change moves no curve: run some fifty small jobs and print a digest of the results of each.
 
     python scripts/fingerprint.py --write before.txt      # on the commit before the change
     python scripts/fingerprint.py --against before.txt    # after it; exit status 1 if a digest differs
-    python scripts/fingerprint.py --only fused            # the jobs with this in their name; --list names all
-    python scripts/fingerprint.py --without final/value   # of a metric that the other commit does not record
+    python scripts/fingerprint.py --only fused            # the jobs whose names contain this; --list prints all names
+    python scripts/fingerprint.py --without final/value   # ignore a metric that the other commit does not record
 
-A job's digest has four parts: records (metrics.jsonl less its times), weights (of each trial), scores (evaluation.csv)
-and episodes (episodes.npz). Digests are equal on one machine with the same libraries; elsewhere they differ.
+A job's digest has four parts: records (metrics.jsonl without times), weights (of each trial), scores (evaluation.csv)
+and episodes (episodes.npz). Digests are comparable only on one machine with the same libraries.
 Together the jobs cover every algorithm, family and engine, n-step targets, soft and hard target networks, optimisers,
-losses, schedules, frame stacks, units of budgets, ways to evaluate, two presets of the chapter, jobs that are
-interrupted and resumed, a group of jobs trained as one program, and a search. Needs the extras rlexp[atari] and
-rlexp[search]; four minutes on two cores.
+losses, schedules, frame stacks, units of budgets, evaluation policies, two presets of the chapter, interrupted and
+resumed jobs, a group of jobs trained as one program, and a search. Needs the extras rlexp[atari] and rlexp[search];
+takes four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "book/dqn": ("+experiment=book/dqn", "budget.episodes=60", "budget.steps=null"),
     "book/q_epsilon": ("+experiment=book/q_epsilon", "budget.episodes=150", "budget.steps=null"),
 }  # fmt: skip
-RESUMED: dict[str, tuple[str, ...]] = {  # interrupted after some records, and started again
+RESUMED: dict[str, tuple[str, ...]] = {  # interrupted after some records, then resumed
     "ddqn, host, resumed": ("algo=ddqn", "engine=host", *DQN),
     "ddqn, fused, resumed": ("algo=ddqn", "engine=fused", *DQN, "budget.steps=6000"),
     "ppo, host, resumed": ("algo=ppo", "engine=host", *NETWORK),
@@ -162,7 +162,7 @@ FORMER = {  # name -> what older files call it
 
 
 def digest(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
-    """The four parts of what a job's folder holds, as short hashes; `without` some metrics of its records."""
+    """The four parts of a job's digest; `without`: metrics to leave out of its records."""
 
     def short(*parts: bytes) -> str:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
@@ -170,11 +170,11 @@ def digest(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
     found = [(path, weights(path)) for path in sorted(folder.glob("trials/*/best.*"))]
     arrays = [(f"{path.parent.name}/{name}", values[name]) for path, values in found for name in sorted(values)]
     episodes = weights(folder / "episodes.npz")
-    told = records(folder)
-    for record in told:
+    lines = records(folder)
+    for record in lines:
         record["metrics"] = {name: values for name, values in record["metrics"].items() if name not in without}
     return {
-        "records": short(json.dumps(told, sort_keys=True).encode()),
+        "records": short(json.dumps(lines, sort_keys=True).encode()),
         "weights": short(*(part for name, data in arrays for part in (name.encode(), data))),
         "scores": short((folder / "evaluation.csv").read_bytes()),
         "episodes": short(*(part for name in sorted(episodes) for part in (name.encode(), episodes[name]))),
@@ -182,39 +182,39 @@ def digest(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
 
 
 def run(name: str, output: Path, without: Sequence[str]) -> dict[str, str]:
-    """Run one of the jobs or sweeps in a folder of its own, and digest it; of a sweep, all of its jobs together."""
+    """Run a job or a sweep in a folder of its own; returns its digest, for a sweep that of all its jobs together."""
     output.mkdir(parents=True)
     if name in SWEEPS:
-        command = [sys.executable, "-m", "rlexp", "-m", *_given(SWEEPS[name], output)]
+        command = [sys.executable, "-m", "rlexp", "-m", *_overrides(SWEEPS[name], output)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        digests = [digest(path.parent, without) for path in _in_order(output.glob("*/*/summary.json"))]
+        digests = [digest(path.parent, without) for path in _by_config(output.glob("*/*/summary.json"))]
         return {
             part: hashlib.sha256("".join(d[part] for d in digests).encode()).hexdigest()[:12] for part in digests[0]
         }
     if name in RESUMED:
-        overrides = _given(RESUMED[name], output)
+        overrides = _overrides(RESUMED[name], output)
         _interrupt(overrides, output)
         return digest(rlexp.run(*overrides, quiet=True).folder, without)
-    return digest(rlexp.run(*_given(JOBS[name], output), quiet=True).folder, without)
+    return digest(rlexp.run(*_overrides(JOBS[name], output), quiet=True).folder, without)
 
 
-def _given(job: Iterable[str], output: Path) -> list[str]:
-    """A job's overrides after the common ones, which they replace."""
+def _overrides(job: Iterable[str], output: Path) -> list[str]:
+    """The common overrides and the job's own, which replace them."""
     own = {override.partition("=")[0] for override in job}
     chosen = [override for override in COMMON if override.partition("=")[0] not in own]
     return [f"output_dir={output}", *chosen, *job]
 
 
-def _in_order(summaries: Iterable[Path]) -> list[Path]:
-    """The jobs of a sweep by what they are, since a folder's name may change with a version."""
+def _by_config(summaries: Iterable[Path]) -> list[Path]:
+    """The jobs of a sweep sorted by configuration, because folder names may change with a version."""
     return sorted(summaries, key=lambda path: (path.parent / "config.yaml").read_text())
 
 
 def _interrupt(overrides: list[str], output: Path) -> None:
-    """Start a job, and send this process SIGINT once the job has written five records.
+    """Start a job and send SIGINT to this process when the job has written five records.
 
     Raises:
-        RuntimeError: if the job was done before the signal came.
+        RuntimeError: if the job finished before the signal.
     """
 
     def watch() -> None:
@@ -237,17 +237,21 @@ def _interrupt(overrides: list[str], output: Path) -> None:
 
 
 def main() -> int:
-    """Run the command; the exit status is 1 where a digest differs from the file's."""
+    """Run the command; returns exit status 1 if a digest differs from the file's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="TEXT", help="run the jobs that have it in their name")
+    parser.add_argument("--only", default="", metavar="TEXT", help="run only the jobs whose names contain TEXT")
     parser.add_argument("--list", action="store_true", help="print the names and run nothing")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="keep the digests there")
-    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with the digests that --write has kept")
-    parser.add_argument("--without", nargs="+", default=(), metavar="METRIC", help="leave out of the records")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the digests to FILE")
+    parser.add_argument(
+        "--against", type=Path, metavar="FILE", help="compare with the digests in FILE, written by --write"
+    )
+    parser.add_argument(
+        "--without", nargs="+", default=(), metavar="METRIC", help="metrics to leave out of the records"
+    )
     args = parser.parse_args()
     names = [name for name in NAMES if args.only in name]
     if not names:
-        parser.error(f"--only: no job's name holds {args.only!r}; see --list")
+        parser.error(f"--only: no job's name contains {args.only!r}; see --list")
     if args.list:
         print("\n".join(names))
         return 0

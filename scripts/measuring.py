@@ -1,4 +1,4 @@
-"""What benchmark.py and soak.py share: rows of asked, measured and met, their table and JSON, the choice of parts."""
+"""Shared code of benchmark.py and soak.py: rows of targets and figures, their table and JSON, the choice of parts."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ class Row:
     """One line of the table."""
 
     what: str
-    asked: str
+    target: str
     measured: str
     met: bool
 
 
 def spread(values: Sequence[float], form: str = ".1f") -> str:
-    """Their median, smallest and largest: `1.5 (1.2 to 1.9)`."""
+    """The median, the smallest and the largest value: `1.5 (1.2 to 1.9)`."""
     return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-Parts = Mapping[str, Callable[[Path], list[Row]]]  # each measures in a folder of its own
+Parts = Mapping[str, Callable[[Path], list[Row]]]  # name -> function that measures in the given folder
 
 
 def parser(doc: str | None, parts: Parts, json_file: Path) -> argparse.ArgumentParser:
-    """The command line of a script with parts; `parts` and `json` of what it parses go to `measure`."""
+    """The command-line parser of a script with parts; pass its `parts` and `json` to `measure`."""
 
     def part(name: str) -> str:
         if name not in parts:
-            raise argparse.ArgumentTypeError(f"unknown part {name!r}: choose among {', '.join(parts)}")
+            raise argparse.ArgumentTypeError(f"unknown part {name!r}: choose from {', '.join(parts)}")
         return name
 
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -47,9 +47,9 @@ def parser(doc: str | None, parts: Parts, json_file: Path) -> argparse.ArgumentP
 
 
 def measure(parts: Parts, chosen: Iterable[str], json_file: Path) -> int:
-    """Run the chosen parts, or all; the exit status: 1 if something asked was not reached.
+    """Run the chosen parts, or all, and print their table; returns exit status 1 if a target is missed.
 
-    The JSON is written after each part, so that one that breaks takes no other's rows with it.
+    The JSON is written after each part, so that a part that fails does not lose the rows of the others.
     """
     rows: list[Row] = []
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
@@ -61,7 +61,7 @@ def measure(parts: Parts, chosen: Iterable[str], json_file: Path) -> int:
             json_file.write_text(
                 json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
             )
-    print("| what | asked | measured | met |\n|---|---|---|---|")
+    print("| what | target | measured | met |\n|---|---|---|---|")
     for row in rows:
-        print(f"| {row.what} | {row.asked} | {row.measured} | {'yes' if row.met else 'no'} |")
+        print(f"| {row.what} | {row.target} | {row.measured} | {'yes' if row.met else 'no'} |")
     return 0 if all(row.met for row in rows) else 1

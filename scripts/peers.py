@@ -1,4 +1,4 @@
-"""What `benchmark.py speed` compares rlexp with, each in a process of its own; prints one line of JSON.
+"""The peers of `benchmark.py speed`: measures the speed of one of them and prints a line of JSON.
 
 python scripts/peers.py sb3 cleanrl --steps 30000      # Stable-Baselines3's DQN (extra rlexp[bench])
 python scripts/peers.py notebook dqn --steps 1500      # the chapter's own loop, model.predict at every step
@@ -21,7 +21,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-SB3: dict[str, dict[str, Any]] = {  # of stable_baselines3.DQN, for the workloads of benchmark.py
+SB3: dict[str, dict[str, Any]] = {  # arguments of stable_baselines3.DQN, for the workloads of benchmark.py
     "cleanrl": {
         "policy_kwargs": {"net_arch": [120, 84]},
         "learning_rate": 2.5e-4,
@@ -48,12 +48,12 @@ SB3: dict[str, dict[str, Any]] = {  # of stable_baselines3.DQN, for the workload
 
 
 def sb3(workload: str, steps: int) -> float:
-    """Env steps per second of Stable-Baselines3's DQN once it learns, with the number of threads that suits it best."""
+    """Env steps per second of Stable-Baselines3's DQN while it learns, with its fastest number of threads."""
     import torch
     from stable_baselines3 import DQN
     from stable_baselines3.common.callbacks import BaseCallback
 
-    torch.set_num_threads(1)  # two are slower for such networks (tried)
+    torch.set_num_threads(1)  # two threads are slower for such networks (measured)
     settings = SB3[workload]
     first = settings["learning_starts"] + 1_000
     times: dict[int, float] = {}
@@ -70,7 +70,7 @@ def sb3(workload: str, steps: int) -> float:
 
 
 def notebook_dqn(steps: int) -> float:
-    """Env steps per second of the chapter's DQN (32-32 ELU, one update an episode of 32 transitions)."""
+    """Env steps per second of the chapter's DQN (32-32 ELU, one update of 32 transitions per episode)."""
     import tensorflow as tf
 
     env: Any = gymnasium.make("CartPole-v1")
@@ -99,7 +99,7 @@ def notebook_dqn(steps: int) -> float:
 
     taken, episode, began = 0, 0, 0.0
     while taken < steps:
-        if episode == 5:  # everything has been traced
+        if episode == 5:  # all functions are traced
             taken, began = 0, time.perf_counter()
         observation, _ = env.reset(seed=episode)
         for _ in range(200):

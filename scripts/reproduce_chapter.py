@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Run every `book/` preset and put the notebook's printed figures beside ours: see `rlexp/book/reproduction.py`.
+"""Run every `book/` preset and compare our figures with those that the notebook prints.
 
-book/pg_lunar_lander needs Box2D (pip install 'rlexp[box2d]'); without it the report has all other rows.
+See `rlexp/book/reproduction.py`. book/pg_lunar_lander needs Box2D (pip install 'rlexp[box2d]'); without it the report
+contains all other rows.
 """
 
 from rlexp.book.reproduction import main

@@ -1,19 +1,19 @@
-"""Try for long what rlexp guarantees of crashes, outages and memory: prints a table and writes JSON.
+"""Test the guarantees about crashes, outages and memory for hours: prints a table and writes JSON.
 
     python scripts/soak.py                        # everything (about an hour and a half on two cores)
     python scripts/soak.py kills --kills 20       # some of it
     python scripts/soak.py --json out.json starts sweep
 
-kills    SIGKILL at random moments of jobs of all families on both engines; what they leave equals an undisturbed run's
-starts   six processes at once on a store that is not there yet
-attack   one file of a job damaged, and one command run on it, many times
-store    SIGKILL in the first ten seconds of a fresh store, of a job, of what delivers for it, or of both
-sweep    a sweep killed three times and started again, under Hydra's own launcher and joblib
-outage   a real MLflow server killed for half a minute in mid-run
+kills    SIGKILL at random moments of jobs of all families on both engines; results equal an undisturbed run's
+starts   six processes at once on a store that does not exist yet
+attack   a command on a job with one damaged file, many times
+store    SIGKILL of a job, its delivering process, or both, in the first ten seconds of a fresh store
+sweep    a sweep that is killed three times and restarted, under Hydra's own launcher and joblib
+outage   a real MLflow server that is down for half a minute in mid-run
 jobs     thirty jobs in one process: memory
 long     a hundred trials, and two million steps: memory, and points in MLflow
 
-Needs Linux (/proc) and, for the sweep, the extra rlexp[parallel]. Ratios of time are of one run, in turn.
+Needs Linux (/proc) and, for the sweep, the extra rlexp[parallel]. Times are compared in turn within one run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-import attack as damages
+import attack as attacks
 import measuring
 import numpy as np
 from evidence import differences, records, stored
@@ -47,71 +47,71 @@ from rlexp.cli.ui import environment as server_environment
 from rlexp.data.checkpoint import unfinished
 from rlexp.sweeps.outcome import Outcome
 
-SEED = 0  # --seed: of every random moment
+SEED = 0  # --seed: seed of the random moments
 KILLS = 100  # --kills
-CASES = 1000  # --cases: of the part "attack"
-STORE_KILLS = 30  # --kills of the part "store"
-AIMED = 0.25  # of the kills wait for a file that is being written
+CASES = 1000  # --cases: cases of the part "attack"
+STORE_KILLS = 30  # --kills for the part "store"
+AIMED = 0.25  # share of the kills that wait for a file that is being written
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
 
 
 @dataclass
 class Started:
-    """A process of its own group, whatever it says kept."""
+    """A process in a process group of its own, with its output."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
 
     @classmethod
     def rlexp(cls, *args: str) -> Started:
-        """`python -m rlexp ...`."""
+        """Start `python -m rlexp ...`."""
         return cls.python("-m", "rlexp", *args)
 
     @classmethod
     def alone(cls, *args: str) -> Started:
-        """`python -m rlexp ...` in one process, whose memory is looked at."""
+        """Start `python -m rlexp ...` as one process, without a supervisor, to observe its memory."""
         return cls.python("-m", "rlexp", *args, env={**ENVIRONMENT, "RLEXP_SUPERVISE": "0"})
 
     @classmethod
     def python(cls, *args: str, env: dict[str, str] = ENVIRONMENT) -> Started:
-        """`python ...`."""
+        """Start `python ...`."""
         output = tempfile.TemporaryFile()  # noqa: SIM115  (gone with this object)
         command = [sys.executable, *args]
         process = subprocess.Popen(command, stdout=output, stderr=output, env=env, start_new_session=True)
         return cls(process, output)
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """Its exit status; None where it runs on after so many seconds."""
+        """The exit status; None if the process still runs after this time."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
-    def said(self) -> str:
-        """What it has said, errors included."""
+    def text(self) -> str:
+        """The output so far, errors included."""
         self.output.seek(0)
         return self.output.read().decode(errors="replace")
 
     def finish(self) -> str:
-        """Wait for its end, which must be a good one; what it has said."""
+        """Wait for the end, which must be successful; returns the output."""
         if status := self.wait():
-            raise SystemExit(f"{' '.join(map(str, self.process.args[1:]))} ended with {status}:\n{self.said()}")  # type: ignore[index]
-        return self.said()
+            raise SystemExit(f"{' '.join(map(str, self.process.args[1:]))} ended with {status}:\n{self.text()}")  # type: ignore[index]
+        return self.text()
 
     def kill(self, with_children: bool = False) -> None:
-        """SIGKILL its group; `with_children`: also those that have left it, as when a machine dies."""
+        """SIGKILL the process group; `with_children`: also children that have left it, as when a machine dies."""
         others = descendants(self.process.pid) if with_children else []
         os.killpg(self.process.pid, signal.SIGKILL)
         for pid in others:
             try:
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:  # it was of the group
+            except ProcessLookupError:  # it belonged to the group
                 continue
         self.process.wait()
 
     def memory(self) -> int | None:
-        """Resident bytes; None where it has ended."""
+        """Resident memory in bytes; None if the process has ended."""
         try:
             return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * PAGE or None
         except (OSError, IndexError):
@@ -119,7 +119,7 @@ class Started:
 
 
 def descendants(pid: int) -> list[int]:
-    """Children of a process, and theirs."""
+    """The ids of a process's children, grandchildren and so on."""
     parents: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -137,7 +137,7 @@ def job_folders(output: Path) -> list[Path]:
 
 
 def status_of(folder: Path) -> str:
-    """What a job's summary says of it."""
+    """The status in a job's summary."""
     try:
         status: str = json.loads((folder / "summary.json").read_text())["status"]
     except FileNotFoundError:
@@ -165,12 +165,12 @@ VICTIMS = {  # a few seconds of training each, some hundred checkpoints; the rin
 
 @dataclass
 class Killed:
-    """What became of one victim.
+    """The outcome of one kind of job.
 
     Attributes:
-        kills: how many processes were killed, by what they were at.
-        chains: jobs that were killed, started again until they were done, and compared.
-        different: what was not as in the undisturbed run.
+        kills: number of kills per phase of the job.
+        chains: number of jobs that were killed, restarted until they were done, and compared.
+        different: differences from the undisturbed run.
     """
 
     kills: Counter[str] = field(default_factory=Counter)
@@ -179,10 +179,10 @@ class Killed:
 
 
 def kill_and_compare(output: Path, overrides: Sequence[str], kills: int, generator: np.random.Generator) -> Killed:
-    """Run a job undisturbed; then kill it and start it again until it is done, and compare; until so many are killed.
+    """Run a job undisturbed; then kill and restart it until it is done, and compare; repeat up to a number of kills.
 
-    The moments are uniform over the time of the undisturbed run, start and end included; a quarter of them wait from
-    there on until a file is being written.
+    The moments are uniform over the time of the undisturbed run, start and end included. A quarter of the kills then
+    wait until a file is being written.
     """
     result = Killed()
     options = (*TINY, *overrides)
@@ -208,7 +208,7 @@ def kill_and_compare(output: Path, overrides: Sequence[str], kills: int, generat
                     ] += 1
                     continue
             if status := run.wait():
-                result.different.append(f"exit status {status}: {run.said().strip().splitlines()[-1:]}")
+                result.different.append(f"exit status {status}: {run.text().strip().splitlines()[-1:]}")
             break
         if result.kills.total() > before:
             result.chains += 1
@@ -218,12 +218,12 @@ def kill_and_compare(output: Path, overrides: Sequence[str], kills: int, generat
 
 
 def _parts(output: Path) -> list[Path]:
-    """Files that are being written, or were when their process died."""
+    """Unfinished files: being written, or left by a process that died."""
     return [path for folder in output.glob("*/*") for path in unfinished(folder)]
 
 
 def _wait_for_writing(run: Started, output: Path, longest: float) -> int | None:
-    """Wait until a job writes a file; its exit status where it ends before."""
+    """Wait until a job writes a file; returns its exit status if it ends first."""
     before, deadline = set(_parts(output)), time.monotonic() + longest
     while run.process.poll() is None and time.monotonic() < deadline and not set(_parts(output)) - before:
         time.sleep(0.0005)
@@ -231,7 +231,7 @@ def _wait_for_writing(run: Started, output: Path, longest: float) -> int | None:
 
 
 def _where(output: Path, started: float, whole: dict[str, object]) -> str:
-    """What a process was at when it was killed, by what it left."""
+    """The phase in which a process was killed, judged by its files."""
     new = [path for path in output.glob("*/*/**/*") if path.stat().st_mtime >= started]
     if set(_parts(output)) & set(new):
         return "writing a file"
@@ -241,7 +241,7 @@ def _where(output: Path, started: float, whole: dict[str, object]) -> str:
 
 
 def kills(output: Path) -> list[Row]:
-    """Jobs of every family and engine, as many at a time as there are processors."""
+    """Kill jobs of every family and engine, as many at a time as there are processors."""
     print(f"kill moments: --seed {SEED}", file=sys.stderr, flush=True)
     shares = [KILLS // len(VICTIMS) + (i < KILLS % len(VICTIMS)) for i in range(len(VICTIMS))]
     generators = np.random.default_rng(SEED).spawn(len(VICTIMS))
@@ -277,10 +277,10 @@ TRACKED = tuple(option for option in QUICK if not option.startswith("tracking.")
 
 
 def start_at_once(output: Path, processes: int) -> list[str]:
-    """Jobs that start at the same moment on a store that does not exist; what went wrong."""
+    """Start jobs at the same moment on a store that does not exist; returns the failures."""
     runs = [Started.rlexp(*QUICK, f"output_dir={output}", f"seed={10 * i}") for i in range(processes)]
     statuses = [run.wait() for run in runs]
-    wrong = [f"exit status {status}: {run.said()}" for status, run in zip(statuses, runs, strict=True) if status]
+    wrong = [f"exit status {status}: {run.text()}" for status, run in zip(statuses, runs, strict=True) if status]
     folders = job_folders(output)
     wrong += [f"{folder.name}: not delivered" for folder in folders if not _delivered(folder)]
     found = stored(output / "mlflow.db", folders)
@@ -295,7 +295,7 @@ def _delivered(folder: Path) -> bool:
 
 
 def starts(output: Path) -> list[Row]:
-    """Six processes, twenty times."""
+    """Start six processes at once, twenty times."""
     wrong = [start_at_once(output / f"starts-{repeat}", 6) for repeat in range(20)]
     failures = [what for each in wrong for what in each]
     text = "; ".join([f"{len(failures)} failures", *failures])
@@ -304,20 +304,20 @@ def starts(output: Path) -> list[Row]:
 
 # store
 
-TARGETS = ("the job", "what delivers for it", "both")
+TARGETS = ("the job", "its delivering process", "both")
 
 
 def kill_young_store(output: Path, target: str, after: float, from_its_birth: bool) -> tuple[str, list[str]]:
-    """Kill a job that makes a store, or its child, and run the same command until nothing is left to do.
+    """Kill a job that creates a store, or its delivering process, and run the same command again.
 
     Args:
         output: a fresh folder.
-        target: of the kill, one of TARGETS.
-        after: seconds.
-        from_its_birth: whether they count from the first file of the store; else from the start of the process.
+        target: the process to kill, one of TARGETS.
+        after: the delay in seconds.
+        from_its_birth: whether the delay counts from the first file of the store; else from the start of the process.
 
     Returns:
-        What the store was at that moment, and what went wrong.
+        The state of the store at that moment, and the failures.
     """
     command = (*TRACKED, f"output_dir={output}")
     run = Started.rlexp(*command)
@@ -329,7 +329,7 @@ def kill_young_store(output: Path, target: str, after: float, from_its_birth: bo
     children = descendants(run.process.pid)
     if run.process.poll() is not None:
         was = "made, the job over"
-    elif target == "what delivers for it":
+    elif target == "its delivering process":
         for pid in children:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -339,13 +339,13 @@ def kill_young_store(output: Path, target: str, after: float, from_its_birth: bo
     wrong = []
     again = Started.rlexp(*command)
     if status := again.wait():
-        wrong.append(f"the same command ended with {status}: {again.said()}")
+        wrong.append(f"the same command ended with {status}: {again.text()}")
     folders = job_folders(output)
     found = stored(output / "mlflow.db", folders)
     if (dict(found.kinds), found.open) != ({"job": 1, "trial": 2}, []):
-        wrong.append(f"runs in the store: {dict(found.kinds)}, not finished: {found.open}: {again.said()}")
+        wrong.append(f"runs in the store: {dict(found.kinds)}, not finished: {found.open}: {again.text()}")
     if found.lost or found.doubled:
-        wrong.append(f"{found.lost} points lost, {found.doubled} doubled: {again.said()}")
+        wrong.append(f"{found.lost} points lost, {found.doubled} doubled: {again.text()}")
     wrong += [f"left behind: {name}" for name in _files_of_store(output) if name != "mlflow.db"]
     return was, wrong
 
@@ -355,7 +355,7 @@ def _files_of_store(output: Path) -> list[str]:
 
 
 def store(output: Path) -> list[Row]:
-    """The moments are uniform over ten seconds from the start, and over five from the store's first file, in turn."""
+    """Kill at moments uniform over ten seconds from the start, or over five from the store's first file, in turn."""
     generator = np.random.default_rng(SEED)
     moments: Counter[str] = Counter()
     failures = []
@@ -375,14 +375,14 @@ def store(output: Path) -> list[Row]:
 def kill_sweep(
     output: Path, launcher: str, jobs: int, kills: int, generator: np.random.Generator
 ) -> tuple[list[int], list[str]]:
-    """Kill a sweep in the middle so many times and start it again; how many jobs were done each time, what went wrong.
+    """Kill a sweep several times and restart it; returns the number of finished jobs at each kill, and the failures.
 
-    The first kill takes the sweep's process group, the next one also what delivers to MLflow, as when a machine dies,
-    and so on in turn.
+    Kills alternate between the sweep's process group alone and the group with the process that delivers to MLflow, as
+    when a machine dies.
     """
     seeds = ",".join(str(10 * i) for i in range(jobs))
     command = ("-m", f"hydra/launcher={launcher}", *QUICK, f"seed={seeds}", f"output_dir={output}")
-    ended: dict[Path, int] = {}  # when each job was done
+    ended: dict[Path, int] = {}  # folder -> time at which the job was done
     wrong, done = [], []
     for k in range(kills):
         run, enough = Started.rlexp(*command), (k + 1) * jobs // (kills + 1)
@@ -390,14 +390,14 @@ def kill_sweep(
             pass
         run.wait(generator.uniform(0, 0.5))
         if run.process.poll() is not None:
-            wrong.append(f"ended before kill {k + 1} with {run.process.returncode}: {run.said()}")
+            wrong.append(f"ended before kill {k + 1} with {run.process.returncode}: {run.text()}")
             continue
         run.kill(with_children=k % 2 == 1)
         done.append(len(_done(output)))
         ended = _done(output) | ended
-    said = Started.rlexp(*command)
-    if said.wait() != 0:
-        wrong.append(f"exit status {said.process.returncode}: {said.said()}")
+    last = Started.rlexp(*command)
+    if last.wait() != 0:
+        wrong.append(f"exit status {last.process.returncode}: {last.text()}")
     folders = job_folders(output)
     again = [folder.name for folder, when in ended.items() if _done(output)[folder] != when]
     (sweep,) = output.glob("*/sweeps/*")
@@ -414,7 +414,7 @@ def kill_sweep(
 
 
 def _done(output: Path) -> dict[Path, int]:
-    """The jobs that are done, and when their summaries were written."""
+    """The folders of finished jobs, with the modification times of their summaries."""
     return {
         path.parent: path.stat().st_mtime_ns
         for path in output.glob("*/*/summary.json")
@@ -423,7 +423,7 @@ def _done(output: Path) -> dict[Path, int]:
 
 
 def sweep(output: Path) -> list[Row]:
-    """Twenty jobs, in one process and in two workers."""
+    """Kill sweeps of twenty jobs, in one process and in two workers."""
     rows = []
     for launcher, generator in zip(("basic", "joblib"), np.random.default_rng(SEED).spawn(2), strict=True):
         done, wrong = kill_sweep(output / f"sweep-{launcher}", launcher, 20, 3, generator)
@@ -440,7 +440,7 @@ def sweep(output: Path) -> list[Row]:
 
 @contextmanager
 def server(folder: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
-    """A real `mlflow server`, its store `mlflow.db` in the folder: its address, and what starts and kills it."""
+    """A real `mlflow server` with its store in the folder; yields its address and functions that start and kill it."""
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -453,7 +453,7 @@ def server(folder: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[],
             f"sqlite:///{folder}/mlflow.db",
             "--artifacts-destination",
             str(folder / "files"),
-            *("--workers", "1"),  # here it shares the cores with training, and four take 20 s of CPU to start
+            *("--workers", "1"),  # it shares the cores with training; the default of four takes 20 s of CPU to start
         )
         env = {**ENVIRONMENT, **server_environment()}
         running.append(
@@ -480,17 +480,17 @@ def _wait_for_answer(uri: str, process: Started, patience: float = 240.0) -> Non
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
-    raise SystemExit(f"MLflow's server did not answer at {uri}:\n{process.said()}")
+    raise SystemExit(f"MLflow's server did not answer at {uri}:\n{process.text()}")
 
 
 @dataclass
 class Outage:
-    """Two runs of one job, one with the server away for a while.
+    """The comparison of two runs of one job, with and without an outage of the server.
 
     Attributes:
-        ratio: training time with the outage against that without.
-        lost, doubled: points in the store.
-        wrong: what else was not as it should be.
+        ratio: training time with the outage divided by that without.
+        lost, doubled: numbers of points in the store.
+        wrong: other failures.
     """
 
     ratio: float
@@ -500,14 +500,14 @@ class Outage:
 
 
 def pair(output: Path, overrides: Sequence[str], away: float, moment: float, outage_first: bool) -> Outage:
-    """Run a job with and without an outage, in turn, each delivered to one server.
+    """Run a job with and without an outage, in turn, on one server.
 
     Args:
         output: a fresh folder.
-        overrides: the job.
-        away: seconds for which the server is gone.
-        moment: seconds after the first record at which it is killed.
-        outage_first: which of the two is run first.
+        overrides: the overrides of the job.
+        away: duration of the outage in seconds.
+        moment: seconds from the first record to the kill of the server.
+        outage_first: whether the run with the outage comes first.
     """
     seconds, wrong = {}, []
     with server(output / "server") as (uri, start, kill):
@@ -538,7 +538,7 @@ def pair(output: Path, overrides: Sequence[str], away: float, moment: float, out
 
 
 def outage(output: Path) -> list[Row]:
-    """Half a minute without the server, in jobs of about two minutes."""
+    """Kill the server for half a minute, in jobs of about two minutes."""
     job = ("algo=dqn", "engine=host", "trials=2", "budget.steps=60000", "log.points=2000", "animation.enabled=false",
            "evaluation.num_episodes=5", "evaluation.candidate_episodes=10", "tracking.timeout=300")  # fmt: skip
     moments = np.random.default_rng(SEED).uniform(5, 20, 3)
@@ -578,12 +578,12 @@ BRIEF_DQN = ("algo=dqn", "algo.learn_start=100", "algo.replay_size=500")
 
 
 def growth_after_the_third(used: Sequence[int]) -> float:
-    """How much more memory a process had at most after any later job, as a share."""
+    """The relative growth of memory from the third job to the maximum after it."""
     return max(used[3:]) / used[2] - 1
 
 
 def jobs(output: Path) -> list[Row]:
-    """Thirty jobs one after another, which share their programs, on each engine."""
+    """Measure the memory over thirty jobs that share their compiled programs, on each engine."""
     rows = []
     for engine in ("host", "fused"):
         used = memory_of_jobs(
@@ -597,11 +597,11 @@ def jobs(output: Path) -> list[Row]:
 
 
 def flat_memory(output: Path, overrides: Sequence[str]) -> tuple[float, float, int]:
-    """Run a job and look at its memory ten times a second while it trains.
+    """Run a job and sample its memory ten times per second during training.
 
     Returns:
-        How much more it had at most in the second half of its training than in the first (as a share), how much at
-        most (MB), and the most points of a metric of one trial in its MLflow store.
+        The relative growth of the maximum from the first to the second half of training, the maximum in MB, and the
+        largest number of points of a metric of one trial in its MLflow store.
     """
     run, samples = Started.alone(*overrides, f"output_dir={output}"), []
     while run.wait(0.1) is None:
@@ -620,7 +620,7 @@ def flat_memory(output: Path, overrides: Sequence[str]) -> tuple[float, float, i
 
 
 def long(output: Path) -> list[Row]:
-    """Many trials whose rings are full before half of the time, and many steps with as many records as there may be."""
+    """Measure many trials whose rings are full in the first half, and many steps with the largest number of records."""
     common = ("animation.enabled=false", "engine=fused", "tracking.timeout=300", "log.points=1999")
     brief = ("evaluation.num_episodes=1", "evaluation.candidate_episodes=5", "evaluation.final_episodes=5")
     dqn = ("algo=dqn", "trials=100", "budget.steps=20000", "algo.replay_size=2000", "evaluation.period=20")
@@ -639,12 +639,12 @@ def long(output: Path) -> list[Row]:
 
 
 def attack(output: Path) -> list[Row]:
-    """Damaged files: nothing is shown that is not theirs, and nothing but sentences of what is wrong with them."""
-    damages.load()
-    report = damages.attack(damages.prepare(output / "attack"), CASES, SEED)
-    what = "every command on jobs, a sweep and a search, one file of which is damaged"
-    asked = f"{CASES:,} cases, 0 tracebacks, 0 silent wrong results, 0 hangs over {damages.LIMIT:.0f} s"
-    return [Row(what, asked, damages.measured(report), not damages.failures(report))]
+    """Damage files: commands must print a sentence about the damage, and no wrong results."""
+    attacks.load()
+    report = attacks.attack(attacks.prepare(output / "attack"), CASES, SEED)
+    what = "every command on jobs, a sweep and a search with one damaged file"
+    target = f"{CASES:,} cases, 0 tracebacks, 0 silent wrong results, 0 hangs over {attacks.LIMIT:.0f} s"
+    return [Row(what, target, attacks.measured(report), not attacks.failures(report))]
 
 
 PARTS: measuring.Parts = {
@@ -660,12 +660,12 @@ PARTS: measuring.Parts = {
 
 
 def main() -> int:
-    """Run the chosen parts; exit status 1 if something asked was not reached."""
+    """Run the chosen parts; returns exit status 1 if a target is missed."""
     global CASES, KILLS, SEED, STORE_KILLS
     parser = measuring.parser(__doc__, PARTS, Path("outputs/soak.json"))
-    parser.add_argument("--kills", type=int, help=f"how many (default: kills {KILLS}, store {STORE_KILLS})")
-    parser.add_argument("--cases", type=int, default=CASES, help=f"of the part attack (default: {CASES})")
-    parser.add_argument("--seed", type=int, default=SEED, help=f"of the random moments (default: {SEED})")
+    parser.add_argument("--kills", type=int, help=f"number of kills (default: kills {KILLS}, store {STORE_KILLS})")
+    parser.add_argument("--cases", type=int, default=CASES, help=f"cases of the part attack (default: {CASES})")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the random moments (default: {SEED})")
     args = parser.parse_args()
     SEED, CASES = args.seed, args.cases
     if args.kills is not None:

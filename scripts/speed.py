@@ -1,7 +1,7 @@
-"""The part `speed` of benchmark.py: rlexp beside Stable-Baselines3 and the chapter's own loops, in one run.
+"""The part `speed` of benchmark.py: rlexp against Stable-Baselines3 and the chapter's own loops, in one run.
 
-Every number is of a process of its own, after compilation and after the first updates; what is compared is measured in
-turn, and ratios are medians of the rounds: what a figure is asked of in each, the rest in the first.
+Each number comes from a process of its own, after compilation and after the first updates. Compared processes run in
+turn, and ratios are medians over the rounds. Entries with a target are measured in each round, others in the first.
 """
 
 from __future__ import annotations
@@ -20,34 +20,35 @@ from typing import Any
 from measuring import Row, spread
 
 TRIALS = (1, 10, 32, 100)
-QUIET = (
+NO_SCORING = (
     "animation.enabled=false",
     "tracking=files",
     "evaluation.period=100000000",
     "evaluation.candidates=1",
     "evaluation.final_episodes=1",
     "evaluation.num_episodes=1",
-)  # fmt: skip  (no scoring)
-CLEANRL = ("+experiment=cleanrl_dqn", *QUIET)
+)  # fmt: skip
+CLEANRL = ("+experiment=cleanrl_dqn", *NO_SCORING)
 EVERY_STEP = (
     *("algo=fixed_dqn", "env=cartpole", "network.hidden_units=[32,32]", "algo.batch_size=32", "algo.learn_period=1"),
-    *("algo.learn_start=1000", "algo.replay_size=10000", "algo.target_period=500", *QUIET),
+    *("algo.learn_start=1000", "algo.replay_size=10000", "algo.target_period=500", *NO_SCORING),
 )
-TABLE = ("algo=q_learning", "env=cartpole", "+discretizer=cartpole", *QUIET)
+TABLE = ("algo=q_learning", "env=cartpole", "+discretizer=cartpole", *NO_SCORING)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained, and for how many env steps a trial on which engine.
+    """A training job for rlexp, and its counterparts.
 
     Attributes:
-        name: in the tables.
-        overrides: of `python -m rlexp`.
+        name: the name in the tables.
+        overrides: overrides of `python -m rlexp`.
         first: env steps before the timing starts.
-        record_every: env steps between records, as at the workload's whole budget; the fused engine's calls end there.
-        steps: per trial and engine, from N on.
-        peer: of peers.py: (peer, workload, steps).
-        notebook: the chapter's own loop on the nearest workload that it has.
+        record_every: env steps between records, as with the workload's whole budget; a call of the fused engine ends at
+            each record.
+        steps: engine -> env steps per trial as a function of N.
+        peer: arguments of peers.py: (peer, workload, steps).
+        notebook: the same for the chapter's own loop on its nearest workload.
     """
 
     name: str
@@ -88,21 +89,21 @@ WORKLOADS = (
         ("notebook", "table", 500),
     ),
 )
-ASKED = {  # (workload, engine, N) -> at least so many times the peer
+TARGETS = {  # (workload, engine, N) -> smallest ratio to the peer
     (WORKLOADS[0].name, "fused", 10): 18.0,
     (WORKLOADS[0].name, "fused", 1): 9.0,
     (WORKLOADS[1].name, "fused", 32): 60.0,
     (WORKLOADS[2].name, "fused", 32): 50.0,
 }
 REPEATED = {
-    *ASKED,
-    (WORKLOADS[0].name, "host", 1),  # against which the fused engine is compared too
+    *TARGETS,
+    (WORKLOADS[0].name, "host", 1),  # the fused engine is compared with this too
     (WORKLOADS[0].name, "fused", 100),
 }
 
 
 def peer(which: tuple[str, str, int]) -> float | None:
-    """Env steps per second of a peer; None where it is not installed."""
+    """Env steps per second of a peer; None if it is not installed."""
     name, workload, steps = which
     command = [sys.executable, str(Path(__file__).with_name("peers.py")), name, workload, "--steps", str(steps)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -113,9 +114,16 @@ def peer(which: tuple[str, str, int]) -> float | None:
 
 
 def measure(run: Callable[..., Any], output: Path, rounds: int, quick: bool) -> list[dict[str, Any]]:
-    """Everything, in rounds: one dict a workload, engine (or peer) and N, with a number a round.
+    """Measure everything in rounds.
 
-    `quick`: only what a figure is asked of.
+    Args:
+        run: `benchmark.run`.
+        output: a folder for the jobs.
+        rounds: number of measurements of each ratio.
+        quick: only the entries with a target.
+
+    Returns:
+        One dict per workload, engine (or peer) and N, with one speed per round.
     """
     found: dict[tuple[str, str, int], dict[str, Any]] = {}
 
@@ -157,29 +165,29 @@ def measure(run: Callable[..., Any], output: Path, rounds: int, quick: bool) -> 
 
 
 def ratio(entries: Sequence[dict[str, Any]], above: tuple[str, str, int], below: tuple[str, str, int]) -> list[float]:
-    """Ratios of two entries' speeds, round by round, sorted; empty where one was not measured."""
+    """The sorted ratios of two entries' speeds in each round; empty if one was not measured."""
     by_key = {(e["workload"], e["engine"], e["trials"]): e["steps_per_second"] for e in entries}
     pairs = zip(by_key[above], by_key[below], strict=True)
     return sorted(a / b for a, b in pairs if a is not None and b is not None)
 
 
 def rows(entries: Sequence[dict[str, Any]]) -> list[Row]:
-    """What was asked beside what was measured."""
+    """The rows of the table."""
     cleanrl = WORKLOADS[0].name
 
-    def row(what: str, asked: float, above: tuple[str, str, int], below: tuple[str, str, int]) -> None:
+    def row(what: str, target: float, above: tuple[str, str, int], below: tuple[str, str, int]) -> None:
         ratios = ratio(entries, above, below)
         if not ratios:
             table.append(
-                Row(what, f">= {asked:g}", "not measured: pip install -c constraints.txt -e '.[bench]'", False)
+                Row(what, f">= {target:g}", "not measured: pip install -c constraints.txt -e '.[bench]'", False)
             )
             return
-        table.append(Row(what, f">= {asked:g}", spread(ratios, ".3g"), median(ratios) >= asked))
+        table.append(Row(what, f">= {target:g}", spread(ratios, ".3g"), median(ratios) >= target))
 
     table: list[Row] = []
-    for (name, engine, trials), asked in ASKED.items():
+    for (name, engine, trials), target in TARGETS.items():
         other = "bare Gymnasium" if name == WORKLOADS[2].name else "Stable-Baselines3"
-        row(f"{name}, {engine}, N = {trials}, against {other}", asked, (name, engine, trials), (name, "peer", 1))
+        row(f"{name}, {engine}, N = {trials}, against {other}", target, (name, engine, trials), (name, "peer", 1))
     row(f"{cleanrl}, fused against host, N = 1", 4, (cleanrl, "fused", 1), (cleanrl, "host", 1))
     row(f"{cleanrl}, fused, N = 100 against N = 10", 0.85, (cleanrl, "fused", 100), (cleanrl, "fused", 10))
     by_trials = {e["trials"]: e for e in entries if e["workload"] == cleanrl and e["engine"] == "fused"}
@@ -189,26 +197,26 @@ def rows(entries: Sequence[dict[str, Any]]) -> list[Row]:
     text = ", ".join(f"{n}: {mb:,} MB" for n, mb in memory.items())
     table.append(Row(f"peak memory of the process, {cleanrl}, fused", "linear in N", text, linear))
     text = ", ".join(f"{n}: {e['compile_seconds']} s" for n, e in by_trials.items())
-    table.append(Row(f"compilation, {cleanrl}, fused", "told", text, True))
+    table.append(Row(f"compilation, {cleanrl}, fused", "reported", text, True))
     update, limit = matmul_share(entries)
     text = f"{update:.0f} of {limit:.0f} GFLOP/s, {100 * update / limit:.0f} %"
-    table.append(Row(f"{cleanrl}, fused, N = 10, against matrix multiplication alone", "told", text, True))
+    table.append(Row(f"{cleanrl}, fused, N = 10, against matrix multiplication alone", "reported", text, True))
     return table
 
 
 def matmul_share(entries: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    """How near the compiled update is to this machine's matrix multiplication, for CleanRL's network and ten trials.
+    """Compare the compiled update with pure matrix multiplication, for CleanRL's network and ten trials.
 
     Returns:
-        GFLOP/s of the products that an update and the ten steps before it need, at the measured speed; and GFLOP/s of
-        ten products [128, 120] x [120, 84] side by side, compiled by XLA, alone.
+        The GFLOP/s of the products in an update and the ten steps before it, at the measured speed; and the GFLOP/s of
+        ten products [128, 120] x [120, 84] side by side, compiled by XLA.
     """
     import numpy as np
     import tensorflow as tf
 
     trials, batch, sizes = 10, 128, (4, 120, 84, 2)
-    forward = sum(2 * a * b for a, b in pairwise(sizes))  # FLOP a row
-    first = 2 * sizes[0] * sizes[1]  # no gradient is needed of the input
+    forward = sum(2 * a * b for a, b in pairwise(sizes))  # FLOP per row
+    first = 2 * sizes[0] * sizes[1]  # the input needs no gradient
     per_update = batch * (2 * forward + 2 * forward - first) + 10 * forward  # online, target, backward; ten actions
     speed = median(
         next(e for e in entries if (e["workload"], e["engine"], e["trials"]) == (WORKLOADS[0].name, "fused", 10))[
@@ -222,7 +230,9 @@ def matmul_share(entries: Sequence[dict[str, Any]]) -> tuple[float, float]:
     @tf.function(jit_compile=True, autograph=False)
     def products(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         def body(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return i + 1, x * 0.5 + tf.reduce_mean(tf.matmul(a + x[:, :1, :1], b)) * 1e-9  # nothing to hoist
+            return i + 1, x * 0.5 + tf.reduce_mean(
+                tf.matmul(a + x[:, :1, :1], b)
+            ) * 1e-9  # the result feeds the next step, so XLA cannot hoist it
 
         return tf.while_loop(lambda i, _: i < repeats, body, (0, a))[1]
 
@@ -236,7 +246,7 @@ def matmul_share(entries: Sequence[dict[str, Any]]) -> tuple[float, float]:
 
 
 def draw(entries: Sequence[dict[str, Any]], path: Path) -> None:
-    """Steps per second of all trials against N, a panel a workload, with the line of perfect scaling."""
+    """Plot the steps per second of all trials against N, one panel per workload, with the line of perfect scaling."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4), layout="constrained")
@@ -270,6 +280,6 @@ LABELS = {
     "sb3 cleanrl": "Stable-Baselines3, one seed",
     "sb3 every_step": "Stable-Baselines3, one seed",
     "bare cartpole": "bare Gymnasium environment",
-    "notebook dqn": "the chapter's own loop (DQN, an update an episode)",
+    "notebook dqn": "the chapter's own loop (DQN, one update per episode)",
     "notebook table": "the chapter's own loop",
 }

@@ -16,8 +16,10 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type="
 )  # see backend.prepare: tests may use XLA before it
-os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's own server is no place for synthetic jobs
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background: children would ignore it, too
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # keeps test jobs off a developer's own server
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in the background of a shell: child processes would ignore SIGINT too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import rlexp
@@ -43,7 +45,7 @@ TINY_TABLE = {"tabular": ("+discretizer=cartpole",), "planning": ("env=three_sta
 
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
-    """`mlflow.set_tracking_uri` and jobs of the command line write the environment, where the next test would find it."""
+    """Restore the environment variables that `mlflow.set_tracking_uri` and the command line set."""
     threads = os.environ.get("TF_NUM_INTRAOP_THREADS")
     yield
     os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -54,14 +56,16 @@ def own_environment() -> Iterator[None]:
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., rlexp.jobs.runner.Job]:
-    """Run a job of a few hundred steps, without its picture (half a second a job, and looked at elsewhere); overrides come
-    last, so that they win."""
+    """A function that runs a job of a few hundred steps; overrides replace its defaults.
+
+    It draws no learning curve, which takes half a second per job and is tested elsewhere.
+    """
     monkeypatch.setattr("rlexp.jobs.plots.learning_curve", lambda *args: None)
 
     def run(algo: str, *overrides: str) -> Any:
         family = registry.algo(algo).family
         chosen = {o.split("=")[0] for o in overrides}
-        own_env = {"env", "env.id"} & chosen  # the tables' defaults are for the default environment
+        own_env = {"env", "env.id"} & chosen  # TINY_TABLE is for the default environment
         learning = (
             TINY_FAMILY.get(family, ()) if own_env else (*TINY_FAMILY.get(family, ()), *TINY_TABLE.get(family, ()))
         )

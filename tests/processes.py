@@ -1,4 +1,4 @@
-"""What tests that kill need to know of processes."""
+"""Processes, for tests that kill them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def descendants(pid: int) -> list[int]:
-    """Children of a process, and theirs."""
+    """The ids of a process's children, grandchildren and so on."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has ended meanwhile
+        except OSError:  # it has ended
             continue
         children.setdefault(parent, []).append(int(stat.parent.name))
     found, new = [], [pid]

@@ -1,4 +1,4 @@
-"""Synthetic studies: job folders as the runner leaves them, with returns that a test chooses."""
+"""Synthetic studies: job folders like those of the runner, with returns chosen by a test."""
 
 from __future__ import annotations
 
@@ -32,22 +32,24 @@ def make_job(
     env_config: dict[str, Any] | None = None,
     noise: Callable[[int], np.ndarray] | None = None,
 ) -> Path:
-    """Write one job.
+    """Write the folder of one job.
 
     Args:
         study: the study's folder.
         algo: registry key.
-        final: final return of each trial, NaN for none; None for a job that did not get so far.
-        env, env_id: of the environment.
+        final: final return of each trial, NaN for a trial without one; None for a job without final returns.
+        env: name of the environment.
+        env_id: its Gymnasium id.
         config: further keys under `algo`.
-        first_seed: of the trials.
-        points: evaluations.
-        steps: budget.
-        status: of the summary; "" for none.
-        error: of a failed job.
-        num_trials: where `final` is None.
+        first_seed: seed of the first trial.
+        points: number of evaluations.
+        steps: budget in env steps.
+        status: status in the summary; "" for no summary.
+        error: error in the summary of a failed job.
+        num_trials: number of trials if `final` is None.
         env_config: further keys under `env`.
-        noise: what the final episodes add to the final returns [N, E], mean 0; default: nothing, in two episodes.
+        noise: function of N that returns the deviations [N, E] of the final episodes from the final returns, with mean 0;
+            default: zeros, E = 2.
 
     Returns:
         The job's folder.
@@ -65,7 +67,7 @@ def make_job(
     group_id = hashlib.sha256(group.encode()).hexdigest()[:8]
     folder = study / f"{algo}-{env}-{group_id[:6]}{first_seed:02d}"
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(json.dumps(settings))  # JSON is YAML
+    (folder / "config.yaml").write_text(json.dumps(settings))  # JSON is valid YAML
     job = {
         "study": study.name, "name": folder.name, "algo": algo, "env": env, "config_id": f"{group_id[:6]}{first_seed:02d}",
         "group_id": group_id, "seeds": seeds, "command": f"python -m rlexp algo={algo} env={env}", "started": STARTED,

@@ -15,7 +15,8 @@ from rlexp.jobs.results import JobData, load_job
 from rlexp.math.statistics import iqm
 from rlexp.sweeps.search.objective import CHOSEN_BY, WORDS, Objective
 from rlexp.system.errors import did_you_mean, refusal
-from rlexp.system.stored_files import SWEEP, read_job, read_json, skipping
+from rlexp.system.stored_files import read_job, read_json, skipping
+from rlexp.system.stored_schemas import SWEEP
 from rlexp.system.text import clean
 from rlexp.system.tool import Parser, tool, warn
 from rlexp.system.words import plural

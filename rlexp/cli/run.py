@@ -28,7 +28,7 @@ from rlexp.system.version import __version__
 
 def main() -> NoReturn:
     """Run the command line and exit with its status."""
-    supervisor.want()
+    supervisor.enable()
     stopping.install()
     if not {"-sc", "--shell-completion"} & {*sys.argv}:  # Tab runs no code of the folder that it is pressed in
         search_path.add_working_directory()
@@ -70,7 +70,7 @@ def _status() -> int:
 
         alone = HydraConfig.get().mode == RunMode.RUN
         settings = _checked(config) if alone else None
-        if settings is not None and (ended := supervisor.run_apart()) is not None:
+        if settings is not None and (ended := supervisor.run_in_worker()) is not None:
             apart.append(_end(ended))
             return None
         outcomes.append(attempt(config, run_job, settings))

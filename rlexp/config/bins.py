@@ -1,6 +1,7 @@
-"""How tables see an environment: the bins in the environment's YAML, which `algo.discretizer` may replace.
+"""Bins of Box observations for tables: those of the environment's YAML, which `algo.discretizer` may replace.
 
-They belong to an environment, not to an algorithm: networks read none of it, and their folders do not depend on it.
+Bins belong to the environment, not to an algorithm. Networks ignore them, and a network's `config_id` does not depend
+on them.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from rlexp.system.errors import refusal
 
 
 def follow_id(env: EnvSettings) -> None:
-    """Where the id is not the one of the named environment's YAML (`env.id=`), take the bins shipped for that id.
+    """If `env.id=` names another environment than the YAML, take the bins shipped for that id.
 
-    Bins that a person has written stay.
+    Bins that the user has written stay.
     """
     own_id, own = _read(conf_dir() / "env" / f"{env.name}.yaml")
     if env.id != own_id and env.discretizer == own:
@@ -27,21 +28,22 @@ def follow_id(env: EnvSettings) -> None:
 
 
 def of_id(env_id: str) -> DiscretizerSettings:
-    """The bins shipped for a Gymnasium id, `module:` before it or not; without dimensions where there are none."""
+    """The bins shipped for a Gymnasium id, with or without `module:`; without dimensions if there are none."""
     bare = env_id.rpartition(":")[2]
-    named = (path for path in sorted((conf_dir() / "env").glob("*.yaml")) if bare in path.read_text())  # few are parsed
+    # The search in the text spares parsing most of the files.
+    named = (path for path in sorted((conf_dir() / "env").glob("*.yaml")) if bare in path.read_text())
     found = (bins for own_id, bins in map(_read, named) if own_id == bare and bins.dimensions)
     return next(found, DiscretizerSettings())
 
 
 def replaced(own: DiscretizerSettings, by: DiscretizerSettings) -> DiscretizerSettings:
-    """The environment's own bins, with what `by` gives in their place: all of it, or single keys."""
+    """The environment's own bins, with the keys that `by` sets in place of theirs."""
     given = {key: value for key, value in dataclasses.asdict(by).items() if value}
     return dataclasses.replace(own, **given)
 
 
 def check(where: str, bins: DiscretizerSettings) -> None:
-    """Raise `Refusal` for bins whose four lists do not fit each other."""
+    """Raise `Refusal` unless the four lists are of one length, dimensions are distinct, and low < high."""
     lengths = [len(bins.dimensions), len(bins.low), len(bins.high), len(bins.num_bins)]
     if len(set(lengths)) > 1:
         raise refusal(where, "as many low, high and num_bins as dimensions", ", ".join(map(str, lengths)))
@@ -53,6 +55,6 @@ def check(where: str, bins: DiscretizerSettings) -> None:
 
 
 def _read(path: Path) -> tuple[str | None, DiscretizerSettings]:
-    """Id and bins of an environment's YAML; neither of one that is not shipped."""
+    """The id and the bins in an environment's YAML; None and no bins if there is no such file."""
     values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path.is_file() else {}
     return values.get("id"), DiscretizerSettings(**(values.get("discretizer") or {}))

@@ -1,6 +1,6 @@
-"""A composed configuration becomes `Settings`: typed, within its ranges, without contradictions.
+"""From a composed configuration to `Settings`: typed, within its ranges, without contradictions.
 
-Values and defaults that a user reads stand in `conf/*.yaml`; `rlexp/config/schema/` says what may be written there.
+The values and defaults that users read are in `conf/*.yaml`; `rlexp/config/schema/` declares what may be written there.
 Nothing in this folder imports TensorFlow, MLflow or Gymnasium.
 """
 
@@ -66,15 +66,15 @@ def build(config: DictConfig | Mapping[str, Any]) -> Settings:
 
 
 def _without_bins(schema: type, algo: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An algorithm's values, less the bins of an algorithm that does not read them: a sweep may mix it with tables."""
+    """An algorithm's values, without bins if it reads none: a sweep may mix tables with other algorithms."""
     if "discretizer" not in algo or "discretizer" in (f.name for f in dataclasses.fields(schema)):
         return algo
-    typed(DiscretizerSettings, algo["discretizer"] or {}, "algo.discretizer")  # misspelt keys are refused here, too
+    typed(DiscretizerSettings, algo["discretizer"] or {}, "algo.discretizer")  # refuses misspelt keys
     return {key: value for key, value in algo.items() if key != "discretizer"}
 
 
 def _resolve_shares(node: Any, prefix: str, settings: Settings) -> None:
-    """Replace schedules that count in shares of the budget by those that count the budget's own unit."""
+    """Convert schedules in shares of the budget to the unit that the budget counts."""
     for f in dataclasses.fields(node):
         value, where = getattr(node, f.name), f"{prefix}.{f.name}"
         if dataclasses.is_dataclass(value):
@@ -89,7 +89,7 @@ def _resolve_shares(node: Any, prefix: str, settings: Settings) -> None:
 
 
 def _rename_env(env: EnvSettings) -> None:
-    """`env.id=` on top of a named environment: the name follows the id."""
+    """If `env.id=` replaces the id of a named environment, derive the name from the new id."""
     shipped = conf_dir() / "env" / f"{env.name}.yaml"
     if shipped.is_file() and OmegaConf.select(OmegaConf.load(shipped), "id") != env.id:
         env.name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", env.id).strip("-.+_") or "env"

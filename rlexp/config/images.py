@@ -1,7 +1,7 @@
-"""What can be said of image observations without Keras: their axes, the smallest image, the unit of their numbers.
+"""Image observations: their axes, the smallest image of a network, the scale of their values. Imports no Keras.
 
-An image is (height, width, channels), or (channels, height, width) as stacks of grey frames come; a stack of images
-with channels of their own has four axes, (frames, height, width, channels).
+An image has the shape (height, width, channels), or (channels, height, width) for stacks of grey frames. A stack of
+colour images has four axes, (frames, height, width, channels).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from rlexp.config.schema.network import MNIH_2015, NetworkSettings
 from rlexp.system.errors import refusal
 
-PICTURE = 36  # pixels from which an image is a picture: the smallest that the layers of Mnih et al. 2015 take
-BRIGHTEST = 255.0
-LARGEST_SYMBOL = 31  # numbers up to this are symbols or scaled brightnesses (MiniGrid's symbols end at 10)
+MIN_PICTURE = 36  # pixels: the smallest image that the layers of Mnih et al. 2015 take; larger ones are pictures
+MAX_PIXEL = 255.0
+MAX_SYMBOL = 31  # values up to this are symbols or scaled pixel values (MiniGrid's largest symbol is 10)
 
 
 def options_of(network: NetworkSettings) -> dict[str, Any]:
-    """The network's options, those that are not given as in Mnih et al. 2015."""
+    """The network's options; the default of a missing one is the value of Mnih et al. 2015."""
     return {**MNIH_2015, **network.options}
 
 
@@ -27,9 +27,9 @@ def channels_first(shape: Sequence[int], channels: str = "auto") -> bool:
     """Whether the first of three axes are the channels.
 
     Args:
-        shape: of an image.
-        channels: auto | first | last. auto: a square image has its channels elsewhere; in others, they are the shorter
-            one of the first and the last axis.
+        shape: the shape of the observation.
+        channels: auto | first | last. With auto, two equal neighbouring axes are height and width, and the third one is
+            the channels; otherwise the shorter one of the first and the last axis is the channels.
     """
     if len(shape) != 3 or channels != "auto":
         return len(shape) == 3 and channels == "first"
@@ -40,7 +40,7 @@ def channels_first(shape: Sequence[int], channels: str = "auto") -> bool:
 
 
 def size(shape: Sequence[int], channels: str = "auto") -> tuple[int, int] | None:
-    """Height and width of an image, None for observations that are none."""
+    """Height and width of an image in pixels; None for other observations."""
     if len(shape) == 4:
         return shape[1], shape[2]
     if len(shape) != 3:
@@ -49,13 +49,13 @@ def size(shape: Sequence[int], channels: str = "auto") -> tuple[int, int] | None
 
 
 def is_picture(shape: Sequence[int]) -> bool:
-    """Whether an observation is an image that needs convolutions: dense layers would have too many weights."""
+    """Whether an observation is so large an image that dense layers would have too many weights."""
     pixels = size(shape)
-    return pixels is not None and min(pixels) >= PICTURE
+    return pixels is not None and min(pixels) >= MIN_PICTURE
 
 
 def smallest(kernel_sizes: Sequence[int], strides: Sequence[int]) -> int:
-    """The side of the smallest image of which convolutions without padding leave something."""
+    """The side in pixels of the smallest image for which convolutions without padding have an output."""
     side = 1
     for kernel, stride in zip(reversed(kernel_sizes), reversed(strides), strict=True):
         side = (side - 1) * stride + kernel
@@ -63,10 +63,10 @@ def smallest(kernel_sizes: Sequence[int], strides: Sequence[int]) -> int:
 
 
 def check(shape: Sequence[int], network: NetworkSettings) -> None:
-    """Refuse what the convolutions of `options` cannot take.
+    """Refuse observations that the network's convolutions cannot take.
 
     Raises:
-        Refusal: for lists of unlike lengths, and observations that are no image, or a smaller one than they need.
+        Refusal: for option lists of different lengths, observations that are not images, and images that are too small.
     """
     options = options_of(network)
     lists = [options[name] for name in ("filters", "kernel_sizes", "strides")]
@@ -86,25 +86,25 @@ def check(shape: Sequence[int], network: NetworkSettings) -> None:
 
 
 def resolved(network: NetworkSettings, small_numbers: bool) -> NetworkSettings:
-    """The settings with the number that observations are divided by.
+    """The settings with a number as `divide_by`.
 
     Args:
         network: the network's settings.
-        small_numbers: what `has_small_numbers` said of the environment.
+        small_numbers: the result of `has_small_numbers` for the environment.
     """
     if options_of(network)["divide_by"] != "auto":
         return network
-    return replace(network, options={**network.options, "divide_by": 1.0 if small_numbers else BRIGHTEST})
+    return replace(network, options={**network.options, "divide_by": 1.0 if small_numbers else MAX_PIXEL})
 
 
 def has_small_numbers(env: Any) -> bool:
-    """Whether an environment's images hold no brightnesses from 0 to 255, but booleans, symbols or scaled brightnesses.
+    """Whether an environment's images hold booleans, symbols or scaled pixel values instead of pixel values 0 to 255.
 
-    The space says so for booleans and for pictures with bounds. Small images of bytes may be both (MiniGrid's symbols,
-    at most 10, are declared as 0 to 255), and numbers without bounds anything: there the first observation tells.
+    The space decides for booleans and for pictures with bounds. For small images of bytes (MiniGrid's symbols, at most
+    10, are declared as 0 to 255) and for values without bounds, the first observation decides.
 
     Args:
-        env: a Gymnasium environment with a Box of observations.
+        env: a Gymnasium environment with a Box observation space.
     """
     import numpy as np
 
@@ -113,12 +113,12 @@ def has_small_numbers(env: Any) -> bool:
     if pixels is None:
         return False
     high = float(np.max(space.high))
-    if space.dtype == bool or high < BRIGHTEST:
+    if space.dtype == bool or high < MAX_PIXEL:
         return True
-    if high == BRIGHTEST and min(pixels) >= PICTURE:
+    if high == MAX_PIXEL and min(pixels) >= MIN_PICTURE:
         return False
     try:
         first, _ = env.reset(seed=0)
-        return bool(np.max(np.abs(np.asarray(first, np.float64))) <= LARGEST_SYMBOL)
-    except Exception:  # the job itself says what is wrong with its environment, in its own words
+        return bool(np.max(np.abs(np.asarray(first, np.float64))) <= MAX_SYMBOL)
+    except Exception:  # the job reports the fault of its environment later
         return False

@@ -1,7 +1,7 @@
-"""Scalar schedules (epsilon, learning rates, ...) as functions of how far each trial has come.
+"""Scalar schedules (epsilon, learning rates, ...) as functions of each trial's progress.
 
-A schedule counts env steps, episodes or updates of its trial, as its `unit` says, and is evaluated for all
-trials at once: trials whose episodes differ in length are at different points. With n the count:
+A schedule counts the env steps, episodes or updates of its trial, as its `unit` says. It is evaluated for all trials at
+once; trials whose episodes differ in length are at different points. With n the count:
 
 | kind         | value                                                              | reads            |
 |--------------|--------------------------------------------------------------------|------------------|
@@ -11,11 +11,11 @@ trials at once: trials whose episodes differ in length are at different points. 
 | inverse_time | initial / (1 + decay n), which does not pass `final`               | all but duration |
 | log10        | initial - decay log10((n + 1) / duration), not beyond its two ends | all four         |
 
-Exponential may leave out duration (1), it and inverse_time may leave out final (0), log10 may leave out decay (1). What
-else a kind reads it needs.
+Defaults: duration 1 for exponential; final 0 for exponential and inverse_time; decay 1 for log10. All other fields that
+a kind reads are required.
 
-In a configuration the unit may also be `budget`: `duration` is then a share of the job's budget, whatever that counts,
-and a decay that is left out follows from the two ends (see `of_budget`).
+In a configuration the unit may also be `budget`. `duration` is then a share of the job's budget, in steps or episodes,
+and a missing decay follows from the two ends (see `of_budget`).
 
 `max(1 - n / 500, 0.01)` is linear, but not over 500: it reaches its floor at n = 495, so it is written
 `{kind: linear, initial: 1, final: 0.01, duration: 495}`. The chapter's
@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-KINDS: dict[str, dict[str, float | None]] = {  # the fields each kind reads; None: no default, must be given
+KINDS: dict[str, dict[str, float | None]] = {  # the fields that each kind reads, with their defaults; None: required
     "constant": {"initial": None},
     "linear": {"initial": None, "final": None, "duration": None},
     "exponential": {"initial": None, "decay": None, "final": 0.0, "duration": 1.0},
@@ -43,8 +43,8 @@ KINDS: dict[str, dict[str, float | None]] = {  # the fields each kind reads; Non
     "log10": {"initial": None, "final": None, "duration": None, "decay": 1.0},
 }
 UNITS = ("step", "episode", "update")
-BUDGET = "budget"  # a unit of configurations: `of_budget` makes one of UNITS of it
-LONGEST = 10.0  # budgets that a schedule may last: more is a number of steps by mistake
+BUDGET = "budget"  # a unit in configurations; `of_budget` converts it to one of UNITS
+MAX_BUDGETS = 10.0  # the longest duration in budgets; a larger one is probably meant in steps
 NUMBERS = ("initial", "final", "duration", "decay")
 KEYS = ("kind", *NUMBERS, "unit")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -59,7 +59,7 @@ class Schedule:
     Args:
         kind: one of KINDS.
         initial: value at count 0 (log10: until `duration`).
-        final: value at the end, or the limit that is not passed.
+        final: value at the end, or the limit of the values.
         duration: number of counts, > 0: the length (linear), the counts for one factor `decay` (exponential),
             the count at which the fall begins (log10).
         decay: factor in (0, 1] (exponential), rate >= 0 a count (inverse_time), loss > 0 per factor of ten (log10).
@@ -85,7 +85,7 @@ class Schedule:
         """Returns the value for each trial.
 
         Args:
-            counts: under each unit, how many of it every trial has behind it; integers >= 0.  # {unit: [N]}
+            counts: the count of each trial under each unit; integers >= 0.  # {unit: [N]}
 
         Returns:
             float32 values, computed in float64.  # [N]
@@ -94,17 +94,17 @@ class Schedule:
         return np.asarray(_FORMULAS[self.kind](self, n), np.float32)  # [N]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields this kind reads; `parse` makes an equal schedule of them."""
+        """Returns the fields that this kind reads; `parse` turns them into an equal schedule."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True)
 class Stacked:
-    """One schedule for each of several jobs whose trials stand side by side; to a loop it is like one `Schedule`.
+    """Schedules of several jobs whose trials run side by side; used like one `Schedule`.
 
     Args:
-        schedules: of the jobs, in the order of their trials; all of one unit.
-        sizes: how many trials each job has.
+        schedules: one per job, in the order of their trials; all of one unit.
+        sizes: the number of trials of each job.
     """
 
     schedules: tuple[Schedule | Stacked, ...]
@@ -112,7 +112,7 @@ class Stacked:
 
     @property
     def unit(self) -> str:
-        """What all of them count."""
+        """The unit that all of them count."""
         return self.schedules[0].unit
 
     def __call__(self, counts: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -124,19 +124,18 @@ class Stacked:
 
 
 def parse(value: Any, where: str) -> Schedule | Stacked:
-    """Makes a schedule of what a configuration holds.
+    """Makes a schedule from the value of a configuration.
 
-    A key that is present but None counts as absent, and a key that the kind does not read is accepted and
-    dropped: both come from YAML defaults, where an override changes `kind` and the keys of the former kind
-    stay. Such a key must still hold a number.
+    A key whose value is None counts as absent. A key that the kind does not read is dropped, but must hold a number.
+    Both come from YAML defaults: an override changes `kind`, and the keys of the previous kind stay.
 
     Args:
-        value: a number (a constant), a mapping with the fields of `Schedule`, or what was made of such already.
+        value: a number (a constant), a mapping with the fields of `Schedule`, or a schedule, which is returned.
         where: the configuration key, for errors ("algo.epsilon").
 
     Raises:
-        ValueError: for unknown keys, kinds or units; missing fields that the kind needs; values that are no
-            finite number (booleans, text, NaN) or out of range.
+        ValueError: for unknown keys, kinds or units; missing fields that the kind requires; values that are not finite
+            numbers (booleans, text, NaN) or out of range.
     """
     if isinstance(value, Schedule | Stacked):
         return value
@@ -151,33 +150,33 @@ def parse(value: Any, where: str) -> Schedule | Stacked:
 
 
 def of_budget(value: Mapping[str, Any], where: str, unit: str, count: int) -> dict[str, Any]:
-    """A schedule whose unit is `budget`, as one that counts what the budget counts.
+    """Converts a schedule in shares of the budget to the budget's own unit.
 
-    Named schedules (conf/schedule/) say nothing but a kind and a share, and keep the ends of what they replace. So what
-    may be left out here follows from them:
+    Named schedules (conf/schedule/) give only a kind and a share; they keep the ends of the schedule that they replace.
+    A missing decay follows from these:
 
-    - exponential without decay: reaches final after the duration;
-    - inverse_time without decay: reaches final after the duration; a decay is a rate per budget;
-    - log10 without decay: loses all of initial within a factor of ten, so that it has one shape at any height.
+    - exponential: the value reaches final after the duration;
+    - inverse_time: the value reaches final after the duration (a given decay is a rate per budget);
+    - log10: the value loses all of initial within a factor of ten, so the shape is the same for every initial value.
 
     Args:
-        value: the mapping of a configuration.
+        value: the mapping in the configuration.
         where: its key, for errors.
-        unit: what the budget counts, "step" or "episode".
-        count: how many.
+        unit: the unit of the budget, "step" or "episode".
+        count: the budget in this unit.
 
     Returns:
-        A mapping that `parse` takes.
+        A mapping for `parse`.
 
     Raises:
-        ValueError: as in `parse`, and for a duration that is no share.
+        ValueError: as in `parse`, and for a duration outside (0, 10] budgets.
     """
     given = {key: value for key, value in value.items() if value is not None}
     kind = given.get("kind")
     missing = [key for key, default in KINDS.get(str(kind), {}).items() if default is None and key not in given]
     if lost := [key for key in ("initial", "final") if key in missing]:
         raise ValueError(
-            f"{where}: kind {kind!r} needs {_names(lost)}, and what it replaces has none to keep. "
+            f"{where}: kind {kind!r} needs {_names(lost)}, which the replaced schedule does not have. "
             f"Add {' '.join(f'+{where}.{key}=...' for key in lost)}"
         )
     for key in NUMBERS:
@@ -185,18 +184,18 @@ def of_budget(value: Mapping[str, Any], where: str, unit: str, count: int) -> di
             _number(given[key], f"{where}.{key}")
     initial, final, share = given.get("initial", 0.0), given.get("final", 0.0), given.get("duration", 1.0)
     reads_share = kind in ("linear", "exponential", "log10") or (kind == "inverse_time" and "decay" not in given)
-    if reads_share and not 0 < share <= LONGEST:
+    if reads_share and not 0 < share <= MAX_BUDGETS:
         raise ValueError(
-            f"{where}.duration: expected a share of the budget, above 0 and at most {LONGEST:g}; received {share:g}. "
-            "0.5 is half of it; to count steps write unit: step."
+            f"{where}.duration: expected a share of the budget, above 0 and at most {MAX_BUDGETS:g}; received "
+            f"{share:g}. 0.5 is half of it; to count steps write unit: step."
         )
-    reaches = initial * final > 0  # a limit that a fall by factors can reach
-    if kind == "exponential" and "decay" not in given and reaches:
+    reachable = initial * final > 0  # whether multiplication by a factor can lead from initial to final
+    if kind == "exponential" and "decay" not in given and reachable:
         given["decay"] = final / initial
     if kind == "inverse_time":
         if "decay" in given:
             given["decay"] = given["decay"] / count
-        elif reaches:
+        elif reachable:
             given["decay"] = (initial / final - 1.0) / (share * count)
     if kind == "log10" and "decay" not in given:
         given["decay"] = initial
@@ -208,11 +207,11 @@ def _linear(s: Any, n: np.ndarray) -> np.ndarray:
 
 
 def _exponential(s: Any, n: np.ndarray) -> np.ndarray:
-    return _not_past(s.final, s.initial, s.initial * s.decay ** (n / s.duration))
+    return _clip_at(s.final, s.initial, s.initial * s.decay ** (n / s.duration))
 
 
 def _inverse_time(s: Any, n: np.ndarray) -> np.ndarray:
-    return _not_past(s.final, s.initial, s.initial / (1.0 + s.decay * n))
+    return _clip_at(s.final, s.initial, s.initial / (1.0 + s.decay * n))
 
 
 def _log10(s: Any, n: np.ndarray) -> np.ndarray:
@@ -228,13 +227,13 @@ _FORMULAS: dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {  # [N] -> [N]
 }
 
 
-def _not_past(limit: float, initial: float, values: np.ndarray) -> np.ndarray:
-    """Keeps values that come from `initial` on its side of `limit`."""
+def _clip_at(limit: float, initial: float, values: np.ndarray) -> np.ndarray:
+    """Clips values that start at `initial` where they would pass `limit`."""
     return np.maximum(limit, values) if initial >= limit else np.minimum(limit, values)
 
 
 def _resolve(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Returns the fields of a valid schedule: None for what its kind does not read, defaults filled in."""
+    """Returns the fields of a schedule, checked and with defaults; None for those that its kind does not read."""
     for key in given:
         _choice(key, KEYS, where, "key")
     given = {key: value for key, value in given.items() if value is not None}
@@ -256,13 +255,13 @@ def _resolve(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         )
     fields = {key: values.get(key, default) for key, default in KINDS[kind].items()}
     check_ranges(kind, fields, where)
-    # A constant counts nothing: one unit for all of them, so that equal ones compare equal.
+    # The unit of a constant has no effect: always "step", so that equal constants compare equal.
     return dict.fromkeys(NUMBERS) | fields | {"kind": kind, "unit": "step" if kind == "constant" else unit}
 
 
 def check_ranges(kind: str, fields: Mapping[str, Any], where: str) -> None:
-    """Refuses numbers for which the formula of `kind` has no sense."""
-    # Each number is looked at only for kinds that read it; 1.0 stands for what is not read.
+    """Raises ValueError for numbers outside the domain of the formula of `kind`."""
+    # Each number is checked only for kinds that read it; 1.0 stands in for the others.
     initial, final, duration, decay = (fields.get(key, 1.0) for key in NUMBERS)
     if not duration > 0:
         raise ValueError(
@@ -281,8 +280,8 @@ def check_ranges(kind: str, fields: Mapping[str, Any], where: str) -> None:
         )
     if kind in ("exponential", "inverse_time") and not min(0, initial) <= final <= max(0, initial):
         raise ValueError(
-            f"{where}.final: expected a limit between initial ({initial:g}) and 0, where kind "
-            f"{kind!r} tends; received {final:g}. Choose one there, or use kind linear."
+            f"{where}.final: expected a limit between initial ({initial:g}) and 0, the range "
+            f"of kind {kind!r}; received {final:g}. Choose one there, or use kind linear."
         )
     if kind == "log10" and not decay > 0:
         raise ValueError(
@@ -292,7 +291,7 @@ def check_ranges(kind: str, fields: Mapping[str, Any], where: str) -> None:
     if kind == "log10" and not final <= initial:
         raise ValueError(
             f"{where}.final: expected at most initial ({initial:g}), since kind 'log10' falls; "
-            f"received {final:g}. Exchange the two, or use kind linear."
+            f"received {final:g}. Swap the two, or use kind linear."
         )
 
 
@@ -301,7 +300,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _number(value: Any, where: str) -> float:
-    """Returns a float that float32 can hold, or refuses."""
+    """Returns the value as a float; raises ValueError unless it is a number within float32's range."""
     if not _is_number(value):
         raise ValueError(f"{where}: expected a number, received {value!r} ({type(value).__name__}).{_hint(value)}")
     if not -FLOAT32_MAX <= value <= FLOAT32_MAX:  # also False for NaN
@@ -313,7 +312,7 @@ def _number(value: Any, where: str) -> float:
 
 
 def _choice(value: Any, allowed: Iterable[str], where: str, what: str) -> str:
-    """Returns `value` when it is allowed, or refuses with the nearest name."""
+    """Returns `value` if it is allowed; otherwise raises ValueError with the nearest name."""
     allowed = list(allowed)
     if value not in allowed:
         near = difflib.get_close_matches(str(value), allowed, n=1)
@@ -329,7 +328,7 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _hint(value: Any) -> str:
-    """What to do about a value that only looks like a number."""
+    """Advice for a value that only looks like a number; empty for others."""
     if isinstance(value, bool):
         return " Write 1 or 0 if a number is meant."
     try:

@@ -1,4 +1,4 @@
-"""Values merged into a schema, with an error that names the key."""
+"""Merging of values into a schema; errors name the key."""
 
 from __future__ import annotations
 
@@ -16,12 +16,21 @@ from rlexp.system.errors import Refusal, refusal
 
 
 def typed(schema: type, values: Mapping[str, Any], where: str) -> Any:
-    """Merge values into a dataclass schema; a wrong type or an unknown key is a Refusal."""
-    _check_switches(schema, values, where)
+    """An instance of a dataclass schema with the given values.
+
+    Args:
+        schema: the dataclass.
+        values: key -> value; missing keys take the schema's defaults.
+        where: the key of the mapping itself, for messages; "" at the root.
+
+    Raises:
+        Refusal: for an unknown key or a value of the wrong type.
+    """
+    _check_booleans(schema, values, where)
     values = arguments.whole_numbers(schema, values)
     try:
         defaults = OmegaConf.structured(schema)
-        _forget_schedules(defaults, schema, values)
+        _drop_default_schedules(defaults, schema, values)
         merged = OmegaConf.merge(defaults, dict(values))
         return OmegaConf.to_object(merged)
     except ConfigKeyError as error:
@@ -31,28 +40,28 @@ def typed(schema: type, values: Mapping[str, Any], where: str) -> Any:
         raise Refusal(explain(error)) from error
 
 
-def _forget_schedules(defaults: DictConfig, schema: type, values: Mapping[str, Any]) -> None:
-    """A schedule that is given takes the place of the default one, whose further keys mean nothing to it."""
+def _drop_default_schedules(defaults: DictConfig, schema: type, values: Mapping[str, Any]) -> None:
+    """Drop each default schedule that `values` replaces, so that its keys do not mix with those of the new one."""
     for f in dataclasses.fields(schema):
         value, inner = values.get(f.name), f.default_factory
         if isinstance(inner, type) and dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
-            _forget_schedules(defaults[f.name], inner, value)
+            _drop_default_schedules(defaults[f.name], inner, value)
         elif f.name in values and f.metadata.get("scalar"):
             defaults[f.name] = None
 
 
-def _check_switches(schema: type, values: Mapping[str, Any], where: str) -> None:
-    """OmegaConf takes any whole number for true."""
+def _check_booleans(schema: type, values: Mapping[str, Any], where: str) -> None:
+    """Refuse numbers other than 0 and 1 for a boolean; OmegaConf would take any number for true."""
     for f in dataclasses.fields(schema):
         value = values.get(f.name)
         if isinstance(value, int | float) and not isinstance(value, bool) and f.type == "bool" and value not in (0, 1):
             raise wrong_type(".".join(filter(None, [where, f.name])), f.type, value)
         if isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
-            _check_switches(f.default_factory, value if isinstance(value, Mapping) else {}, f"{where}{f.name}.")
+            _check_booleans(f.default_factory, value if isinstance(value, Mapping) else {}, f"{where}{f.name}.")
 
 
 def find_wrong_type(schema: type, values: Mapping[str, Any], where: str) -> None:
-    """Refuse the first value that its field cannot hold; a list's wrong element is named by its index."""
+    """Raise a `Refusal` for the first value of the wrong type; names the index of a wrong list element."""
     for f in dataclasses.fields(schema):
         name = ".".join(filter(None, [where, f.name]))
         if f.name not in values:

@@ -1,4 +1,4 @@
-"""What may stand in `env.wrappers`, checked without Gymnasium; `wrappers.py` applies it."""
+"""Check of the entries of `env.wrappers`, without Gymnasium; `rlexp/envs/wrappers.py` applies them."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def is_signal(error: BaseException) -> bool:
     """Whether an error is a real Ctrl-C or SIGTERM, and not one that an environment raised itself."""
     if isinstance(error, stopping.Interrupted):
         return True
-    return isinstance(error, KeyboardInterrupt) and not stopping.are_signals_ours()
+    return isinstance(error, KeyboardInterrupt) and not stopping.handles_signals()
 
 
 def raised(error: BaseException, method: str = "") -> str:

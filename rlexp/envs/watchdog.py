@@ -73,7 +73,7 @@ def armed(timeout: float | None) -> Iterator[None]:
         return
     before = signal.setitimer(signal.ITIMER_REAL, timeout, timeout)
     over = threading.Event()
-    if supervisor.claimed():
+    if supervisor.owns_process():
         limit = 2 * timeout + min(max(timeout, GRACE[0]), GRACE[1])
         supervisor.note(limit=max(limit, SILENCE))  # in this thread, so that it is never written after the end
         threading.Thread(target=_end_if_stuck, args=(timeout, limit, over), daemon=True).start()
@@ -90,7 +90,7 @@ def _end_if_stuck(timeout: float, limit: float, over: threading.Event) -> None:
     """End the process if a call runs for `limit` seconds although it was interrupted."""
     pause, seen, stuck = min(max(timeout / 4, 0.05), 1.0), -1, 0.0
     while not over.wait(pause):
-        supervisor.beat()
+        supervisor.heartbeat()
         if not supervisor.is_watched():  # nothing else would notice that this thread cannot run
             faulthandler.dump_traceback_later(max(limit, SILENCE), exit=True, file=_crash_stream())
         stuck = stuck + pause if watch.inside and watch.calls == seen else 0.0  # no clock: the process may be stopped

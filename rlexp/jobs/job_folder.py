@@ -13,7 +13,8 @@ from rlexp.jobs import origin
 from rlexp.jobs.context import Context
 from rlexp.system.errors import Failure
 from rlexp.system.links import open_to_write
-from rlexp.system.stored_files import FILES, SUMMARY, digest_of, read_json, remove
+from rlexp.system.stored_files import FILES, digest_of, read_json, remove
+from rlexp.system.stored_schemas import SUMMARY
 from rlexp.system.text import mask, mask_tree
 from rlexp.system.tool import warn
 

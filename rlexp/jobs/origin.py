@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rlexp.config import arguments
 from rlexp.jobs import provenance
-from rlexp.system.git import ask
+from rlexp.system.git import git_output
 
 LIBRARIES = ("rlexp", "tensorflow", "keras", "gymnasium", "numpy", "hydra-core", "mlflow")
 
@@ -47,8 +47,8 @@ def git_tags() -> dict[str, str]:
     """Commit and dirty flag of the repository that the command was started in, if any."""
     here = Path.cwd()
     try:
-        dirty = bool(ask(here, "status", "--porcelain", "--ignore-submodules=all"))
-        return {"git.commit": ask(here, "rev-parse", "HEAD"), "git.dirty": str(dirty).lower()}
+        dirty = bool(git_output(here, "status", "--porcelain", "--ignore-submodules=all"))
+        return {"git.commit": git_output(here, "rev-parse", "HEAD"), "git.dirty": str(dirty).lower()}
     except (OSError, subprocess.SubprocessError):
         return {}
 

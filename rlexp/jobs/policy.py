@@ -29,7 +29,8 @@ from rlexp.envs.spec import Discrete
 from rlexp.jobs.stored_models import load_model, load_table, reason
 from rlexp.system import search_path, stored_yaml
 from rlexp.system.errors import Refusal, refusal
-from rlexp.system.stored_files import JOB, SUMMARY, Damaged, check_later, find_json, read_json
+from rlexp.system.stored_files import Damaged, check_later, find_json, read_json
+from rlexp.system.stored_schemas import JOB, SUMMARY
 from rlexp.system.tool import warn
 
 

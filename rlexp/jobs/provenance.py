@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlexp.system.git import ask
-from rlexp.system.stored_files import JOB, SWEEP, read_json
+from rlexp.system.git import git_output
+from rlexp.system.stored_files import read_json
+from rlexp.system.stored_schemas import JOB, SWEEP
 from rlexp.system.version import __version__
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -22,9 +23,9 @@ def tags() -> dict[str, str]:
     """The tags of the code that runs; without a commit if the package is not tracked in a git checkout."""
     found = {VERSION: __version__}
     try:  # a virtual environment may lie inside a repository: the package must be tracked there
-        ask(PACKAGE, "ls-files", "--error-unmatch", "__init__.py")
-        found[COMMIT] = ask(PACKAGE, "rev-parse", "HEAD")
-        changed = ask(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".", "../conf")
+        git_output(PACKAGE, "ls-files", "--error-unmatch", "__init__.py")
+        found[COMMIT] = git_output(PACKAGE, "rev-parse", "HEAD")
+        changed = git_output(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".", "../conf")
         found[DIRTY] = str(bool(changed)).lower()
     except (OSError, subprocess.SubprocessError):
         return {VERSION: __version__}

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlexp.system.stored_files import (
-    CONFIG,
-    JOB,
     MAX_RECORDS,
     Damaged,
     check,
@@ -21,6 +19,7 @@ from rlexp.system.stored_files import (
     read_job,
     read_record,
 )
+from rlexp.system.stored_schemas import CONFIG, JOB
 from rlexp.system.stored_yaml import read_config
 from rlexp.system.text import clean, printable_tree
 

@@ -39,7 +39,7 @@ def build(observation_shape: Sequence[int], output_shape: Sequence[int], network
     options = images.options_of(network)
     inputs = keras.layers.Input(tuple(observation_shape), name="observation")
     hidden = _channels_last(inputs, options["channels"])
-    divide_by = images.BRIGHTEST if options["divide_by"] == "auto" else options["divide_by"]
+    divide_by = images.MAX_PIXEL if options["divide_by"] == "auto" else options["divide_by"]
     if divide_by != 1:
         hidden = keras.layers.Rescaling(1 / divide_by)(hidden)
     layers = zip(options["filters"], options["kernel_sizes"], options["strides"], strict=True)

@@ -143,9 +143,9 @@ def _open(undecided: Sequence[Comparison], *leaders: str) -> str:
         rival = c.second if c.first in leaders else c.first
         by_reason.setdefault(c.reason.removeprefix("undecided: "), []).append(rival)
     groups = [f"{words.names(rivals)} ({reason})" for reason, rivals in by_reason.items()]
-    if len(groups) > words.NAMED:
-        left = sum(map(len, list(by_reason.values())[words.NAMED :]))
-        groups = [*groups[: words.NAMED], f"{words.plural(left, 'other')} (see the table)"]
+    if len(groups) > words.MAX_NAMES:
+        left = sum(map(len, list(by_reason.values())[words.MAX_NAMES :]))
+        groups = [*groups[: words.MAX_NAMES], f"{words.plural(left, 'other')} (see the table)"]
         return f"{', '.join(groups[:-1])} and {groups[-1]}"
     return words.names(groups)
 

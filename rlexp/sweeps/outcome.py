@@ -16,7 +16,8 @@ from rlexp.config.build import build
 from rlexp.config.schema.job import Settings
 from rlexp.system import supervisor
 from rlexp.system.errors import Failure, Refusal
-from rlexp.system.stored_files import OUTCOME, Damaged, find_json
+from rlexp.system.stored_files import Damaged, find_json
+from rlexp.system.stored_schemas import OUTCOME
 from rlexp.system.text import clean
 from rlexp.system.tool import warn
 
@@ -150,7 +151,7 @@ def _begin_worker(number: int) -> None:
     """Prepare the process that a launcher started for job `number`."""
     from rlexp.tracking.follower import keep_child
 
-    supervisor.claim()
+    supervisor.own_process()
     _share_machine(number)
     keep_child()
 

@@ -24,7 +24,8 @@ from typing import Any
 from rlexp.config.schema.job import Settings
 from rlexp.config.shorthands import shown
 from rlexp.sweeps.outcome import EXIT_STATUS, Outcome
-from rlexp.system.stored_files import SWEEP, Damaged, read_json, remove, set_aside
+from rlexp.system.stored_files import Damaged, read_json, remove, set_aside
+from rlexp.system.stored_schemas import SWEEP
 from rlexp.system.tool import warn
 
 

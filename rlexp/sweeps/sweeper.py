@@ -158,7 +158,7 @@ class Sweeper(BasicSweeper):
 
     def _serial_jobs(self, sweep: Sweep, tracker: Tracker) -> SerialJobs | None:
         """A worker for jobs that would run in this process; None for launchers that start processes."""
-        if not supervisor.wanted() or self._choice("hydra/launcher") not in IN_PROCESS:
+        if not supervisor.is_enabled() or self._choice("hydra/launcher") not in IN_PROCESS:
             return None
         overrides = partial(self._overrides, sweep)
         return SerialJobs(sweep, tracker, self._launch_batch, partial(report, sweep), overrides, self.restarts)

@@ -1,1 +1,1 @@
-"""Files, texts, processes and signals; what comes from outside is data, and is checked here before anybody uses it."""
+"""Files, text, processes and signals; checks of everything that comes from outside."""

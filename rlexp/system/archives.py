@@ -1,7 +1,7 @@
-"""`.npz` and `.keras` files: their sizes are read, and compared with what is on the disk, before anything is unpacked.
+"""Checks of `.npz` and `.keras` files before anything is unpacked: declared sizes must match the bytes on the disk.
 
-What rlexp, NumPy and Keras write is stored and not compressed, so that an archive holds what its size says; one that
-unpacks to more than that is not theirs.
+rlexp, NumPy and Keras store their archives uncompressed, so an archive that would unpack to more than its own size was
+not written by them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ KERAS_FILES = ("metadata.json", "config.json", "model.weights.h5")
 
 @contextlib.contextmanager
 def open_npz(path: Path, most: int | None = None) -> Iterator[Any]:
-    """`numpy.load` of an npz file, once the shape, the type and the size of each array in it are known to be right.
+    """Check the shape, the type and the size of each array in an npz file, then open it with `numpy.load`.
 
     Args:
         path: the file.
-        most: bytes that an array may have at most.
+        most: the largest permitted size of an array in bytes; None: no limit.
 
     Raises:
-        ValueError: says what is wrong with it.
+        ValueError: if an array is not what its header declares, or too large; the message says why.
     """
     with path.open("rb") as file:
         with _archive(file) as archive:
@@ -42,11 +42,11 @@ def open_npz(path: Path, most: int | None = None) -> Iterator[Any]:
 
 
 def check_keras(path: Path) -> dict[str, Any]:
-    """Look into a `.keras` file without making anything of it; its config.
+    """Check a `.keras` file without building its model, and return its config.
 
     Raises:
-        ValueError: for compressed or foreign members, weights that are larger than their file or lie in another one,
-            and JSON that is too large.
+        ValueError: for compressed or foreign members, weights that are larger than their file or stored in another
+            one, and JSON that is too large.
     """
     import h5py
 
@@ -54,29 +54,29 @@ def check_keras(path: Path) -> dict[str, Any]:
         names = archive.namelist()
         for name in KERAS_FILES:
             if name not in names:
-                raise ValueError(f"there is no {name} in it")
+                raise ValueError(f"it contains no {name}")
         for name in set(names) - set(KERAS_FILES):
             parts = PurePosixPath(name).parts
             if parts[:1] != ("assets",) or ".." in parts or "\\" in name:
-                raise ValueError(f"it holds {name[:80]!r}, which no Keras model does")
+                raise ValueError(f"it contains {name[:80]!r}, which is no part of a Keras model")
         config: dict[str, Any] = _json(archive, "config.json")
-        weights = archive.read("model.weights.h5")  # stored, so no more than the file
+        weights = archive.read("model.weights.h5")  # uncompressed, so no larger than the file
     try:
         with h5py.File(io.BytesIO(weights), "r") as file:
             _check_group(file, len(weights))
     except (OSError, KeyError, RuntimeError) as error:
-        raise ValueError(f"weights that are no HDF5 file: {error}") from error
+        raise ValueError(f"its weights are not an HDF5 file: {error}") from error
     return config
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
-    """A JSON member of a `.keras` file; raises ValueError."""
+    """The mapping in a JSON member of a `.keras` file; raises ValueError."""
     with path.open("rb") as file, _archive(file) as archive:
         return _json(archive, name)
 
 
 def num_weights(path: Path) -> int:
-    """Numbers that the weights of a checked `.keras` file hold."""
+    """The number of scalars in the weights of a checked `.keras` file."""
     import h5py
 
     total = 0
@@ -99,17 +99,17 @@ def _archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
     with archive:
         members, size = archive.infolist(), file.seek(0, 2)
         if len({member.filename for member in members}) < len(members):
-            raise ValueError("an archive with two files of one name")
+            raise ValueError("an archive that contains two files of one name")
         for member in members:
             if member.flag_bits & 1:
                 raise ValueError("an archive that is encrypted")
             if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
                 raise ValueError(
-                    f"{member.filename[:80]!r} is compressed, {member.file_size:,} bytes if it is unpacked"
+                    f"{member.filename[:80]!r} is compressed, and {member.file_size:,} bytes when unpacked"
                 )
         unpacked = sum(member.file_size for member in members)
         if unpacked > size:
-            raise ValueError(f"an archive of {size:,} bytes that would be {unpacked:,} unpacked")
+            raise ValueError(f"an archive of {size:,} bytes that would unpack to {unpacked:,}")
         yield archive
 
 
@@ -117,7 +117,7 @@ def _json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     try:
         member = archive.getinfo(name)
     except KeyError:
-        raise ValueError(f"there is no {name} in it") from None
+        raise ValueError(f"it contains no {name}") from None
     if member.file_size > MAX_JSON:
         raise ValueError(f"{name} has {member.file_size:,} bytes")
     try:
@@ -127,7 +127,7 @@ def _json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     except zipfile.BadZipFile as error:
         raise ValueError(str(error)) from error
     if not isinstance(value, dict):
-        raise ValueError(f"{name} holds no mapping but {type(value).__name__}")
+        raise ValueError(f"{name} holds {type(value).__name__}, not a mapping")
     return value
 
 
@@ -149,13 +149,13 @@ def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int | 
         raise ValueError(f"{name} has the shape {shape}")
     size = math.prod(shape) * dtype.itemsize
     if size != member.file_size - header:
-        raise ValueError(f"{name} has {member.file_size - header:,} bytes where its shape {shape} needs {size:,}")
+        raise ValueError(f"{name} has {member.file_size - header:,} bytes, but its shape {shape} needs {size:,}")
     if most is not None and size > most:
-        raise ValueError(f"{name} has {size:,} bytes, where this job's has at most {most:,}")
+        raise ValueError(f"{name} has {size:,} bytes; this job's has at most {most:,}")
 
 
 def _check_group(file: Any, size: int) -> None:
-    """No links of any kind out of an HDF5 file, and no data that is larger than the file."""
+    """Raise ValueError for links out of an HDF5 file, and for data that is larger than the file."""
     import h5py
 
     left, groups = size, [file]
@@ -163,10 +163,10 @@ def _check_group(file: Any, size: int) -> None:
         group = groups.pop()
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise ValueError(f"a link to elsewhere, {name[:80]!r}, among the weights")
+                raise ValueError(f"the weights {name[:80]!r} are a link")
             node = group[name]
             if isinstance(node, h5py.Group):
-                left -= 8  # so that groups which hold each other come to an end
+                left -= 8  # ends the walk over groups that contain each other
                 groups.append(node)
             else:
                 _check_dataset(node, name)
@@ -179,8 +179,8 @@ def _check_dataset(node: Any, name: str) -> None:
     import h5py
 
     if not isinstance(node, h5py.Dataset):
-        raise ValueError(f"{name[:80]!r} among the weights is no array")
+        raise ValueError(f"the weights {name[:80]!r} are not an array")
     if node.external or node.is_virtual:
-        raise ValueError(f"the weights {name[:80]!r} lie in another file")
+        raise ValueError(f"the weights {name[:80]!r} are stored in another file")
     if node.dtype.hasobject:
-        raise ValueError(f"the weights {name[:80]!r} hold no numbers")
+        raise ValueError(f"the weights {name[:80]!r} are not numbers")

@@ -1,4 +1,7 @@
-"""Import TensorFlow quietly and choose its device: the one place where the process-wide state of TF is set."""
+"""Import of TensorFlow, without its start-up messages, and the choice of its device.
+
+This module alone sets the process-wide state of TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from collections.abc import Callable, Iterator
 from rlexp.system.errors import refusal
 
 # Lines that TensorFlow writes to stderr when it is imported.
-TENSORFLOWS = re.compile(
+TENSORFLOW_LINES = re.compile(
     rb"WARNING: All log messages before absl|[IWEF]\d{4} |\d{4}-\d\d-\d\d .*tensorflow/|To enable the foll"
 )
 EXACT_SUMS = "--xla_cpu_experimental_ynn_fusion_type="
@@ -25,7 +28,7 @@ def prepare(device: str) -> str:
         device: auto (a GPU where there is one) | cpu | gpu.
 
     Raises:
-        Refusal: for device=gpu where TensorFlow finds none.
+        Refusal: for device=gpu if TensorFlow finds no GPU.
     """
     set_environment(device)
     with quiet_stderr():
@@ -37,53 +40,53 @@ def prepare(device: str) -> str:
             "device", "auto or cpu on this machine (TensorFlow finds no GPU)", "'gpu'",
             "With an NVIDIA card: pip install 'rlexp[gpu]'",
         )  # fmt: skip
-    with contextlib.suppress(RuntimeError):  # raised where TensorFlow is already running, as set before
+    with contextlib.suppress(RuntimeError):  # TensorFlow has been initialised already: its devices are set
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")
         else:
-            for gpu in gpus:  # otherwise one process maps all of the memory
+            for gpu in gpus:  # by default one process reserves all of the memory
                 tf.config.experimental.set_memory_growth(gpu, True)
     return "gpu" if gpus and device != "cpu" else "cpu"
 
 
 def set_environment(device: str = "auto") -> None:
-    """Set what TensorFlow reads of the environment when it is imported or first used; imports nothing.
+    """Set the environment variables that TensorFlow reads at import or first use; imports nothing.
 
-    To be called before modules of other people are imported, which may import TensorFlow themselves.
+    Call this before importing third-party modules, which may import TensorFlow themselves.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one source less of differences between machines
-    # XLA would hand sums of 32,768 numbers or more, over all trials, to a library that adds in another order: a trial's
-    # bits would depend on how many trials run beside it. Read when XLA is first used.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one source of differences between machines less
+    # By default XLA passes sums of 32,768 numbers or more, over all trials, to a library that adds in another order. A
+    # trial's bits would then depend on the number of trials. XLA reads the flag at its first use.
     if EXACT_SUMS not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {EXACT_SUMS}".strip()
     if device == "cpu":
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # saves the search for a driver
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # as below, for code that starts TensorFlow before it
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # skips the search for a driver
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # as in `prepare`
 
 
 @contextlib.contextmanager
 def importing_others() -> Iterator[None]:
-    """Around imports of other people's modules, which may import TensorFlow: it finds its environment, and is quiet."""
+    """Around imports of third-party modules, which may import TensorFlow: set its environment, hide its messages."""
     set_environment()
     if "tensorflow" in sys.modules:
         yield
         return
-    with quiet_stderr(show=lambda line: not TENSORFLOWS.match(line)):
+    with quiet_stderr(show=lambda line: not TENSORFLOW_LINES.match(line)):
         yield
 
 
 @contextlib.contextmanager
 def quiet_stderr(show: Callable[[bytes], object] = lambda line: False) -> Iterator[None]:
-    """Hold back what is written to file descriptor 2, by C++ too: shown are the lines that `show` chooses, at the end.
+    """Hold back everything written to file descriptor 2, also by C++; at the end print the lines that `show` accepts.
 
-    All are shown if the block raises. TensorFlow's first lines come before its log level counts, so that an environment
-    variable cannot silence them.
+    If the block raises, all lines are printed. TensorFlow writes its first lines before it applies its log level, so an
+    environment variable cannot silence them.
     """
     try:
         target = sys.__stderr__.fileno() if sys.__stderr__ else 2
         saved = os.dup(target)
-    except (OSError, ValueError):  # no real stderr here (some notebooks, pythonw)
+    except (OSError, ValueError):  # stderr is not a file (some notebooks, pythonw)
         yield
         return
     with tempfile.TemporaryFile() as held:

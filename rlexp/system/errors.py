@@ -1,4 +1,4 @@
-"""Refusals and failures: what ends a command or a job in one or two lines."""
+"""Errors that end a command or a job with one or two lines: refusals and failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlexp.system.text import clean
 class Refusal(ValueError):
     """A configuration that cannot run. The message says what was expected, what was received, what to do.
 
-    What it quotes of files, servers and command lines is shown, and not obeyed by a terminal; secrets are masked.
+    The message may quote files, servers and command lines: control characters are escaped and secrets masked.
     """
 
     def __init__(self, message: str) -> None:
@@ -20,13 +20,13 @@ class Refusal(ValueError):
 
 
 def refusal(where: str, expected: str, received: str, fix: str = "") -> Refusal:
-    """Build a `Refusal` of one line, or two where there is something to do."""
+    """A `Refusal` of one line, or of two lines if `fix` says what to do."""
     where, received = clean(where, newlines=False), clean(received, newlines=False)
     return Refusal(f"{where}: expected {expected}, received {received}." + (f"\n{fix}" if fix else ""))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """'Did you mean ...?' for near matches of a misspelt name, else an empty string."""
+    """'Did you mean ...?' with the known names nearest to a misspelt one; an empty string if none is near."""
     known = list(known)
     lower = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
@@ -34,14 +34,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class Failure(RuntimeError):
-    """What ends a job in one sentence."""
+    """An error that ends a job with one sentence instead of a traceback."""
 
 
 class Diverged(Failure):
-    """Some trials of a job diverged, or failed for their environment's sake; everything of the others is there."""
+    """Some trials of a job diverged, or failed because of their environment; the results of the others are complete."""
 
 
-WRONG_PATH = (  # errors of paths that were named, rather than of a disk
+WRONG_PATH = (  # errors of a path that the user named, not of the disk
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENXIO,
 )  # fmt: skip

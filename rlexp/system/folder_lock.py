@@ -1,4 +1,4 @@
-"""One process per folder of a job or a sweep."""
+"""The lock of a job's or a sweep's folder: one process at a time works in it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 from rlexp.system.disk import disk_failures, wrong_path_refused
 from rlexp.system.errors import Refusal, refusal
 from rlexp.system.links import LinkFound, check_folder, open_to_write
-from rlexp.system.stored_files import OWNER, read_json, remove_folder
+from rlexp.system.stored_files import read_json, remove_folder
+from rlexp.system.stored_schemas import OWNER
 
-PROBED = 0.5  # seconds that a start waits for a folder's lock, which `in_use` holds for an instant
+ACQUIRE_TIMEOUT = 0.5  # seconds that a start waits for a folder's lock, which `in_use` holds for an instant
 
 
 @contextlib.contextmanager
@@ -24,7 +25,18 @@ def folder_lock(
     expected: str = "a job folder that no other process uses",
     hint: str = "Wait for it, or run another configuration, seed or output_dir.",
 ) -> Iterator[None]:
-    """One process per folder of a job or a sweep; raises `Refusal` in these words where another is at work."""
+    """Create a folder and hold its lock.
+
+    Args:
+        folder: the job's or the sweep's folder; created if it is missing.
+        where: the configuration key to blame in a refusal.
+        expected: what the refusal says was expected.
+        hint: what the refusal says to do.
+
+    Raises:
+        Refusal: if another process holds the lock, the folder contains links, or it cannot be created.
+        Failure: if the disk is full or read-only.
+    """
     from filelock import FileLock, Timeout
 
     owner = folder / "owner.json"
@@ -37,11 +49,11 @@ def folder_lock(
         remove_folder(folder / ".lock")
         remove_folder(owner)
     with disk_failures(folder):
-        lock = FileLock(folder / ".lock", timeout=PROBED)
+        lock = FileLock(folder / ".lock", timeout=ACQUIRE_TIMEOUT)
         try:
             lock.acquire()
         except Timeout as error:
-            raise refusal(where, expected, f"{folder}, where {who_works(folder)}", hint) from error
+            raise refusal(where, expected, f"{folder}, where {lock_holder(folder)}", hint) from error
     try:
         with disk_failures(folder), open_to_write(owner, "w") as file:
             file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
@@ -53,34 +65,34 @@ def folder_lock(
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process of this machine works in a job's or a sweep's folder: the system frees the lock of a dead one.
+    """Whether a process of this machine holds the lock of a folder; the system frees the lock of a dead process.
 
-    It is not to be seen from other machines on every network file system: see `owner_elsewhere`.
+    Some network file systems do not show locks of other machines: see `owner_elsewhere`.
     """
     from filelock import FileLock, Timeout
 
     try:
         if (folder / ".lock").is_symlink() or not (folder / ".lock").is_file():
             return False
-        with FileLock(folder / ".lock", timeout=0):  # for less than PROBED, so that no start is refused for it
+        with FileLock(folder / ".lock", timeout=0):  # for less than ACQUIRE_TIMEOUT, so no start is refused
             return False
     except Timeout:
         return True
-    except OSError:  # a folder of somebody else's, which cannot be written
+    except OSError:  # another user's folder, which cannot be written
         return False
 
 
-def who_works(folder: Path) -> str:
-    """The process whose lock a job's folder has, as far as it is known."""
+def lock_holder(folder: Path) -> str:
+    """The process that holds a folder's lock, in words for a message."""
     try:
-        first = read_json(folder / "owner.json", OWNER, "pid", "host")
-        return f"process {first['pid']} on {first['host']} is at work"
+        owner = read_json(folder / "owner.json", OWNER, "pid", "host")
+        return f"process {owner['pid']} on {owner['host']} is at work"
     except (OSError, ValueError):  # it is just starting
         return "one is at work"
 
 
 def owner_elsewhere(folder: Path) -> bool:
-    """Whether the process that last worked on a job was of another machine, and did not say that it left."""
+    """Whether the last process that locked a folder ran on another machine and has not released the lock."""
     try:
         return bool(read_json(folder / "owner.json", OWNER, "host")["host"] != socket.gethostname())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What git says of a folder; nothing that a repository names is run."""
+"""Questions to git about a folder. No program that the repository names is run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-_NO_PROGRAMS = (  # settings of a repository that git would run something for
+_NO_PROGRAMS = (  # switch off settings of a repository that make git run a program
     "core.fsmonitor=false",
     f"core.hooksPath={os.devnull}",
     "core.untrackedCache=false",
@@ -20,11 +20,15 @@ _NO_PROGRAMS = (  # settings of a repository that git would run something for
 )
 
 
-def ask(folder: Path, *args: str) -> str:
-    """What git says of the repository that a folder is in; nothing that the repository's own settings name is run.
+def git_output(folder: Path, *args: str) -> str:
+    """The output of a git command in a folder; runs no program that the repository's own settings name.
+
+    Args:
+        folder: a folder in a repository.
+        *args: the git command and its arguments.
 
     Raises:
-        OSError, subprocess.SubprocessError: where there is no git, no repository or no answer.
+        OSError, subprocess.SubprocessError: if there is no git or no repository, or git fails or takes over 5 seconds.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env |= {
@@ -34,22 +38,22 @@ def ask(folder: Path, *args: str) -> str:
         "GIT_ALLOW_PROTOCOL": "none",
     }
 
-    def git(settings: list[str], *args: str, fine: tuple[int, ...] = (0,)) -> str:
+    def git(settings: list[str], *args: str, ok: tuple[int, ...] = (0,)) -> str:
         command = ["git", *(word for setting in settings for word in ("-c", setting)), *args]
         done = subprocess.run(
             command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5
         )
-        if done.returncode not in fine:
+        if done.returncode not in ok:
             raise subprocess.CalledProcessError(done.returncode, command)
         return done.stdout.strip()
 
     settings = list(_NO_PROGRAMS)
-    # A filter's name is the repository's choice. Those of the user's own settings, such as Git LFS, stay.
-    filters = git(settings, "config", "--show-scope", "--name-only", "--get-regexp", r"^filter\.", fine=(0, 1))
+    # A repository names its own filters, so they are looked up. Filters of the user's settings, such as Git LFS, stay.
+    filters = git(settings, "config", "--show-scope", "--name-only", "--get-regexp", r"^filter\.", ok=(0, 1))
     for line in filters.splitlines():
         scope, _, name = line.partition("\t")
         if scope not in ("global", "system"):
-            if "=" in name:  # which `-c` would not switch off
+            if "=" in name:  # `-c` cannot switch it off
                 raise subprocess.SubprocessError(f"a filter named {name!r}")
             driver = name.rpartition(".")[0]
             settings += [f"{driver}.clean=", f"{driver}.smudge=", f"{driver}.process=", f"{driver}.required=false"]

@@ -1,4 +1,4 @@
-"""What a server says, before it becomes a path, a filter or a number: checked here, whatever it is."""
+"""Checks of values from a server before they become a path, a filter or a number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def seed(text: Any, allowed: Iterable[int] | None = None) -> int:
-    """A seed from a run's tag: digits, and one of the job's; raises ValueError."""
+    """The seed in a run's tag; raises ValueError unless it is digits, and one of `allowed` if that is given."""
     if not isinstance(text, str) or not re.fullmatch(r"0|[1-9][0-9]{0,9}", text, re.ASCII):
         raise ValueError(f"expected the digits of a seed in the tag rlexp.seed, received {shown(text)}")
     if allowed is not None and int(text) not in allowed:
@@ -25,18 +25,18 @@ def seed(text: Any, allowed: Iterable[int] | None = None) -> int:
 
 
 def run_id(text: Any) -> str:
-    """A run's id: 32 hexadecimal digits; raises ValueError."""
+    """A run's id; raises ValueError unless it is 32 hexadecimal digits."""
     if not isinstance(text, str) or not _RUN_ID.fullmatch(text):
         raise ValueError(f"expected a run's id of 32 hexadecimal digits, received {shown(text)}")
     return text
 
 
 def folder(name: Any, taken: set[str]) -> str:
-    """The name of a folder for what a server calls `name`: its own where it can be one, and no other's.
+    """A folder name for a server's `name`: the name itself if it is safe, else a cleaned one with a digest.
 
     Args:
-        name: anything.
-        taken: names that are in use, lower case, since some file systems do not tell them apart; the new one is added.
+        name: any value.
+        taken: the names in use, in lower case because some file systems ignore case; the new name is added.
     """
     text = str(name)
     plain = text if _FOLDER.fullmatch(text) and len(text) <= MAX_NAME else ""
@@ -51,14 +51,14 @@ def folder(name: Any, taken: set[str]) -> str:
 
 
 def tag(tags: Any, key: str) -> str:
-    """A tag that every run of rlexp's has; raises ValueError where it is missing."""
+    """The value of a tag that every run of rlexp has; raises ValueError if it is missing."""
     value = tags.get(key)
     if not isinstance(value, str):
-        raise ValueError(f"expected a run of rlexp's, received one without the tag {key}")
+        raise ValueError(f"expected a run of rlexp, received one without the tag {key}")
     return value
 
 
 def shown(value: Any) -> str:
-    """What was received, short enough for a sentence."""
+    """A received value, at most 80 characters, for a message."""
     text = clean(repr(value), newlines=False)
     return text if len(text) <= 80 else f"{text[:77]}..."

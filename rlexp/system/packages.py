@@ -1,4 +1,7 @@
-"""Which `pip install` brings what is missing, and which packages register which ids; no package index is asked."""
+"""The `pip install` line for a missing package, and the packages that register environment ids.
+
+The tables are part of the code; no package index is asked.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import importlib
 import importlib.util
 import re
 
-PACKAGES = {  # top-level module -> what to install, where its name does not say it or an extra brings it
+PACKAGES = {  # top-level module -> what to install, where the names differ or an extra contains it
     "ale_py": "rlexp[atari]",
     "Box2D": "rlexp[box2d]",
     "cv2": "rlexp[atari]",
@@ -24,7 +27,7 @@ PACKAGES = {  # top-level module -> what to install, where its name does not say
     "tensorflow_probability": "tensorflow-probability",
     "yaml": "PyYAML",
 }
-WORDS = {  # in what an environment says of a missing package
+KEYWORDS = {  # in the message of an environment about a missing package -> what to install
     "box2d": "rlexp[box2d]",
     "ale_py": "rlexp[atari]",
     "ale-py": "rlexp[atari]",
@@ -32,8 +35,8 @@ WORDS = {  # in what an environment says of a missing package
     "mujoco": "gymnasium[mujoco]",
     "pygame": "gymnasium[classic-control]",
 }
-MISSING = "DependencyNotInstalled"  # Gymnasium's error for a missing package, which says in words what to install
-IDS = {  # how ids begin that a package registers -> its module
+MISSING = "DependencyNotInstalled"  # Gymnasium's error for a missing package; its message names the package
+IDS = {  # prefix of the ids that a package registers -> its module
     "ALE/": "ale_py",
     "BabyAI-": "minigrid",
     "MiniGrid-": "minigrid",
@@ -43,7 +46,7 @@ IDS = {  # how ids begin that a package registers -> its module
     "PointMaze": "gymnasium_robotics",
     "highway-": "highway_env",
 }
-HYDRA = {  # launchers and sweepers that come with packages
+HYDRA = {  # launchers and sweepers of Hydra that are packages of their own
     "joblib": "rlexp[parallel]",
     "submitit_local": "rlexp[slurm]",
     "submitit_slurm": "rlexp[slurm]",
@@ -54,12 +57,12 @@ HYDRA = {  # launchers and sweepers that come with packages
 
 
 def line(package: str) -> str:
-    """The line for a package that is known to bring what is missing."""
+    """The `pip install` line for a package."""
     return f"pip install {repr(package) if '[' in package else package}"
 
 
 def for_module(module: str) -> str:
-    """What to do about a module that cannot be found; empty where its package is installed."""
+    """What to do about a module that is not found; empty if its package is installed."""
     top = module.partition(".")[0]
     if top in PACKAGES:
         return "" if _installed(top) else f"{line(PACKAGES[top])} brings it."
@@ -72,29 +75,29 @@ def for_module(module: str) -> str:
 
 
 def for_error(error: BaseException) -> str:
-    """What to do about an exception that a missing package has raised; empty where none is to blame."""
+    """What to do about an exception if a missing package caused it, else empty."""
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, ModuleNotFoundError) and cause.name and type(error).__name__ != MISSING:
             return for_module(cause.name)
     if type(error).__name__ != MISSING:
         return ""
     text = str(error)
-    for word, package in WORDS.items():
+    for word, package in KEYWORDS.items():
         if word in text.lower():
             return f"{line(package)} brings it."
-    said = re.search(r"pip install [\w\[\]'\".=-]+", text)
+    command = re.search(r"pip install [\w\[\]'\".=-]+", text)
     extra = re.search(r"gymnasium\[([\w-]+)\]", text)
-    return f"{line(extra[0])} brings it." if extra else said[0].rstrip("'\".") if said else ""
+    return f"{line(extra[0])} brings it." if extra else command[0].rstrip("'\".") if command else ""
 
 
 def for_id(env_id: str) -> str:
-    """The line that brings the package which registers ids like this one, where it is not installed; else empty."""
+    """The `pip install` line of the package that registers ids like this one; empty if it is unknown or installed."""
     module = _module_of(env_id)
     return "" if module is None or _installed(module) else f"{line(PACKAGES[module])} brings it."
 
 
 def import_for_id(env_id: str) -> None:
-    """Import the package that is known to register ids like this one when it is imported, if it is installed."""
+    """Import the package that registers ids like this one, if it is known and installed."""
     module = _module_of(env_id)
     if module is not None and _installed(module):
         importlib.import_module(module)

@@ -1,16 +1,16 @@
-"""Whether a folder can be made where somebody has said: asked before anything is written, and of nothing but names."""
+"""Whether a folder can be created at a path: found out from names and permissions, before anything is written."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-MAX_NAME, MAX_PATH = 255, 4_000  # bytes; a job's folder and files come below it
-NO_FILES = ("/proc", "/sys")  # file systems in which nobody can make any
+MAX_NAME, MAX_PATH = 255, 4_000  # bytes; leaves room for a job's folder and files below the path
+NO_FILES = ("/proc", "/sys")  # file systems in which no files can be created
 
 
 def why_not(named: str | Path) -> str | None:
-    """Why no files can be made in a folder, in words; None where they can, as far as it is known."""
+    """The reason why no files can be created in a folder, in words; None if nothing speaks against it."""
     text = str(named)
     if "\0" in text:
         return "a name with a NUL"
@@ -28,10 +28,10 @@ def why_not(named: str | Path) -> str | None:
         there = next(place for place in (path, *path.parents) if os.path.lexists(place))
         if not there.is_dir():
             return f"{there}, which is {'a link to nothing' if there.is_symlink() and not there.exists() else 'a file'}"
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in circles
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         return getattr(error, "strerror", None) or str(error)
     if any(real.is_relative_to(place) for place in NO_FILES):
-        return f"{path}, where nobody can make files"
+        return f"{path}, where no files can be created"
     if not os.access(there, os.W_OK | os.X_OK) and there != path:
-        return f"{there}, in which this user cannot make folders"
+        return f"{there}, in which this user cannot create folders"
     return None

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: the first asks a job to stop and is acknowledged at once, the second stops it at once.
+"""Ctrl-C and SIGTERM: the first signal asks a job to stop after its step, the second stops it at once.
 
-One signal may arrive twice: a terminal or `timeout` sends it to a whole group, and the supervisor passes it on.
+One signal may arrive twice: a terminal or `timeout` sends it to a whole process group, and the supervisor passes it on.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-MERGED = 0.5  # seconds within which a second signal is the same one
+DEBOUNCE = 0.5  # seconds within which a second signal counts as the same one
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_late: list[int] = []  # signals that found nothing to stop: their job had all its results, and has ended as it should
+_late: list[int] = []  # signals that came too late to stop their job, which ended normally
 _acknowledged: Callable[[], bool] | None = None  # see `acknowledge_once`
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the job to stop; its checkpoint is written. Other KeyboardInterrupts are no signals."""
+    """A signal stopped the job after its checkpoint was written. Any other KeyboardInterrupt is not from a signal."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
@@ -29,16 +29,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Handler:
-    """What signals do: within a job the first is noted, elsewhere it is raised."""
+    """Signal handler: within a job it records the first signal, elsewhere it raises `Interrupted`."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
         self.in_job = False
-        self._last = -MERGED
+        self._last = -DEBOUNCE
 
     def __call__(self, signum: int, frame: Any) -> None:
         now = time.monotonic()
-        if now - self._last < MERGED:
+        if now - self._last < DEBOUNCE:
             return
         self._last = now
         self.asked.append(signum)
@@ -49,29 +49,29 @@ class _Handler:
 
 
 def acknowledge(signum: int) -> None:
-    """Say that a signal has arrived; written past Python's buffers, which may be in use."""
+    """Print that a signal has arrived, past Python's buffers, which may be in use."""
     if _acknowledged is not None and _acknowledged():
         return
     line = (
         f"{signal.Signals(signum).name}: stopping after this step, the checkpoint is kept; a second one stops at once\n"
     )
-    with contextlib.suppress(OSError, ValueError):  # no stderr (a notebook): nobody to tell
+    with contextlib.suppress(OSError, ValueError):  # there is no stderr (a notebook)
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line.encode())
 
 
 def acknowledge_once(test_and_set: Callable[[], bool]) -> None:
-    """Let the supervisor and its child print one line for both; `test_and_set` returns whether it is printed."""
+    """Let supervisor and child print one line together; `test_and_set` returns whether the other has printed it."""
     global _acknowledged
     _acknowledged = test_and_set
 
 
-def are_signals_ours() -> bool:
-    """Whether Ctrl-C raises `Interrupted`, so that another KeyboardInterrupt is no Ctrl-C."""
+def handles_signals() -> bool:
+    """Whether Ctrl-C raises `Interrupted`; any other KeyboardInterrupt then has another origin."""
     return isinstance(signal.getsignal(signal.SIGINT), _Handler)
 
 
 def install() -> None:
-    """From now on, outside of jobs, signals raise `Interrupted`: for processes that the command line has started."""
+    """Make signals outside of jobs raise `Interrupted`; for processes started by the command line."""
     handler = _Handler()
     with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
         for signum in SIGNALS:
@@ -81,7 +81,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], int | None]]:
-    """Within it SIGINT and SIGTERM ask to stop at the next step; yields what was asked, if anything."""
+    """Within it SIGINT and SIGTERM ask to stop after the step; yields a function that returns the signal, or None."""
     handler = _Handler()
     handler.in_job = True
     _late.clear()
@@ -99,7 +99,7 @@ def stop_signals() -> Iterator[Callable[[], int | None]]:
 
 @contextlib.contextmanager
 def terminated_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Within it SIGTERM calls a handler; in other threads than the main one the caller handles signals."""
+    """Within it SIGTERM calls a handler; no effect outside the main thread, where the caller handles signals."""
     previous: Any = None
     with contextlib.suppress(ValueError):  # not the main thread
         previous = signal.signal(signal.SIGTERM, handler)
@@ -111,18 +111,14 @@ def terminated_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 def heed(stop: Callable[[], int | None]) -> None:
-    """Stop where it was asked for: a checkpoint is written, and nothing since is worth one."""
+    """Raise `Interrupted` if a stop was asked for. Call it right after a checkpoint."""
     signum = stop()
     if signum is not None:
         raise Interrupted(signum)
 
 
 def heed_late() -> None:
-    """Between two jobs of a sweep: stop for a signal that came too late to stop the last one.
-
-    Raises:
-        Interrupted: if there was one.
-    """
+    """Between two jobs of a sweep: raise `Interrupted` for a signal that came too late to stop the last job."""
     if _late:
         signum = _late[0]
         _late.clear()

@@ -1,7 +1,7 @@
-"""Which modules a stored configuration may name: those of this package and of installed distributions.
+"""The modules that a stored configuration may name: those of this package and of installed distributions.
 
-A module that only lies on `sys.path` (the working directory, PYTHONPATH, a folder beside the job) may have come with
-the folder that names it. To find out, nothing is imported: `importlib.util.find_spec("a.b")` would import `a`.
+Any other module on `sys.path` (in the working directory, PYTHONPATH, a folder beside the job) may have come with the
+folder that names it. The check imports nothing; `importlib.util.find_spec("a.b")` would import `a`.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from rlexp.system.text import clean
 
 ENTRY_POINTS = (("algo", "name", "rlexp.algos"), ("network", "name", "rlexp.networks"), ("env", "id", "rlexp.envs"))
 
-WRITING = ("RecordVideo",)  # wrappers of Gymnasium's that write wherever their arguments say
+WRITING = ("RecordVideo",)  # wrappers of Gymnasium that write to a path in their arguments
 
 
 def check_config(config: Any, where: str, allow: bool = False) -> None:
-    """Refuse a stored configuration that names modules which are not installed; imports nothing.
+    """Refuse a stored configuration that names modules outside installed distributions; imports nothing.
 
     Args:
         config: the nested mapping, not yet checked.
-        where: what it was read from.
-        allow: the reader has agreed to run them.
+        where: the file it was read from, for the message.
+        allow: skip the check, because the user has agreed to run the modules.
 
     Raises:
-        Refusal: names the module and the file it would come from.
+        Refusal: for the first such module; names it and its file. Also for wrappers that write files.
     """
     if not allow:
-        check(named(config), where)
+        check(named_modules(config), where)
         for entry in _list(_get(config, "env", "wrappers")):
             if _wrapper(entry).rpartition(".")[2].rpartition(":")[2] in WRITING:
                 raise refusal(
@@ -51,12 +51,12 @@ def check_config(config: Any, where: str, allow: bool = False) -> None:
                 )  # fmt: skip
 
 
-def named(config: Any) -> list[str]:
+def named_modules(config: Any) -> list[str]:
     """The modules that a configuration names, directly or through another package's entry point."""
     found = [str(name) for name in _list(_get(config, "env", "imports"))]
     for entry in _list(_get(config, "env", "wrappers")):
         path = _wrapper(entry)
-        if "." in path or ":" in path:  # others are Gymnasium's own
+        if "." in path or ":" in path:  # a bare name is one of Gymnasium's own
             found.append(path.partition(":")[0] if ":" in path else path.rpartition(".")[0])
     for group, key, points in ENTRY_POINTS:
         name = _get(config, group, key)
@@ -65,11 +65,11 @@ def named(config: Any) -> list[str]:
         if group != "algo" and ":" in name:
             found.append(name.partition(":")[0])
         found += [point.module for point in importlib.metadata.entry_points(group=points) if point.name == name]
-    return [*found, *_registering(str(_get(config, "env", "id")))]
+    return [*found, *_registering_modules(str(_get(config, "env", "id")))]
 
 
-def _registering(env_id: str) -> list[str]:
-    """Modules that are imported since they may know an id: see `rlexp.envs.plugins`."""
+def _registering_modules(env_id: str) -> list[str]:
+    """The modules that `rlexp.envs.plugins` imports because they may register an id."""
     namespace = env_id.partition("/")[0] if "/" in env_id else "__root__"
     points = importlib.metadata.entry_points(group="gymnasium.envs")
     known = [module for start, module in packages.IDS.items() if env_id.startswith(start) and origin(module)]
@@ -77,7 +77,7 @@ def _registering(env_id: str) -> list[str]:
 
 
 def _wrapper(entry: Any) -> str:
-    """The class that an entry of `env.wrappers` names."""
+    """The class path in an entry of `env.wrappers`."""
     return str(entry.get("name") if isinstance(entry, dict) else entry)
 
 
@@ -97,28 +97,28 @@ def check(names: Iterable[str], where: str, allow: bool = False) -> None:
         module = name.partition(":")[0]
         if not installed(module):
             file = origin(module)
-            come = f"which would come from {file}" if file else "which is not found here"
+            source = f"which would come from {file}" if file else "which is not found here"
             raise refusal(
                 where,
                 "modules of installed distributions only",
-                f"{clean(module, newlines=False)!r}, {come}",
+                f"{clean(module, newlines=False)!r}, {source}",
                 "If you trust it: --allow-imports (in Python: allow_imports=True) imports it and runs its code.",
             )
 
 
 def installed(module: str) -> bool:
-    """Whether a module, as it would be imported now, is this package's or an installed distribution's."""
+    """Whether a module, as Python would import it now, belongs to this package or an installed distribution."""
     places = _places(module)
-    return bool(places) and all(_belongs(module, place) for place in places)
+    return bool(places) and all(_is_distributed(module, place) for place in places)
 
 
 def origin(module: str) -> str | None:
-    """The file or folder from which a module would be imported, had its reader agreed."""
+    """The file or folder from which a module would be imported with `--allow-imports`; None if there is none."""
     return next(iter(map(str, _places(module, search_path.left_out) or _places(module))), None)
 
 
 def _places(module: str, first: str | None = None) -> list[Path]:
-    """The file of a module; the folders of a namespace package, which has none. Empty where there is no such module."""
+    """The file of a module, or the folders of a namespace package; empty if there is no such module."""
     parts = module.split(".")
     if not all(part.isidentifier() for part in parts):
         return []
@@ -129,7 +129,7 @@ def _places(module: str, first: str | None = None) -> list[Path]:
     for end in range(2, len(parts) + 1):
         try:
             spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:end]), list(map(str, folders)))
-        except KeyError:  # a namespace package in one that was never imported, which this does not do either
+        except KeyError:  # a namespace package inside another one that is not imported
             file, folders = None, [place / parts[end - 1] for place in folders if (place / parts[end - 1]).is_dir()]
             continue
         if spec is None:
@@ -143,11 +143,11 @@ def _where(spec: importlib.machinery.ModuleSpec) -> tuple[Path | None, list[Path
     folders = [Path(place) for place in spec.submodule_search_locations or ()]
     if spec.has_location and spec.origin:
         return Path(spec.origin), folders
-    return (None, folders) if folders else (Path(str(spec.origin or spec.name)), [])  # built in: of no distribution
+    return (None, folders) if folders else (Path(str(spec.origin or spec.name)), [])  # built in
 
 
 def _find_top(name: str) -> importlib.machinery.ModuleSpec | None:
-    """What Python would import for a top-level name: its finders do not import anything for one."""
+    """The spec of a top-level module; finding one imports nothing."""
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, None)
@@ -158,7 +158,8 @@ def _find_top(name: str) -> importlib.machinery.ModuleSpec | None:
     return None
 
 
-def _belongs(module: str, place: Path) -> bool:
+def _is_distributed(module: str, place: Path) -> bool:
+    """Whether a module's file or folder belongs to this package or to an installed distribution."""
     try:
         place = place.resolve()
     except (OSError, RuntimeError):
@@ -174,7 +175,7 @@ def _belongs(module: str, place: Path) -> bool:
 
 @functools.cache
 def site_folders() -> tuple[Path, ...]:
-    """Where distributions are installed: never the working directory, nor what PYTHONPATH adds."""
+    """The folders in which distributions are installed; never the working directory or an entry of PYTHONPATH."""
     found = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
     if site.ENABLE_USER_SITE:
         found.append(site.getusersitepackages())
@@ -188,7 +189,7 @@ def _distributions() -> dict[Path, list[Distribution]]:
 
 @functools.cache
 def _listed(relative: str, root: Path) -> bool:
-    """Whether a distribution's list of files has one, or, of a folder, one in it; old ones only list their packages."""
+    """Whether a distribution lists a file, or a file in a folder. Old distributions list only their packages."""
     top = relative.partition("/")[0].removesuffix(".py")
     for distribution in _distributions()[root]:
         record = distribution.read_text("RECORD")
@@ -202,7 +203,7 @@ def _listed(relative: str, root: Path) -> bool:
 
 @functools.cache
 def _editable() -> tuple[tuple[str, Path], ...]:
-    """Top-level names of distributions that were installed in place (`pip install -e`), and the folders they lie in."""
+    """The top-level names of distributions installed in place (`pip install -e`), with the folders around them."""
     found: list[tuple[str, Path]] = []
     for root, distributions in _distributions().items():
         for distribution in distributions:
@@ -210,25 +211,25 @@ def _editable() -> tuple[tuple[str, Path], ...]:
             if project is not None:
                 found += [
                     (top, base)
-                    for top, base in _in_place(distribution, root)
+                    for top, base in _editable_modules(distribution, root)
                     if base == project or project in base.parents
                 ]
     return tuple(found)
 
 
 def _project(distribution: Distribution) -> Path | None:
-    """The folder of a distribution that was installed in place."""
+    """The project folder of a distribution installed in place; None for others."""
     try:
-        said = json.loads(distribution.read_text("direct_url.json") or "{}")
-        if said["dir_info"]["editable"] is not True:
+        source = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if source["dir_info"]["editable"] is not True:
             return None
-        return Path(unquote(urlsplit(said["url"]).path)).resolve()
+        return Path(unquote(urlsplit(source["url"]).path)).resolve()
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         return None
 
 
-def _in_place(distribution: Distribution, root: Path) -> Iterator[tuple[str, Path]]:
-    """What its `.pth` files put on the path, and what a finder of setuptools maps."""
+def _editable_modules(distribution: Distribution, root: Path) -> Iterator[tuple[str, Path]]:
+    """The top-level names from a distribution's `.pth` files and setuptools' finders, with their folders."""
     name = re.sub(r"[-_.]+", "_", str(distribution.metadata["Name"]))
     tops = (distribution.read_text("top_level.txt") or "").split() or [name, name.lower()]
     for file in distribution.files or []:

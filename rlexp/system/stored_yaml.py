@@ -1,6 +1,6 @@
-"""The one reader of configurations that lie in folders: plain YAML, and nothing in it is resolved.
+"""Reading stored configurations as plain YAML, without resolving anything.
 
-What rlexp writes has no tags, anchors, aliases or interpolations, is a few kilobytes and a few levels deep.
+The files that rlexp writes have no tags, anchors, aliases or interpolations, a few kilobytes and a few levels.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from typing import Any
 
 from rlexp.system.text import clean
 
-MAX_SIZE = 4 * 2**20  # bytes; those of jobs have a few thousand
+MAX_SIZE = 4 * 2**20  # bytes; a job's file has a few thousand
 MAX_DEPTH = 64
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The `config.yaml` of a job's folder; raises ValueError, which names the file, for anything but plain data."""
+    """The `config.yaml` of a job's folder; raises ValueError with the file's name for anything but plain data."""
     path = Path(folder) / "config.yaml"
     try:
         if not path.is_file():
-            raise ValueError("there is no such file" if not path.exists() else "no regular file")
+            raise ValueError("there is no such file" if not path.exists() else "it is not a regular file")
         if path.stat().st_size > MAX_SIZE:
-            raise ValueError(f"{path.stat().st_size:,} bytes, where a job's has at most {MAX_SIZE:,}")
+            raise ValueError(f"{path.stat().st_size:,} bytes; at most {MAX_SIZE:,} are read")
         return parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        said = clean(str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is not a configuration: {said}") from error
+        reason = clean(str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not a configuration: {reason}") from error
 
 
 def parse(text: str) -> dict[str, Any]:
-    """A mapping from plain YAML; raises ValueError."""
+    """The mapping in a text of plain YAML; raises ValueError for anything else."""
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -45,7 +45,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def _check_events(text: str, loader: Any) -> None:
-    """Before any value is made: no tags, anchors or aliases, and a depth that no stack minds."""
+    """Raise ValueError for tags, anchors, aliases and deep nesting, before any value is built."""
     import yaml
 
     depth = 0
@@ -63,7 +63,7 @@ def _check_events(text: str, loader: Any) -> None:
 
 
 def _check_plain(node: Any) -> None:
-    """No interpolation: what builds settings resolves `${oc.env:NAME}`, and would hand on the reader's secrets."""
+    """Raise ValueError for interpolations: resolving `${oc.env:NAME}` would expose the reader's secrets."""
     if isinstance(node, dict):
         for key, value in node.items():
             _check_plain(key)
@@ -76,7 +76,7 @@ def _check_plain(node: Any) -> None:
 
 
 def select(config: Any, *keys: str) -> Any:
-    """What stands under nested keys; None where there is nothing."""
+    """The value under nested keys; None if a key is missing."""
     for key in keys:
         config = config.get(key) if isinstance(config, dict) else None
     return config

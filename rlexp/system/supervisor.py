@@ -1,12 +1,12 @@
-"""A process that watches the one which does the work: `python -m rlexp` survives the death of a job's process.
+"""A supervising process, with which `python -m rlexp` survives the death of a job's process.
 
     command line, refusals ──fork──> one worker: all jobs, TensorFlow, compiled programs
-        waits, passes signals on        notes what it is about
+        waits, forwards signals         notes what it is doing
 
-The fork happens before anything heavy is imported, so that it costs milliseconds. A worker that dies (a segmentation
-fault, `os._exit`, no memory) is named in a sentence by the supervisor, which starts another one where a sweep goes on.
-The worker dies with its supervisor. Only on Linux, and only for the command line: `rlexp.run` and RLEXP_SUPERVISE=0
-(for debuggers) run in the process that calls them.
+The fork happens before anything heavy is imported, so it costs milliseconds. If a worker dies (a segmentation fault,
+`os._exit`, no memory), the supervisor reports how in one sentence, and a sweep starts another worker. A worker dies
+with its supervisor. Supervision exists only on Linux and for the command line: `rlexp.run`, and RLEXP_SUPERVISE=0 (for
+debuggers), run in the calling process.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from typing import Any
 
 from rlexp.system import stopping
 
-POLL = 0.05  # seconds between two looks at a worker
-PATIENCE = 3.0  # seconds that a worker has to stop after the second signal
-FAREWELL = 10.0  # seconds that it has for what is registered with atexit
-CRASH = "crash.txt"  # in a job's folder: where its process was when it died
+POLL = 0.05  # seconds between two checks of a worker
+STOP_TIMEOUT = 3.0  # seconds that a worker has to stop after the second signal
+EXIT_TIMEOUT = 10.0  # seconds that a worker has for its atexit functions
+CRASH = "crash.txt"  # in a job's folder: the traceback of its process when it died
 WATCHED = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD} if os.name == "posix" else set()
-SI_KERNEL = 0x80  # of a signal that a terminal has sent, to all processes of its group
+SI_KERNEL = 0x80  # si_code of a signal from a terminal, which goes to all processes of its group
 REASONS = {
     "SIGSEGV": "a segmentation fault",
     "SIGBUS": "a bus error",
@@ -44,37 +44,37 @@ REASONS = {
     "SIGKILL": "ended by another process, or by the system for lack of memory",
 }
 
-_wanted = False  # whether this process may become a supervisor
-_claimed = False  # whether it runs jobs and nothing else
-_link: _Link | None = None  # of a worker to its supervisor
-_crash_files: list[Any] = []  # of the job that runs
+_enabled = False  # whether this process may become a supervisor
+_owned = False  # whether it runs jobs and nothing else
+_link: _Link | None = None  # from a worker to its supervisor
+_crash_files: list[Any] = []  # the file of the running job, if there is one
 
 
-def want() -> None:
-    """Let this process become a supervisor when it is about to run jobs; has no effect where it cannot."""
-    global _wanted
-    claim()
-    _wanted = hasattr(signal, "sigtimedwait") and os.environ.get("RLEXP_SUPERVISE", "1") != "0"
+def enable() -> None:
+    """Let this process become a supervisor when it starts to run jobs; no effect on systems other than Linux."""
+    global _enabled
+    own_process()
+    _enabled = hasattr(signal, "sigtimedwait") and os.environ.get("RLEXP_SUPERVISE", "1") != "0"
 
 
-def claim() -> None:
-    """Say that this process runs jobs and nothing else: one that cannot go on may end it."""
-    global _claimed
-    _claimed = True
+def own_process() -> None:
+    """Declare that this process runs jobs and nothing else, so that a job that cannot continue may end it."""
+    global _owned
+    _owned = True
 
 
-def claimed() -> bool:
-    """Whether this process may be ended for its job's sake; never that of a caller of `rlexp.run`."""
-    return _claimed
+def owns_process() -> bool:
+    """Whether a job may end this process; never true in a process that calls `rlexp.run`."""
+    return _owned
 
 
-def wanted() -> bool:
+def is_enabled() -> bool:
     """Whether jobs run in a worker of this process."""
-    return _wanted
+    return _enabled
 
 
 def note(**facts: Any) -> None:
-    """Tell the supervisor, if there is one, what this process is about: env, folder, job, limit, died."""
+    """Report facts about this process to its supervisor, if there is one: env, folder, job, limit, died."""
     if _link is not None:
         _link.send(facts)
 
@@ -85,42 +85,42 @@ def is_watched() -> bool:
 
 
 def crash_stream() -> Any:
-    """Where the process writes its traceback when it dies; None where that is nobody's business."""
+    """The file to which this process writes its traceback when it dies; None if it writes none."""
     return _crash_files[-1] if _crash_files else _link.crash if _link is not None else None
 
 
-def beat() -> None:
-    """A sign of life of the interpreter; see `note(limit=...)`."""
+def heartbeat() -> None:
+    """Show the supervisor that the interpreter is running; see `note(limit=...)`."""
     if _link is not None:
         _link.page[1] = (_link.page[1] + 1) % 256
 
 
 @dataclass
 class _Link:
-    """What a worker holds of its supervisor; `page` is memory of both: signal acknowledged, sign of life."""
+    """A worker's connection to its supervisor. `page` is shared memory: [signal acknowledged, heartbeat counter]."""
 
     write: int
     page: mmap.mmap
-    crash: Any = None  # the file that fatal signals write to where there is no job's folder
+    crash: Any = None  # the file for fatal signals outside of a job
 
     def send(self, facts: Mapping[str, Any]) -> None:
-        """One line, whole: a pipe takes so many bytes at once."""
+        """Send one line; a pipe takes up to 4,096 bytes atomically, so lines do not mix."""
         os.write(self.write, json.dumps(facts).encode()[:4_000] + b"\n")
 
     def acknowledged(self) -> bool:
-        """Whether a signal is acknowledged; from now on it is."""
+        """Whether the signal has been acknowledged before; marks it as acknowledged."""
         before, self.page[0] = self.page[0], 1
         return bool(before)
 
 
 @dataclass
 class Death:
-    """How a worker has ended that did not say that it would.
+    """The unexpected end of a worker.
 
     Attributes:
-        how: in a few words.
-        facts: what it was about, as it noted it.
-        signum: of the signal that asked it to stop, if one did.
+        how: the cause, in a few words.
+        facts: what the worker has noted about itself.
+        signum: the signal that asked it to stop, if there was one.
     """
 
     how: str
@@ -128,12 +128,12 @@ class Death:
     signum: int | None = None
 
     def sentence(self) -> str:
-        """What happened, where, and what to do."""
+        """A sentence that says what happened, where, and what to do."""
         folder, env = self.facts.get("folder"), self.facts.get("env")
         method = self.facts.get("method")
         during = f" in {method}" if method and folder is None else ""
         text = f"the process{f' of {env}' if env else ''} died{during} ({self.how})"
-        if "died" in self.facts:  # the worker or its supervisor has ended it, and says why
+        if "died" in self.facts:  # the worker or its supervisor ended it and noted why
             text = f"{self.how}; its process was ended"
         if folder is None:
             return f"{text} before its training began; nothing was written"
@@ -142,23 +142,23 @@ class Death:
 
 
 class Worker:
-    """A fork of this process that does the work.
+    """A fork of this process that runs the jobs.
 
     Args:
-        serve: run in the worker for each line that `ask` sends, which then exits; None: the worker returns from the
-            constructor like its supervisor, and goes on (`is_worker`).
+        serve: the function that the worker calls for each request of `ask`; the worker then exits. None: both processes
+            return from the constructor, and the worker continues the program (`is_worker`).
     """
 
     def __init__(self, serve: Callable[[Any], None] | None = None) -> None:
         import tempfile
 
         self.page = mmap.mmap(-1, mmap.PAGESIZE)
-        self._crash = tempfile.TemporaryFile()  # noqa: SIM115  (for crashes before there is a folder)
+        self._crash = tempfile.TemporaryFile()  # noqa: SIM115  (for crashes before there is a job folder)
         self._read, write = os.pipe()
         asked, self._ask = os.pipe()
         self._buffer, self.facts = b"", dict[str, Any]()
-        self.followed: list[tuple[str, int]] = []  # folders delivered to MLflow, as `note(follow=...)` has them
-        self._closed: float | None = None  # when it was told that there is nothing left to do
+        self.followed: list[tuple[str, int]] = []  # folders that are delivered to MLflow, from `note(follow=...)`
+        self._closed: float | None = None  # when the worker was asked to exit
         self._signals: list[tuple[float, int]] = []
         self._dead: Death | int | None = None
         for stream in (sys.stdout, sys.stderr):
@@ -179,21 +179,21 @@ class Worker:
             _serve(asked, serve)
 
     def _begin(self, write: int) -> None:
-        """In the worker: the link to the supervisor, and what fatal signals write."""
-        global _link, _wanted
-        _link, _wanted = _Link(write, self.page, self._crash), False
+        """In the worker: connect to the supervisor, and direct the output of fatal signals."""
+        global _link, _enabled
+        _link, _enabled = _Link(write, self.page, self._crash), False
         stopping.install()
         faulthandler.enable(self._crash)
 
-    def ask(self, what: Any) -> Death | None:
-        """Let the worker serve one request; how it died, if it did.
+    def ask(self, request: Any) -> Death | None:
+        """Let the worker serve one request; returns its death, or None if it lives.
 
         Raises:
-            Interrupted: where a signal ended the worker.
+            Interrupted: if a signal ended the worker.
         """
         self.facts.pop("served", None)
         with contextlib.suppress(BrokenPipeError), open(self._ask, "wb", closefd=False) as pipe:
-            pipe.write(json.dumps(what).encode() + b"\n")  # where it is dead `wait` says how
+            pipe.write(json.dumps(request).encode() + b"\n")  # if it is dead, `wait` returns how
         ended = self.wait()
         if isinstance(ended, int):
             if "served" in self.facts:
@@ -204,62 +204,63 @@ class Worker:
         return ended
 
     def alive(self) -> bool:
-        """Whether it can be asked again."""
+        """Whether the worker can serve another request."""
         return self._dead is None
 
     def wait(self) -> Death | int:
-        """Wait until the worker has served a request (0), or has ended: its exit status, or how it died."""
+        """Wait until the worker has served a request (returns 0) or ended (returns its exit status or its death)."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         beats, silent = self.page[1], 0
         try:
             while self._dead is None:
                 got = signal.sigtimedwait(WATCHED, POLL)
                 if got is not None and got.si_signo in stopping.SIGNALS:
-                    self._pass_on(got)
+                    self._forward(got)
                 ended, status = os.waitpid(self.pid, os.WNOHANG)
-                self._listen()
+                self._read_notes()
                 if ended:
-                    self._dead = self._how_ended(status)
+                    self._dead = self._ended(status)
                 elif "served" in self.facts:
                     return 0
                 beats, silent = self.page[1], silent + 1 if self.page[1] == beats else 0
                 limit = self.facts.get("limit")
-                if limit is not None and silent * POLL > limit:  # looks, not seconds: both may have been stopped
+                if limit is not None and silent * POLL > limit:  # counted in checks: a suspended time does not count
                     self.facts["died"] = f"nothing returned to Python within {silent * POLL:.0f} s (env.step_timeout)"
-                    os.kill(self.pid, signal.SIGABRT)  # faulthandler writes where it is
+                    os.kill(self.pid, signal.SIGABRT)  # makes faulthandler write the traceback
                     silent = 0
             return self._dead
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
-        """Let a worker that serves end; it has nothing left to do."""
+        """Ask a serving worker to exit, and wait for it."""
         os.close(self._ask)
         self.facts.pop("served", None)
         self._closed = time.monotonic()
         self.wait()
         self._crash.close()
 
-    def _pass_on(self, got: Any) -> None:
-        """A signal for the worker, which has the terminal's already."""
+    def _forward(self, got: Any) -> None:
+        """Forward a signal to the worker, unless a terminal has sent it to both."""
         now, signum = time.monotonic(), int(got.si_signo)
         if not self._signals:
             stopping.acknowledge(signum)
             self._signals.append((now, signum))
-        elif now - self._signals[-1][0] >= stopping.MERGED:
+        elif now - self._signals[-1][0] >= stopping.DEBOUNCE:
             self._signals.append((now, signum))
         if got.si_code != SI_KERNEL:
             os.kill(self.pid, signum)
 
-    def _impatient(self) -> bool:
+    def _is_overdue(self) -> bool:
+        """Whether the worker has exceeded a time limit for its end."""
         now = time.monotonic()
-        if len(self._signals) > 1 and now - self._signals[1][0] > PATIENCE:
+        if len(self._signals) > 1 and now - self._signals[1][0] > STOP_TIMEOUT:
             return True
-        return self._closed is not None and now - self._closed > FAREWELL
+        return self._closed is not None and now - self._closed > EXIT_TIMEOUT
 
-    def _listen(self) -> None:
-        """Read what the worker has noted."""
-        if self._impatient():
+    def _read_notes(self) -> None:
+        """Read what the worker has noted; kill a worker that is overdue."""
+        if self._is_overdue():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
         while select.select([self._read], [], [], 0)[0]:
@@ -268,12 +269,13 @@ class Worker:
                 break
             *lines, self._buffer = (self._buffer + part).split(b"\n")
             for line in lines:
-                with contextlib.suppress(ValueError):  # cut, since it was too long
+                with contextlib.suppress(ValueError):  # a line that was too long and is cut
                     self.facts |= json.loads(line)
                 if "follow" in self.facts:
                     self.followed.append(tuple(self.facts.pop("follow")))
 
-    def _how_ended(self, status: int) -> Death | int:
+    def _ended(self, status: int) -> Death | int:
+        """The exit status or the death behind a status of `os.waitpid`."""
         code = os.waitstatus_to_exitcode(status)
         if "status" in self.facts:
             return int(self.facts["status"])
@@ -294,24 +296,24 @@ class Worker:
         return death
 
     def _keep_crash(self, death: Death) -> None:
-        """Where the worker was, for the job's folder, or for the sentence where there is none."""
+        """Keep the traceback in the job's folder, and add its innermost frame to the sentence."""
         self._crash.seek(0)
         text = self._crash.read().decode(errors="replace")
         folder = self.facts.get("folder")
         if folder is not None:
             path = Path(folder) / CRASH
-            with contextlib.suppress(OSError):  # a full disk, or a folder that is gone: the sentence is what counts
+            with contextlib.suppress(OSError):  # a full disk or a removed folder: the sentence still says what happened
                 if text and not path.is_file():
                     path.write_text(text)
                 if path.is_file():
                     text = path.read_text(errors="replace")
                 if not text:
                     path.unlink(missing_ok=True)
-        death.how += _innermost(text)
+        death.how += _innermost_frame(text)
 
 
-def _innermost(text: str) -> str:
-    """Where a process was, as faulthandler has it: the first frame that is not of Python's own library."""
+def _innermost_frame(text: str) -> str:
+    """The innermost frame of faulthandler's output that is not in Python's standard library, in words."""
     _, _, text = text.rpartition("Current thread")
     frames = re.findall(r'^  File "(.+)", line (\d+) in (.+)$', text, re.MULTILINE)
     library = str(Path(os.__file__).parent) + os.sep
@@ -321,9 +323,9 @@ def _innermost(text: str) -> str:
     return ""
 
 
-def run_apart() -> Death | int | None:
-    """Go on in a worker: None there, and wherever nothing is supervised; in the supervisor how the worker has ended."""
-    if not _wanted:
+def run_in_worker() -> Death | int | None:
+    """Continue in a worker. Returns None in the worker, and without supervision; in the supervisor, how it ended."""
+    if not _enabled:
         return None
     worker = Worker()
     return None if worker.is_worker else worker.wait()
@@ -331,8 +333,8 @@ def run_apart() -> Death | int | None:
 
 @contextlib.contextmanager
 def crash_file(folder: Path) -> Iterator[None]:
-    """Where fatal signals write while a job runs, in a process that has nothing better to do with them."""
-    if faulthandler.is_enabled() and _link is None:  # somebody's own: a test runner, an application
+    """While a job runs, write the tracebacks of fatal signals to its folder, unless the process has its own handler."""
+    if faulthandler.is_enabled() and _link is None:  # enabled by a test runner or an application
         yield
         return
     path = folder / CRASH
@@ -352,7 +354,7 @@ def crash_file(folder: Path) -> Iterator[None]:
 
 
 def _serve(asked: int, serve: Callable[[Any], None]) -> None:
-    """The life of a worker that is asked; never returns."""
+    """Serve requests until there are no more; never returns."""
     status = 1
     atexit._clear()
     try:
@@ -377,9 +379,9 @@ def _serve(asked: int, serve: Callable[[Any], None]) -> None:
 
 
 def _die_with(supervisor: int) -> None:
-    """No worker outlives its supervisor: what it has written is whole at any moment."""
+    """Let the system kill this worker when its supervisor dies; its files are complete at any moment."""
     import ctypes
 
     ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
-    if os.getppid() != supervisor:  # it died before
+    if os.getppid() != supervisor:  # the supervisor died before the call
         os._exit(1)

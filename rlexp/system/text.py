@@ -1,6 +1,6 @@
-"""Texts from outside, as they may be printed or written: no control characters, no secrets.
+"""Cleaning of text from outside before it is printed or written: no secrets, no control characters.
 
-`mask` is the one place that knows what a secret looks like, `printable` the one that knows what a terminal obeys.
+`mask` alone decides what looks like a secret, `printable` alone which characters control a terminal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 MASK = "***"
 
-# Repetitions have bounds, so that no text takes longer than its length. Hydra writes `\:` and `\=` in overrides.
+# Bounded repetitions keep matching linear in the length of the text. Hydra writes `\:` and `\=` in overrides.
 _KEY = (
     r"(?:[\w.\-]{0,200}[_\-.])?(?:password|passwd|passphrase|pwd|token|secret|secret[_-]?key|api[_-]?key"
     r"|access[_-]?key(?:[_-]?id)?|private[_-]?key|credentials?|authorization)"
@@ -28,21 +28,21 @@ _ASSIGNED = re.compile(
 )
 _OPTION = re.compile(rf"(?P<key>(?<!\S)--{_KEY}\s{{1,20}})(?P<value>{_VALUE})", re.IGNORECASE)
 _BEARER = re.compile(r"\b(?P<key>(?:Bearer|Basic)\s{1,20})(?P<value>[\w.~+/=-]{8,4000})")
-# User info of an address: all up to the last @ before the path, since passwords hold @ and : that nobody escaped.
-# One with / or # in it must follow a colon, and not look like a port.
+# The user info of an address extends to the last @ before the path, since passwords may contain unescaped @ and :.
+# A password with / or # must follow a colon and not look like a port.
 _USER_INFO = re.compile(
     r"(?P<scheme>(?<![a-z0-9])[a-z][a-z0-9+.\-]{0,40}\\?:/{0,3})"
     r"(?P<info>[^\s/?#'\"<>]{0,300}|(?<=/)[^\s/?#:@'\"<>]{1,200}:(?!\d+(?:[/?#\s]|$))[^\s'\"<>]{0,300})@",
     re.IGNORECASE,
 )
-_KNOWN = re.compile(  # what GitHub, GitLab, OpenAI, Anthropic, Hugging Face, AWS, Slack, Google, W&B and JWT begin with
+_KNOWN = re.compile(  # tokens of well-known services and JWT, recognised by their prefixes
     r"\b(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{16,}|hf_\w{16,}|AKIA[0-9A-Z]{16}|dapi[0-9a-f]{32}"
     r"|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
 )
 
 
 def mask(text: str) -> str:
-    """A text in which whatever looks like a secret is `***`; what is masked already stays as it is."""
+    """The text with everything that looks like a secret replaced by `***`. Masking twice changes nothing more."""
     if "@" in text:
         text = _USER_INFO.sub(_masked_user_info, text)
     if "=" in text or ":" in text or "%3" in text:
@@ -61,7 +61,7 @@ def _masked(found: re.Match[str]) -> str:
 
 def _masked_user_info(found: re.Match[str]) -> str:
     user, colon = re.split(r"\\?:", found["info"], maxsplit=1)[0], ":" in found["info"]
-    web = found["scheme"].lower().startswith("http")  # there, a name alone may be a token
+    web = found["scheme"].lower().startswith("http")  # in web addresses a user name alone may be a token
     if not found["scheme"].endswith("/") and not (web and colon):
         return found[0]  # `mail: a@b`
     if not colon and not web:
@@ -70,7 +70,7 @@ def _masked_user_info(found: re.Match[str]) -> str:
 
 
 def mask_tree(value: Any) -> Any:
-    """A nested value with its texts masked, and all of what stands under a key such as `api_key`."""
+    """A nested value with its strings masked, and with every value under a key such as `api_key` replaced."""
     if isinstance(value, Mapping):
         return {
             key: MASK if _is_secret(key) and item not in (None, "", True, False) else mask_tree(item)
@@ -86,12 +86,12 @@ def _is_secret(key: Any) -> bool:
 
 
 def same_address(stored: str, uri: str) -> bool:
-    """Whether an address as a folder has it, perhaps masked, is `uri`."""
+    """Whether a stored address, perhaps masked, is `uri`."""
     return stored in (uri, mask(uri))
 
 
 def user_info(uri: str) -> bool:
-    """Whether an http(s) address holds a user's name, a password or a token."""
+    """Whether an http(s) address contains a user name, a password or a token."""
     scheme, _, rest = uri.strip().partition(":")
     if not scheme.lower().startswith("http"):
         return False
@@ -101,12 +101,12 @@ def user_info(uri: str) -> bool:
 
 USER_INFO_HINT = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, instead."
 
-# C0 but for tab and newline, DEL, C1; line separators; marks that turn the direction of writing; surrogates.
+# C0 except tab and newline, DEL, C1; line separators; marks of writing direction; surrogates.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 def printable(text: str, newlines: bool = True) -> str:
-    r"""A text that a terminal shows and does not obey: control characters as `\x1b`; newlines too, unless allowed."""
+    r"""The text with control characters escaped as in `\x1b`; newlines and tabs too, unless `newlines` is true."""
     if not newlines:
         text = text.replace("\n", "\\n").replace("\t", "\\t")
     return _CONTROLS.sub(lambda found: _escape(found[0]), text)
@@ -118,7 +118,7 @@ def _escape(character: str) -> str:
 
 
 def printable_tree(value: Any) -> Any:
-    """A nested value whose texts, those of keys as well, are `printable` and of one line."""
+    """A nested value whose strings and keys are `printable` and have one line."""
     if isinstance(value, dict):
         return {printable_tree(key): printable_tree(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -127,12 +127,12 @@ def printable_tree(value: Any) -> Any:
 
 
 def clean(text: Any, newlines: bool = True) -> str:
-    """`mask` and `printable` together: what may be said of whatever it is."""
+    """`str(text)`, masked and printable; fit for a message."""
     return printable(mask(str(text)), newlines)
 
 
-class _Clean:
-    """A text stream in which everything that is written is clean."""
+class _CleanStream:
+    """A text stream that cleans everything that is written to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -151,15 +151,15 @@ class _Clean:
 
 @contextlib.contextmanager
 def clean_output() -> Iterator[None]:
-    """Within it, what is printed of files, names and errors is clean, whoever prints it.
+    """Within it everything printed to stdout and stderr is clean, whichever code prints it.
 
-    For the commands that read folders and servers; a job that trains draws a bar, which is control characters itself.
+    For commands that read folders and servers. A training job must not use it: its progress bar is control characters.
     """
     out, error = sys.stdout, sys.stderr
-    if not isinstance(out, _Clean):
-        sys.stdout = _Clean(out)
-    if not isinstance(error, _Clean):
-        sys.stderr = _Clean(error)
+    if not isinstance(out, _CleanStream):
+        sys.stdout = _CleanStream(out)
+    if not isinstance(error, _CleanStream):
+        sys.stderr = _CleanStream(error)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Numbers and names as a reader of a report wants them."""
+"""Formatting of numbers and names for tables and reports."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-NAMED = 5  # so many names in a sentence
+MAX_NAMES = 5  # names that a sentence lists
 
 
 def number(value: float | None) -> str:
-    """A return: four digits at most, whole numbers as such, "-" for what is missing."""
+    """A return: integers as such, others with at most four digits, "-" for a missing value."""
     if value is None or not math.isfinite(value):
         return "-"
     if value == int(value) and abs(value) < 1e6:
@@ -22,31 +22,31 @@ def number(value: float | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """A return among others: one decimal, or three digits where it is small; "-" for what is missing."""
+    """A return in a column: one decimal, or three digits if it is small; "-" for a missing value."""
     if value is None:
         return "-"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
 def signed(value: float) -> str:
-    """A difference."""
+    """A difference, with its sign."""
     return f"+{number(value)}" if value > 0 else number(value)
 
 
 def interval(middle: float, low: float, high: float) -> str:
-    """An estimate with its interval, where there is one."""
+    """An estimate with its interval, or with "[-]" if there is none."""
     if not math.isfinite(middle):
         return "-"
     return f"{number(middle)} [{number(low)}, {number(high)}]" if math.isfinite(low) else f"{number(middle)} [-]"
 
 
 def p_value(value: float) -> str:
-    """A probability of error."""
+    """A p-value: `< 0.001`, three decimals, or two from 0.1 on."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def steps(value: float) -> str:
-    """Env steps, or a rate of them."""
+    """Env steps, or env steps per second: `1.5k`, `2M`."""
     if not math.isfinite(value):
         return "-"
     for size, unit in ((1e6, "M"), (1e3, "k")):
@@ -56,21 +56,21 @@ def steps(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration."""
+    """A duration in seconds, minutes or hours."""
     if not math.isfinite(value):
         return "-"
     return f"{value:.3g} s" if value < 100 else f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"
 
 
 def date(timestamp: Any) -> str:
-    """A moment, from unix seconds."""
+    """A Unix time as date and time in UTC; "-" for none."""
     return datetime.fromtimestamp(float(timestamp), UTC).strftime("%Y-%m-%d %H:%M UTC") if timestamp else "-"
 
 
 def names(several: Sequence[str]) -> str:
     """`a, b and c`; `a, b, c, d and 7 others`."""
-    if len(several) > NAMED:
-        return f"{', '.join(several[: NAMED - 1])} and {len(several) - NAMED + 1} others"
+    if len(several) > MAX_NAMES:
+        return f"{', '.join(several[: MAX_NAMES - 1])} and {len(several) - MAX_NAMES + 1} others"
     return " and ".join(filter(None, [", ".join(several[:-1]), *several[-1:]]))
 
 
@@ -80,18 +80,18 @@ def plural(count: int, noun: str) -> str:
 
 
 def as_json(value: Any) -> str:
-    """A value as one text, equal for equal values."""
+    """A value as a JSON string; equal values give equal strings."""
     return json.dumps(value, sort_keys=True, default=str)
 
 
 def schedules(values: Sequence[Any]) -> dict[str, str] | None:
-    """Names for schedules side by side: `log10` where no other is of its kind, else the whole phrase.
+    """Short names for several schedules: the kind if it is unique (`log10`), else the whole phrase of `setting`.
 
     Args:
-        values: of one key in several configurations.
+        values: the values of one key in several configurations.
 
     Returns:
-        The JSON of each value -> its name; None where not all of them are schedules.
+        The JSON of each value -> its name; None unless all values are schedules.
     """
     found = {as_json(value): value for value in values}
     if not all(isinstance(value, Mapping) and "kind" in value for value in found.values()):
@@ -101,12 +101,12 @@ def schedules(values: Sequence[Any]) -> dict[str, str] | None:
 
 
 def setting(value: Any) -> str:
-    """A configuration's value; a schedule is one phrase."""
+    """A value of a configuration in words; a schedule is one phrase: `linear 1 to 0.1 in 10000 steps`."""
     if isinstance(value, Mapping) and "kind" in value:
         if value["kind"] == "constant":
             return setting(value.get("initial"))
         ends = " to ".join(setting(value[end]) for end in ("initial", "final") if value.get(end) is not None)
-        if value["kind"] == "inverse_time":  # which reads no duration
+        if value["kind"] == "inverse_time":  # it has no duration
             return f"inverse_time {ends} at {setting(value.get('decay'))} per {value.get('unit', 'step')}"
         duration = f" in {setting(value['duration'])} {value.get('unit', '')}s" if value.get("duration") else ""
         return f"{value['kind']} {ends}{duration}"

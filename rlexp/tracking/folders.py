@@ -7,7 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rlexp.system.stored_files import SUMMARY, SWEEP, find_json, folders_with, read_json
+from rlexp.system.stored_files import find_json, folders_with, read_json
+from rlexp.system.stored_schemas import SUMMARY, SWEEP
 from rlexp.system.stored_yaml import read_config, select
 from rlexp.system.text import clean, same_address
 from rlexp.tracking.addresses import local_store, resolve_uri

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from rlexp.system import search_path, supervisor
 from rlexp.system.links import open_to_write
-from rlexp.system.stored_files import TRACKING, read_json
+from rlexp.system.stored_files import read_json
+from rlexp.system.stored_schemas import TRACKING
 from rlexp.system.text import clean, mask
 from rlexp.tracking import store_file
 from rlexp.tracking.addresses import resolve_uri, sync_command, ui_command

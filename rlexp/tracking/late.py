@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlexp.config.schema.job import Settings
-from rlexp.system.folder_lock import in_use, who_works
-from rlexp.system.stored_files import TRACKING, read_json
+from rlexp.system.folder_lock import in_use, lock_holder
+from rlexp.system.stored_files import read_json
+from rlexp.system.stored_schemas import TRACKING
 from rlexp.system.text import mask, same_address
 from rlexp.tracking.addresses import resolve_uri, sync_command
 from rlexp.tracking.base import open_tracker
@@ -41,7 +42,7 @@ def deliver(settings: Settings, say: Callable[[str], None]) -> None:
     if is_delivered(folder, uri):
         return
     if in_use(folder):
-        say(f"MLflow receives it from another process ({who_works(folder)})")
+        say(f"MLflow receives it from another process ({lock_holder(folder)})")
         return
     own = _own_uri(folder)
     if own is None or not same_address(own, uri):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rlexp.system.folder_lock import in_use
 from rlexp.system.links import check_folder
-from rlexp.system.stored_files import TRACKING, read_json
+from rlexp.system.stored_files import read_json
+from rlexp.system.stored_schemas import TRACKING
 from rlexp.system.stored_yaml import read_config, select
 from rlexp.system.text import same_address
 from rlexp.tracking.addresses import resolve_uri

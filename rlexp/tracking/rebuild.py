@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from omegaconf.errors import OmegaConfBaseException
 
 from rlexp.system.errors import Refusal, refusal
-from rlexp.system.folder_lock import in_use, owner_elsewhere, who_works
+from rlexp.system.folder_lock import in_use, lock_holder, owner_elsewhere
 from rlexp.tracking import store_file
 from rlexp.tracking.addresses import resolve_uri, sync_command, ui_command
 from rlexp.tracking.base import SILENCE
@@ -126,7 +126,7 @@ def _check_idle(folder: Path) -> None:
         records = folder / "metrics.jsonl"
         alive = records.is_file() and time.time() - records.stat().st_mtime < SILENCE
     if alive:
-        raise refusal("--rebuild", "no job that runs", f"{folder}, where {who_works(folder)}", "Wait for it.")
+        raise refusal("--rebuild", "no job that runs", f"{folder}, where {lock_holder(folder)}", "Wait for it.")
     try:
         if (folder / ".tracking.lock").exists():
             with contextlib.suppress(PermissionError), FileLock(folder / ".tracking.lock", timeout=0):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from rlexp.system.folder_lock import in_use, owner_elsewhere, who_works
+from rlexp.system.folder_lock import in_use, lock_holder, owner_elsewhere
 from rlexp.system.links import LinkFound, check_folder
 from rlexp.system.text import clean
 from rlexp.tracking.addresses import sync_command
@@ -62,7 +62,7 @@ def _sync_job(folder: Path, uri: str, inside: Path | None) -> tuple[bool, str]:
         return False, alive
     num_records = delivery.send()
     if runs:
-        return False, f"delivered {num_records} records; the rest once it has ended ({who_works(folder)})"
+        return False, f"delivered {num_records} records; the rest once it has ended ({lock_holder(folder)})"
     failures = delivery.finish(final_status(folder))
     num_files = len(delivery.sent_files)
     line = f"delivered {num_records} records, {num_files} files" if delivery.changed else "nothing new"
@@ -79,7 +79,7 @@ def _sync_sweep(folder: Path, uri: str, inside: Path | None) -> tuple[bool, str]
     if alive := _alive_elsewhere(folder, runs, delivery.silent):
         return False, alive
     if runs:
-        return False, f"the sweep runs ({who_works(folder)})"
+        return False, f"the sweep runs ({lock_holder(folder)})"
     failures = delivery.finish()
     return not failures, f"failed: {'; '.join(failures)}" if failures else "delivered the sweep"
 
@@ -87,7 +87,7 @@ def _sync_sweep(folder: Path, uri: str, inside: Path | None) -> tuple[bool, str]
 def _alive_elsewhere(folder: Path, runs: bool, silent: float) -> str | None:
     """The line about a folder that a process of another machine works on; None if there is none."""
     if not runs and owner_elsewhere(folder) and silent < SILENCE:
-        return f"failed: {who_works(folder)}; its last sign of life was {silent:.0f} s ago"
+        return f"failed: {lock_holder(folder)}; its last sign of life was {silent:.0f} s ago"
     return None
 
 

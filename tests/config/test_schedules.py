@@ -221,7 +221,7 @@ KIND_NAMES = "constant, linear, exponential, inverse_time, log10"
         *[
             (
                 base | {"final": final},
-                f"e.final: expected a limit between initial (1) and 0, where kind '{base['kind']}' tends; "
+                f"e.final: expected a limit between initial (1) and 0, the range of kind '{base['kind']}'; "
                 f"received {final}. Choose one there, or use kind linear.",
             )
             for base, final in ((INVERSE, 2), (DECAY, -0.1))
@@ -229,7 +229,7 @@ KIND_NAMES = "constant, linear, exponential, inverse_time, log10"
         (
             LOG10 | {"final": 1.5},
             "e.final: expected at most initial (1), since kind 'log10' falls; received 1.5. "
-            "Exchange the two, or use kind linear.",
+            "Swap the two, or use kind linear.",
         ),
     ],
 )

@@ -111,7 +111,7 @@ def test_shares_of_the_budget_are_for_every_schedule_written_by_hand() -> None:
         ("algo=pg schedule@algo.epsilon=linear", "algo.epsilon: expected a key of the configuration, received an unknown one.\n"),
         ("schedule@algo.loss=linear", "algo.loss: expected a text, received {"),
         ("+experiment=cleanrl_dqn schedule@algo.optimizer.lr=linear", "algo.optimizer.lr: kind 'linear' needs initial, final, "
-         "and what it replaces has none to keep. Add +algo.optimizer.lr.initial=... +algo.optimizer.lr.final=..."),
+         "which the replaced schedule does not have. Add +algo.optimizer.lr.initial=... +algo.optimizer.lr.final=..."),
         ("algo.epsilon.unit=budget", "algo.epsilon.duration: expected a share of the budget, above 0 and at most 10; received "
          "10000. 0.5 is half of it; to count steps write unit: step."),
         ("schedule@algo.epsilon=linear algo.epsilon.final=2", "algo.epsilon.final: expected a number >= 0 and <= 1, received 2"),

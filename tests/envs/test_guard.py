@@ -15,7 +15,7 @@ def test_whatever_a_call_raises_is_one_kind_of_error(error: BaseException, monke
     def act() -> None:
         raise error
 
-    monkeypatch.setattr(stopping, "are_signals_ours", lambda: True)
+    monkeypatch.setattr(stopping, "handles_signals", lambda: True)
     with pytest.raises(faults.Misbehaved, match=f"^reset raised {type(error).__name__}"):
         guard.call("reset", act)
 
@@ -26,6 +26,6 @@ def test_signals_are_no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(stopping.Interrupted):
         guard.call("reset", act, stopping.Interrupted(2))
-    monkeypatch.setattr(stopping, "are_signals_ours", lambda: False)  # rlexp.run in somebody's process: a real Ctrl-C
+    monkeypatch.setattr(stopping, "handles_signals", lambda: False)  # rlexp.run in somebody's process: a real Ctrl-C
     with pytest.raises(KeyboardInterrupt):
         guard.call("reset", act, KeyboardInterrupt())

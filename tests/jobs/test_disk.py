@@ -87,7 +87,7 @@ def test_a_full_disk_at_every_write(code: int, tiny: Callable[..., Any], monkeyp
         with pytest.raises(Failure) as failed:
             tiny(*JOB, f"study=full{left}")
         assert (
-            f"cannot be written ({os.strerror(code)}); what was written before is whole, and the same command"
+            f"cannot be written ({os.strerror(code)}); everything written before is intact, and the same command"
             in str(failed.value)
         )
         assert len(str(failed.value).splitlines()) == 1

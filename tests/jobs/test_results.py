@@ -64,7 +64,7 @@ def test_a_last_line_cut_anywhere_is_left_out(job):
         ('{"step": 200, "time": 1.0, "metrics": {"eval/return": [1.0]}}', r"one with eval/return = a list of 1"),
         ('{"step": 200, "time": 1.0, "metrics": {"eval/return": 1.0}}', r"one with eval/return = 1\.0"),
         ('{"step": 200, "time": 1.0, "metrics": {"eval/return": ["1", "2"]}}', r"one with eval/return = a list of 2"),
-        ('{"step": 200, "time": 1.0, "metrics": {}, "sum": "00000000"}', "one with numbers that were changed since"),
+        ('{"step": 200, "time": 1.0, "metrics": {}, "sum": "00000000"}', "one with numbers that have changed since"),
         ("[200]", "one with a list of 1"),
     ],
 )

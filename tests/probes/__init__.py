@@ -1,13 +1,12 @@
-"""Probe environments: seconds-long problems with known answers, registered on import as `probes/<name>-v0`.
+"""Probe environments: problems that train in seconds and have known answers, registered as `probes/<name>-v0` on import.
 
-A learner that fails one of them is wrong, and which one tells where: Identity (does the observation reach the
-network), Bandit (rewards), DelayedReward (discount and bootstrap), TwoStateChain (all of it), TruncatedLoop
-against TerminatedLoop (truncation bootstraps, termination does not), Blink (images, and stacks of them), NaNReward (a
-trial that diverges).
+A learner that fails one of them is wrong, and each one tests a part of it: Identity (observations reach the network),
+Bandit (rewards), DelayedReward (discount and bootstrap), TwoStateChain (all of these), TruncatedLoop and TerminatedLoop
+(truncation bootstraps, termination does not), Blink (images and frame stacks), NaNReward (a diverging trial).
 
-Each class with a known answer has `gamma`, `observations` [S, D], one row a state, and `q_star` [S, A], the
-optimal action values of those rows. A step after the end of an episode and an action outside the space are
-errors, so that the probes also catch engines that forget to reset.
+Each class with a known answer has `gamma`, `observations` [S, D], one row per state, and `q_star` [S, A], the optimal
+action values of those rows. A step after the end of an episode and an action outside the space raise errors, so that the
+probes also catch engines that forget to reset.
 
 Axes: `S` states, `A` actions, `D` observation size.
 """
@@ -26,7 +25,7 @@ Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
 
 
 class Probe(gym.Env[np.ndarray, Any]):
-    """Two actions; the observation is the row of `observations` that belongs to the state."""
+    """Base class. Two actions; the observation is the row of the state in `observations`."""
 
     observations: ClassVar[np.ndarray] = np.ones((1, 1), np.float32)  # [S, D]
     state: int
@@ -56,17 +55,17 @@ class Probe(gym.Env[np.ndarray, Any]):
         return 0
 
     def transition(self, action: int) -> tuple[float, bool, bool]:
-        """Moves `state` and returns reward, terminated, truncated; `num_steps` counts this step already."""
+        """Moves `state` and returns reward, terminated, truncated; `num_steps` includes this step."""
         raise NotImplementedError
 
 
 class Identity(Probe):
-    """Reward 1 for the action that equals the state, which is drawn anew at each step; terminated after 10.
+    """Reward 1 for the action that equals the state, which is random at each step; terminates after 10 steps.
 
-    The next state does not depend on the action, so the actions of a state differ by the reward alone:
-    q*(s, s) - q*(s, 1 - s) = 1 at any discount. With gamma = 0, q*(s, a) = 1 if a == s else 0; with a
-    larger one the values also depend on the steps that are left, which are not observed. Best return 10,
-    random 5.
+    The next state does not depend on the action, so the actions of a state differ only in their reward:
+    q*(s, s) - q*(s, 1 - s) = 1 for any discount. For gamma = 0, q*(s, a) = 1 if a == s else 0. For larger ones the
+    values also depend on the number of remaining steps, which is not observed. The best return is 10; random play
+    gets 5.
     """
 
     gamma = 0.0
@@ -83,7 +82,7 @@ class Identity(Probe):
 
 
 class Bandit(Probe):
-    """One step, the reward is the action: q*(a) = a at any discount."""
+    """One step; the reward is the action: q*(a) = a for any discount."""
 
     gamma = 0.9
     q_star = np.array([[0.0, 1.0]])  # [S, A]
@@ -93,10 +92,10 @@ class Bandit(Probe):
 
 
 class DelayedReward(Probe):
-    """Two steps; the first action is the reward, which comes at the second step, whatever the second action.
+    """Two steps; the first action is the reward of the second step, whatever the second action is.
 
     States: 0 start, 1 after action 0, 2 after action 1. At the second step q*(1, .) = 0 and q*(2, .) = 1,
-    then the episode terminates. At the first, q*(0, a) = 0 + gamma max q*(1 + a, .) = gamma a: 0 and 0.9 at
+    then the episode terminates. At the first, q*(0, a) = 0 + gamma max q*(1 + a, .) = gamma a: 0 and 0.9 for
     gamma = 0.9.
     """
 
@@ -112,7 +111,7 @@ class DelayedReward(Probe):
 
 
 class TwoStateChain(Probe):
-    """The right action differs between two states, and a wrong one costs time.
+    """Two states with different best actions; a wrong action costs time.
 
     State 0: action 0 stays, action 1 moves to state 1. State 1: action 0 terminates with reward 1, action 1
     goes back to state 0. All other rewards are 0; truncated after 20 steps.
@@ -132,11 +131,11 @@ class TwoStateChain(Probe):
 
 
 class TruncatedLoop(Probe):
-    """One state, reward 1 a step, truncated after 10 steps and never terminated.
+    """One state, reward 1 per step, truncated after 10 steps, never terminated.
 
-    The last step bootstraps like any other: q* = 1 + gamma q*, hence q* = 1 / (1 - gamma), 10 at gamma 0.9.
-    A learner that takes truncation for termination stops at one sample in ten: q = 1 + gamma (9 / 10) q is
-    5.26.
+    The last step bootstraps like any other: q* = 1 + gamma q*, hence q* = 1 / (1 - gamma), 10 for gamma 0.9.
+    A learner that treats truncation as termination does not bootstrap in one sample of ten: q = 1 + gamma (9 / 10) q
+    is 5.26.
     """
 
     gamma = 0.9
@@ -147,9 +146,9 @@ class TruncatedLoop(Probe):
 
 
 class TerminatedLoop(Probe):
-    """One state, reward 1, terminated after the one step: q* = 1 at any discount.
+    """One state, reward 1, terminated after one step: q* = 1 for any discount.
 
-    The observation after the end equals the one before: a learner that bootstraps there finds 10.
+    The observation after the end equals the one before it: a learner that bootstraps there gets 10.
     """
 
     gamma = 0.9
@@ -160,10 +159,10 @@ class TerminatedLoop(Probe):
 
 
 class Blink(Probe):
-    """Images of which the left or the right half is lit, at random; reward 1 for telling whether the side has changed.
+    """Images whose left or right half is lit at random; reward 1 for the right answer to whether the side has changed.
 
-    Action 1 says that it has. One frame does not tell: with a stack of two, at gamma = 0, q*(s, a) = 1 if a is right
-    else 0. States: 2 * (side of the frame before) + (side now), equal after a reset; terminated after 10 steps.
+    Action 1 means that it has. One frame does not show it. With a stack of two and gamma = 0, q*(s, a) = 1 if a is right
+    else 0. States: 2 * (side of the previous frame) + (current side), equal after a reset; terminated after 10 steps.
     """
 
     gamma = 0.0
@@ -185,16 +184,15 @@ class Blink(Probe):
 
 
 class NaNReward(Probe):
-    """Reward 1 a step, but `bad` after `after` steps of an episode that was reset with an even seed.
+    """Reward 1 per step, but `bad` after `after` steps of an episode that was reset with an even seed.
 
-    For one trial to break and another not, choose trials whose episode seeds differ in parity and make
-    `length` the whole budget: with many episodes every trial meets an even seed sooner or later. Without a
-    seed: no NaN.
+    To make one trial diverge and another not, choose trials whose episode seeds differ in parity, and make `length` the
+    whole budget; with many episodes every trial eventually gets an even seed. Without a seed all rewards are 1.
 
     Args:
         after: number of good steps before the first bad reward. Default 5.
         length: steps in an episode, which ends by termination. Default 10.
-        bad: that reward. Default NaN, which no environment may give; 1e38 is a number, but its square is none.
+        bad: the bad reward. Default NaN, which is refused in rewards; 1e38 is finite, but its square overflows float32.
     """
 
     def __init__(self, after: int = 5, length: int = 10, bad: float = math.nan) -> None:
@@ -245,8 +243,8 @@ PROBES: dict[str, type[Probe]] = {
 }
 
 for _id, _class in PROBES.items():
-    if _id not in gym.registry:  # a second import under another name must not warn
-        # The checker would warn of each NaN reward, which is what that probe is for.
+    if _id not in gym.registry:  # a second import under another name would warn
+        # The checker would warn about each NaN reward, which this probe gives on purpose.
         gym.register(_id, entry_point=f"{__name__}:{_class.__name__}", disable_env_checker=_class is NaNReward)
 if "probes/TableChain-v0" not in gym.registry:
     gym.register("probes/TableChain-v0", entry_point=f"{__name__}:TableChain", max_episode_steps=20)

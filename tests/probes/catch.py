@@ -1,7 +1,8 @@
-"""Catch: a ball falls from the top of a small image, and a paddle in the last row has to be below it at the end.
+"""Catch: a ball falls from the top of a small image; a paddle in the last row must be below it at the end.
 
-Registered on import as `probes/Catch-v0`, as booleans (columns x 10 x 2: ball, paddle) or, with `symbols=True`, as bytes 0,
-1 and 2 in one channel of three, declared as 0 to 255 as MiniGrid's are. Return 1 or -1; play at random reaches about -.6.
+Registered as `probes/Catch-v0` on import. Observations are booleans (10 x 10 x 2: ball, paddle) or, with `symbols=True`,
+bytes 0, 1 and 2 in one channel of three, declared as 0 to 255 like MiniGrid's. The return is 1 or -1; random play gets
+about -0.6.
 """
 
 from __future__ import annotations

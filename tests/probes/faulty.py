@@ -1,7 +1,7 @@
-"""Environments that do one of 40 things that they must not do, as `probes/Faulty-v0`; healthy until it is due.
+"""Environments with one of 40 faults, registered as `probes/Faulty-v0`.
 
-`KINDS` says of each what is seen of it: "refused" before the start, a trial that "failed", a "warned" job that is done,
-or a process that is "lost".
+`KINDS` holds the result of each fault: a job "refused" before the start, a "failed" trial, a finished job with a warning
+("warned"), or a "lost" process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-KINDS: dict[str, tuple[str, str]] = {  # kind -> what becomes of a job, and what its sentence says
+KINDS: dict[str, tuple[str, str]] = {  # kind -> the result, and a part of its message
     "raises": ("failed", "step 3: step raised ValueError: the sensor fell off"),
     "empty error": ("failed", "step 3: step raised RuntimeError ("),
     "long error": ("failed", "step 3: step raised RuntimeError: first line ("),
@@ -65,18 +65,18 @@ KINDS: dict[str, tuple[str, str]] = {  # kind -> what becomes of a job, and what
     "abort": ("lost", "SIGABRT: it called abort, in abort (faulty.py, line "),
     "SIGKILL": ("lost", "SIGKILL: ended by another process, or by the system for lack of memory"),
 }
-made = itertools.count(1)  # instances in this process
+instance_numbers = itertools.count(1)  # of the instances in this process
 
 
 class Unprintable(Exception):
-    """Cannot even be shown."""
+    """An exception whose message cannot be printed."""
 
     def __str__(self) -> str:
         raise ValueError
 
 
 class Base(BaseException):
-    """No Exception."""
+    """An exception that is not an Exception."""
 
 
 def recursion() -> None:
@@ -96,7 +96,7 @@ def hang_catching(caught: type[BaseException]) -> None:
 def hang_in_c() -> None:
     lock, libc = ctypes.create_string_buffer(256), ctypes.CDLL(None)
     libc.pthread_mutex_lock(lock)
-    libc.pthread_mutex_lock(lock)  # waits for itself, whatever signals come
+    libc.pthread_mutex_lock(lock)  # deadlocks with itself, and ignores signals
 
 
 def segmentation_fault() -> None:
@@ -114,7 +114,7 @@ def throw(error: BaseException) -> Callable[[], None]:
     return act
 
 
-ACTS: dict[str, Callable[[], Any]] = {  # in the third step of a training episode
+ACTS: dict[str, Callable[[], Any]] = {  # kind -> what the third step of a training episode does
     "raises": throw(ValueError("the sensor fell off")),
     "empty error": throw(RuntimeError()),
     "long error": throw(RuntimeError("first line\nsecond line")),
@@ -147,14 +147,14 @@ SPACES = {
 
 
 class Faulty(gym.Env[Any, Any]):
-    """Reward 1; an episode ends after 10 steps; evaluations, whose seeds are small, are healthy.
+    """Reward 1; an episode ends after 10 steps. Evaluation episodes, whose seeds are small, have no faults.
 
     Args:
-        kind: one of `KINDS`; "none" is healthy.
+        kind: one of `KINDS`; "none": no fault.
     """
 
     def __init__(self, kind: str = "none") -> None:
-        self.kind, self.number = kind, next(made)
+        self.kind, self.number = kind, next(instance_numbers)
         self.action_space = spaces.Discrete(2)
         self.observation_space = SPACES.get(kind, spaces.Box(-1, 1, (2,), np.float32))
         self.good: Any = {"part beyond": {"n": 1, "x": np.zeros(1, np.int8)}, "state beyond": 1}.get(
@@ -211,7 +211,7 @@ class Faulty(gym.Env[Any, Any]):
 
 
 def is_training() -> bool:
-    """Whether an environment is being made for a trial."""
+    """Whether the instance is created for training, judged by the call stack."""
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""MiniGrid's empty room as an image of symbols, registered on import as `minigrids/EmptyRoom-v0`."""
+"""MiniGrid's empty room as an image of symbols, registered as `minigrids/EmptyRoom-v0` on import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gymnasium as gym
 
 
 def empty_room(**options: Any) -> gym.Env:
-    """The room of 5 x 5 tiles; actions: left, right, forward, ... (seven of them)."""
+    """A room of 5 x 5 tiles with seven actions: left, right, forward, ..."""
     from minigrid.wrappers import ImgObsWrapper
 
     return ImgObsWrapper(gym.make("MiniGrid-Empty-5x5-v0", **options))

@@ -1,4 +1,4 @@
-"""An environment that does one thing it must not do, registered as `probes/Misbehaving-v0`."""
+"""An environment with one fault, registered as `probes/Misbehaving-v0` on import."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import numpy as np
 from gymnasium import spaces
 
 UNSEEDED = np.random.default_rng()
-PLAYED: set[int | None] = set()  # seeds, in this process
+PLAYED: set[int | None] = set()  # seeds of episodes in this process
 
 
 class Misbehaving(gym.Env[Any, Any]):
-    """Two numbers or, with `states`, three numbered states; reward 1; an episode ends after 10 steps.
+    """Observes two numbers or, with `states`, one of three discrete states; reward 1; episodes end after 10 steps.
 
     Args:
-        fault: what it does wrong, at every step from the third on of an episode whose seed has the right remainder.
-            "unseeded ..." draws numbers that the seed does not give; "shorter again" ends an episode at its third step
-            where an episode of that seed has been played before.
-        remainder, modulus: episodes with seed % modulus == remainder are bad. Default: all.
-        states: observations are numbered.
-        train_only: seeds of evaluation episodes, 100,000 to 400,000, are good.
+        fault: the fault, at every step from the third on of a bad episode. "unseeded ..." draws numbers that do not depend
+            on the seed; "shorter again" ends an episode at its third step if its seed has been played before.
+        remainder, modulus: an episode is bad if seed % modulus == remainder. Default: all are.
+        states: whether observations are discrete states.
+        train_only: whether evaluation episodes, with seeds 100,000 to 400,000, are never bad.
     """
 
     def __init__(

@@ -10,7 +10,8 @@ import pytest
 
 from rlexp.cli import best, ls
 from rlexp.sweeps.outcome import Outcome
-from rlexp.system.stored_files import JOB, SUMMARY, Damaged, read_bytes, read_job, read_json, seal
+from rlexp.system.stored_files import Damaged, read_bytes, read_job, read_json, seal
+from rlexp.system.stored_schemas import JOB, SUMMARY
 from tests.studies import make_job
 
 
@@ -30,9 +31,12 @@ from tests.studies import make_job
         (b'{"seeds": [-1]}', "expected a list of different seeds as seeds"),
         (b'{"seeds": [1], "started": NaN}', "expected seconds since 1970 as started, received nan"),
         (b'{"seeds": [1], "started": 1e300}', "expected seconds since 1970 as started, received 1e+300"),
-        (b'{"seeds": [1], "tags": {"a": 1}}', "expected a mapping to a text as tags, received a mapping of 1"),
-        (b'{"seeds": [1], "sweep": {"id": 3}}', "expected a text as sweep.id, received 3"),
-        (b'{"seeds": [1], "digest": "0"}', "expected what its digest was made of, received something that was changed"),
+        (b'{"seeds": [1], "tags": {"a": 1}}', "expected a mapping to a string as tags, received a mapping of 1"),
+        (b'{"seeds": [1], "sweep": {"id": 3}}', "expected a string as sweep.id, received 3"),
+        (
+            b'{"seeds": [1], "digest": "0"}',
+            "expected content that matches its digest, received content that has changed",
+        ),
     ],
 )
 def test_what_is_no_job_is_said(content: bytes, said: str, tmp_path: Path) -> None:

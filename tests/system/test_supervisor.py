@@ -169,7 +169,7 @@ def test_a_signal_stops_the_scoring_at_the_end_and_the_same_command_scores_again
 def test_help_and_refusals_of_the_configuration_have_no_second_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from rlexp.cli import run as command_line
 
-    monkeypatch.setattr(supervisor, "_wanted", True)
+    monkeypatch.setattr(supervisor, "_enabled", True)
     monkeypatch.setattr(supervisor.os, "fork", lambda: pytest.fail("a second process"))
     for args, status in ((["--help"], 0), (["algo=nope"], 2), (["algo.gamma=2"], 2), (["--cfg", "job"], 0)):
         monkeypatch.setattr(sys, "argv", ["rlexp", *args])

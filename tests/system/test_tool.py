@@ -112,7 +112,7 @@ def test_places_where_no_folder_can_be_made(tmp_path: Path) -> None:
         (tmp_path / "file", "which is a file"),
         (tmp_path / "file" / "x", "which is a file"),
         (tmp_path / "loop" / "x", ""),
-        ("/proc/x", "where nobody can make files"),
+        ("/proc/x", "where no files can be created"),
         ("x" * 5000, "a path of 5,000 letters"),
         ("x" * 300, "a name of 300 letters"),
         ("a\0b", "a name with a NUL"),

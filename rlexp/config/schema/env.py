@@ -10,12 +10,12 @@ from rlexp.config.schema.fields import opt
 
 @dataclass
 class DiscretizerSettings:
-    """Uniform bins that turn the numbers of a Box observation into one state; dimensions not listed are ignored."""
+    """Uniform bins that turn a Box observation into one discrete state; dimensions not listed are ignored."""
 
-    dimensions: list[int] = opt([], "which numbers of the observation are binned, in this order", low=0)
-    low: list[float] = opt([], "lower end of the first bin of each; what is below falls into that bin")
-    high: list[float] = opt([], "upper end of the last bin of each; what is above falls into that bin")
-    num_bins: list[int] = opt([], "bins of each", low=1, high=100_000)
+    dimensions: list[int] = opt([], "the dimensions of the observation that are binned, in this order", low=0)
+    low: list[float] = opt([], "lower end of the first bin per dimension; smaller values fall into that bin")
+    high: list[float] = opt([], "upper end of the last bin per dimension; larger values fall into that bin")
+    num_bins: list[int] = opt([], "number of bins per dimension", low=1, high=100_000)
 
 
 @dataclass
@@ -25,11 +25,11 @@ class EnvSettings:
     name: str = opt("cartpole", "name in folder names and reports")
     id: str = opt("CartPole-v1", "Gymnasium id, or module:Id")
     kwargs: dict[str, Any] = opt({}, "arguments of gymnasium.make")
-    max_episode_steps: int | None = opt(None, "limit of an episode; null: the environment's own", low=1)
+    max_episode_steps: int | None = opt(None, "time limit of an episode; null: the environment's own", low=1)
     imports: list[str] = opt([], "modules to import first")
     wrappers: list[Any] = opt([], "Gymnasium wrappers in this order: class paths, or mappings of name and arguments")
-    preprocessing: str = opt("none", "what stands between the environment and the agent", choices=("none", "atari"))
-    frame_stack: int = opt(1, "an observation is the last so many of the environment's", low=1, high=64)
-    step_timeout: float | None = opt(600.0, "seconds that a call of an environment may take; null: for ever", above=0)
+    preprocessing: str = opt("none", "preprocessing of observations and rewards", choices=("none", "atari"))
+    frame_stack: int = opt(1, "number of recent observations stacked into one", low=1, high=64)
+    step_timeout: float | None = opt(600.0, "time limit of one call of the environment, seconds; null: none", above=0)
     discretizer: DiscretizerSettings = opt(DiscretizerSettings, "bins through which tables see a Box observation")
-    default_steps: int = opt(50_000, "env steps per trial where no budget is given", low=1)
+    default_steps: int = opt(50_000, "env steps per trial if no budget is given", low=1)

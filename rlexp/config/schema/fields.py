@@ -1,4 +1,4 @@
-"""What a field of a schema is: a default, one line of help, and a range."""
+"""Fields of a schema: a default, one line of help, and a range."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ def opt(
     choices: tuple[str, ...] = (),
     scalar: bool = False,
 ) -> Any:
-    """A dataclass field: its default, its one line of help, and what it may hold.
+    """A dataclass field.
 
-    `low` and `high` are inclusive, `above` is exclusive; `scalar` marks a number that may be a schedule,
-    whose initial and final values must lie in that range.
+    Args:
+        default: the default value, or a function without arguments that returns it.
+        help: one line of help.
+        low, high: inclusive bounds; None: no bound.
+        above: exclusive lower bound; None: no bound.
+        choices: the permitted values; empty: any.
+        scalar: whether the number may be a schedule, whose initial and final values must lie in the range.
     """
     metadata = {"help": help, "low": low, "high": high, "above": above, "choices": choices, "scalar": scalar}
     if isinstance(default, list | dict):
@@ -30,5 +35,5 @@ def opt(
 
 
 def linear(initial: float, final: float, duration: int) -> dict[str, Any]:
-    """The schedule that goes from one number to another in so many env steps."""
+    """A linear schedule over `duration` env steps."""
     return {"kind": "linear", "initial": initial, "final": final, "duration": duration, "unit": "step"}

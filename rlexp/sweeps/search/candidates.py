@@ -23,7 +23,8 @@ from rlexp.data import seeding
 from rlexp.math.statistics import iqm
 from rlexp.sweeps.search.space import Dimension, Value
 from rlexp.system.errors import Refusal
-from rlexp.system.stored_files import SWEEP, Damaged, read_bytes, read_json, set_aside
+from rlexp.system.stored_files import Damaged, read_bytes, read_json, set_aside
+from rlexp.system.stored_schemas import SWEEP
 from rlexp.system.tool import warn
 
 JOURNAL = "candidates.journal"

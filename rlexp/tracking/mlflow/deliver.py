@@ -22,17 +22,9 @@ from filelock import FileLock
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 
 from rlexp.system.links import owned
-from rlexp.system.stored_files import (
-    JOB,
-    SUMMARY,
-    check_file,
-    check_later,
-    find_json,
-    read_bytes,
-    read_json,
-    read_record,
-)
 from rlexp.system.stored_files import MAX_RECORDS as MAX_LINES
+from rlexp.system.stored_files import check_file, check_later, find_json, read_bytes, read_json, read_record
+from rlexp.system.stored_schemas import JOB, SUMMARY
 from rlexp.system.stored_yaml import read_config
 from rlexp.system.text import mask, mask_tree
 from rlexp.tracking.log import one_line

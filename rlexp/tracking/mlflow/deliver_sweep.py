@@ -11,7 +11,8 @@ from mlflow.entities import Metric
 
 from rlexp.data.checkpoint import write_json
 from rlexp.system.links import check_folder
-from rlexp.system.stored_files import SWEEP, read_json
+from rlexp.system.stored_files import read_json
+from rlexp.system.stored_schemas import SWEEP
 from rlexp.tracking.log import one_line
 from rlexp.tracking.mlflow.alive import DIED, LOST, Heartbeat, reopen, seconds_silent
 from rlexp.tracking.mlflow.deliver import STATUSES

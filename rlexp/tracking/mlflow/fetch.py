@@ -21,7 +21,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from rlexp.system import names
 from rlexp.system.errors import Refusal, did_you_mean, refusal
-from rlexp.system.stored_files import SUMMARY, read_json
+from rlexp.system.stored_files import read_json
+from rlexp.system.stored_schemas import SUMMARY
 from rlexp.system.stored_yaml import read_config, select
 from rlexp.tracking.addresses import resolve_uri
 from rlexp.tracking.log import one_line

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.data.checkpoint import write_json
-from rlexp.system.stored_files import TRACKING, find_json
+from rlexp.system.stored_files import find_json
+from rlexp.system.stored_schemas import TRACKING
 from rlexp.system.text import mask, same_address
 
 FILE = "tracking.json"

@@ -27,7 +27,7 @@ __all__ = ["__version__", "load_policy", "run"]
 
 
 def run(*overrides: str, **options: Any) -> Job:
-    """Run one job, as `python -m rlexp <overrides>` does; see `rlexp.jobs.runner.run`."""
+    """Run one job, as `rlexp <overrides>` does; see `rlexp.jobs.runner.run`."""
     from rlexp.jobs import runner
 
     return runner.run(*overrides, **options)

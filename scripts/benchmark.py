@@ -36,7 +36,7 @@ SPEED = Path("outputs/speed")  # .json and .png of the part `speed`
 
 @dataclass
 class Run:
-    """One finished `python -m rlexp`."""
+    """One finished `rlexp`."""
 
     summary: dict[str, Any]
     records: list[dict[str, Any]]
@@ -53,7 +53,7 @@ class Run:
 
 
 def command(*args: str) -> tuple[float, float, str]:
-    """Run `python -m rlexp ...`; returns the seconds from command to exit, the peak memory in MB, and the output."""
+    """Run `rlexp ...`; returns the seconds from command to exit, the peak memory in MB, and the output."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as output_file:
         process = subprocess.Popen([sys.executable, "-m", "rlexp", *args], stdout=output_file, stderr=output_file)
@@ -63,7 +63,7 @@ def command(*args: str) -> tuple[float, float, str]:
         output_file.seek(0)
         text = output_file.read().decode()
     if process.returncode != 0:
-        raise SystemExit(f"python -m rlexp {' '.join(args)} ended with {process.returncode}:\n{text}")
+        raise SystemExit(f"rlexp {' '.join(args)} ended with {process.returncode}:\n{text}")
     return seconds, usage.ru_maxrss / 1024, text
 
 

@@ -46,7 +46,7 @@ def readme_commands(text: str) -> list[str]:
     found = []
     for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in block.splitlines():
-            match = re.search(r"(?:python -m rlexp|^rlexp(?: run)?) +(.*)", line)
+            match = re.search(r"(?:python -m |^|&& )rlexp(?: run)? +(.*)", line)
             words = shlex.split(match[1], comments=True) if match else []
             single = all("=" in word and not word.startswith("-") for word in words)
             if words and single and not any(word.startswith("+sweep=") or "<" in word for word in words):
@@ -71,7 +71,7 @@ def choice(overrides: Sequence[str]) -> tuple[str, bool] | None:
 
 
 def timed(output: Path, *overrides: str) -> tuple[float, float]:
-    """Run `python -m rlexp ...`; returns the seconds from command to exit and the CPU seconds of all cores."""
+    """Run `rlexp ...`; returns the seconds from command to exit and the CPU seconds of all cores."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as output_file:
         folder = f"output_dir={tempfile.mkdtemp(dir=output)}"
@@ -83,7 +83,7 @@ def timed(output: Path, *overrides: str) -> tuple[float, float]:
         seconds = time.monotonic() - began
         output_file.seek(0)
         if process.returncode != 0:
-            raise SystemExit(f"python -m rlexp {shlex.join(overrides)} failed:\n{output_file.read().decode()}")
+            raise SystemExit(f"rlexp {shlex.join(overrides)} failed:\n{output_file.read().decode()}")
     return seconds, usage.ru_utime + usage.ru_stime
 
 

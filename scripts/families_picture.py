@@ -1,6 +1,6 @@
 """Copy the picture of `+sweep=families` from a study's report to the folder from which the README shows it.
 
-python -m rlexp +sweep=families
+rlexp +sweep=families
 python scripts/families_picture.py                       # outputs/families, CartPole, to scripts/images/families.png
 """
 

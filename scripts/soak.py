@@ -65,12 +65,12 @@ class Started:
 
     @classmethod
     def rlexp(cls, *args: str) -> Started:
-        """Start `python -m rlexp ...`."""
+        """Start `rlexp ...`."""
         return cls.python("-m", "rlexp", *args)
 
     @classmethod
     def alone(cls, *args: str) -> Started:
-        """Start `python -m rlexp ...` as one process, without a supervisor, to observe its memory."""
+        """Start `rlexp ...` as one process, without a supervisor, to observe its memory."""
         return cls.python("-m", "rlexp", *args, env={**ENVIRONMENT, "RLEXP_SUPERVISE": "0"})
 
     @classmethod

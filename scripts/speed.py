@@ -42,7 +42,7 @@ class Workload:
 
     Attributes:
         name: the name in the tables.
-        overrides: overrides of `python -m rlexp`.
+        overrides: overrides of `rlexp`.
         first: env steps before the timing starts.
         record_every: env steps between records, as with the workload's whole budget; a call of the fused engine ends at
             each record.

@@ -70,7 +70,7 @@ def make_job(
     (folder / "config.yaml").write_text(json.dumps(settings))  # JSON is valid YAML
     job = {
         "study": study.name, "name": folder.name, "algo": algo, "env": env, "config_id": f"{group_id[:6]}{first_seed:02d}",
-        "group_id": group_id, "seeds": seeds, "command": f"python -m rlexp algo={algo} env={env}", "started": STARTED,
+        "group_id": group_id, "seeds": seeds, "command": f"rlexp algo={algo} env={env}", "started": STARTED,
         "tags": {"git.commit": "0123abc", "git.dirty": "false", "device": "cpu", "version.numpy": "2.4.6"},
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))

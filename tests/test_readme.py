@@ -24,7 +24,7 @@ def test_every_algorithm_is_named() -> None:
 
 def test_every_command_with_overrides_composes() -> None:
     """Of several values for a key the first is taken: the others are other jobs."""
-    commands = re.findall(r"^python -m rlexp (?!-)(.*?)(?: {2,}#.*)?$", README, re.M)
+    commands = re.findall(r"^rlexp (?=[^-\s]\S*=)(.*?)(?: {2,}#.*)?$", README, re.M)
     assert len(commands) >= 10
     for command in commands:
         overrides = [quoted or plain for quoted, plain in re.findall(r"'([^']+)'|(\S+)", command)]

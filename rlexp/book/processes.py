@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-REFUSED, INTERRUPTED = 2, (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit status of `python -m rlexp`
+REFUSED, INTERRUPTED = 2, (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit status of `rlexp`
 LONGEST = 240  # characters of a reason in a cell
 
 

@@ -95,7 +95,7 @@ def command(job: JobData) -> str:
     if any(override.lstrip("+").startswith("sweep=") for override in overrides):
         overrides = [*overrides, "hydra.mode=RUN"]  # without it, a named sweep would start again
     written = (clean(as_written(override), newlines=False) for override in overrides)
-    return " ".join(["python -m rlexp", *map(shlex.quote, written)])
+    return " ".join(["rlexp", *map(shlex.quote, written)])
 
 
 def searched_for(folder: Path) -> Objective | None:

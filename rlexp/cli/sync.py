@@ -92,7 +92,7 @@ def _deliver(args: Any) -> int:
     for asked in not_named:
         paths = shlex.join(map(str, args.paths))
         hint = f"   ({PUT_IN})" if MASK in asked else ""
-        print(f"If you trust that place: python -m rlexp.sync {paths} --tracking-uri {shlex.quote(mask(asked))}{hint}")
+        print(f"If you trust that place: rlexp sync {paths} --tracking-uri {shlex.quote(mask(asked))}{hint}")
     for uri in uris:
         print(f"See: {ui_command(uri)}")
     return 0 if all_delivered else 1

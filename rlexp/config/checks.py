@@ -77,7 +77,7 @@ def _check_number(where: str, number: Any, rule: Mapping[str, Any]) -> None:
 _OURS = {  # arguments of gymnasium.make -> what to write
     "id": "It is env.id.",
     "max_episode_steps": "The limit of an episode is env.max_episode_steps.",
-    "render_mode": "The best trial is animated at the end (animation.enabled); python -m rlexp.play shows it.",
+    "render_mode": "The best trial is animated at the end (animation.enabled); rlexp play shows it.",
 }
 
 _PATH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")

@@ -24,16 +24,16 @@ def check_arguments(args: Iterable[str]) -> None:
         if arg.startswith("-") and key not in options:
             bare, known = key.lstrip("-").replace("-", "_"), [*known_keys(Settings, ""), *GROUPS]
             near = f"Did you mean {bare}{sign or '='}{value or '...'}?" if bare in known else did_you_mean(key, options)
-            raise refusal(key, "key=value, or an option of Hydra's", repr(arg), near or "See: python -m rlexp --help")
+            raise refusal(key, "key=value, or an option of Hydra's", repr(arg), near or "See: rlexp --help")
         group = key.lstrip("+")
         if sign and group in GROUPS and not arg.startswith("~"):
             if value in ("", "null"):
                 raise refusal(group, "a name", value or "nothing", f"For example: {arg[: len(key)]}={GROUPS[group]}")
             if value.startswith("[") and group not in ("experiment", "debug"):
                 several = value.strip("[]").replace(" ", "")
-                raise refusal(group, "one name", value, f"Several jobs: python -m rlexp -m {group}={several}")
+                raise refusal(group, "one name", value, f"Several jobs: rlexp -m {group}={several}")
         if sign and not key.strip("+~"):
-            raise refusal("command line", "key=value", repr(arg), "See: python -m rlexp --help")
+            raise refusal("command line", "key=value", repr(arg), "See: rlexp --help")
         if arg.startswith("~") and not re.search(r"\.(kwargs|options)\.", arg):
             raise refusal(arg[1:], "a value", "a deletion", "Every key has a value; give another one, or null.")
 

@@ -96,7 +96,7 @@ KEYS = {  # words that are no keys here -> what to write
     "num_trials": "It is trials=.",
     "optimizer": "It is algo.optimizer, e.g. algo.optimizer.name=adam algo.optimizer.lr=1e-3.",
     "policy": "The update rule is algo=, the Keras model is network=; how evaluation acts is evaluation.policy.",
-    "render": "The best trial is animated at the end (animation.enabled); python -m rlexp.play <job folder> shows it.",
+    "render": "The best trial is animated at the end (animation.enabled); rlexp play <job folder> shows it.",
     "resume": "The same command continues by itself; rerun=true starts afresh.",
     "runs": "It is trials=: seeds run together.",
     "save_dir": "It is output_dir=.",

@@ -38,12 +38,12 @@ def explain(error: Exception) -> str:
     sweep = re.search(r"Ambiguous value for argument '(?P<key>[^=]+)=(?P<value>[^']+)'", text)
     if sweep:
         key, values = sweep["key"], sweep["value"]
-        several = f"Several jobs: python -m rlexp -m {key}={values}   A list: '{key}=[{values}]'"
+        several = f"Several jobs: rlexp -m {key}={values}   A list: '{key}=[{values}]'"
         several = hints.SEEDS if key == "seed" else several
         return str(refusal(key, "one value", values, several))
     sweep = re.search(r"Sweep parameters '(?P<key>[^=]+)=(?P<value>.+)' requires --multirun", text)
     if sweep:
-        several = f"Several jobs: python -m rlexp -m '{sweep['key']}={sweep['value']}'"
+        several = f"Several jobs: rlexp -m '{sweep['key']}={sweep['value']}'"
         return str(refusal(sweep["key"], "one value", sweep["value"], several))
     place = re.search(r"Additional config directory '(?P<path>[^']+)' not found", text)
     if place:
@@ -98,7 +98,7 @@ def unknown_key(key: str) -> str:
     if key in hints.MOVED_KEYS:
         return said + hints.MOVED_KEYS[key]
     if key in known:
-        return f"{said}It belongs to other algorithms; this one's keys: python -m rlexp algo=<name> --cfg job"
+        return f"{said}It belongs to other algorithms; this one's keys: rlexp algo=<name> --cfg job"
     if key in ("experiment", "discretizer", "sweep") and configured(key):
         return f"{said}It is added, with a plus: +{key}=<name>"
     if hint := hints.for_key(key):
@@ -106,7 +106,7 @@ def unknown_key(key: str) -> str:
     group, _, last = key.rpartition(".")
     near = f"Did you mean {leaf[last]}?" if last in leaf and leaf[last].startswith(group) else ""
     near = near or did_you_mean(key, sorted(known)) or did_you_mean(last, leaf)
-    return said + (near or "See them all: python -m rlexp --cfg job")
+    return said + (near or "See them all: rlexp --cfg job")
 
 
 def known_keys(schema: type, prefix: str) -> Iterable[str]:

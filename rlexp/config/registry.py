@@ -269,7 +269,7 @@ def of_another_yaml(name: str, refused: errors.Refusal) -> errors.Refusal:
     key = str(refused).partition(":")[0]
     return errors.refusal(
         key, f"a key of {name!r}, which {_owner(point)} registers", "one that it does not have",
-        f"See its keys: python -m rlexp algo={name} --cfg job",
+        f"See its keys: rlexp algo={name} --cfg job",
     )  # fmt: skip
 
 

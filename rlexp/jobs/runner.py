@@ -81,7 +81,7 @@ def run_job(
         settings: the job.
         quiet: print nothing.
         sweep: folder of its sweep, whose run in MLflow the job's run is nested in.
-        overrides: that it was composed from, if they are known: `rlexp.best` prints them.
+        overrides: that it was composed from, if they are known: `rlexp best` prints them.
         prune: called at each evaluation, returns whether to end (see `rlexp.sweeps.search.candidates.pruner`).
 
     Raises:

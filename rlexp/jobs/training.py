@@ -244,7 +244,7 @@ class Training:
         except KeyboardInterrupt:
             folders = " ".join(shlex.quote(str(run.folder)) for run in self.runs)
             self.context.console.warn(
-                f"MLflow may not have received everything; this delivers it: python -m rlexp.sync {folders}"
+                f"MLflow may not have received everything; this delivers it: rlexp sync {folders}"
             )
             raise
 

@@ -198,7 +198,7 @@ class Search(Sweeper):
         words = self._objective.choice(job)[1] if job else str(self._objective)
         final = f"; final return {_final(job):,.4g}" if job and self._objective.name == "final" else ""
         print(f"best candidate: {best}: {words} {done[best]:,.4g}{final}")
-        print(f"python -m rlexp.best {sweep.study}")
+        print(f"rlexp best {sweep.study}")
 
 
 class _SearchSweep(Sweep):

@@ -1,4 +1,4 @@
-"""Hydra's sweeper for `python -m rlexp -m`: it runs every combination, whatever happens to single jobs.
+"""Hydra's sweeper for `rlexp -m`: it runs every combination, whatever happens to single jobs.
 
 Launchers differ in what they do when a job's process dies: some never start the waiting jobs (joblib), some report
 nothing. This sweeper looks for each job's outcome in the sweep's folder instead. Jobs without an outcome are started

@@ -1,4 +1,4 @@
-"""A supervising process, with which `python -m rlexp` survives the death of a job's process.
+"""A supervising process, with which `rlexp` survives the death of a job's process.
 
     command line, refusals ──fork──> one worker: all jobs, TensorFlow, compiled programs
         waits, forwards signals         notes what it is doing

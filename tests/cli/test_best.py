@@ -1,4 +1,4 @@
-"""`python -m rlexp.best`: ranks what is finished, and prints what reproduces it."""
+"""`rlexp best`: ranks what is finished, and prints what reproduces it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_best_its_score_and_the_second(tmp_path: Path, capsys: pytest.Captur
     job(study, "failed", [None, None, None], status="failed")
     assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "python -m rlexp algo=dqn 'network.hidden_units=[8,8]'",
+        "rlexp algo=dqn 'network.hidden_units=[8,8]'",
         f"  final return (IQM over 3 trials): 6   {study / 'better'}",
         f"  second of 2: 5, 1 worse (better in 2 of 3 seeds, worse in 0)   {study / 'good'}",
         "  the best of several is partly luck: add seed=3 to see it on fresh seeds",
@@ -55,9 +55,9 @@ def test_equal_jobs_share_the_first_place(tmp_path: Path, capsys: pytest.Capture
     job(study, "worse", [4.0, 5.0])
     assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "python -m rlexp algo=dqn study=first",
+        "rlexp algo=dqn study=first",
         f"  final return (IQM over 2 trials): 5   {study / 'first'}",
-        "python -m rlexp algo=dqn study=late",
+        "rlexp algo=dqn study=late",
         f"  final return (IQM over 2 trials): 5   {study / 'late'}",
         "  these 2 jobs share the first place: equal scores, in the order of their starts",
         f"  next of 3: 4.5, 0.5 worse   {study / 'worse'}",
@@ -91,13 +91,13 @@ def test_the_best_of_a_search_is_chosen_by_the_second_look_and_reported_by_its_f
     (study / "sweeps" / "x" / "sweep.json").write_text(json.dumps(search))
     assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[:4] == [
-        "python -m rlexp algo=dqn study=good",
+        "rlexp algo=dqn study=good",
         f"  chosen by its return in the second look at the best weights (IQM over 2 trials): 8   {study / 'good'}",
         "  final return, in fresh episodes (IQM over 2 trials): 7",
         f"  second of 2: 5, 3 worse (better in 2 of 2 seeds, worse in 0)   {study / 'lucky'}",
     ]
     assert best.main(["s", "--output-dir", str(tmp_path), "--objective", "final"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "python -m rlexp algo=dqn study=lucky"
+    assert capsys.readouterr().out.splitlines()[0] == "rlexp algo=dqn study=lucky"
 
 
 def test_each_environment_has_its_best_and_a_last_search_its_objective(
@@ -136,10 +136,10 @@ def test_a_job_of_a_named_sweep_does_not_start_the_sweep_again(
     job(tmp_path / "s", "x", [1.0], overrides=overrides)
     assert best.main(["s", "--output-dir", str(tmp_path)]) == 0
     line = capsys.readouterr().out.splitlines()[0]
-    assert line == "python -m rlexp +sweep=search_dqn algo=ddqn algo.gamma=0.98 hydra.mode=RUN"
-    assert compose(*line.split()[3:]).config_id == compose(*overrides).config_id
+    assert line == "rlexp +sweep=search_dqn algo=ddqn algo.gamma=0.98 hydra.mode=RUN"
+    assert compose(*line.split()[1:]).config_id == compose(*overrides).config_id
     shown = subprocess.run(
-        [sys.executable, "-m", "rlexp", *line.split()[3:], "--cfg", "hydra"], capture_output=True, text=True
+        [sys.executable, "-m", "rlexp", *line.split()[1:], "--cfg", "hydra"], capture_output=True, text=True
     )
     assert "mode: RUN\n" in shown.stdout
 

@@ -1,4 +1,4 @@
-"""`python -m rlexp.ls`: what there is, by study and by job."""
+"""`rlexp ls`: what there is, by study and by job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m rlexp.ui`: whose server it starts, and for whom."""
+"""`rlexp ui`: whose server it starts, and for whom."""
 
 from __future__ import annotations
 

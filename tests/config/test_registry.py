@@ -45,7 +45,7 @@ def test_every_key_of_every_yaml_has_its_comment_and_every_yaml_opens_with_one()
 def test_every_preset_composes_and_opens_with_its_command() -> None:
     for name in paths.configured("experiment"):
         compose(f"+experiment={name}")
-        assert f"python -m rlexp +experiment={name}" in (conf_dir() / "experiment" / f"{name}.yaml").read_text()
+        assert f"rlexp +experiment={name}" in (conf_dir() / "experiment" / f"{name}.yaml").read_text()
 
 
 @pytest.mark.parametrize(

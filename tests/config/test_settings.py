@@ -20,7 +20,7 @@ REFUSALS = [
     ("trials=0", "trials: expected a number >= 1 and <= 100000, received 0."),
     ("trials=many", "trials: expected a whole number, received 'many'."),
     ("trials=1.5", "trials: expected a whole number, received '1.5'."),
-    ("trials=1,2", "trials: expected one value, received 1,2.\nSeveral jobs: python -m rlexp -m trials=1,2"),
+    ("trials=1,2", "trials: expected one value, received 1,2.\nSeveral jobs: rlexp -m trials=1,2"),
     ("seed=-1", "seed: expected a number >= 0 and <= 4294967295, received -1."),
     ("seed=4294967295", "seed: expected seed + trials <= 2**32, received 4294967295 + 5."),
     ("algo.gamma=1.5", "algo.gamma: expected a number >= 0 and <= 1, received 1.5."),

@@ -142,7 +142,7 @@ def test_a_plugin_whose_yaml_is_not_found_says_so(plug: Path, monkeypatch: Any) 
         first.startswith("algo.")
         and "a key of 'third', which the entry point tests.envs.test_plugins:THIRD registers" in first
     )
-    assert second == "See its keys: python -m rlexp algo=third --cfg job"
+    assert second == "See its keys: rlexp algo=third --cfg job"
 
 
 THIRD = registry.Algo("fixed", registry.ALGOS["random"].schema, "rlexp.algos.random:Random")

@@ -1,4 +1,4 @@
-"""`python -m rlexp.report`: the page, its pictures and tables, from job folders and from MLflow alone."""
+"""`rlexp report`: the page, its pictures and tables, from job folders and from MLflow alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.studies import make_job
 
 NAN = float("nan")
 EVIL = "<img src=x onerror=alert(1)>$x^2$"
-COMMAND = f"python -m rlexp.report '{EVIL}'"
+COMMAND = f"rlexp report '{EVIL}'"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 

@@ -109,8 +109,8 @@ def test_a_search_finds_prunes_and_continues_and_its_best_is_reproduced(capsys: 
     top = max((s, h) for s, h in zip(found["scores"], heights(), strict=True) if s is not None)[1]
     assert best.main(["default"]) == 0
     line = capsys.readouterr().out.splitlines()[0]
-    assert line.startswith("python -m rlexp algo=q_learning") and line.endswith(top)
-    overrides = shlex.split(line)[3:]
+    assert line.startswith("rlexp algo=q_learning") and line.endswith(top)
+    overrides = shlex.split(line)[1:]
     settings = runner.compose(*overrides)
     done = next(job for job in found["jobs"] if top in job["overrides"])
     assert runner.resolve(settings)[0].folder == Path(done["folder"])

@@ -112,7 +112,7 @@ def test_the_bomb_works() -> None:
 
 
 def refused(capsys: pytest.CaptureFixture[str], folder: Path, *args: str) -> str:
-    """What `python -m rlexp.play` says of a folder."""
+    """What `rlexp play` says of a folder."""
     assert play([str(folder), "--max-steps", "3", "--output", str(folder / "x.gif"), *args]) == 2
     said = capsys.readouterr().err
     assert said and len(said.splitlines()) <= 2 and "Traceback" not in said

@@ -453,7 +453,7 @@ def test_sync_sends_to_no_server_of_the_folder_s_choice(
     if not suffix:
         assert lines == [
             f"{folder}: not sent: its folder asks for {address}, which this command does not name",
-            f"If you trust that place: python -m rlexp.sync {tmp_path} --tracking-uri {address}",
+            f"If you trust that place: rlexp sync {tmp_path} --tracking-uri {address}",
         ]
     assert "s3cret" not in "".join(lines)
     assert leftovers.leftovers(tmp_path, address) == []  # its config does not say that it is MLflow's
@@ -822,7 +822,7 @@ def test_a_folder_that_looks_like_a_repository_is_none(copy: Path, fuse: Path, m
     ("postgresql+psycopg2://u:pw@h/db?sslmode=require", "postgresql+psycopg2://u:***@h/db?sslmode=require"),
     ("mysql://u@h/db", "mysql://u@h/db"),
     ("http://h/?token=abc&x=1", "http://h/?token=***&x=1"),
-    ("python -m rlexp env.kwargs.api_key=abc seed=1", "python -m rlexp env.kwargs.api_key=*** seed=1"),
+    ("rlexp env.kwargs.api_key=abc seed=1", "rlexp env.kwargs.api_key=*** seed=1"),
     ("+env.kwargs.token='a b' x=1", "+env.kwargs.token='***' x=1"),
     ("env.kwargs={password: abc, x: 1}", "env.kwargs={password: ***, x: 1}"),
     ("--password hunter2 --x 1", "--password *** --x 1"),

@@ -1,4 +1,4 @@
-"""Processes that are killed with those that deliver for them: their runs are set right by the next start or rlexp.sync."""
+"""Processes that are killed with those that deliver for them: their runs are set right by the next start or `rlexp sync`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_what_a_start_could_not_set_right_is_in_its_log(before: str | None, afte
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", ["the next start", "rlexp.sync"])
+@pytest.mark.parametrize("by", ["the next start", "rlexp sync"])
 def test_a_job_that_is_killed_with_its_follower(by: str, tmp_path: Path) -> None:
     first = start(tmp_path, "budget.steps=50000000", "checkpoint.every=1")
     wait_until(lambda: lines_of(tmp_path) > 0)

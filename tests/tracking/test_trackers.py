@@ -41,7 +41,7 @@ def make_job(output_dir, name=NAME, uri=None, num_records=20, status="done", con
     config = {"algo": {"name": "dqn", "gamma": 0.99}, "seed": 3, "tracking": {"uri": uri}, **(config or {})}
     (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
     job = {"study": "study one", "name": name, "algo": "dqn", "env": "CartPole-v1", "config_id": name[-8:]}
-    job |= {"group_id": "feedbeef", "seeds": SEEDS, "command": "python -m rlexp algo=dqn", "started": START}
+    job |= {"group_id": "feedbeef", "seeds": SEEDS, "command": "rlexp algo=dqn", "started": START}
     (folder / "job.json").write_text(json.dumps({**job, "tags": {"git.commit": "abc", "device": "cpu"}}))
     write_records(folder, [make_record(index) for index in range(num_records)])
     if status is not None:
@@ -213,7 +213,7 @@ def test_runs_params_tags_and_artifacts(client, output_dir):
     tags = {
         "git.commit": "abc",
         "device": "cpu",
-        "rlexp.command": "python -m rlexp algo=dqn",
+        "rlexp.command": "rlexp algo=dqn",
         "rlexp.algo": "dqn",
         "rlexp.env": "CartPole-v1",
         "rlexp.config_id": "layout",

@@ -75,7 +75,7 @@ class AnimationSettings:
 
 @dataclass
 class Settings:
-    """One job, as `python -m rlexp` runs it."""
+    """One job, as `rlexp` runs it."""
 
     algo: Any = opt(DQNSettings, "algorithm")
     env: EnvSettings = opt(EnvSettings, "environment")

@@ -1,4 +1,4 @@
-"""The objective of a search, by which `rlexp.best` ranks too: one number per trial, and their IQM per job."""
+"""The objective of a search, by which `rlexp best` ranks too: one number per trial, and their IQM per job."""
 
 from __future__ import annotations
 

@@ -205,11 +205,13 @@ def results(command: str, job: str, outcome: Outcome, base: Base, place: Path) -
     lines = [line for line in outcome.text.splitlines() if not line.startswith("warning: ")]
     if command == "report":
         tables = place / "outputs" / _study(job) / "report" / "tables"
-        found = {path.name: path.read_text() for path in sorted(tables.glob("*.csv"))}
+        found = {path.name: path.read_text() for path in sorted(tables.glob("*.csv")) if path.is_file()}
         return {name: _without_times(text) for name, text in found.items()}
     if command == "train":
         finals = {}
         for path in sorted((place / "outputs").glob(f"{_study(job)}/*/summary.json")):
+            if not path.is_file():  # a named pipe would wait for its writer
+                continue
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 finals[path.parent.name] = json.loads(path.read_text())["final/return"]["per_trial"]
         return finals

@@ -20,12 +20,13 @@ from rlexp.config.schema.algos import DQNSettings, FixedDQNSettings, OptimizerSe
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.engines.vectorized import Lanes
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.spec import Box, Discrete
 from rlexp.math import targets
 from rlexp.networks import mlp
 from rlexp.networks.flat_model import FlatModel
 from rlexp.system.errors import Refusal
 
-INFO = EnvInfo((2,), "float32", 3, None, False)
+INFO = EnvInfo(Box((2,), "float32"), Discrete(3), None, False)
 SGD = OptimizerSettings(name="sgd", clip_norm=None)  # w <- w - lr gradient
 NO_NUMBERS = tf.zeros(0)
 

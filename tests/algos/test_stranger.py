@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from rlexp.config import registry
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.spec import Box, Discrete
 from rlexp.jobs.preflight import resolve
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
@@ -88,7 +89,7 @@ def test_its_target_by_hand() -> None:
     """
     kind = importlib.import_module("munchausen").MunchausenDQN
     config = compose("algo=munchausen_dqn", "algo.temperature=1").algo
-    agent = kind(config, {}, EnvInfo((2,), "float32", 2, None, False))
+    agent = kind(config, {}, EnvInfo(Box((2,), "float32"), Discrete(2), None, False))
     agent.q_values = lambda params, o_t: o_t  # what is observed are the values
     batch = {"o_tm1": [[0, np.log(3)]] * 2, "a_tm1": [0, 1], "r_t": [1, 1], "terminated": [0, 1], "num_steps": [1, 1],
              "o_t": [[np.log(2), 0]] * 2}  # fmt: skip
@@ -118,7 +119,7 @@ def test_a_command_finds_it_and_help_imports_none_of_it(installed: Path, tmp_pat
         return result.stdout
 
     seen = run(
-        "-c", "import sys; from rlexp.cli.run import help_text; print(help_text(), 'imported:', sorted(sys.modules))"
+        "-c", "import sys; from rlexp.cli.help import overview; print(overview(), 'imported:', sorted(sys.modules))"
     )
     listed, _, modules = seen.partition("imported:")
     assert "fixed_dqn, munchausen_dqn, pg" in listed and not {"'munchausen'", "'tensorflow'", "'keras'"} & set(

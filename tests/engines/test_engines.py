@@ -197,11 +197,11 @@ def test_hard_target_is_copied_when_the_notebook_copies_it(
     updates: list[int] = []
     real = Lanes.learn
 
-    def learn(self: Lanes, batch: Any, scalars: Any, due: Any, copy: Any) -> Any:
+    def learn(self: Lanes, batch: Any, u: Any, scalars: Any, due: Any, copy: Any) -> Any:
         updates.append(len(updates) + 6)
         if copy[0]:
             copies.append(updates[-1])
-        return real(self, batch, scalars, due, copy)
+        return real(self, batch, u, scalars, due, copy)
 
     monkeypatch.setattr(Lanes, "learn", learn)
     job = tiny("fixed_dqn", "trials=1", "budget.episodes=16", "algo.learn_unit=episode", "algo.learn_start=6",

@@ -35,7 +35,7 @@ NO_NUMBERS = tf.zeros(0)  # an update draws none
 def agent(kind: Callable[..., PG], num_actions: int, config: PGSettings) -> tuple[PG, FlatModel]:
     network, info = (
         NetworkSettings(hidden_units=[5], activation="tanh"),
-        EnvInfo((3,), "float32", num_actions, None, False),
+        EnvInfo(Box((3,), "float32"), Discrete(num_actions), None, False),
     )
     models = kind.models(lambda outputs: mlp.build((3,), outputs, network), info, config)  # type: ignore[attr-defined]
     networks = {name: FlatModel(model) for name, model in models.items()}

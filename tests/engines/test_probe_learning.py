@@ -14,6 +14,7 @@ import tests.probes as probes
 from rlexp.algos.pg_baseline import PGBaseline
 from rlexp.data.checkpoint import Checkpoints
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.spec import Box, Discrete
 from rlexp.jobs.policy import load_settings
 from rlexp.networks import mlp
 from rlexp.networks.flat_model import FlatModel
@@ -110,7 +111,7 @@ def test_known_best_actions(algo: str, probe: Any, tiny: Callable[..., Any]) -> 
 def values(job: Any, observations: np.ndarray) -> list[np.ndarray]:
     """V of each trial at the end, from the checkpoint: best.keras holds the policy alone."""
     settings = load_settings(job.folder, allow_imports=True)
-    info = EnvInfo((1,), "float32", 2, None, False)
+    info = EnvInfo(Box((1,), "float32"), Discrete(2), None, False)
     model = PGBaseline.models(lambda shape: mlp.build((1,), shape, settings.network), info, settings.algo)["policy"]
     network = FlatModel(model)
     state = Checkpoints(job.folder / "checkpoint", every=60, keep=2).load(pytest.fail)

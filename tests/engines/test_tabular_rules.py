@@ -16,8 +16,9 @@ from rlexp.config.schema.algos import TabularSettings
 from rlexp.engines.fused import tensor_numpy
 from rlexp.engines.tabular_rules import Transition, choose_table, recorded, update
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.spec import Box, Discrete
 
-INFO = EnvInfo((), "int64", 3, None, False, tabular=True, num_states=4)
+INFO = EnvInfo(Box((), "int64"), Discrete(3), None, False, tabular=True, num_states=4)
 SCALARS = {"alpha": np.array([0.5, 0.5, 0.5, 0.5]), "epsilon": np.array([0.3])}
 
 

@@ -19,6 +19,7 @@ from rlexp.config.schema.job import BudgetSettings, CheckpointSettings, Evaluati
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.data.checkpoint import Checkpoints
 from rlexp.data.metrics import Recorder
+from rlexp.engines.vectorized import compiled_settings
 from rlexp.jobs import joint
 
 LINEAR = {"kind": "linear", "initial": 1.0, "final": 0.1, "duration": 100}
@@ -95,20 +96,26 @@ def test_settings_together() -> None:
     settings = joint.together(jobs)
     assert (settings.trials, settings.seeds) == (3, [3, 4, 3]) and joint.rows(jobs) == [slice(0, 2), slice(2, 3)]
     assert settings.trial_name(2) == f"seed=3 of {jobs[1].job_name}" and jobs[0].trial_name(1) == "seed=4"
-    scalars = schedules.parse_scalars(settings.algo, ("gamma", "lr", "epsilon"))
+    scalars = schedules.parse_scalars(settings.algo, ("gamma", "optimizer.lr", "epsilon"))
     counts = {"step": np.array([0, 100, 50])}
     assert scalars["gamma"](counts).tolist() == [0.5, 0.5, 0.75]
-    np.testing.assert_allclose(scalars["lr"](counts), [1.0, 0.1, 2e-3 - 50 * 1.5e-3 / 50_000], rtol=1e-6)
+    np.testing.assert_allclose(scalars["optimizer.lr"](counts), [1.0, 0.1, 2e-3 - 50 * 1.5e-3 / 50_000], rtol=1e-6)
     assert dataclasses.replace(
         settings.algo, gamma=0, epsilon=0, tau=0.5, optimizer=OptimizerSettings()
     ) == DQNSettings(gamma=0, epsilon=0, tau=0.5)
 
 
 @pytest.mark.parametrize("name", [n for n, a in registry.ALGOS.items() if registry.FAMILIES[a.family].keras])
-def test_jobs_may_differ_in_the_inputs_of_programs(name: str) -> None:
-    entry = registry.ALGOS[name]
-    scalars = {f.name for f in dataclasses.fields(entry.schema) if f.metadata["scalar"]}
-    assert {*scalars, "lr"} == set(registry.load(entry.target).scalars)  # type: ignore[attr-defined]
+def test_what_is_given_to_programs_as_numbers_is_what_may_differ(name: str) -> None:
+    """The rest of the settings, of which programs are made, holds no scalar."""
+    settings = registry.ALGOS[name].schema(name=name)
+    paths = schedules.scalar_paths(settings)
+    marked = {f.name for f in dataclasses.fields(settings) if f.metadata["scalar"]}
+    assert {*paths} == {*marked, "optimizer.lr"}
+    compiled = compiled_settings(settings, paths)
+    assert not marked & set(compiled) and "lr" not in compiled["optimizer"]
+    whole = dataclasses.asdict(settings)
+    assert set(whole) - set(compiled) == marked and set(whole["optimizer"]) - set(compiled["optimizer"]) == {"lr"}
 
 
 def test_the_scalars_of_tables() -> None:

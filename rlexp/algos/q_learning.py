@@ -34,6 +34,7 @@ class QLearning:
     Attributes:
         scalars: settings that may be scheduled.
         logged: the scalars that records show, and their names there: train/<name>.
+        widths: uniform numbers of one step: whether to explore, by which action, and which table learns.
         num_tables: K.
         on_policy: whether the next action is chosen before the update, and taken.
         all_possible: whether every action is possible in every state; possible actions are then not counted.
@@ -41,6 +42,7 @@ class QLearning:
 
     scalars: tuple[str, ...] = ("epsilon", "alpha")
     logged: Mapping[str, str] = MappingProxyType({"epsilon": "epsilon", "alpha": "lr"})
+    widths: Mapping[str, int] = MappingProxyType({"act": 3})
     num_tables = 1
     on_policy = False
 

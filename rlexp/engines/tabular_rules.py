@@ -75,9 +75,9 @@ def recorded(rules: QLearning, scalars: Mapping[str, np.ndarray]) -> dict[str, n
     return {name: scalars[path] for path, name in rules.logged.items()}
 
 
-def uniforms(seeds: Sequence[int]) -> seeding.Uniforms:
-    """Three numbers for each step of each trial: whether to explore, by which action, and which table learns."""
-    return seeding.Uniforms(seeds, "act", 3, seeding.LONG_BLOCK)
+def uniforms(rules: QLearning, seeds: Sequence[int]) -> seeding.Uniforms:
+    """The numbers that the trials use in each step, `widths["act"]` each."""
+    return seeding.Uniforms(seeds, "act", rules.widths["act"], seeding.LONG_BLOCK)
 
 
 def initial_values(

@@ -111,11 +111,11 @@ class Lanes(Generic[SomeAgent]):
     def act(self, o_t: np.ndarray, u: np.ndarray, scalars: Mapping[str, np.ndarray]) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape], uniforms [N, W], and scheduled scalars, path: [N]."""
         actions = self._call("act", self._act, self.acting, o_t, u, _columns(scalars))
-        return actions.numpy()[: self.num_trials].astype(np.int64)
+        return actions.numpy()[: self.num_trials]
 
     def greedy(self, acting: Params, o_t: np.ndarray) -> np.ndarray:
         """Greedy actions [N, E] of what acts [L, ...], for observations [N, E, *shape]."""
-        return self._call("greedy", self._greedy, acting, o_t).numpy()[: self.num_trials].astype(np.int64)
+        return self._call("greedy", self._greedy, acting, o_t).numpy()[: self.num_trials]
 
     def learn(
         self,
@@ -273,7 +273,7 @@ class RolloutLanes(Lanes[RolloutAgent]):
 
     def sample(self, acting: Params, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Sampled actions [N, E] of what acts [L, ...], for observations [N, E, *shape] and uniforms [N, E]."""
-        return self._call("sample", self._sample, acting, o_t, u).numpy()[: self.num_trials].astype(np.int64)
+        return self._call("sample", self._sample, acting, o_t, u).numpy()[: self.num_trials]
 
     def learn_some(
         self,

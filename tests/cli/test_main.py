@@ -31,7 +31,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captu
     for name in ("left_out", "_was_first"):
         monkeypatch.setattr(search_path, name, getattr(search_path, name))
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(supervisor, "want", lambda: None)  # this process is the tests'
+    monkeypatch.setattr(supervisor, "enable", lambda: None)  # this process is the tests'
     monkeypatch.setattr(stopping, "install", lambda: None)
 
     def typed(*words: str, **options: str) -> tuple[int, str, str]:

@@ -51,7 +51,7 @@ def test_every_preset_composes_and_opens_with_its_command() -> None:
 @pytest.mark.parametrize(
     "algo",
     [
-        pytest.param(a, marks=[pytest.mark.slow] * (a in ("dqn", "dueling_ddqn", "pg_baseline")))
+        pytest.param(a, marks=[pytest.mark.slow] * (a in ("dqn", "dueling_ddqn", "pg_baseline", "ppo")))
         for a in sorted(registry.ALGOS)
     ],
 )  # those run in test_engines

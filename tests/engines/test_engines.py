@@ -37,7 +37,8 @@ def trial(job: Any, seed: int) -> tuple[list[Any], list[bytes]]:
 # Those of the DQN family are classes of dqn and ddqn with other settings or another network.
 ALONE = [
     pytest.param(
-        algo, marks=[pytest.mark.slow] * (algo in ("dqn", "fixed_dqn", "ddqn", "dueling_dqn", "pg", "pg_baseline"))
+        algo,
+        marks=[pytest.mark.slow] * (algo in ("dqn", "fixed_dqn", "ddqn", "dueling_dqn", "pg", "pg_baseline", "ppo")),
     )
     for algo in sorted(registry.ALGOS)
 ]

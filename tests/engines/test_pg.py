@@ -301,7 +301,11 @@ PG_BATCHES = [
     ("pg", ["algo.batch_size=2", "algo.head=sigmoid", "evaluation.policy=sampled", "evaluation.selection=last"]),
     pytest.param("pg_baseline", ["algo.batch_unit=step", "algo.batch_size=37"], marks=pytest.mark.slow),
     pytest.param("ppo", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=2"], marks=pytest.mark.slow),
-    ("ppo", ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=1", "algo.num_minibatches=2"]),
+    pytest.param(
+        "ppo",
+        ["algo.batch_unit=step", "algo.batch_size=37", "algo.num_updates=1", "algo.num_minibatches=2"],
+        marks=pytest.mark.slow,
+    ),
 ]
 
 

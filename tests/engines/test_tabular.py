@@ -181,7 +181,7 @@ def test_a_job_equals_the_update_written_out(env: str, tiny: Callable[..., Any])
     job = tiny("q_learning", f"env.id={env}", "trials=3", "algo.epsilon=1", "algo.alpha=0.5", "algo.gamma=0.9",
                "algo.initial_value=0.25", "evaluation.period=300")  # fmt: skip
     made = gym.make(env)
-    u, q, episode = uniforms([1]), np.full(table_of(job, 1).shape, 0.25), 0
+    u, q, episode = uniforms(QLearning, [1]), np.full(table_of(job, 1).shape, 0.25), 0
     s, info = made.reset(seed=seeding.episode_seed(1, 0))
     for t in range(300):
         possible = np.flatnonzero(info.get("action_mask", np.ones(q.shape[1])))
@@ -410,7 +410,7 @@ def test_the_best_table_reaches_mlflow_and_comes_back(tiny: Callable[..., Any]) 
     delivery = Delivery(job.folder, uri)
     delivery.send()
     assert delivery.finish("done") == [] and {"trials/0/best.npz", "trials/1/best.npz"} <= set(delivery.sent_files)
-    policy = rlexp.load_policy(delivery.state["trial_runs"]["1"], tracking_uri=uri)
+    policy = rlexp.load_policy(delivery.receipt["trial_runs"]["1"], tracking_uri=uri)
     np.testing.assert_array_equal(policy.model, table_of(job, 1))
 
 

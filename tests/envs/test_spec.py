@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -121,6 +121,8 @@ def test_box_actions_are_refused_by_the_word_of_the_algorithm(
 
 class RandomTorque:
     """Draws an action between the bounds of its spec."""
+
+    widths: ClassVar[dict[str, int]] = {"act": 1}
 
     def __init__(self, config: RandomSettings, info: EnvInfo) -> None:
         assert isinstance(info.action, Box) and info.action.low and info.action.high

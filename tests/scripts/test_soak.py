@@ -17,8 +17,8 @@ sys.path.remove(str(ROOT / "scripts"))
 slow = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", ["q_learning, host", *(pytest.param(name, marks=slow) for name in soak.VICTIMS
-                                                        if name != "q_learning, host")])  # fmt: skip
+@slow
+@pytest.mark.parametrize("name", soak.VICTIMS)
 def test_kills(name: str, tmp_path: Path) -> None:
     result = soak.kill_and_compare(tmp_path, soak.VICTIMS[name], 2, np.random.default_rng(0))
     assert result.different == []

@@ -67,7 +67,7 @@ class FusedTabularLoop:
         )
         env = Numbered(tensor.build(settings.env), self.states)
         self.envs = TensorEnvs(env, self.num_lanes, settings.seeds, self.max_steps, self.max_resets, seeding.LONG_BLOCK)
-        self.u_act = uniforms(settings.seeds)
+        self.u_act = uniforms(agent, settings.seeds)
         self.ended = np.zeros(self.n, bool)  # trials whose episode ended with the last lock-step
         self.carry = self._first_carry(np.broadcast_to(q, (self.num_lanes, *self.shape)).reshape(self.num_lanes, -1))
         self.trials = Trials(services, self._params(), self.envs, self._evaluator(env, services))

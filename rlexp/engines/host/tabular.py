@@ -50,7 +50,7 @@ class TabularLoop:
         if table is not None:
             set_optimum(self.trials, table)
         self.schedules = schedules.parse_scalars(config, agent.scalars)
-        self.u_act = uniforms(settings.seeds)
+        self.u_act = uniforms(agent, settings.seeds)
         self.s_t, self.mask_t = self.states(self.trials.envs.observation)
         self.a_t = self._act(self.s_t, self.mask_t)  # on-policy agents choose an action before they take it
 

@@ -107,26 +107,28 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(engine: str, tiny: Callable[.
     assert trial(three, 2) == trial(one, 2) != trial(three, 0)
 
 
-def test_a_command_finds_it_and_help_imports_none_of_it(installed: Path, tmp_path: Path) -> None:
+def command(installed: Path, folder: Path, *args: str) -> str:
+    """What Python prints in a process that finds the package."""
     paths = [str(installed), str(Path(registry.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    result = subprocess.run([sys.executable, *args], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
-    def run(*args: str) -> str:
-        result = subprocess.run(
-            [sys.executable, *args], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
-        )
-        assert result.returncode == 0, result.stderr
-        return result.stdout
 
-    seen = run(
-        "-c", "import sys; from rlexp.cli.help import overview; print(overview(), 'imported:', sorted(sys.modules))"
-    )
-    listed, _, modules = seen.partition("imported:")
-    assert "fixed_dqn, munchausen_dqn, pg" in listed and not {"'munchausen'", "'tensorflow'", "'keras'"} & set(
-        modules.split(", ")
-    )
-    assert "temperature: 0.03" in run("-m", "rlexp", "algo=munchausen_dqn", "--cfg", "job")
-    said = run("-m", "rlexp", "-m", "algo=munchausen_dqn,random", "trials=1", "tracking=files", "animation.enabled=false",
-               "budget.steps=30", "evaluation.num_episodes=1", "evaluation.final_episodes=1",
-               "evaluation.candidate_episodes=1", "network.hidden_units=[4]")  # fmt: skip
+def test_help_names_it_and_imports_none_of_it(installed: Path, tmp_path: Path) -> None:
+    code = "import sys; from rlexp.cli.help import overview; print(overview(), 'imported:', sorted(sys.modules))"
+    listed, _, modules = command(installed, tmp_path, "-c", code).partition("imported:")
+    assert "fixed_dqn, munchausen_dqn, pg" in listed
+    assert not {"'munchausen'", "'tensorflow'", "'keras'"} & set(modules.split(", "))
+    assert "temperature: 0.03" in command(installed, tmp_path, "-m", "rlexp", "algo=munchausen_dqn", "--cfg", "job")
+
+
+@pytest.mark.slow
+def test_a_sweep_finds_it(installed: Path, tmp_path: Path) -> None:
+    said = command(
+        installed, tmp_path, "-m", "rlexp", "-m", "algo=munchausen_dqn,random", "trials=1", "tracking=files",
+        "animation.enabled=false", "budget.steps=30", "evaluation.num_episodes=1", "evaluation.final_episodes=1",
+        "evaluation.candidate_episodes=1", "network.hidden_units=[4]",
+    )  # fmt: skip
     assert "munchausen_dqn on CartPole-v1" in said

@@ -292,6 +292,7 @@ def third_party(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sys.modules[__name__].NAN_REWARD is NAN_REWARD
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("third_party")
 def test_a_third_partys_dynamics_and_a_diverging_trial_that_leaves_the_others_untouched(
     tiny: Callable[..., Any],

@@ -46,6 +46,7 @@ def test_tables_are_worth_what_their_greedy_policies_are(engine: str, tiny: Call
     assert job["optimum"] == pytest.approx(0.74419, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_networks_on_numbered_states_too(tiny: Callable[..., Any]) -> None:
     job = tiny("dqn", "env=frozen_lake", "+env.kwargs.is_slippery=false", *OPTIONS)
     assert job["final/value"]["per_trial"] == pytest.approx(by_hand(job, lambda s: np.eye(16)[s]), abs=1e-12)

@@ -88,6 +88,7 @@ def test_policies_with_probabilities_play_the_more_probable_action(
     assert play(lambda o: model.predict(o).argmax(axis=1), cart_pole, FINAL_SEEDS) == expected
 
 
+@pytest.mark.slow
 def test_the_logged_model_scores_what_final_return_says(tracked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 

@@ -14,6 +14,7 @@ import attack  # noqa: E402
 sys.path.remove(str(ROOT / "scripts"))
 
 
+@pytest.mark.slow
 def test_no_damage_is_silent_a_traceback_or_a_hang(tmp_path: Path) -> None:
     """Jobs with tables, which need no TensorFlow; commands that take less than a second."""
     attack.load(networks=False)

@@ -18,6 +18,8 @@ from rlexp.engines.evaluation import Policy
 from rlexp.envs import exact, transition_table
 from rlexp.envs.discretizer import States, masked
 
+ZERO = np.float64(0.0)
+
 
 class Transition(NamedTuple):
     """One transition of each trial, with the action values that its update reads."""
@@ -50,19 +52,18 @@ def update(
         transition: what is learned from.
         active: trials that still train; of them, those whose TD error is finite learn.  # [N] bool
         gamma: discount factor.  # []
-        scalars: "alpha", the learning rate, and "epsilon".  # [N] or [1] each
+        scalars: "alpha", the learning rate, as float64, and "epsilon".  # [N] or [1] each
     """
     xp, (q_tm1, r_t, terminated, q_t, other_t, a_t, visits) = rules.xp, transition
     ends = terminated if rules.config.bootstrap == "unless_terminated" else xp.zeros_like(terminated)
-    d_t = xp.where(ends, xp.zeros_like(q_tm1), gamma)  # [N]
+    d_t = xp.where(ends, ZERO, gamma)  # [N]
     value_t = rules.next_value(q_t, other_t, a_t, scalars["epsilon"])  # [N]
     td_error = rules.td_error(q_tm1, r_t, d_t, value_t)  # [N]
     due = active & xp.isfinite(td_error)
-    alpha = xp.astype(scalars["alpha"], np.float64)
     if visits is not None:
-        visits = visits + xp.astype(due, visits.dtype)
-    alpha = rules.step_size(alpha, 1.0 if visits is None else xp.maximum(visits, 1))
-    return Update(q_tm1 + xp.where(due, alpha * td_error, xp.zeros_like(td_error)), visits, td_error, due)
+        visits = xp.where(due, visits + 1, visits)
+    alpha = rules.step_size(scalars["alpha"], 1.0 if visits is None else xp.maximum(visits, 1))
+    return Update(q_tm1 + xp.where(due, alpha * td_error, ZERO), visits, td_error, due)
 
 
 def choose_table(rules: QLearning, u: Array) -> Array:

@@ -104,8 +104,9 @@ def check_info(info: Any) -> None:
 
 def to_reward(reward: Any) -> float:
     """A finite reward as a float; raises `Unfit` unless it is one number."""
-    if reward.__class__ is not float:
-        if not _is_number(reward):
+    kind = reward.__class__
+    if kind is not float:
+        if kind is not int and not _is_number(reward):
             what = f"an array of shape {reward.shape}" if isinstance(reward, np.ndarray) else type_name(reward)
             raise Unfit(f"expected a reward that is one number, received {shown(reward)} ({what})")
         reward = float(reward)

@@ -218,7 +218,7 @@ class Training:
             )  # also for networks, so that their regret can be compared with that of tables
         return recorder, loop
 
-    def _restore(self, loop: Any, runs: list[JobRun], states: list[State | None]) -> None:
+    def _restore(self, loop: Loop, runs: list[JobRun], states: list[State | None]) -> None:
         """Continue from checkpoints at the same step; `states` is emptied, since they are as large as the rings."""
         known = [state for state in states if state is not None]
         states.clear()

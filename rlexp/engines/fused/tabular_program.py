@@ -281,7 +281,8 @@ class TabularProgram:
         q_t, other_t = choose(rows_t, which), choose(rows_t, rules.num_tables - 1 - which)
         visits = None if isinstance(moving.visits, tuple) else tf.gather(moving.visits, place[:, 0])
         transition = Transition(q_tm1, r_t, terminated, q_t, other_t, a_t, visits)
-        new = update(rules, transition, active, shared.gamma, scalars)
+        alpha = tf.cast(scalars["alpha"], tf.float64)
+        new = update(rules, transition, active, shared.gamma, {**scalars, "alpha": alpha})
         q = tf.tensor_scatter_nd_update(q, place, new.q)
         visits = () if visits is None else tf.tensor_scatter_nd_update(moving.visits, place, new.visits)
 

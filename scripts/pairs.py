@@ -2,7 +2,7 @@
 
     git worktree add ../before <commit>
     python scripts/pairs.py ../before                  # everything (about 20 minutes on two cores)
-    python scripts/pairs.py ../before cli jobs --rounds 5
+    python scripts/pairs.py ../before jobs --only q_learning --rounds 7
 
 cli    time of commands that answer without training
 jobs   training loops of each family and engine: env steps per second over all trials
@@ -89,6 +89,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path, help="another checkout of this repository")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of: {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="commands whose name holds it")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of each command (default: 5)")
     parser.add_argument("--least", type=float, default=0.95, help="smallest ratio that counts as no slower")
     args = parser.parse_args()
@@ -102,6 +103,8 @@ def main() -> int:
     for part in args.parts or PARTS:
         speed, commands = PARTS[part]
         for name, words in commands.items():
+            if args.only not in name:
+                continue
             ratios = []
             for i in range(args.rounds):
                 speeds = {}

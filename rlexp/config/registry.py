@@ -250,7 +250,7 @@ def plugin_without_yaml(group: str, name: str) -> errors.Refusal | None:
         ids = [point.name for point in entry_points(group="rlexp.envs")]
         if name not in ids:
             return None
-        return errors.refusal(group, f"a YAML env/{name}.yaml, of which there is none", repr(name),
+        return errors.refusal(group, f"a file env/{name}.yaml, which does not exist", repr(name),
                                 f"There are tensor dynamics for this id, which is given by env.id={name}")  # fmt: skip
     point = next((point for point in entry_points(group=f"rlexp.{group}s") if point.name == name), None)
     if point is None:

@@ -60,19 +60,19 @@ def warnings(where: str, jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> lis
         where: the environment.
         jobs: contender -> the `job.json` of each of its jobs, whose trials are pooled.
     """
-    told: list[str] = []
+    sentences: list[str] = []
     every: dict[str, Mapping[str, Any]] = {}
     for label, pooled in jobs.items():
         known = [own for own in (job.get("tags") for job in pooled) if isinstance(own, Mapping) and VERSION in own]
         own = _different(known)
         every |= {label: known[0]} if known else {}
         if len(own) > 1:
-            told.append(f"{label} on {where} pools trials of different code ({', '.join(own)}): rerun=true trains them "
+            sentences.append(f"{label} on {where} pools trials of different code ({', '.join(own)}): rerun=true trains them "
                         "with one.")  # fmt: skip
     between = _different(list(every.values()))
-    if len(between) > 1 and not told:
-        told.append(f"On {where} the contenders were trained by different code ({', '.join(between)}).")
-    return told
+    if len(between) > 1 and not sentences:
+        sentences.append(f"On {where} the contenders were trained by different code ({', '.join(between)}).")
+    return sentences
 
 
 def _different(known: Sequence[Mapping[str, Any]]) -> list[str]:

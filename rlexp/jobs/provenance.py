@@ -67,8 +67,8 @@ def warnings(where: str, jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> lis
         own = _different(known)
         every |= {label: known[0]} if known else {}
         if len(own) > 1:
-            sentences.append(f"{label} on {where} pools trials of different code ({', '.join(own)}): rerun=true trains them "
-                        "with one.")  # fmt: skip
+            pooled_code = f"{label} on {where} pools trials of different code ({', '.join(own)})"
+            sentences.append(f"{pooled_code}: rerun=true trains them with one.")
     between = _different(list(every.values()))
     if len(between) > 1 and not sentences:
         sentences.append(f"On {where} the contenders were trained by different code ({', '.join(between)}).")

@@ -220,9 +220,19 @@ def record_sum(record: Mapping[str, Any]) -> str:
 
 
 def folders_with(path: Path, name: str, *below: str) -> list[Path]:
-    """The folders that have an entry `name` of any kind: `path` itself, and those that match the patterns below it."""
-    found = [path, *(folder for pattern in below for folder in path.glob(pattern))]
-    return sorted(folder for folder in dict.fromkeys(found) if os.path.lexists(folder / name))
+    """The folders that have an entry `name` of any kind: `path` itself, and those that match the patterns below it.
+
+    A folder counts once: links to it count only if it is not found itself.
+    """
+    matches = [path, *(folder for pattern in below for folder in path.glob(pattern))]
+    found = [folder for folder in dict.fromkeys(matches) if os.path.lexists(folder / name)]
+    by_place = {os.path.realpath(folder): folder for folder in sorted(found, key=_is_linked, reverse=True)}
+    return sorted(by_place.values())
+
+
+def _is_linked(folder: Path) -> bool:
+    """Whether the last two parts of a path, as a pattern matches them, lead through a symbolic link."""
+    return folder.is_symlink() or folder.parent.is_symlink()
 
 
 def check_file(path: Path, data: bytes, known: Mapping[str, Any] | None) -> None:

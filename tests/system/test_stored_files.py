@@ -10,7 +10,7 @@ import pytest
 
 from rlexp.cli import best, ls
 from rlexp.sweeps.outcome import Outcome
-from rlexp.system.stored_files import Damaged, read_bytes, read_job, read_json, seal
+from rlexp.system.stored_files import Damaged, folders_with, read_bytes, read_job, read_json, seal
 from rlexp.system.stored_schemas import JOB, SUMMARY
 from tests.studies import make_job
 
@@ -144,3 +144,16 @@ def test_a_damaged_journal_is_set_aside_and_half_a_line_cut_off(
     said = capsys.readouterr().err
     assert said.startswith(f"warning: {journal}: expected an Optuna journal, received JSONDecodeError")
     assert "the search starts again" in said and journal.is_file()
+
+
+def test_a_folder_counts_once_whatever_links_to_it(tmp_path: Path) -> None:
+    job, elsewhere = tmp_path / "study" / "job", tmp_path / "elsewhere" / "other"
+    for folder in (job, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_text("{}")
+    (job / "episodes.npz").symlink_to(job)  # in place of a file
+    (tmp_path / "study" / "again").symlink_to(job)
+    (tmp_path / "study" / "linked").symlink_to(elsewhere)
+    for path in (tmp_path / "study", job):
+        found = folders_with(path, "job.json", "*", "*/*")
+        assert found == ([job, tmp_path / "study" / "linked"] if path != job else [job])

@@ -68,6 +68,8 @@ def update(
 
 def choose_table(rules: QLearning, u: Array) -> Array:
     """The table that learns, for uniform numbers [N].  # [N] int32"""
+    if rules.num_tables == 1:
+        return rules.xp.zeros_like(u, dtype=np.int32)
     return rules.xp.astype(rules.xp.floor(rules.xp.multiply(u, np.float64(rules.num_tables))), np.int32)
 
 

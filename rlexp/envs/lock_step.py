@@ -82,7 +82,7 @@ class LockStep(abc.ABC):
         Returns:
             Number, terminated and truncated of the episodes that have ended.
         """
-        raw = self._action.to_env(actions)
+        raw = list(self._action.to_env(actions))  # a list is read faster
         return step_all(self._envs, raw, running, self._check, observations, rewards, report or self._report)
 
     def _check_sound(self, observations: np.ndarray, running: Sequence[int]) -> None:

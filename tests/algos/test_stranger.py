@@ -99,7 +99,8 @@ def test_its_target_by_hand() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("engine", [pytest.param("host", marks=pytest.mark.slow), "fused"])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["host", "fused"])
 def test_a_trial_alone_equals_the_trial_in_a_batch(engine: str, tiny: Callable[..., Any]) -> None:
     options = (f"engine={engine}", "network.hidden_units=[8]", "algo.target_period=20")
     three, one = tiny("munchausen_dqn", "trials=3", *options), tiny("munchausen_dqn", "trials=1", "seed=2", *options)

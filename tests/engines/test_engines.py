@@ -55,6 +55,7 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(algo: str, tiny: Callable[...
     assert (trial(ten, 2) != trial(ten, 4)) == (registry.ALGOS[algo].family != "planning")  # plans draw no lots
 
 
+@pytest.mark.slow
 def test_the_same_with_episode_units_where_trials_are_at_different_points(tiny: Callable[..., Any]) -> None:
     options = ["algo.learn_unit=episode", "algo.learn_start=3", "algo.learn_period=1", "budget.episodes=12",
                "evaluation.selection=train_episode", "algo.optimizer.name=nadam", "algo.target=soft"]  # fmt: skip

@@ -134,6 +134,7 @@ def test_a_job_beside_others_has_one_core(monkeypatch: pytest.MonkeyPatch) -> No
     assert num_cores() == 1
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_records_and_a_sweep_compiles_once(tiny: Callable[..., Any]) -> None:
     job = ("ddqn", *FUSED, *SAME, "trials=2")
     first = tiny(*job, "study=a")

@@ -89,8 +89,9 @@ PG_LEARN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("algo", [pytest.param("pg", marks=pytest.mark.slow), "pg_baseline"])
-@pytest.mark.parametrize("probe", [*PROBES[:2], pytest.param(PROBES[2], marks=pytest.mark.slow), PROBES[3]])
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ["pg", "pg_baseline"])
+@pytest.mark.parametrize("probe", PROBES)
 def test_known_best_actions(algo: str, probe: Any, tiny: Callable[..., Any]) -> None:
     """The best action of each state where there is one has nearly all of the probability."""
     episodes = 5 if probe is probes.Identity else 20

@@ -112,6 +112,7 @@ def test_jobs_together_equal_jobs_alone_even_after_interruptions(
     assert [everything(job.folder) for job in jobs] == alone
 
 
+@pytest.mark.slow
 def test_episode_budgets_end_each_job_at_its_own_step(settings: Callable[..., Settings]) -> None:
     options = ("budget.steps=null", "budget.episodes=8", "trials=2")
     studies = [[settings(study, *options, f"seed={seed}") for seed in (0, 4)] for study in ("alone", "group")]

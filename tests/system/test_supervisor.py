@@ -148,6 +148,7 @@ SLOW_FINAL = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_a_signal_stops_the_scoring_at_the_end_and_the_same_command_scores_again(tmp_path: Path) -> None:
     (tmp_path / "slow_env.py").write_text(SLOW_FINAL)
     job = [*(o for o in QUICK if "final" not in o), "algo=random", "env.id=Slow-v0", "env.imports=[slow_env]"]

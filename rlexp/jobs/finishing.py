@@ -13,7 +13,6 @@ from rlexp.data import checkpoint, seeding
 from rlexp.engines.evaluation import Scores
 from rlexp.engines.trial_results import Results
 from rlexp.envs.faults import is_signal, raised
-from rlexp.jobs import plots
 from rlexp.jobs.context import Context
 from rlexp.jobs.results import load_job
 from rlexp.jobs.summary import best_trial, summarize, unhealthy_trials
@@ -37,6 +36,8 @@ def finish(
     Raises:
         Diverged: if trials have diverged or failed; everything is written.
     """
+    from rlexp.jobs import plots  # Matplotlib takes a third of a second, which is not the training's
+
     folder, info = settings.folder, context.info
     if context.deploy is not None:
         save_models(folder, settings.seeds, context.deploy, results.params)

@@ -26,7 +26,7 @@ from rlexp.envs import transition_table, watchdog
 from rlexp.envs.faults import raised
 from rlexp.envs.info import EnvInfo
 from rlexp.envs.repeatability import why_not_repeatable
-from rlexp.jobs import joint
+from rlexp.jobs import finishing, joint
 from rlexp.jobs.context import Context, WallClock
 from rlexp.jobs.job import Job
 from rlexp.jobs.job_folder import JobRun
@@ -166,7 +166,6 @@ class Training:
 
     def _train(self, runs: list[JobRun], states: list[State | None], stop: Any, endings: Endings) -> None:
         """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
-        from rlexp.jobs import finishing  # imports Matplotlib, which the start of a training does not wait for
 
         console, clock = self.context.console, self.context.clock
         parts = joint.rows([run.settings for run in runs])

@@ -75,7 +75,7 @@ def _status() -> int:
             return None
         outcomes.append(attempt(config, run_job, settings))
         if not alone:
-            stopping.heed_late()
+            stopping.raise_if_stopped_late()
         return outcomes[-1].score
 
     try:

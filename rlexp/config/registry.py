@@ -27,9 +27,7 @@ class Family:
 
     loop: str  # "module:Class"
     keras: bool  # its agents are pure functions of a Keras model's weights, mapped over trials by engines/vectorized.py
-    tabular: bool = (
-        False  # its agents hold tables over numbered states, and heed action masks; on the host engine NumPy only
-    )
+    tabular: bool = False  # its agents hold tables, respect action masks, and need no TensorFlow on the host engine
     fused: str | None = None  # "module:Class" of the fused engine's loop, where there is one
     lanes: str = "rlexp.engines.vectorized:Lanes"  # of agents with a Keras model: what maps them over trials
 

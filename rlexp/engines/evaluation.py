@@ -16,7 +16,7 @@ from rlexp.data import seeding
 from rlexp.envs.episodes import EpisodePlayer
 from rlexp.envs.faults import Fault
 from rlexp.envs.info import EnvInfo
-from rlexp.system.stopping import heed
+from rlexp.system.stopping import raise_if_stopped
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations [N, E, *shape] -> actions [N, E]
 Policy = Callable[[int], Act]  # seed of the first of E episodes -> how it acts in them
@@ -132,7 +132,7 @@ class Evaluator:
         seeds = [first_seed + i for i in range(num_episodes)]
         returns, lengths, faults = [], [], []
         for start in range(0, num_episodes, self._width):
-            heed(stop)
+            raise_if_stopped(stop)
             part = seeds[start : start + self._width]
             played = self._player.play(policy(part[0]), part, trials)
             returns.append(played[0])

@@ -30,7 +30,7 @@ def check_actions(settings: Settings, info: EnvInfo) -> None:
 
 
 def check_table(settings: Settings, info: EnvInfo) -> None:
-    """Raise `Refusal` if a transition table is missing that the algorithm needs, or has masks that it cannot heed."""
+    """Raise `Refusal` for an algorithm that needs a missing transition table, or cannot respect action masks."""
     algo = settings.algo
     if info.restricted and not registry.family(algo.name).tabular:
         raise refusal(

@@ -166,7 +166,6 @@ class Training:
 
     def _train(self, runs: list[JobRun], states: list[State | None], stop: Any, endings: Endings) -> None:
         """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
-
         console, clock = self.context.console, self.context.clock
         parts = joint.rows([run.settings for run in runs])
         recorder, loop = self._open(runs, states, stop)

@@ -110,14 +110,14 @@ def terminated_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
             signal.signal(signal.SIGTERM, previous)
 
 
-def heed(stop: Callable[[], int | None]) -> None:
+def raise_if_stopped(stop: Callable[[], int | None]) -> None:
     """Raise `Interrupted` if a stop was asked for. Call it right after a checkpoint."""
     signum = stop()
     if signum is not None:
         raise Interrupted(signum)
 
 
-def heed_late() -> None:
+def raise_if_stopped_late() -> None:
     """Between two jobs of a sweep: raise `Interrupted` for a signal that came too late to stop the last job."""
     if _late:
         signum = _late[0]

@@ -162,7 +162,7 @@ def test_a_yaml_of_ones_own_may_leave_keys_out(tmp_path: Path, typed: Any) -> No
 
 def test_what_was_typed_is_recorded(typed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(command_line.stopping, "heed_late", lambda: None)
+    monkeypatch.setattr(command_line.stopping, "raise_if_stopped_late", lambda: None)
     monkeypatch.setattr(command_line, "_refuse", lambda text: 2)
 
     def task(settings: Settings, **more: Any) -> Any:

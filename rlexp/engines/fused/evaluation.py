@@ -16,7 +16,7 @@ from rlexp.engines.fused.base import Tree, program
 from rlexp.engines.services import Services
 from rlexp.engines.vectorized import mapped
 from rlexp.envs.tensor.base import TensorEnv, gymnasium_uniforms
-from rlexp.system.stopping import heed
+from rlexp.system.stopping import raise_if_stopped
 
 
 class GreedyAgent(Protocol):
@@ -66,7 +66,7 @@ class FusedEvaluator:
 
     def candidates(self, policy: Any, trials: np.ndarray) -> Scores:
         """Play the second look at candidates for the best weights of the chosen trials [N] bool."""
-        heed(self._services.stop)
+        raise_if_stopped(self._services.stop)
         return self._scores(policy, self._config.candidate_seed, self._config.candidate_episodes, trials)
 
     def final(self, policy: Any) -> Scores:

@@ -17,36 +17,24 @@ import faulthandler
 import json
 import mmap
 import os
-import re
-import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rlexp.system import stopping
+from rlexp.system.watched import CRASH, POLL, Death, Link, Watched
 
-POLL = 0.05  # seconds between two checks of a worker
 STOP_TIMEOUT = 3.0  # seconds that a worker has to stop after the second signal
 EXIT_TIMEOUT = 10.0  # seconds that a worker has for its atexit functions
-CRASH = "crash.txt"  # in a job's folder: the traceback of its process when it died
 WATCHED = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD} if os.name == "posix" else set()
 SI_KERNEL = 0x80  # si_code of a signal from a terminal, which goes to all processes of its group
-REASONS = {
-    "SIGSEGV": "a segmentation fault",
-    "SIGBUS": "a bus error",
-    "SIGFPE": "an arithmetic error",
-    "SIGILL": "an illegal instruction",
-    "SIGABRT": "it called abort",
-    "SIGKILL": "ended by another process, or by the system for lack of memory",
-}
 
 _enabled = False  # whether this process may become a supervisor
 _owned = False  # whether it runs jobs and nothing else
-_link: _Link | None = None  # from a worker to its supervisor
+_link: Link | None = None  # from a worker to its supervisor
 _crash_files: list[Any] = []  # the file of the running job, if there is one
 
 
@@ -84,6 +72,13 @@ def is_watched() -> bool:
     return _link is not None
 
 
+def connect(link: Link) -> None:
+    """Let this process be watched through a link, and direct the output of fatal signals."""
+    global _link
+    _link = link
+    faulthandler.enable(link.crash)
+
+
 def crash_stream() -> Any:
     """The file to which this process writes its traceback when it dies; None if it writes none."""
     return _crash_files[-1] if _crash_files else _link.crash if _link is not None else None
@@ -95,53 +90,7 @@ def heartbeat() -> None:
         _link.page[1] = (_link.page[1] + 1) % 256
 
 
-@dataclass
-class _Link:
-    """A worker's connection to its supervisor. `page` is shared memory: [signal acknowledged, heartbeat counter]."""
-
-    write: int
-    page: mmap.mmap
-    crash: Any = None  # the file for fatal signals outside of a job
-
-    def send(self, facts: Mapping[str, Any]) -> None:
-        """Send one line; a pipe takes up to 4,096 bytes atomically, so lines do not mix."""
-        os.write(self.write, json.dumps(facts).encode()[:4_000] + b"\n")
-
-    def acknowledged(self) -> bool:
-        """Whether the signal has been acknowledged before; marks it as acknowledged."""
-        before, self.page[0] = self.page[0], 1
-        return bool(before)
-
-
-@dataclass
-class Death:
-    """The unexpected end of a worker.
-
-    Attributes:
-        how: the cause, in a few words.
-        facts: what the worker has noted about itself.
-        signum: the signal that asked it to stop, if there was one.
-    """
-
-    how: str
-    facts: dict[str, Any] = field(default_factory=dict)
-    signum: int | None = None
-
-    def sentence(self) -> str:
-        """A sentence that says what happened, where, and what to do."""
-        folder, env = self.facts.get("folder"), self.facts.get("env")
-        method = self.facts.get("method")
-        during = f" in {method}" if method and folder is None else ""
-        text = f"the process{f' of {env}' if env else ''} died{during} ({self.how})"
-        if "died" in self.facts:  # the worker or its supervisor ended it and noted why
-            text = f"{self.how}; its process was ended"
-        if folder is None:
-            return f"{text} before its training began; nothing was written"
-        where = f"; {CRASH} there says where it was" if (Path(folder) / CRASH).is_file() else ""
-        return f"{text}: {folder}{where}; the same command continues from the last checkpoint, if there is one"
-
-
-class Worker:
+class Worker(Watched):
     """A fork of this process that runs the jobs.
 
     Args:
@@ -150,13 +99,8 @@ class Worker:
     """
 
     def __init__(self, serve: Callable[[Any], None] | None = None) -> None:
-        import tempfile
-
-        self.page = mmap.mmap(-1, mmap.PAGESIZE)
-        self._crash = tempfile.TemporaryFile()  # noqa: SIM115  (for crashes before there is a job folder)
-        self._read, write = os.pipe()
+        super().__init__(mmap.mmap(-1, mmap.PAGESIZE))
         asked, self._ask = os.pipe()
-        self._buffer, self.facts = b"", dict[str, Any]()
         self.followed: list[tuple[str, int]] = []  # folders that are delivered to MLflow, from `note(follow=...)`
         self._closed: float | None = None  # when the worker was asked to exit
         self._signals: list[tuple[float, int]] = []
@@ -168,22 +112,22 @@ class Worker:
             self.pid = os.fork()
             self.is_worker = self.pid == 0
             if self.is_worker:
-                _die_with(supervisor)
-                self._begin(write)
-            stopping.acknowledge_once(_Link(write, self.page).acknowledged)
+                die_with(supervisor)
+                self._begin()
+            stopping.acknowledge_once(Link(self.write, self.page).acknowledged)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for end in (self._read, self._ask) if self.is_worker else (write, asked):
+        for end in (self._read, self._ask) if self.is_worker else (self.write, asked):
             os.close(end)
         if self.is_worker and serve is not None:
             _serve(asked, serve)
 
-    def _begin(self, write: int) -> None:
+    def _begin(self) -> None:
         """In the worker: connect to the supervisor, and direct the output of fatal signals."""
-        global _link, _enabled
-        _link, _enabled = _Link(write, self.page, self._crash), False
+        global _enabled
+        _enabled = False
+        connect(Link(self.write, self.page, self.crash))
         stopping.install()
-        faulthandler.enable(self._crash)
 
     def ask(self, request: Any) -> Death | None:
         """Let the worker serve one request; returns its death, or None if it lives.
@@ -210,24 +154,19 @@ class Worker:
     def wait(self) -> Death | int:
         """Wait until the worker has served a request (returns 0) or ended (returns its exit status or its death)."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-        beats, silent = self.page[1], 0
         try:
             while self._dead is None:
                 got = signal.sigtimedwait(WATCHED, POLL)
                 if got is not None and got.si_signo in stopping.SIGNALS:
                     self._forward(got)
                 ended, status = os.waitpid(self.pid, os.WNOHANG)
-                self._read_notes()
+                self._kill_if_overdue()
+                self.read_notes()
                 if ended:
                     self._dead = self._ended(status)
                 elif "served" in self.facts:
                     return 0
-                beats, silent = self.page[1], silent + 1 if self.page[1] == beats else 0
-                limit = self.facts.get("limit")
-                if limit is not None and silent * POLL > limit:  # counted in checks: a suspended time does not count
-                    self.facts["died"] = f"nothing returned to Python within {silent * POLL:.0f} s (env.step_timeout)"
-                    os.kill(self.pid, signal.SIGABRT)  # makes faulthandler write the traceback
-                    silent = 0
+                self.end_if_silent()
             return self._dead
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -238,7 +177,7 @@ class Worker:
         self.facts.pop("served", None)
         self._closed = time.monotonic()
         self.wait()
-        self._crash.close()
+        self.release()
 
     def _forward(self, got: Any) -> None:
         """Forward a signal to the worker, unless a terminal has sent it to both."""
@@ -258,21 +197,16 @@ class Worker:
             return True
         return self._closed is not None and now - self._closed > EXIT_TIMEOUT
 
-    def _read_notes(self) -> None:
-        """Read what the worker has noted; kill a worker that is overdue."""
+    def _kill_if_overdue(self) -> None:
         if self._is_overdue():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-        while select.select([self._read], [], [], 0)[0]:
-            part = os.read(self._read, 65_536)
-            if not part:
-                break
-            *lines, self._buffer = (self._buffer + part).split(b"\n")
-            for line in lines:
-                with contextlib.suppress(ValueError):  # a line that was too long and is cut
-                    self.facts |= json.loads(line)
-                if "follow" in self.facts:
-                    self.followed.append(tuple(self.facts.pop("follow")))
+
+    def hear(self, facts: dict[str, Any]) -> None:
+        """Take what the worker has noted; folders to follow are collected."""
+        if "follow" in facts:
+            self.followed.append(tuple(facts.pop("follow")))
+        super().hear(facts)
 
     def _ended(self, status: int) -> Death | int:
         """The exit status or the death behind a status of `os.waitpid`."""
@@ -284,43 +218,22 @@ class Worker:
             first = -code
         if first is not None and (code < 0 or code == 128 + first):
             return Death("stopped", self.facts, first)
-        if "died" in self.facts:
-            how = str(self.facts["died"])
-        elif code < 0:
-            name = signal.Signals(-code).name
-            how = f"{name}: {REASONS[name]}" if name in REASONS else name
-        else:
-            how = f"something called os._exit({code})"
-        death = Death(how, self.facts)
-        self._keep_crash(death)
-        return death
+        return self.death(code, self._kept_crash())
 
-    def _keep_crash(self, death: Death) -> None:
-        """Keep the traceback in the job's folder, and add its innermost frame to the sentence."""
-        self._crash.seek(0)
-        text = self._crash.read().decode(errors="replace")
-        folder = self.facts.get("folder")
-        if folder is not None:
-            path = Path(folder) / CRASH
-            with contextlib.suppress(OSError):  # a full disk or a removed folder: the sentence still says what happened
-                if text and not path.is_file():
-                    path.write_text(text)
-                if path.is_file():
-                    text = path.read_text(errors="replace")
-                if not text:
-                    path.unlink(missing_ok=True)
-        death.how += _innermost_frame(text)
-
-
-def _innermost_frame(text: str) -> str:
-    """The innermost frame of faulthandler's output that is not in Python's standard library, in words."""
-    _, _, text = text.rpartition("Current thread")
-    frames = re.findall(r'^  File "(.+)", line (\d+) in (.+)$', text, re.MULTILINE)
-    library = str(Path(os.__file__).parent) + os.sep
-    own = [f for f in frames if not f[0].startswith(library) and Path(f[0]).name != "watchdog.py"]
-    for file, line, function in (own or frames)[:1]:
-        return f", in {function} ({Path(file).name}, line {line})"
-    return ""
+    def _kept_crash(self) -> str:
+        """The traceback of a worker that has died; it is kept in the job's folder, if there is one."""
+        text, folder = self.crash_text(), self.facts.get("folder")
+        if folder is None:
+            return text
+        path = Path(folder) / CRASH
+        with contextlib.suppress(OSError):  # a full disk or a removed folder: the sentence still says what happened
+            if text and not path.is_file():
+                path.write_text(text)
+            if path.is_file():
+                text = path.read_text(errors="replace")
+            if not text:
+                path.unlink(missing_ok=True)
+        return text
 
 
 def run_in_worker() -> Death | int | None:
@@ -378,8 +291,8 @@ def _serve(asked: int, serve: Callable[[Any], None]) -> None:
         os._exit(status)
 
 
-def _die_with(supervisor: int) -> None:
-    """Let the system kill this worker when its supervisor dies; its files are complete at any moment."""
+def die_with(supervisor: int) -> None:
+    """Let the system kill this process when its supervisor dies; files are complete at any moment (Linux only)."""
     import ctypes
 
     ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG

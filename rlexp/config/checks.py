@@ -102,6 +102,9 @@ def check_contradictions(settings: Settings) -> None:
     for where, budget in (("budget.steps", settings.budget.steps), ("budget.episodes", settings.budget.episodes)):
         if budget is not None and budget > 10**12:
             raise refusal(where, "at most 10**12, which would take years", str(budget))
+    workers = settings.workers
+    if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int)):
+        raise refusal("workers", "auto or a whole number", repr(workers), "auto uses the cores, where that pays.")
     if settings.seed + settings.trials > 2**32:
         raise refusal("seed", "seed + trials <= 2**32", f"{settings.seed} + {settings.trials}")
     if not settings.output_dir.strip():

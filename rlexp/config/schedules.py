@@ -115,6 +115,16 @@ class Stacked:
         """The unit that all of them count."""
         return self.schedules[0].unit
 
+    def part(self, trials: slice) -> Stacked:
+        """The schedules of some of the trials."""
+        starts = np.cumsum([0, *self.sizes[:-1]]).tolist()
+        own = [
+            max(0, min(start + size, trials.stop) - max(start, trials.start))
+            for start, size in zip(starts, self.sizes, strict=True)
+        ]
+        kept = [(schedule, size) for schedule, size in zip(self.schedules, own, strict=True) if size]
+        return Stacked(tuple(schedule for schedule, _ in kept), tuple(size for _, size in kept))
+
     def __call__(self, counts: Mapping[str, np.ndarray]) -> np.ndarray:
         """The value for each trial, as `Schedule` gives it: counts {unit: [N, ...]} -> float32 [N, ...]."""
         parts = np.split(np.asarray(counts[self.unit]), np.cumsum(self.sizes)[:-1])

@@ -73,6 +73,10 @@ class Checkpoints:
         """Whether it is time for the next one."""
         return self._pace.due()
 
+    def agreed(self) -> int | None:
+        """None: the next one is due at some time, at any step."""
+        return None
+
     def saving(self) -> contextlib.AbstractContextManager[None]:
         """Measure the cost of one in this context; the time of the next depends on it."""
         return self._pace.saving()

@@ -141,7 +141,9 @@ class Recorder:
             steps: env steps that each trial has taken; the record's step is the largest.  # [N]
             metrics: name -> values; non-finite ones become null, metrics without a finite one are left out.  # [N] each
         """
-        values = {name: [_number(v) for v in array] for name, array in metrics.items() if np.isfinite(array).any()}
+        # In the order of their names, so that a line does not depend on who has counted what first.
+        known = {name: metrics[name] for name in sorted(metrics) if np.isfinite(metrics[name]).any()}
+        values = {name: [_number(v) for v in array] for name, array in known.items()}
         if not values:
             return
         record = {"step": int(steps.max()), "time": round(time.time(), 3), "metrics": values}

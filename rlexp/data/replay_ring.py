@@ -166,15 +166,17 @@ class FrameRing(ReplayRing):
     def get_state(self) -> dict[str, Any]:
         """The filled part of the rings, the counters, and the last frames of episodes."""
         ahead = self._data["frame"][self._trials, self.added % self._num_slots]  # [N, *frame]
-        where = np.array(sorted(self._last_frames), np.int64)
-        frames = np.array([self._last_frames[index] for index in where.tolist()], ahead.dtype)
+        indices = sorted(self._last_frames)
+        where = np.stack(np.divmod(np.array(indices, np.int64), self._num_slots), axis=1)  # trial and slot: [M, 2]
+        frames = np.array([self._last_frames[index] for index in indices], ahead.dtype)
         return {**super().get_state(), "ahead": ahead, "last_where": where, "last_frames": frames}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
         super().set_state(state)
         self._data["frame"][self._trials, self.added % self._num_slots] = state["ahead"]
-        self._last_frames = dict(zip(state["last_where"].tolist(), state["last_frames"], strict=True))
+        indices = state["last_where"][:, 0] * self._num_slots + state["last_where"][:, 1]
+        self._last_frames = dict(zip(indices.tolist(), state["last_frames"], strict=True))
 
     def break_off(self, trials: np.ndarray) -> None:
         """As of `ReplayRing`; the frames after these transitions are kept apart, like an episode's last frames."""

@@ -130,11 +130,13 @@ class Trials(Counters):
         self.advance_many(returns[done:], lengths[done:])
 
     def steps_left(self) -> int:
-        """Lock-steps until `housekeeping` is due: an evaluation, a record, or the end of the budget."""
+        """Lock-steps until `housekeeping` is due: an evaluation, a record, an agreed checkpoint, the end."""
         periods = (self.settings.evaluation.period, self._record_steps.log_period)
         ends = [period - self.t % period for period in periods]
         if self.settings.max_steps is not None:
             ends.append(self.settings.max_steps - self.t)
+        if (agreed := self.services.checkpoints.agreed()) is not None:
+            ends.append(agreed - self.t)
         return min(ends)
 
     def housekeeping(
@@ -205,23 +207,20 @@ class Trials(Counters):
         self.services.recorder.write(self.counts["step"], metrics)
         return scores
 
-    def results(self, part: slice) -> Results:
-        """The results of some of the trials, numbered from 0."""
-        first, end, _ = part.indices(len(self.active))
-        episodes = self.episodes.table()
-        mine = (episodes[:, 0] >= first) & (episodes[:, 0] < end)
+    def results(self) -> Results:
+        """The results of all trials."""
         return Results(
-            self.best.params[part],
-            self.best.scores[part, 0],
-            self.best.steps[part, 0],
-            {unit: count[part] for unit, count in self.counts.items()},
-            self.status[part],
-            self.notes[part],
-            self.restarts[part],
-            self.traces[part],
-            episodes[mine] - [first, 0, 0, 0],
-            self.candidate_return[part],
-            None if self.value is None else self.value[part],
+            self.best.params,
+            self.best.scores[:, 0],
+            self.best.steps[:, 0],
+            self.counts,
+            self.status,
+            self.notes,
+            self.restarts,
+            self.traces,
+            self.episodes.table(),
+            self.candidate_return,
+            self.value,
             self.optimum,
         )
 

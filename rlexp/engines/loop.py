@@ -1,11 +1,19 @@
-"""What a loop is: one per family of algorithms and engine, with the same five members."""
+"""What a loop is, one per family of algorithms and engine; and what trains all trials of a job with loops."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
+from rlexp.data.checkpoint import State
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Scores
+from rlexp.engines.services import Services
+from rlexp.engines.trial_results import Results
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
 
 
 class Loop(Protocol):
@@ -35,3 +43,56 @@ class Loop(Protocol):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned, once `trials` is restored."""
+
+
+class AnotherState(ValueError):
+    """A checkpoint that does not fit a job's loop."""
+
+
+class Trainer(Protocol):
+    """Trains all trials of a job, or of a group of jobs: `InProcess`, or `InWorkers` with a part in each process.
+
+    Its agents are built by its constructor, before anything is written.
+
+    Attributes:
+        num_workers: processes that share the trials.
+        device: where tensors are.
+        deploy: the Keras model that is saved of a trial's weights [P], for algorithms with networks.
+    """
+
+    num_workers: int
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def deploy(self) -> Callable[[np.ndarray], keras.Model] | None: ...
+
+    @property
+    def t(self) -> int:
+        """Lock-steps so far."""
+
+    def open(self, services: Services, state: State | None) -> None:
+        """Make the loops, and continue from a checkpoint, if there is one.
+
+        Raises:
+            AnotherState: for a checkpoint of another job.
+        """
+
+    def train(self) -> None:
+        """As `Loop.run`."""
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+
+    def score(self) -> Scores:
+        """As `Loop.final`."""
+
+    def results(self) -> Results:
+        """The results of all trials, after `score`."""
+
+    def close(self) -> None:
+        """Close the environments at the end; what goes wrong then is shown as a warning."""
+
+    def release(self) -> None:
+        """Let go of everything, whatever has happened; no process is left."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+from pathlib import Path
 
+from rlexp.config import registry
 from rlexp.config.schema.job import Settings
 from rlexp.envs.info import EnvInfo
 from rlexp.system.errors import refusal
@@ -34,6 +37,28 @@ def check_tables(where: str, settings: Settings, info: EnvInfo, num_states: int)
     check_memory(where, f"tables of {num_states} states", needed, settings.trials)
 
 
+def replay_bytes(settings: Settings, info: EnvInfo) -> int:
+    """Bytes of the replay rings of all trials; 0 for algorithms without one."""
+    if registry.algo(settings.algo.name).family != "replay":
+        return 0
+    ring = registry.replay(settings.algo.name)(settings.env.frame_stack)
+    own: int = ring.num_bytes(settings.algo.replay_size, info.observation, info.action)
+    return settings.trials * own
+
+
+def free_memory() -> float:
+    """Bytes of memory that new processes can use: what Linux calls available; elsewhere all there is."""
+    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return float(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
+    return total_memory()
+
+
+def total_memory() -> float:
+    """Bytes of memory of this machine; infinite where the system does not say."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+
+
 def check_memory(where: str, what: str, needed: int, trials: int) -> None:
     """Raise `Refusal` if `needed` bytes do not fit.
 
@@ -43,7 +68,7 @@ def check_memory(where: str, what: str, needed: int, trials: int) -> None:
         needed: bytes of all trials.
         trials: N.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    memory = total_memory()
     if needed > memory:
         raise refusal(
             where,

@@ -39,6 +39,9 @@ class Saves(Protocol):
     def due(self) -> bool:
         """Whether it is time for the next checkpoint."""
 
+    def agreed(self) -> int | None:
+        """The lock-step of the next one, if it has been agreed upon: loops make a call end there."""
+
     def saving(self) -> AbstractContextManager[None]:
         """Measure the cost of a checkpoint, which sets the time of the next one."""
 

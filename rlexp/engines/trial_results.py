@@ -5,6 +5,8 @@ Axes: N trials, P parameters of a trial, M episodes of all trials.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,3 +69,44 @@ class Results:
     candidate_return: np.ndarray
     value: np.ndarray | None
     optimum: float | None
+
+    def part(self, part: slice) -> Results:
+        """The results of some of the trials, numbered from 0."""
+        first, end, _ = part.indices(len(self.status))
+        mine = (self.episodes[:, 0] >= first) & (self.episodes[:, 0] < end)
+        return Results(
+            self.params[part],
+            self.score[part],
+            self.step[part],
+            {unit: count[part] for unit, count in self.counts.items()},
+            self.status[part],
+            self.notes[part],
+            self.restarts[part],
+            self.traces[part],
+            self.episodes[mine] - [first, 0, 0, 0],
+            self.candidate_return[part],
+            None if self.value is None else self.value[part],
+            self.optimum,
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Results]) -> Results:
+        """The results of all trials, from those of parts of them."""
+        starts = np.cumsum([0, *(len(own.status) for own in parts[:-1])])
+        episodes = np.concatenate([own.episodes + [k, 0, 0, 0] for own, k in zip(parts, starts, strict=True)])  # noqa: RUF005  (a sum)
+        exact = next((own for own in parts if own.value is not None), None)
+        values = [own.score * np.nan if own.value is None else own.value for own in parts]
+        return cls(
+            np.concatenate([own.params for own in parts]),
+            np.concatenate([own.score for own in parts]),
+            np.concatenate([own.step for own in parts]),
+            {unit: np.concatenate([own.counts[unit] for own in parts]) for unit in parts[0].counts},
+            list(itertools.chain(*(own.status for own in parts))),
+            list(itertools.chain(*(own.notes for own in parts))),
+            np.concatenate([own.restarts for own in parts]),
+            list(itertools.chain(*(own.traces for own in parts))),
+            episodes[np.lexsort((episodes[:, 0], episodes[:, 1]))],  # in the order of time, as one loop notes them
+            np.concatenate([own.candidate_return for own in parts]),
+            None if exact is None else np.concatenate(values),
+            None if exact is None else exact.optimum,
+        )

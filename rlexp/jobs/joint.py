@@ -11,10 +11,9 @@ Axes: N trials of all jobs.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from rlexp.config import schedules
 from rlexp.config.schema.job import Settings
 from rlexp.data.checkpoint import CheckpointPace, Checkpoints, State
 from rlexp.data.metrics import Recorder
+from rlexp.engines import parts
 
 PER_JOB = ("trials", "seed", "study", "label", "rerun", "animation")  # settings in which jobs of a group may differ
 
@@ -93,8 +93,8 @@ def rows(jobs: Sequence[Settings]) -> list[slice]:
 class GroupRecorder:
     """A group's recorders: each job's file gets the columns of its trials and the lines that it would have alone."""
 
-    def __init__(self, recorders: Sequence[Recorder], parts: Sequence[slice]) -> None:
-        self._parts = list(zip(recorders, parts, strict=True))
+    def __init__(self, recorders: Sequence[Recorder], rows: Sequence[slice]) -> None:
+        self._parts = list(zip(recorders, rows, strict=True))
 
     def write(self, steps: np.ndarray, metrics: Mapping[str, np.ndarray]) -> None:
         """Write one record of each job that has anything in it; arguments as of `Recorder.write`."""
@@ -122,14 +122,18 @@ class GroupCheckpoints:
     Once all trials of a job have ended, its checkpoint is not written again.
     """
 
-    def __init__(self, checkpoints: Sequence[Checkpoints], parts: Sequence[slice], every: float) -> None:
-        self._parts = list(zip(checkpoints, parts, strict=True))
+    def __init__(self, checkpoints: Sequence[Checkpoints], rows: Sequence[slice], every: float) -> None:
+        self._parts = list(zip(checkpoints, rows, strict=True))
         self._ended: set[int] = set()
         self._pace = CheckpointPace(every)
 
     def due(self) -> bool:
         """Whether it is time for the next checkpoints."""
         return self._pace.due()
+
+    def agreed(self) -> int | None:
+        """None: the next one is due at some time, at any step."""
+        return None
 
     def saving(self) -> AbstractContextManager[None]:
         """Measure the cost of the checkpoints, which sets the time of the next ones."""
@@ -150,39 +154,14 @@ class GroupCheckpoints:
 
 def split(state: State, part: slice) -> State:
     """The checkpoint of one job: its group's, cut to its trials."""
-    trials = _cut(state["trials"], part)
-    trials["t"] = int(trials["counts"]["step"].max())
-    k = state["trials"]["episodes"][:, 0]
-    mine = (k >= part.start) & (k < part.stop)
-    trials["episodes"] = state["trials"]["episodes"][mine] - [part.start, 0, 0, 0]
-    return {"trials": trials, "loop": _cut(state["loop"], part)}
+    own = parts.cut(state, part)
+    own["trials"]["t"] = int(own["trials"]["counts"]["step"].max())
+    return own
 
 
 def join(states: Sequence[State], jobs: Sequence[Settings]) -> State:
     """The checkpoint of a group, from those of its jobs at the same `t`."""
-    trials = [dict(state["trials"]) for state in states]
-    episodes = [t.pop("episodes") + np.array([part.start, 0, 0, 0]) for t, part in zip(trials, rows(jobs), strict=True)]
-    positions = [t.pop("position") for t in trials]
-    digests = [t.pop("digest", None) for t in trials]
-    seconds = max(t.pop("seconds") for t in trials)
-    windows = [t.pop("window") for t in trials]
-    names = sorted({name for window in windows for name in window["sum"]})
-    together = {
-        "window": {
-            key: {
-                name: np.concatenate(
-                    [w[key].get(name, np.zeros(job.trials, kind)) for w, job in zip(windows, jobs, strict=True)]
-                )
-                for name in names
-            }
-            for key, kind in (("sum", np.float64), ("count", np.int64))
-        },
-        "episodes": np.concatenate(episodes),
-        "position": positions,
-        "digest": digests,
-        "seconds": seconds,
-    }
-    return {"trials": {**_join(trials), **together}, "loop": _join([state["loop"] for state in states])}
+    return parts.join(states, [job.trials for job in jobs])
 
 
 def _graph(node: Any) -> Any:
@@ -206,34 +185,3 @@ def _stack(nodes: Sequence[Any], sizes: tuple[int, ...]) -> Any:
         elif f.metadata.get("scalar"):
             stacked[f.name] = schedules.Stacked(tuple(schedules.parse(v, f.name) for v in values), sizes)
     return dataclasses.replace(nodes[0], **stacked)
-
-
-def _cut(node: Any, part: slice) -> Any:
-    """The rows of some trials, of every array and list of texts in a tree."""
-    return _walk([node], lambda values: values[0][part])
-
-
-def _join(nodes: Sequence[Any]) -> Any:
-    """Join the trees of several jobs, row after row; numbers that are not arrays agree."""
-
-    def leaf(values: list[Any]) -> Any:
-        if not isinstance(values[0], np.ndarray):
-            return list(itertools.chain(*values))
-        if values[0].ndim > 1:  # rollout buffers grow: that of one job may have more rows than another's
-            rows = max(value.shape[1] for value in values)
-            values = [np.pad(v, [(0, 0), (0, rows - v.shape[1]), *[(0, 0)] * (v.ndim - 2)]) for v in values]
-        return np.concatenate(values)
-
-    return _walk(nodes, leaf)
-
-
-def _walk(nodes: Sequence[Any], leaf: Callable[[list[Any]], Any]) -> Any:
-    """One tree from several: `leaf` of their arrays and lists of texts, other leaves from the first."""
-    first = nodes[0]
-    if isinstance(first, Mapping):
-        return {name: _walk([node[name] for node in nodes], leaf) for name in first}
-    if isinstance(first, np.ndarray) or (isinstance(first, list) and all(isinstance(value, str) for value in first)):
-        return leaf(list(nodes))
-    if isinstance(first, list):
-        return [_walk(values, leaf) for values in zip(*nodes, strict=True)]
-    return first

@@ -75,9 +75,7 @@ def preflight(settings: Settings) -> EnvInfo:
 
 def _check_ring(settings: Settings, info: EnvInfo) -> None:
     """Raise `Refusal` for replay rings that do not fit in memory."""
-    from rlexp.engines.memory import check_memory
+    from rlexp.engines.memory import check_memory, replay_bytes
 
-    size = settings.algo.replay_size
-    ring = registry.replay(settings.algo.name)(settings.env.frame_stack)
-    needed = settings.trials * ring.num_bytes(size, info.observation, info.action)
-    check_memory("algo.replay_size", f"rings of {size} transitions", needed, settings.trials)
+    what = f"rings of {settings.algo.replay_size} transitions"
+    check_memory("algo.replay_size", what, replay_bytes(settings, info), settings.trials)

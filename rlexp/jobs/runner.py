@@ -153,6 +153,7 @@ def run_together(
     training = Training(jobs, info, console, sweep, overrides or {}, prune)
     busy: dict[Path, Job | Exception] = {}
     with contextlib.ExitStack() as locks:
+        locks.callback(training.release)
         for job in jobs:
             try:
                 locks.enter_context(folder_lock(job.folder))

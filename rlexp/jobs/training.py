@@ -1,6 +1,6 @@
 """The training of jobs, usually one: the order of events, and the end of each job when something goes wrong.
 
-agent -> folders -> loop.run() -> loop.final() -> weights, tables, pictures, summary -> tracker
+agents -> folders -> trainer.train() -> trainer.score() -> weights, tables, pictures, summary -> tracker
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp.config import registry
 from rlexp.config.schema.algos import AlgoSettings
 from rlexp.config.schema.job import Settings
 from rlexp.data.checkpoint import State
 from rlexp.data.metrics import Recorder
-from rlexp.engines.building import build_agent
 from rlexp.engines.evaluation import Scores
-from rlexp.engines.loop import Loop
+from rlexp.engines.loop import AnotherState, Trainer
 from rlexp.engines.services import Pruned, Services
-from rlexp.engines.tabular_rules import set_optimum
-from rlexp.envs import transition_table, watchdog
+from rlexp.engines.trial_results import Results
+from rlexp.engines.workers import choice as workers
+from rlexp.envs import watchdog
 from rlexp.envs.faults import raised
 from rlexp.envs.info import EnvInfo
 from rlexp.envs.repeatability import why_not_repeatable
@@ -97,11 +96,15 @@ class Training:
         _greet(self.settings, len(jobs), console)
         if limitless := no_time_limit(self.settings, info, sweep):
             console.say(limitless)
-        built = build_agent(self.settings, info, console.warn)
-        self.agent = built.agent
+        folder = jobs[0].folder
+        trainer = self._trainer = workers.trainer(self.settings, info, console.warn, folder)
         known_sweep = identity(sweep) if sweep else None
-        self.context = Context(info, console, clock, built.device, built.deploy, known_sweep, overrides)
+        self.context = Context(info, console, clock, trainer.device, trainer.deploy, known_sweep, overrides)
         self.runs = [JobRun(job, self.context) for job in jobs]
+
+    def release(self) -> None:
+        """Let go of what trains; no process is left."""
+        self._trainer.release()
 
     def execute(self) -> dict[Path, Job | Exception]:
         """Train and finish all jobs, whose folders are locked.
@@ -166,74 +169,79 @@ class Training:
 
     def _train(self, runs: list[JobRun], states: list[State | None], stop: Any, endings: Endings) -> None:
         """Train jobs whose checkpoints, if any, are at the same step, and finish each."""
-        console, clock = self.context.console, self.context.clock
-        parts = joint.rows([run.settings for run in runs])
-        recorder, loop = self._open(runs, states, stop)
-        trials = loop.trials
-        self._restore(loop, runs, states)
-        console.start()
-        loop.run()
-        train_seconds = clock.seconds()
-        trials.save(loop.get_state)  # a job killed from here on does not train again
-        console.stop()
-        scores = loop.final()
-        recorder.sync()
-        recorder.close()
-        for run, part in zip(runs, parts, strict=True):
+        settings, trainer = joint.together([run.settings for run in runs]), self._trainer
+        if len(runs) < len(self.runs):  # a portion of a group
+            trainer = workers.trainer(settings, self.context.info, self.context.console.warn, runs[0].folder)
+        try:
+            results, scores, seconds = self._train_with(trainer, settings, runs, states, stop)
+            trainer.close()
+        finally:
+            trainer.release()
+        for run, part in zip(runs, joint.rows([run.settings for run in runs]), strict=True):
             own = Scores(scores.seeds, scores.returns[part], scores.lengths[part])
             try:
-                finishing.finish(run.settings, self.context, trials.results(part), own, train_seconds, len(runs))
+                finishing.finish(run.settings, self.context, results.part(part), own, seconds, len(runs))
             except Exception as error:
                 endings.end([run], "failed", error)
             else:
                 endings.end([run], "done")
-        trials.close()
-        clock.restart()  # for the next portion
+        self.context.clock.restart()  # for the next portion
 
-    def _open(self, runs: list[JobRun], states: list[State | None], stop: Any) -> tuple[Any, Any]:
-        """The recorder and the loop of jobs that are trained together."""
-        jobs, info, console = [run.settings for run in runs], self.context.info, self.context.console
-        settings, parts = joint.together(jobs), joint.rows(jobs)
-        agent = self.agent if len(runs) == len(self.runs) else build_agent(settings, info, console.warn).agent
+    def _train_with(
+        self, trainer: Trainer, settings: Settings, runs: list[JobRun], states: list[State | None], stop: Any
+    ) -> tuple[Results, Scores, float]:
+        """Train jobs and score their best weights: the results and scores of all trials, and the training's seconds."""
+        console, clock = self.context.console, self.context.clock
+        recorder, checkpoints = self._open(runs, states)
+        services = Services(
+            settings, self.context.info, recorder, checkpoints, console, stop, clock.seconds, self.prune
+        )
+        self._begin(trainer, services, runs, states)
+        console.start()
+        trainer.train()
+        seconds = clock.seconds()
+        trainer.save()  # a job killed from here on does not train again
+        console.stop()
+        scores = trainer.score()
+        recorder.sync()
+        recorder.close()
+        return trainer.results(), scores, seconds
+
+    def _open(self, runs: list[JobRun], states: list[State | None]) -> tuple[Any, Any]:
+        """Where records and checkpoints of jobs go that are trained together."""
         recorders = [
             Recorder(run.folder / "metrics.jsonl", state["trials"]["position"] if state else 0)
             for run, state in zip(runs, states, strict=True)
         ]
-        recorder: Any = recorders[0]
-        checkpoints: Any = runs[0].checkpoints()
-        if len(runs) > 1:
-            recorder = joint.GroupRecorder(recorders, parts)
-            every = settings.checkpoint.every
-            checkpoints = joint.GroupCheckpoints([run.checkpoints() for run in runs], parts, every)
-        services = Services(
-            settings, info, recorder, checkpoints, console, stop, self.context.clock.seconds, self.prune
-        )
-        fused = registry.fused_loop(settings.algo.name) if settings.engine == "fused" else None
-        loop: Loop = registry.load(fused or registry.family(settings.algo.name).loop)(agent, services)
-        if loop.trials.optimum is None and (table := transition_table.load(settings.env) if info.table else None):
-            set_optimum(
-                loop.trials, table
-            )  # also for networks, so that their regret can be compared with that of tables
-        return recorder, loop
+        if len(runs) == 1:
+            return recorders[0], runs[0].checkpoints()
+        parts = joint.rows([run.settings for run in runs])
+        every = runs[0].settings.checkpoint.every
+        checkpoints = joint.GroupCheckpoints([run.checkpoints() for run in runs], parts, every)
+        return joint.GroupRecorder(recorders, parts), checkpoints
 
-    def _restore(self, loop: Loop, runs: list[JobRun], states: list[State | None]) -> None:
-        """Continue from checkpoints at the same step; `states` is emptied, since they are as large as the rings."""
+    def _begin(self, trainer: Trainer, services: Services, runs: list[JobRun], states: list[State | None]) -> None:
+        """Open the trainer, and continue from checkpoints at the same step, if there are any.
+
+        `states` is emptied, since they are as large as the rings.
+        """
         known = [state for state in states if state is not None]
         states.clear()
         if not known:
+            trainer.open(services, None)
             return
         state = known[0] if len(known) == 1 else joint.join(known, [run.settings for run in runs])
+        seconds = state["trials"]["seconds"]
         known.clear()
         try:
-            loop.trials.restore(state["trials"])
-            loop.set_state(state["loop"])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            trainer.open(services, state)
+        except AnotherState as error:
             raise Failure(
                 f"{runs[0].folder / 'checkpoint'}: expected a checkpoint of this job, received another's "
-                f"({type(error).__name__}: {error}); rerun=true starts afresh"
+                f"({error}); rerun=true starts afresh"
             ) from error
-        self.context.clock.count_earlier(state["trials"]["seconds"])
-        self.context.console.say(f"continuing from env step {loop.trials.t:,}")
+        self.context.clock.count_earlier(seconds)
+        self.context.console.say(f"continuing from env step {trainer.t:,}")
 
     def _deliver(self, tracker: Tracker, timeout: float) -> Mapping[Path, TrackingResult]:
         """Wait until MLflow has everything, unless the user interrupts that."""

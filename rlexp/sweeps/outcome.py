@@ -14,7 +14,7 @@ from typing import Any
 from rlexp.config import registry
 from rlexp.config.build import build
 from rlexp.config.schema.job import Settings
-from rlexp.system import supervisor
+from rlexp.system import cores, supervisor
 from rlexp.system.errors import Failure, Refusal
 from rlexp.system.stored_files import Damaged, find_json
 from rlexp.system.stored_schemas import OUTCOME
@@ -170,9 +170,8 @@ def _share_machine(number: int) -> None:
 
     Has no effect in a process that loaded TensorFlow for an earlier job, which called this function too.
     """
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ.setdefault(name, "1")
-    gpus = visible_gpus()
+    cores.share()
+    gpus = cores.gpus()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
 
@@ -185,11 +184,3 @@ def _limit_threads(settings: Settings) -> None:
     """
     if registry.family(settings.algo.name).tabular:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-
-
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES; found without TensorFlow."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name for name in chosen.split(",") if name and not name.startswith("-")]
-    return [str(i) for i, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]

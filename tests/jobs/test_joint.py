@@ -140,7 +140,8 @@ def test_checkpoints_are_cut_and_joined() -> None:
     jobs, states = [job(trials=2), job(trials=3)], [state(0, 2, 7, ("x",)), state(2, 3, 7, ("x",))]
     joined = joint.join(states, jobs)
     whole = state(0, 5, 7, ("x",))
-    whole["trials"] |= {"seconds": 3.0, "position": [20, 30], "digest": ["d2", "d3"]}
+    whole["trials"]["seconds"] = 3.0
+    assert {*whole["trials"]} - {*joined["trials"]} == {"position", "digest"}, "each job has its own"
     whole["trials"]["episodes"][:, 0] = [0, 1, 2, 3, 4]
     assert repr(joined) == repr({**whole, "trials": {k: whole["trials"][k] for k in joined["trials"]}})
     for part, alone in zip(joint.rows(jobs), states, strict=True):
@@ -187,7 +188,7 @@ def test_a_job_that_has_ended_is_saved_once(tmp_path: Path) -> None:
     checkpoints = joint.GroupCheckpoints(folders, joint.rows(jobs), every=60)
     for t in (5, 6, 7):
         both = joint.join([state(0, 1, min(t, 5), ()), state(1, 1, t, ())], jobs)
-        both["trials"]["active"] = np.array([t < 5, True])
+        both["trials"] |= {"active": np.array([t < 5, True]), "position": [10, 10], "digest": ["a", "b"]}
         with checkpoints.saving():
             checkpoints.save(t, both)
     assert [[int(path.stem) for path in own.paths()] for own in folders] == [[5], [5, 6, 7]]

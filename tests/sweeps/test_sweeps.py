@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from rlexp.jobs import runner
-from rlexp.sweeps.outcome import Outcome, visible_gpus
+from rlexp.sweeps.outcome import Outcome
 from rlexp.sweeps.sweep import Planned, Sweep, labels
+from rlexp.system import cores
 from rlexp.system.errors import Refusal
 
 QUICK = (
@@ -121,9 +122,9 @@ def test_labels_are_the_overrides_that_differ() -> None:
 
 def test_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert visible_gpus() == ["2", "3"]
+    assert cores.gpus() == ["2", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert visible_gpus() == []
+    assert cores.gpus() == []
 
 
 def test_jobs_that_raise_or_exit_do_not_stop_the_others_and_a_second_start_runs_only_them(tmp_path: Path) -> None:

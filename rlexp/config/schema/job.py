@@ -15,6 +15,8 @@ from rlexp.config.schema.fields import opt
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.system.version import __version__
 
+MAX_WORKERS = 256
+
 
 @dataclass
 class TrackingSettings:
@@ -88,6 +90,7 @@ class Settings:
     engine: str = opt("auto", "what advances the trials", choices=("auto", "host", "fused"))
     device: str = opt("auto", "where tensors live", choices=("auto", "cpu", "gpu"))
     output_dir: str = opt("outputs", "where job folders live")
+    workers: Any = opt("auto", "processes that share the trials: auto or a number", low=1, high=MAX_WORKERS)
     exact_trials: bool = opt(True, "pad a single trial, so that it equals the trial in a batch")
     rerun: bool = opt(False, "start afresh instead of skipping or resuming")
     budget: BudgetSettings = opt(BudgetSettings, "length of training")
@@ -124,6 +127,7 @@ class Settings:
             "animation",
             "trials",
             "seed",
+            "workers",
         ):
             del curve[elsewhere]
         curve["budget"] = {"steps": self.max_steps, "episodes": self.budget.episodes}

@@ -185,20 +185,20 @@ def run(name: str, output: Path, without: Sequence[str]) -> dict[str, str]:
     """Run a job or a sweep in a folder of its own; returns its digest, for a sweep that of all its jobs together."""
     output.mkdir(parents=True)
     if name in SWEEPS:
-        command = [sys.executable, "-m", "rlexp", "-m", *_overrides(SWEEPS[name], output)]
+        command = [sys.executable, "-m", "rlexp", "-m", *overrides_of(SWEEPS[name], output)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         digests = [digest(path.parent, without) for path in _by_config(output.glob("*/*/summary.json"))]
         return {
             part: hashlib.sha256("".join(d[part] for d in digests).encode()).hexdigest()[:12] for part in digests[0]
         }
     if name in RESUMED:
-        overrides = _overrides(RESUMED[name], output)
+        overrides = overrides_of(RESUMED[name], output)
         _interrupt(overrides, output)
         return digest(rlexp.run(*overrides, quiet=True).folder, without)
-    return digest(rlexp.run(*_overrides(JOBS[name], output), quiet=True).folder, without)
+    return digest(rlexp.run(*overrides_of(JOBS[name], output), quiet=True).folder, without)
 
 
-def _overrides(job: Iterable[str], output: Path) -> list[str]:
+def overrides_of(job: Iterable[str], output: Path) -> list[str]:
     """The common overrides and the job's own, which replace them."""
     own = {override.partition("=")[0] for override in job}
     chosen = [override for override in COMMON if override.partition("=")[0] not in own]

@@ -178,11 +178,17 @@ class Killed:
     different: list[str] = field(default_factory=list)
 
 
-def kill_and_compare(output: Path, overrides: Sequence[str], kills: int, generator: np.random.Generator) -> Killed:
+def kill_and_compare(
+    output: Path,
+    overrides: Sequence[str],
+    kills: int,
+    generator: np.random.Generator,
+    variants: Sequence[str] = ("rerun=false",),
+) -> Killed:
     """Run a job undisturbed; then kill and restart it until it is done, and compare; repeat up to a number of kills.
 
     The moments are uniform over the time of the undisturbed run, start and end included. A quarter of the kills then
-    wait until a file is being written.
+    wait until a file is being written. Each start draws one of `variants`, overrides that change no result.
     """
     result = Killed()
     options = (*TINY, *overrides)
@@ -194,7 +200,7 @@ def kill_and_compare(output: Path, overrides: Sequence[str], kills: int, generat
         shutil.rmtree(output / "killed", ignore_errors=True)
         before = result.kills.total()
         while True:
-            run = Started.rlexp(*options, f"output_dir={output / 'killed'}")
+            run = Started.rlexp(*options, str(generator.choice(variants)), f"output_dir={output / 'killed'}")
             started = time.time()
             if result.kills.total() < kills:
                 moment, aimed = generator.uniform(0, length), generator.random() < AIMED

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rlexp.data.checkpoint import State
+from rlexp.engines import parts
 from rlexp.engines.best_weights import BestWeights
 from rlexp.engines.counters import Counters
 from rlexp.engines.evaluation import EpisodeScorer, Evaluator, Scores
@@ -240,9 +241,19 @@ class Trials(Counters):
                 "restarts": self.restarts,
                 "best": self.best.get_state(),
                 "eval_return": self.eval_return,
-                "envs": self._envs.get_state(),
+                "envs": self._env_state(),
             }
             self.services.checkpoints.save(self.t, {"trials": own, "loop": get_state()})
+
+    def _env_state(self) -> dict[str, Any]:
+        """The environments' part of a checkpoint.
+
+        On the fused engine, lanes go on when their trial has ended: what they hold then says how long the other trials
+        of the program went on, which is left out.
+        """
+        state = self._envs.get_state()
+        fused = not isinstance(self._envs, TrialEnvs)
+        return parts.without(state, ~self.active) if fused else state
 
     def restore(self, state: State) -> None:
         """Continue from the "trials" part of a checkpoint."""

@@ -103,6 +103,11 @@ def join(states: Sequence[State], sizes: Sequence[int]) -> State:
     return {"trials": joined, "loop": _join([state["loop"] for state in states], sizes)}
 
 
+def without(tree: Any, trials: np.ndarray) -> Any:
+    """A tree of arrays [N, ...] with zeros for the chosen trials [N] bool."""
+    return _walk([tree], lambda values: np.where(trials.reshape(-1, *[1] * (values[0].ndim - 1)), 0, values[0]))
+
+
 def blank(state: State, num_trials: int) -> State:
     """A checkpoint of `num_trials` trials with zeros, empty texts and no rows, of the structure of `state`."""
 

@@ -98,6 +98,8 @@ class Training:
             console.say(limitless)
         folder = jobs[0].folder
         trainer = self._trainer = workers.trainer(self.settings, info, console.warn, folder)
+        if trainer.num_workers > 1:
+            console.say(f"{trainer.num_workers} worker processes share the trials")
         known_sweep = identity(sweep) if sweep else None
         self.context = Context(info, console, clock, trainer.device, trainer.deploy, known_sweep, overrides)
         self.runs = [JobRun(job, self.context) for job in jobs]

@@ -48,6 +48,25 @@ class _Handler:
             raise Interrupted(signum)
 
 
+class _Deaf:
+    """Signal handler that does nothing: another process acts.
+
+    SIG_IGN would be inherited by programs that an environment starts.
+    """
+
+    def __call__(self, signum: int, frame: Any) -> None: ...
+
+
+def leave_to_another_process() -> None:
+    """Let signals do nothing here: a terminal sends them to all processes of a job, and the first one stops all.
+
+    They are blocked when such a process is started, so that none comes too early.
+    """
+    for signum in SIGNALS:
+        signal.signal(signum, _Deaf())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def acknowledge(signum: int) -> None:
     """Print that a signal has arrived, past Python's buffers, which may be in use."""
     if _acknowledged is not None and _acknowledged():
@@ -66,8 +85,8 @@ def acknowledge_once(test_and_set: Callable[[], bool]) -> None:
 
 
 def handles_signals() -> bool:
-    """Whether Ctrl-C raises `Interrupted`; any other KeyboardInterrupt then has another origin."""
-    return isinstance(signal.getsignal(signal.SIGINT), _Handler)
+    """Whether Ctrl-C raises `Interrupted` or nothing; any KeyboardInterrupt then has another origin."""
+    return isinstance(signal.getsignal(signal.SIGINT), _Handler | _Deaf)
 
 
 def install() -> None:

@@ -32,7 +32,7 @@ def learner(kind: str) -> list[str]:
 def command(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
-        [sys.executable, "-m", "rlexp", *args, *ENV, *QUICK, "env.step_timeout=2"],
+        [sys.executable, "-m", "rlexp", *ENV, *QUICK, "env.step_timeout=2", *args],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -111,6 +111,17 @@ def test_a_single_job(kind: str, tmp_path: Path) -> None:
         (folder,) = tmp_path.glob("outputs/default/random-*")
         assert str(folder) in line
         assert (folder / "crash.txt").is_file() == ("crash.txt" in line) == (kind not in ("os._exit(0)", "SIGKILL"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_job_in_worker_processes(kind: str, tmp_path: Path) -> None:
+    """The same sentence and exit status, whichever process the environment is in."""
+    end, said = KINDS[kind]
+    done = command(*learner(kind), f"+env.kwargs.kind='{kind}'", "workers=2", "trials=4", cwd=tmp_path)
+    assert done.returncode == EXIT_STATUS[end], done.stderr
+    assert said in done.stderr and "Traceback" not in done.stderr + done.stdout
+    assert len(done.stderr.splitlines()) < 8
 
 
 @pytest.mark.slow

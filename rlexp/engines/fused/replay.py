@@ -19,6 +19,7 @@ import tensorflow as tf
 from rlexp.algos.base import Agent, Params
 from rlexp.config import schedules
 from rlexp.data import seeding
+from rlexp.engines import parts
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.fused.base import (
@@ -176,14 +177,18 @@ class FusedReplayLoop:
         return self.trials.final(self.lanes.acting_of)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that the trials do not hold: agent, counters, and the ring as far as it is filled.  # [N, ...]"""
+        """Everything that the trials do not hold: agent, counters, and the ring as far as it is filled.  # [N, ...]
+
+        Lanes go on when their trial has ended; what they hold from then on is left out.
+        """
         n, held = self.lanes.num_trials, min(self.trials.t, self.config.replay_size)
         carry = {name: value for name, value in self.carry._asdict().items() if name not in ("agent", "env", "best")}
         if self.carry.best:
             carry["best"] = self.carry.best._asdict()
         ring = np.concatenate([ring[:size, :held] for ring, size in zip(self.rings, self.shards.sizes, strict=True)])
         rows = tf.nest.map_structure(lambda value: np.asarray(value)[:n], carry)
-        return {"lanes": self.lanes.get_state(), "carry": rows, "ring": ring}
+        ended = ~self.trials.active
+        return {"carry": rows, **parts.without({"lanes": self.lanes.get_state(), "ring": ring}, ended)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""

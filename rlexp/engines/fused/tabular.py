@@ -14,6 +14,7 @@ from rlexp.algos.q_learning import QLearning
 from rlexp.config import schedules
 from rlexp.config.schema.algos import TabularSettings
 from rlexp.data import seeding
+from rlexp.engines import parts
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.fused import tensor_numpy
@@ -163,10 +164,13 @@ class FusedTabularLoop:
         return self.trials.final(self._tensor)
 
     def get_state(self) -> dict[str, Any]:
-        """Tables, visits, and the actions that are chosen but not yet taken.  # [N, ...] each"""
+        """Tables, visits, and the actions that are chosen but not yet taken.  # [N, ...] each
+
+        Lanes go on when their trial has ended; the actions that they choose from then on are left out.
+        """
         carry: dict[str, Any] = {"q": self.carry.q}
         if self.agent.on_policy:
-            carry["a_t"] = self.carry.a_t
+            carry["a_t"] = parts.without(np.asarray(self.carry.a_t)[: self.n], ~self.trials.active)
         if not isinstance(self.carry.visits, tuple):
             carry["visits"] = self.carry.visits
         if isinstance(self.carry.best, BestTables):

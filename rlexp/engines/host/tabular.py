@@ -14,6 +14,7 @@ import numpy as np
 from rlexp.algos.q_learning import QLearning
 from rlexp.config import schedules
 from rlexp.config.schema.algos import TabularSettings
+from rlexp.engines import parts
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Act, Scores
 from rlexp.engines.services import Services
@@ -81,8 +82,11 @@ class TabularLoop:
         return self.trials.final(lambda params: greedy_policy(params.reshape(shape), self.states))
 
     def get_state(self) -> dict[str, Any]:
-        """Tables, visits, and the actions that are chosen but not yet taken.  # [N, ...] each"""
-        return {"q": self.q, "visits": self.visits, "a_t": self.a_t}
+        """Tables, visits, and the actions that are chosen but not yet taken.  # [N, ...] each
+
+        Actions are chosen for trials that have ended, too, as long as others go on; those are left out.
+        """
+        return {"q": self.q, "visits": self.visits, "a_t": parts.without(self.a_t, ~self.trials.active)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""

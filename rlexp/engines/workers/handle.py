@@ -92,9 +92,9 @@ class Handle(Watched):
         """Let the process exit, which closes its environments; one that takes too long is killed by `release`."""
         self.send(Close())
 
-    def has_exited(self) -> bool:
-        """Whether the process has ended."""
-        return self._process.poll() is not None
+    def exit_status(self) -> int | None:
+        """The exit status, or minus the number of a signal; None while the process runs."""
+        return self._process.poll()
 
     def release(self) -> None:
         """Kill the process if it still runs, and let go of everything."""
@@ -110,7 +110,7 @@ class Handle(Watched):
 def wait_for_exit(handles: Sequence[Handle]) -> None:
     """Wait until all have exited, for `EXIT_TIMEOUT` seconds at most."""
     end = time.monotonic() + EXIT_TIMEOUT
-    while time.monotonic() < end and not all(handle.has_exited() for handle in handles):
+    while time.monotonic() < end and any(handle.exit_status() is None for handle in handles):
         time.sleep(0.01)
 
 

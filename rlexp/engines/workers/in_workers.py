@@ -207,6 +207,10 @@ class InWorkers:
             self._ask_the_search()
             self._meet()
         self._meeting = None
+        for worker in self._workers:  # what was sent for a checkpoint that is overtaken by the end
+            worker.state, worker.asked = None, False
+        returns = np.concatenate([worker.eval_return for worker in self._workers])
+        self._open_services().progress.update(1.0, self.t, returns)
 
     def save(self) -> None:
         """As `Trainer.save`."""
@@ -252,6 +256,9 @@ class InWorkers:
             with contextlib.suppress(EOFError, OSError):  # that was all
                 while worker.handle.connection.poll():
                     self._take(worker, worker.handle.connection.recv())
+            if (status := worker.handle.exit_status()) != 0:
+                how = "did not end in time" if status is None else f"ended with exit status {status}"
+                self._warn(f"{self._settings.env.id}: a worker process {how} when it closed; its results are in")
 
     def release(self) -> None:
         """As `Trainer.release`."""
@@ -360,15 +367,12 @@ class InWorkers:
 
     def _show(self) -> None:
         """Show the progress of all trials as one."""
-        share = sum(worker.share * worker.size for worker in self._live())
-        total = sum(worker.size for worker in self._live())
-        returns = np.concatenate([worker.eval_return for worker in self._workers])
-        step = min(self._board.least(), self._most_steps())
-        self._open_services().progress.update(share / total, step, returns)
-
-    def _most_steps(self) -> int:
-        """The lock-steps of the worker that has taken the most, of those that have said it."""
-        return max(worker.t for worker in self._workers) or self._settings.max_steps or ENDED
+        live = self._live()
+        share = sum(worker.share * worker.size for worker in live) / sum(worker.size for worker in live)
+        step = self._board.least()
+        if step < ENDED:  # the last word comes when all have ended
+            returns = np.concatenate([worker.eval_return for worker in self._workers])
+            self._open_services().progress.update(min(share, 0.999), step, returns)
 
     def _ask_the_search(self) -> None:
         """Once all have evaluated: ask the search whether the job is to end, and tell them."""
@@ -401,7 +405,8 @@ class InWorkers:
                 self._meeting = _Meeting(self._board.request, signum)
         elif meeting.step is None:
             if all(worker.at is not None for worker in training):
-                meeting.step = max(worker.at for worker in training if worker.at is not None)
+                # Not before the end of those that have ended: a checkpoint is of one lock-step.
+                meeting.step = max(worker.t if worker.at is None else worker.at for worker in self._live())
                 for worker in training:
                     worker.at = None
                     worker.handle.send(GoTo(meeting.number, meeting.step, meeting.signum))

@@ -6,7 +6,6 @@ import contextlib
 import mmap
 import os
 import pickle
-import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection
@@ -44,7 +43,7 @@ def main(connection: int, board: int, page: int, notes: int, crash: int, number:
         number: of this worker.
         num_workers: of all.
     """
-    _leave_signals_to_the_first_process()
+    stopping.leave_to_another_process()
     if sys.platform == "linux":
         supervisor.die_with(os.getppid())
     supervisor.own_process()
@@ -54,7 +53,6 @@ def main(connection: int, board: int, page: int, notes: int, crash: int, number:
         while not isinstance(order := first.recv(), Close):
             worker.carry_out(order)
         worker.close()
-    supervisor.note(status=0)
 
 
 class _Worker:
@@ -123,22 +121,6 @@ class _Worker:
         return Services(
             self._order.settings, self._order.info, seat, seat, seat, seat.stop, lambda: 0.0, prune if prunes else None
         )
-
-
-def _leave_signals_to_the_first_process() -> None:
-    """Let Ctrl-C and SIGTERM do nothing here: a terminal sends them to all processes, and the first one stops all.
-
-    They were blocked when this process was started, so that none came too early. A function is set, rather than
-    SIG_IGN, which programs that an environment starts would inherit.
-    """
-
-    def nothing(signum: int, frame: Any) -> None:
-        """The first process acts."""
-
-    for signum in stopping.SIGNALS:
-        signal.signal(signum, nothing)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping.SIGNALS)
 
 
 def _for_the_first_process(error: BaseException) -> BaseException:

@@ -117,8 +117,7 @@ def test_equal_to_one_process(tiny: Tiny, tmp_path: Path, algo: str, overrides: 
     assert differences(one.folder, several.folder) == []
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("threads")
+@pytest.mark.slow  # in processes: Keras' random numbers are of a process, not of a thread
 @pytest.mark.parametrize("engine", ["host", "fused"])
 @pytest.mark.parametrize(
     ("algo", "overrides"),
@@ -143,7 +142,6 @@ def test_every_family_and_engine_equal_one_process(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("threads")
 def test_frame_stacks_and_rings_that_come_round(tiny: Tiny, tmp_path: Path) -> None:
     options = ("env.frame_stack=3", "trials=3", "checkpoint.every=0", "algo.replay_size=100")
     one = tiny("ddqn", *options, f"output_dir={tmp_path / 'one'}", "workers=1")

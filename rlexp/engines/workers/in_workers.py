@@ -22,7 +22,7 @@ import numpy as np
 from rlexp.config.schema.job import Settings
 from rlexp.data.checkpoint import State
 from rlexp.engines import parts
-from rlexp.engines.building import build_agent
+from rlexp.engines.building import BuiltAgent, build_agent
 from rlexp.engines.evaluation import Scores
 from rlexp.engines.services import Pruned, Services
 from rlexp.engines.trial_results import Results
@@ -50,6 +50,7 @@ from rlexp.engines.workers.messages import (
     Trained,
     Verdict,
 )
+from rlexp.engines.workers.worker import Worker
 from rlexp.envs.info import EnvInfo
 from rlexp.system.errors import Failure, Refusal
 from rlexp.system.stopping import Interrupted, raise_if_stopped
@@ -64,48 +65,6 @@ class CannotStart(Failure):
 
 
 @dataclass
-class _Worker:
-    """One worker, and what it has said.
-
-    Attributes:
-        handle: of its process.
-        rows: its trials among all.
-        initial: the weights that its trials began with.  # [n, P]
-        training: whether it trains now.
-        at: the lock-step at which it waits for a `GoTo` or a `Verdict`; None: it does not wait.
-        evaluated: the evaluation for which it waits for a `Verdict`.
-        share: of the budget of its trials that is spent.
-        eval_return: their latest returns.  # [n]
-        t: lock-steps so far.
-        state: sent for the checkpoint that is being made.
-        known: of the last checkpoint, but without what its loop would go on from.
-        asked: whether it has been asked for its state.
-        answer: to the latest order.
-        note: why its trials failed, if its process has died.
-    """
-
-    handle: Handle
-    rows: slice
-    initial: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    training: bool = False
-    at: int | None = None
-    evaluated: Evaluated | None = None
-    share: float = 0.0
-    eval_return: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    t: int = 0
-    state: State | None = None
-    known: dict[str, Any] = field(default_factory=dict)
-    asked: bool = False
-    answer: Message | None = None
-    note: str = ""
-
-    @property
-    def size(self) -> int:
-        """n"""
-        return self.rows.stop - self.rows.start
-
-
-@dataclass
 class _Meeting:
     """A checkpoint on its way.
 
@@ -113,11 +72,13 @@ class _Meeting:
         number: of the request.
         signum: the signal that the job stops with; None: it goes on.
         step: its lock-step, once it is settled.
+        cost: measures its cost, from then on.
     """
 
     number: int
     signum: int | None
     step: int | None = None
+    cost: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
 
 class InWorkers:
@@ -144,13 +105,14 @@ class InWorkers:
         self._final: dict[int, Record] | None = None  # the last records, of the scores
         self._meeting: _Meeting | None = None
         self._results: Results | None = None
-        self._workers: list[_Worker] = []
+        self._agent: BuiltAgent | None = None  # of this process, see `_deploy`
+        self._workers: list[Worker] = []
         self._checked = 0.0  # when it was last looked whether processes live
         descriptor = shared_file()
         try:
             self._board = Board(descriptor, num_workers)
             for i, rows in enumerate(parts.even(settings.trials, num_workers)):
-                self._workers.append(_Worker(Handle(i, num_workers, descriptor), rows))
+                self._workers.append(Worker(Handle(i, num_workers, descriptor), rows))
             for worker in self._workers:
                 worker.handle.send(Build(parts.settings_of(settings, worker.rows), info))
             built = self._answers(Built)
@@ -214,8 +176,9 @@ class InWorkers:
 
     def save(self) -> None:
         """As `Trainer.save`."""
-        self._collect(())
-        self._write_checkpoint()
+        with self._open_services().checkpoints.saving():
+            self._collect(())
+            self._write_checkpoint()
 
     def score(self) -> Scores:
         """As `Trainer.score`."""
@@ -229,8 +192,7 @@ class InWorkers:
         for worker in self._workers:
             own = by_worker.get(worker.handle.number)
             if own is None:
-                trace = worker.handle.crash_text() if worker.handle.dead else ""
-                results.append(failed_results(worker.known, trace))
+                results.append(failed_results(worker.known, worker.note, worker.handle.crash_text()))
                 shape = worker.size, len(scored[0].scores.seeds)
                 scores.append(Scores(scored[0].scores.seeds, np.full(shape, np.nan), np.zeros(shape, np.int64)))
             else:
@@ -253,9 +215,8 @@ class InWorkers:
             worker.handle.close()
         wait_for_exit([worker.handle for worker in self._live()])
         for worker in self._live():
-            with contextlib.suppress(EOFError, OSError):  # that was all
-                while worker.handle.connection.poll():
-                    self._take(worker, worker.handle.connection.recv())
+            for message in worker.messages():
+                self._take(worker, message)
             if (status := worker.handle.exit_status()) != 0:
                 how = "did not end in time" if status is None else f"ended with exit status {status}"
                 self._warn(f"{self._settings.env.id}: a worker process {how} when it closed; its results are in")
@@ -267,16 +228,16 @@ class InWorkers:
 
     def _deploy(self, row: np.ndarray) -> keras.Model:
         """The Keras model of a trial's weights [P]; this process builds its network only now."""
-        if not hasattr(self, "_agent"):
+        if self._agent is None:
             self._agent = build_agent(parts.settings_of(self._settings, slice(0, 1)), self._info, self._warn)
         assert self._agent.deploy is not None
         return self._agent.deploy(row)
 
-    def _live(self) -> list[_Worker]:
+    def _live(self) -> list[Worker]:
         """Workers whose process has not died."""
         return [worker for worker in self._workers if not worker.note]
 
-    def _training(self) -> list[_Worker]:
+    def _training(self) -> list[Worker]:
         return [worker for worker in self._live() if worker.training]
 
     def _open_services(self) -> Services:
@@ -299,9 +260,8 @@ class InWorkers:
         connections = {worker.handle.connection: worker for worker in self._live()}
         for connection in wait(list(connections), POLL):
             worker = connections[connection]  # type: ignore[index]
-            with contextlib.suppress(EOFError, OSError):  # it has died, or is about to
-                while worker.handle.connection.poll():
-                    self._take(worker, worker.handle.connection.recv())
+            for message in worker.messages():
+                self._take(worker, message)
         now = time.monotonic()
         if now - self._checked < POLL:
             return
@@ -310,7 +270,7 @@ class InWorkers:
             if worker.handle.is_dead(self._folder):
                 self._bury(worker)
 
-    def _take(self, worker: _Worker, message: Message) -> None:
+    def _take(self, worker: Worker, message: Message) -> None:
         """Take one message of a worker."""
         if isinstance(message, Said):
             self._pass_on(message)
@@ -348,7 +308,7 @@ class InWorkers:
         else:
             progress.say(said.text)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Worker) -> None:
         """Let the trials of a worker that has died fail, and the others go on.
 
         Raises:
@@ -388,8 +348,9 @@ class InWorkers:
             worker.evaluated, worker.at = None, None
             worker.handle.send(Verdict(prune))
         if prune and active:
-            self._collect(training)
-            self._write_checkpoint()
+            with services.checkpoints.saving():
+                self._collect(training)
+                self._write_checkpoint()
             raise_if_stopped(services.stop)
             raise Pruned(t)
 
@@ -407,16 +368,18 @@ class InWorkers:
             if all(worker.at is not None for worker in training):
                 # Not before the end of those that have ended: a checkpoint is of one lock-step.
                 meeting.step = max(worker.t if worker.at is None else worker.at for worker in self._live())
+                meeting.cost.enter_context(services.checkpoints.saving())
                 for worker in training:
                     worker.at = None
                     worker.handle.send(GoTo(meeting.number, meeting.step, meeting.signum))
         elif self._all_have_sent(training):
-            self._write_checkpoint()
+            with meeting.cost:
+                self._write_checkpoint()
             self._meeting = None
             if meeting.signum is not None:
                 raise Interrupted(meeting.signum)
 
-    def _all_have_sent(self, sending: Sequence[_Worker]) -> bool:
+    def _all_have_sent(self, sending: Sequence[Worker]) -> bool:
         """Whether all live workers have sent their state; asks those that do not send it by themselves."""
         missing = [worker for worker in self._live() if worker.state is None]
         for worker in missing:
@@ -425,7 +388,7 @@ class InWorkers:
                 worker.handle.send(Save())
         return not missing
 
-    def _collect(self, sending: Sequence[_Worker]) -> None:
+    def _collect(self, sending: Sequence[Worker]) -> None:
         """Wait until all live workers have sent their state; those in `sending` do so by themselves."""
         while not self._all_have_sent(sending):
             self._listen()
@@ -434,21 +397,20 @@ class InWorkers:
         """Write the states that have been collected as one checkpoint."""
         services = self._open_services()
         assert self._records is not None
-        with services.checkpoints.saving():
-            like = next(worker.state for worker in self._live() if worker.state is not None)
-            states = []
-            for worker in self._workers:
-                if worker.note:
-                    state = failed_state(worker.known, like, worker.initial, worker.note)
-                else:
-                    assert worker.state is not None
-                    state = worker.state
-                states.append(state)
-                worker.known = state["trials"]
-                worker.state, worker.asked = None, False
-            joined = parts.join(states, [worker.size for worker in self._workers])
-            t = joined["trials"]["t"]
-            self._records.write_up_to(t)
-            position = services.recorder.sync()
-            own = {"position": position, "digest": services.recorder.digest, "seconds": services.seconds()}
-            services.checkpoints.save(t, {**joined, "trials": {**joined["trials"], **own}})
+        like = next(worker.state for worker in self._live() if worker.state is not None)
+        states = []
+        for worker in self._workers:
+            if worker.note:
+                state = failed_state(worker.known, like, worker.initial, worker.note)
+            else:
+                assert worker.state is not None
+                state = worker.state
+            states.append(state)
+            worker.known = state["trials"]
+            worker.state, worker.asked = None, False
+        joined = parts.join(states, [worker.size for worker in self._workers])
+        t = joined["trials"]["t"]
+        self._records.write_up_to(t)
+        position = services.recorder.sync()
+        own = {"position": position, "digest": services.recorder.digest, "seconds": services.seconds()}
+        services.checkpoints.save(t, {**joined, "trials": {**joined["trials"], **own}})

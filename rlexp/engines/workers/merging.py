@@ -88,16 +88,22 @@ def failed_state(state: State, like: State, initial: np.ndarray, note: str) -> S
     }
 
 
-def failed_results(trials: Mapping[str, Any], trace: str) -> Results:
-    """The results of trials whose process has died, from what `failed_state` holds of them."""
+def failed_results(trials: Mapping[str, Any], note: str, trace: str) -> Results:
+    """The results of trials whose process has died.
+
+    Args:
+        trials: the "trials" part of their last checkpoint.
+        note: why they failed.
+        trace: the traceback of their process; empty if there is none.
+    """
     best, n = trials["best"], len(trials["status"])
     return Results(
         best["candidates"][:, 0],
         best["scores"][:, 0],
         best["steps"][:, 0],
         dict(trials["counts"]),
-        list(trials["status"]),
-        list(trials["notes"]),
+        ["failed"] * n,
+        [note] * n,
         trials["restarts"],
         [trace] * n,
         trials["episodes"],

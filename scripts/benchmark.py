@@ -110,7 +110,9 @@ def scaling(output: Path) -> list[Row]:
     peak = 0.0
     for repeat in range(3):
         for trials in (1, 10):
-            result = run(output / f"scaling-{trials}-{repeat}", *CLEANRL, "engine=host", f"trials={trials}")
+            result = run(
+                output / f"scaling-{trials}-{repeat}", *CLEANRL, "engine=host", f"trials={trials}", "workers=1"
+            )
             speeds[trials].append(result.steps_per_second(first=11_000))
             peak = max(peak, result.peak_mb) if trials == 10 else peak
     ratios = sorted(ten / one for one, ten in zip(speeds[1], speeds[10], strict=True))
@@ -136,7 +138,7 @@ def fused(output: Path) -> list[Row]:
         for repeat in range(3):
             for engine, steps in (("host", host_steps), ("fused", fused_steps)):
                 folder = output / f"{engine}-{len(rows)}-{repeat}"
-                result = run(folder, *options, f"engine={engine}", f"budget.steps={steps}")
+                result = run(folder, *options, f"engine={engine}", f"budget.steps={steps}", "workers=1")
                 speeds[engine].append(result.steps_per_second(first))
         ratios = sorted(own / host for host, own in zip(speeds["host"], speeds["fused"], strict=True))
         text = f"{spread(ratios)}; {statistics.median(speeds['fused']):,.0f} and "
@@ -195,7 +197,13 @@ def tabular(output: Path) -> list[Row]:
                 env.reset()
         speeds["bare"].append(200_000 / (time.monotonic() - began))
         for engine, steps in (("host", 20_000), ("fused", 3_000_000)):
-            result = run(output / f"tabular-{engine}-{repeat}", *options, f"engine={engine}", f"budget.steps={steps}")
+            result = run(
+                output / f"tabular-{engine}-{repeat}",
+                *options,
+                f"engine={engine}",
+                f"budget.steps={steps}",
+                "workers=1",
+            )
             speeds[engine].append(result.steps_per_second(first=1))
     rows = []
     for engine, least in (("host", 0.4), ("fused", 50)):

@@ -124,7 +124,8 @@ def _probe(rounds: int, job: str, engine: str, trials: int, steps: int, half: bo
 
     Returns:
         before: an env step before learning (`half`), else any; after: one afterwards. evaluated: a step of all episodes
-        of an evaluation, of which `shares` (a number, not seconds) are under way on average. start: what is left.
+        of an evaluation. start: what is left. Two are no seconds: longest, the steps of an evaluation; shares, the
+        episodes that are under way in one of them.
     """
 
     def once() -> Figures:
@@ -138,7 +139,9 @@ def _probe(rounds: int, job: str, engine: str, trials: int, steps: int, half: bo
         shares = sum(e["played"] for e in evaluations) / sum(e["longest"] for e in evaluations)
         all_evaluations = sum(e["seconds"] for e in evaluations) * 4 / 3
         start = max(0.0, times.done - middle * (before + after) - all_evaluations)
-        return {"before": before, "after": after, "evaluated": evaluated, "shares": shares, "start": start}
+        longest = mean(e["longest"] for e in evaluations)
+        return {"before": before, "after": after, "evaluated": evaluated, "shares": shares, "longest": longest,
+                "start": start}  # fmt: skip
 
     return fastest(rounds, once)
 
@@ -168,7 +171,8 @@ def measure_engine(family: str, engine: str, rounds: int, env: Figures) -> Figur
         few, many = _pair(rounds, job, engine, MANY[family], steps, False)
         found = _common(few, many, MANY[family], engine)
         found["lock_step"], found["trial_step"] = per_trial(few["after"], many["after"], MANY[family])
-    found["portion"] = _portion(family, engine, rounds)
+    found["portion"], playing = _portion(family, engine, rounds)
+    found["evaluation"] = max(0.0, found["evaluation"] - playing / found.pop("longest"))
     micro = {name: value if name in ("start", "weight") else 1e6 * value for name, value in found.items()}
     step, played = (env["step"], env["played"]) if engine == "host" else (env["fused"], 0.0)
     micro["trial_step"] = max(0.0, micro["trial_step"] - step)
@@ -176,23 +180,30 @@ def measure_engine(family: str, engine: str, rounds: int, env: Figures) -> Figur
     return micro
 
 
-def _portion(family: str, engine: str, rounds: int) -> float:
-    """Seconds that an evaluation takes besides its steps: from jobs with few and with many evaluations of one step."""
+def _portion(family: str, engine: str, rounds: int) -> Pair:
+    """Seconds that an evaluation takes besides its steps, in all and while it plays.
+
+    They come from jobs with few and with many evaluations of one step.
+    """
     steps = 20_000 if engine == "fused" else 4_000
 
-    def whole(evaluations: int) -> float:
+    def whole(evaluations: int) -> Pair:
         more = [f"evaluation.period={steps // evaluations}", "evaluation.num_episodes=1", "evaluation.max_steps=1"]
         overrides = _overrides(PLAIN[family], engine, FEW, steps, more)
         times = _times(_started(overrides))
         played = sum(evaluation["seconds"] for evaluation in times.evaluations[evaluations // 4 :])
-        return times.step(steps / 4, steps) * steps * 3 / 4 + played
+        return times.step(steps / 4, steps) * steps * 3 / 4 + played, played / (evaluations * 3 / 4)
 
-    figures = fastest(rounds, lambda: {"few": whole(4), "many": whole(80)})
-    return max(0.0, figures["many"] - figures["few"]) / (76 * 3 / 4)
+    def once() -> Figures:
+        (few, _), (many, playing) = whole(4), whole(80)
+        return {"few": few, "many": many, "playing": playing}
+
+    figures = fastest(rounds, once)
+    return max(0.0, figures["many"] - figures["few"]) / (76 * 3 / 4), figures["playing"]
 
 
 def _common(few: Figures, many: Figures, trials: int, engine: str) -> Figures:
-    """Start and evaluation from the measurements of FEW trials and of `trials`."""
+    """Start and evaluation from the measurements of FEW trials and of `trials`; `longest`: steps of an evaluation."""
     # On the fused engine, all episodes take as many steps as the longest one.
     shares = (FEW * PLAYED, trials * PLAYED) if engine == "fused" else (few["shares"], many["shares"])
     each = max(0.0, (many["evaluated"] - few["evaluated"]) / max(1.0, shares[1] - shares[0]))
@@ -200,6 +211,7 @@ def _common(few: Figures, many: Figures, trials: int, engine: str) -> Figures:
         "start": (few["start"] + many["start"]) / 2,
         "evaluation": max(0.0, few["evaluated"] - shares[0] * each),
         "played": each,
+        "longest": few["longest"],
     }
 
 

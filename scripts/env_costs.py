@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -79,10 +78,15 @@ def measure(env: str, tabular: bool, slow: bool, fastest: Callable[..., dict[str
     steps, episodes = STEPS[slow], EPISODES[slow]
 
     def once() -> dict[str, float]:
-        step = (_trained(settings, info, MANY, steps) - _trained(settings, info, FEW, steps)) / (MANY - FEW)
+        few, many = (_trained(settings, info, trials, steps) for trials in (FEW, MANY))
         (one, resets), (whole, played) = _played(settings, info, episodes, 1), _played(settings, info, episodes, LONG)
-        each = (whole - one) / max(1.0, played - resets)
-        figures: dict[str, Any] = {"step": step, "played": each, "reset": one / resets - each}
-        return {name: 1e6 * max(0.0, value) for name, value in figures.items()}
+        return {"few": few, "many": many, "one": one, "resets": resets, "whole": whole, "played": played}
 
-    return fastest(once)
+    found = fastest(once)
+    each = (found["whole"] - found["one"]) / max(1.0, found["played"] - found["resets"])
+    figures = {
+        "step": (found["many"] - found["few"]) / (MANY - FEW),
+        "played": each,
+        "reset": found["one"] / found["resets"] - each,
+    }
+    return {name: 1e6 * max(0.0, value) for name, value in figures.items()}

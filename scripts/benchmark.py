@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import engine_costs
 import engines
 import measuring
 import sweep_costs
@@ -362,7 +363,12 @@ def main() -> int:
     global CHAPTER_TRIALS, QUICK, ROUNDS
     parser = measuring.parser(__doc__, PARTS, Path("outputs/benchmark.json"))
     parser.add_argument(
-        "--quick", action="store_true", help="speed: only entries with a target; engines: tables, two budgets, once"
+        "--quick", action="store_true", help="speed: only entries with a target; engines: fewer jobs, once each"
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="engines: measure the table of costs that auto chooses by, and write it, instead",
     )
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help="speed, sweep, workers, engines: pairs of each ratio (default: 3)"
@@ -375,6 +381,11 @@ def main() -> int:
     )
     args = parser.parse_args()
     CHAPTER_TRIALS, QUICK, ROUNDS = args.chapter_trials, args.quick, args.rounds
+    if args.write:
+        if args.parts != ["engines"]:
+            parser.error("--write belongs to the part engines: benchmark.py engines --write")
+        engine_costs.write(1 if QUICK else ROUNDS)
+        return 0
     return measuring.measure(PARTS, args.parts, args.json)
 
 

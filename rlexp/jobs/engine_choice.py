@@ -9,10 +9,11 @@ from rlexp.system.errors import refusal
 
 
 def choose_engine(settings: Settings, info: EnvInfo) -> str:
-    """The engine that runs a job: "host" or "fused"; `auto` takes fused wherever it can.
+    """The engine that runs a job: "host" or "fused".
 
-    Algorithms with tables are an exception: on the host engine they start in a second, without TensorFlow. There `auto`
-    takes fused for jobs that are long enough to make up for its start, by the estimate of `engines/costs.py`.
+    `auto` takes the one that is estimated to be sooner where both can, by the measured costs of `engines/costs.py`. On
+    the host engine algorithms with tables start in a second, without TensorFlow: short jobs go there. Those with
+    networks go to the fused engine unless the host is sooner for certain.
 
     Raises:
         Refusal: for engine=fused if it cannot run the job.
@@ -21,9 +22,7 @@ def choose_engine(settings: Settings, info: EnvInfo) -> str:
 
     reason = _why_not_fused(settings, info)
     if reason is None:
-        if settings.engine == "auto" and registry.family(settings.algo.name).tabular:
-            return costs.sooner(settings, info)
-        return "host" if settings.engine == "host" else "fused"
+        return costs.sooner(settings, info, ("fused", "host")) if settings.engine == "auto" else settings.engine
     if settings.engine == "fused":
         raise refusal(
             "engine",

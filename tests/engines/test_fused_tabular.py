@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,6 @@ from rlexp.config import registry
 from rlexp.config.schema.algos import TabularSettings
 from rlexp.config.schema.env import EnvSettings
 from rlexp.data import seeding
-from rlexp.engines import costs
 from rlexp.engines.fused import base, tabular, tensor_numpy
 from rlexp.engines.fused.tabular_program import Numbered
 from rlexp.envs import inspection, tensor
@@ -250,18 +248,6 @@ def choice(*overrides: str) -> str:
     return choose_engine(
         settings, inspection.inspect(settings.env, tabular=registry.family(settings.algo.name).tabular)
     )
-
-
-def test_the_estimate_of_seconds_by_hand() -> None:
-    """Two trials on FrozenLake, by hand: 20,000 steps, ten evaluations of 5 episodes, two looks of 7."""
-    settings = compose("algo=q_learning", "env=frozen_lake", "trials=2", "budget.steps=20000", "evaluation.num_episodes=5",
-                       "evaluation.candidate_episodes=7")  # fmt: skip
-    info = inspection.inspect(settings.env, tabular=True)
-    estimate = costs.seconds(settings, info)
-    assert estimate["host"] == pytest.approx(20_000 * (55e-6 + 2 * 7e-6) + 2 * (50 + 14) * (60e-6 + 20 * 6e-6))
-    assert estimate["fused"] == pytest.approx(4 + 40_000 * 0.7e-6 + 12 * 10e-3)
-    unknown = costs.of(dataclasses.replace(info, max_episode_steps=1000), "Somebodys-v0")
-    assert unknown.length == 300 and costs.of(dataclasses.replace(info, max_episode_steps=None), "Its-v0").length == 200
 
 
 def test_auto_chooses_it_for_long_jobs() -> None:

@@ -61,6 +61,9 @@ class Stamps:
         """No checkpoint is."""
         return False
 
+    def agreed(self) -> None:
+        """No checkpoint is agreed upon."""
+
     def saving(self) -> contextlib.AbstractContextManager[None]:
         """Nothing is saved."""
         return contextlib.nullcontext()

@@ -24,6 +24,7 @@ from typing import Any
 
 import engines
 import measuring
+import start
 import sweep_costs
 from measuring import Row, spread
 
@@ -331,6 +332,7 @@ def chapter(output: Path) -> list[Row]:
 
 PARTS: measuring.Parts = {
     "cli": cli,
+    "start": lambda output: start.start(output, ROUNDS),
     "repeat": repeat,
     "exact": exact,
     "scaling": scaling,
@@ -357,7 +359,10 @@ def main() -> int:
         "--quick", action="store_true", help="speed: only entries with a target; engines: tables, two budgets, once"
     )
     parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="speed, sweep, workers, engines: pairs of each ratio (default: 3)"
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        help="start, speed, sweep, workers, engines: pairs of each ratio (default: 3)",
     )
     parser.add_argument(
         "--chapter-trials",

@@ -11,6 +11,7 @@ from rlexp.config import registry
 from rlexp.config.schema.job import Settings
 from rlexp.engines.memory import check_weights
 from rlexp.envs.info import EnvInfo
+from rlexp.system import supervisor
 from rlexp.system.errors import Refusal, refusal
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def build_agent(settings: Settings, info: EnvInfo, warn: Callable[[str], None]) 
     if family.keras or settings.engine == "fused":
         from rlexp.system.backend import prepare
 
-        device = prepare(settings.device)
+        alone = supervisor.owns_process() and not registry.brings_code(settings)
+        device = prepare(settings.device, lean=alone)
     if family.keras:
         lanes = _build_lanes(settings, info, device, warn)
         return BuiltAgent(lanes, device, lanes.deploy)

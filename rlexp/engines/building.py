@@ -104,10 +104,15 @@ def _initial_params(settings: Settings, info: EnvInfo, first: dict[str, FlatMode
     """
     import numpy as np
 
-    from rlexp.networks.building import build
+    from rlexp.networks.building import build, redraw
 
-    params = {settings.seeds[0]: {name: model.get_params() for name, model in first.items()}}
+    own = settings.algo.name in registry.ALGOS and settings.network.name in registry.NETWORKS
+    params = {} if own else {settings.seeds[0]: {name: model.get_params() for name, model in first.items()}}
     for seed in settings.seeds:
-        if seed not in params:
+        if seed in params:
+            continue
+        if own:
+            params[seed] = redraw(first, seed)
+        else:
             params[seed] = {name: model.get_params() for name, model in build(settings, info, seed).items()}
     return {name: np.stack([params[seed][name] for seed in settings.seeds]) for name in first}

@@ -160,11 +160,11 @@ def test_jobs_that_differ_in_numbers_alone_build_their_networks_once(
     monkeypatch.setattr(vectorized, "INITIAL_PARAMS", Recent(4))
     job = ("ddqn", *FUSED, *SAME)
     first = tiny(*job, "trials=2")
-    assert built == [0, 1]
+    assert built == [0, 0, 1]  # one network; its weights are drawn for each seed
     other = tiny(*job, "trials=2", "algo.epsilon=0.2")
-    assert built == [0, 1, 0]  # the one that weights are saved with
+    assert built == [0, 0, 1, 0]  # the one that weights are saved with
     again = tiny(*job, "trials=1", "seed=1", "algo.epsilon=0.2")
-    assert built == [0, 1, 0, 1] and trial(again, 1) == trial(other, 1) != trial(first, 1)
+    assert built == [0, 0, 1, 0, 1, 1] and trial(again, 1) == trial(other, 1) != trial(first, 1)
 
 
 def test_the_evaluation_program_is_compiled_when_it_is_first_needed(monkeypatch: pytest.MonkeyPatch) -> None:

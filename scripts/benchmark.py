@@ -25,6 +25,7 @@ from typing import Any
 import engine_costs
 import engines
 import measuring
+import start
 import sweep_costs
 from measuring import Row, spread
 
@@ -340,6 +341,7 @@ def chapter(output: Path) -> list[Row]:
 
 PARTS: measuring.Parts = {
     "cli": cli,
+    "start": lambda output: start.start(output, ROUNDS),
     "repeat": repeat,
     "exact": exact,
     "scaling": scaling,
@@ -371,7 +373,10 @@ def main() -> int:
         help="engines: measure the table of costs that auto chooses by, and write it, instead",
     )
     parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="speed, sweep, workers, engines: pairs of each ratio (default: 3)"
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        help="start, speed, sweep, workers, engines: pairs of each ratio (default: 3)",
     )
     parser.add_argument(
         "--chapter-trials",

@@ -46,12 +46,16 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="make the SQLite store of an output folder anew from all its jobs; the old one is set aside, not deleted",
     )
-    parser.add_argument("--follow", action="store_true", help="deliver running jobs; used by the training process")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="deliver running jobs, whose folders are read from standard input; used by the training process",
+    )
     args = parser.parse_args(argv)
     if args.rebuild and args.follow:
         parser.error("--rebuild and --follow exclude each other")
     if args.follow:  # the training process gives the address in the environment
-        return 0 if follow(args.paths, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")) else 1
+        return 0 if follow(args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")) else 1
     return _deliver(args)
 
 

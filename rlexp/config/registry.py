@@ -57,8 +57,8 @@ class Rule:
 class Network:
     """One Keras model factory: `build(observation_shape, output_shape, network_settings) -> keras.Model`.
 
-    Whether its model has convolutions is found out from the model itself (engines/mapping.py); `convolutional` and
-    `dense` say it where the engine is to be chosen before TensorFlow is imported.
+    Whether its model has convolutions is found out from the model itself (engines/mapping.py), unless it is `dense`;
+    `convolutional` and `dense` say it where the engine is to be chosen before TensorFlow is imported.
     """
 
     target: str  # "module:function"

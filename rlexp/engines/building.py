@@ -11,6 +11,7 @@ from rlexp.config import registry
 from rlexp.config.schema.job import Settings
 from rlexp.engines.memory import check_weights
 from rlexp.envs.info import EnvInfo
+from rlexp.system import supervisor
 from rlexp.system.errors import Refusal, refusal
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def build_agent(settings: Settings, info: EnvInfo, warn: Callable[[str], None]) 
     if family.keras or settings.engine == "fused":
         from rlexp.system.backend import prepare
 
-        device = prepare(settings.device)
+        alone = supervisor.owns_process() and not registry.brings_code(settings)
+        device = prepare(settings.device, lean=alone)
     if family.keras:
         lanes = _build_lanes(settings, info, device, warn)
         return BuiltAgent(lanes, device, lanes.deploy)
@@ -102,10 +104,15 @@ def _initial_params(settings: Settings, info: EnvInfo, first: dict[str, FlatMode
     """
     import numpy as np
 
-    from rlexp.networks.building import build
+    from rlexp.networks.building import build, redraw
 
-    params = {settings.seeds[0]: {name: model.get_params() for name, model in first.items()}}
+    own = settings.algo.name in registry.ALGOS and settings.network.name in registry.NETWORKS
+    params = {} if own else {settings.seeds[0]: {name: model.get_params() for name, model in first.items()}}
     for seed in settings.seeds:
-        if seed not in params:
+        if seed in params:
+            continue
+        if own:
+            params[seed] = redraw(first, seed)
+        else:
             params[seed] = {name: model.get_params() for name, model in build(settings, info, seed).items()}
     return {name: np.stack([params[seed][name] for seed in settings.seeds]) for name in first}

@@ -38,18 +38,20 @@ def why_not(settings: Settings, info: EnvInfo, networks: Mapping[str, FlatModel]
         networks: those of a trial, where they are built already.
     """
     entry = registry.network(settings.network.name)
+    if entry.dense:
+        return None
     made_of = [asdict(settings.network), settings.algo.name, info.observation_shape, info.num_actions]
     key = (registry.load(entry.target), json.dumps(made_of, sort_keys=True))
 
     def found() -> str | None:
         models = (networks or build(settings, info, settings.seed)).values()
-        return next(filter(None, (why_not_model(model, entry.dense) for model in models)), None)
+        return next(filter(None, map(why_not_model, models)), None)
 
     return _KNOWN.get(key, found)
 
 
-def why_not_model(model: FlatModel, dense: bool = False) -> str | None:
-    """As `why_not`; `dense` says that a model without convolutions is known to be mapped."""
+def why_not_model(model: FlatModel) -> str | None:
+    """As `why_not`, found out by tracing and compiling a gradient, which takes tenths of a second."""
     shape = model.model.input_shape[1:]
     one = (tf.TensorSpec([model.size]), tf.TensorSpec([_BATCH, *shape]))
 
@@ -66,8 +68,6 @@ def why_not_model(model: FlatModel, dense: bool = False) -> str | None:
     convolutions = sorted(name for name in operations if _CONVOLUTION.search(name))
     if convolutions:
         return f"has convolutions ({convolutions[0]}), which XLA cannot map over trials"
-    if dense:
-        return None
     with _quietly():
         try:
             lanes = [tf.zeros([MIN_EXACT_LANES, *spec.shape]) for spec in one]

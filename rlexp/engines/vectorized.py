@@ -100,8 +100,13 @@ class Lanes(Generic[SomeAgent]):
         self._jit = not side_by_side
         self._map = _side_by_side if side_by_side else mapped
         self._compiled = _PROGRAMS.get((graph, self.num_lanes, side_by_side), dict)
-        lanes = {name: tf.constant(self.pad(vectors)) for name, vectors in params.items()}
-        self.state: Tree = self._call("init", agent.init, lanes)
+        lanes = {name: self.pad(vectors) for name, vectors in params.items()}
+        # Eager, because it happens once and tracing takes longer.
+        states = [
+            agent.init({name: tf.constant(vectors[i]) for name, vectors in lanes.items()})
+            for i in range(self.num_lanes)
+        ]
+        self.state: Tree = tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *states)
 
     @property
     def acting(self) -> Params:

@@ -16,6 +16,7 @@ from rlexp.jobs.preflight import resolve
 from rlexp.system.disk import disk_failures
 from rlexp.system.errors import Refusal
 from rlexp.system.folder_lock import folder_lock
+from rlexp.tracking.base import started_early
 
 if TYPE_CHECKING:
     from rlexp.envs.info import EnvInfo
@@ -150,9 +151,10 @@ def run_together(
     from rlexp.jobs.training import Training
 
     console = JobConsole(sum(job.trials for job in jobs), quiet)
-    training = Training(jobs, info, console, sweep, overrides or {}, prune)
+    tracking, output_dir = jobs[0].tracking, Path(jobs[0].output_dir).expanduser().resolve()
     busy: dict[Path, Job | Exception] = {}
-    with contextlib.ExitStack() as locks:
+    with started_early(tracking.name, tracking.uri, output_dir), contextlib.ExitStack() as locks:
+        training = Training(jobs, info, console, sweep, overrides or {}, prune)
         locks.callback(training.release)
         for job in jobs:
             try:

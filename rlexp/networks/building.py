@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from rlexp.config import images, registry
 from rlexp.config.schema.job import Settings
@@ -42,6 +44,34 @@ def build(settings: Settings, info: EnvInfo, seed: int) -> dict[str, FlatModel]:
         if isinstance(error, Refusal) or not (own or isinstance(error, TypeError | ValueError)):
             raise
         raise Refusal(f"network: {first_line(error)}") from error
+
+
+def redraw(networks: Mapping[str, FlatModel], seed: int) -> dict[str, np.ndarray]:
+    """The initial weights that `build` would give the same networks for a seed, without building them.  # name: [P]
+
+    An initialiser takes its seed from Python's generator when it is made, and the initialisers of rlexp's networks are
+    made in the order of their weights. Networks of others may do anything: build them.
+    """
+
+    def draw() -> dict[str, np.ndarray]:
+        fresh = {name: [made.clone() for made in _initializers(flat.model)] for name, flat in networks.items()}
+        drawn = {}
+        for name, flat in networks.items():
+            values = [make(shape) for make, shape in zip(fresh[name], flat.shapes, strict=True)]
+            drawn[name] = np.concatenate([np.asarray(value).ravel() for value in values])
+        return drawn
+
+    found: dict[str, np.ndarray] = seeding.with_keras_seed(seed, draw)
+    return found
+
+
+def _initializers(model: keras.Model) -> Iterator[keras.Initializer]:
+    """The initialisers of all weights, in the order of the weights."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _initializers(layer)
+        else:
+            yield from (value for value in vars(layer).values() if isinstance(value, keras.Initializer))
 
 
 def check_saved(model: keras.Model) -> None:

@@ -6,6 +6,7 @@ This module alone sets the process-wide state of TensorFlow.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -19,19 +20,24 @@ TENSORFLOW_LINES = re.compile(
     rb"WARNING: All log messages before absl|[IWEF]\d{4} |\d{4}-\d\d-\d\d .*tensorflow/|To enable the foll"
 )
 EXACT_SUMS = "--xla_cpu_experimental_ynn_fusion_type="
+# Packages that TensorFlow and Keras do not require, but import where they are installed, for features that rlexp does
+# not use: plots, data frames, wrappers for scikit-learn. MLflow requires most of them, so that they are always there.
+OPTIONAL = ("cv2", "matplotlib", "pandas", "scipy", "sklearn")
 
 
-def prepare(device: str) -> str:
+def prepare(device: str, lean: bool = False) -> str:
     """Import TensorFlow, choose the device, and return "cpu" or "gpu".
 
     Args:
         device: auto (a GPU where there is one) | cpu | gpu.
+        lean: import TensorFlow without the packages of `OPTIONAL`, which takes half the time. Keras then says of the
+            features that need them that they are not installed: for processes that run rlexp's own code only.
 
     Raises:
         Refusal: for device=gpu if TensorFlow finds no GPU.
     """
     set_environment(device)
-    with quiet_stderr():
+    with quiet_stderr(), lean_import() if lean and "tensorflow" not in sys.modules else contextlib.nullcontext():
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -63,6 +69,35 @@ def set_environment(device: str = "auto") -> None:
     if device == "cpu":
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # skips the search for a driver
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # as in `prepare`
+
+
+@contextlib.contextmanager
+def lean_import() -> Iterator[None]:
+    """Around the import of TensorFlow: hide the packages of `OPTIONAL`, and switch the garbage collector off.
+
+    The collector would go through a million objects again and again, of which none is garbage; at the end they are
+    taken out of its sight.
+    """
+    finder, collects = _Hidden(), gc.isenabled()
+    sys.meta_path.insert(0, finder)
+    gc.disable()
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        gc.freeze()
+        if collects:
+            gc.enable()
+
+
+class _Hidden:
+    """Finds none of the packages of `OPTIONAL`; those that are imported already are not looked for."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """Raise the error of a package that is not installed, which is what those who can do without it expect."""
+        if name in OPTIONAL:
+            raise ModuleNotFoundError(f"{name} is hidden while TensorFlow is imported", name=name)
 
 
 @contextlib.contextmanager

@@ -6,8 +6,10 @@ can lose a value or delay training. Importing this module does not import a trac
 
 from __future__ import annotations
 
+import contextlib
 import pkgutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +17,9 @@ from typing import Protocol
 TRACKERS = {
     "files": "rlexp.tracking.files:FilesTracker",
     "mlflow": "rlexp.tracking.follower:MLflowTracker",
+}
+EARLY = {  # of trackers that take seconds to start: a context that begins with it, before there is a folder
+    "mlflow": "rlexp.tracking.follower:started_early",
 }
 HEARTBEAT = 30.0  # seconds between two signs of life of a run
 SILENCE = 900.0  # seconds without one after which its process counts as dead, if its folder's lock cannot tell
@@ -57,6 +62,14 @@ class Tracker(Protocol):
             Folder -> what was delivered, and what to do about what was not.
         """
         ...
+
+
+def started_early(name: str, uri: str | None, output_dir: Path) -> AbstractContextManager[None]:
+    """A context in which the tracker `name` of the next job starts, beside what else that job needs."""
+    context: AbstractContextManager[None] = contextlib.nullcontext()
+    if name in EARLY:
+        context = pkgutil.resolve_name(EARLY[name])(uri, output_dir)
+    return context
 
 
 def open_tracker(name: str, uri: str | None, folders: Sequence[Path], output_dir: Path) -> Tracker:

@@ -1,12 +1,13 @@
-"""The loop of the child process that delivers jobs while they run: `rlexp sync --follow FOLDER...`.
+"""The loop of the child process that delivers jobs while they run: `rlexp sync --follow OUTPUT_DIR`.
 
-The training process starts it (see `rlexp.tracking.follower`) and writes lines to its standard input: "<final status>
-<folder>" when a job has ended, "follow <folder>" for a further job. Standard input that ends without a job's final
-status means that the training process has died.
+The training process starts it (see `rlexp.tracking.follower`) and writes lines to its standard input: "follow <folder>"
+when a job begins, "<final status> <folder>" when it has ended. Standard input that ends without a job's final status
+means that the training process has died.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import queue
@@ -14,10 +15,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rlexp.system.links import open_to_write
 from rlexp.tracking.folders import delivery_lock, final_status, is_sweep, job_uri
 from rlexp.tracking.leftovers import tidy
 from rlexp.tracking.log import DELIVERED, NOT_DELIVERED, write_log
@@ -155,14 +157,13 @@ class TrainingProcess:
         return (what, folder) if what else None
 
 
-def follow(folders: Sequence[Path], uri: str | None = None) -> bool:
+def follow(uri: str | None = None) -> bool:
     """Deliver running jobs until the training process says how each ended, or dies.
 
     Outages are waited out: with growing pauses while a job runs, for `GRACE` seconds once it has ended. Once MLflow has
     answered, what killed processes have left in the output folder is set right, too.
 
     Args:
-        folders: the jobs' folders.
         uri: tracking URI; None for each job's own.
 
     Returns:
@@ -170,17 +171,21 @@ def follow(folders: Sequence[Path], uri: str | None = None) -> bool:
     """
     _give_way()
     training = TrainingProcess()
-    jobs = {str(folder): FollowedJob(folder, uri, INTERVAL * len(folders)) for folder in folders}
+    _import_client()
+    jobs: dict[str, FollowedJob] = {}
     tidying: Iterator[None] | None = None
     while training.open or any(job.open for job in jobs.values()):
         for job in jobs.values():
             job.deliver()
         if tidying is None and any(job.reached for job in jobs.values()):
-            tidying = tidy(folders[0], uri)
+            tidying = tidy(Path(next(iter(jobs))), uri)
         busy = tidying is not None and next(tidying, True) is None
         message = training.hear(0.0 if busy else _seconds_until_due(jobs.values()))
         if message and message[0] == "follow":
-            jobs[message[1]] = FollowedJob(Path(message[1]), uri, INTERVAL)
+            if not jobs:
+                _write_to_log(Path(message[1]))
+            together = 1 + sum(job.open for job in jobs.values())
+            jobs[message[1]] = FollowedJob(Path(message[1]), uri, INTERVAL * together)
         elif message:
             status, name = message
             jobs[name].end(status)
@@ -202,6 +207,19 @@ def _give_way() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(3)  # not more: the end of the job waits for this process
+
+
+def _import_client() -> None:
+    """Import MLflow before there is a job to deliver."""
+    with contextlib.suppress(Exception):  # the first delivery meets the same error, and reports it
+        from rlexp.tracking.mlflow import deliver, deliver_sweep  # noqa: F401
+
+
+def _write_to_log(folder: Path) -> None:
+    """Let everything that this process prints from now on, also MLflow and its libraries, go to a folder's log."""
+    with contextlib.suppress(OSError), open_to_write(folder / "tracking.log", "ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
 
 
 def _seconds_until_due(jobs: Iterable[FollowedJob]) -> float:

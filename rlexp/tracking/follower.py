@@ -1,8 +1,9 @@
 """The MLflow tracker in the training process: it starts a child that delivers the jobs' folders, and waits for it.
 
 Importing MLflow (3 s), creating its schema (2.7 s) and waiting for a server (up to minutes) all happen in the child,
-`rlexp sync --follow FOLDER...` (see `rlexp.tracking.delivery_loop`). Jobs that run together share a child, and so do
-the successive jobs of a sweep's worker. What the child has to say about a job goes to `<folder>/tracking.log`.
+`rlexp sync --follow OUTPUT_DIR` (see `rlexp.tracking.delivery_loop`). It is started before this process imports
+TensorFlow, on one core, and imports MLflow on another one. Jobs that run together share a child, and so do the
+successive jobs of a sweep's worker. What the child has to say about a job goes to `<folder>/tracking.log`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from rlexp.system import search_path, supervisor
 from rlexp.system.links import open_to_write
@@ -43,7 +45,7 @@ def shared(tracker: MLflowTracker) -> Iterator[None]:
 
 
 class _Kept:
-    """The child of this process' last job, if it waits for the next one."""
+    """A child without a job: that of this process' last job, if it waits for the next one, or one started early."""
 
     wanted = False
     child: subprocess.Popen[bytes] | None = None
@@ -57,6 +59,50 @@ def keep_child() -> None:
     for its own delivery.
     """
     _Kept.wanted = True
+
+
+@contextlib.contextmanager
+def started_early(uri: str | None, output_dir: Path) -> Iterator[None]:
+    """Within this context, there is a child for the next job, which imports MLflow; at its end, only if a job took it.
+
+    Args:
+        uri, output_dir: as of `MLflowTracker`.
+    """
+    address = resolve_uri(uri, output_dir)
+    if (_of_sweep and _of_sweep[-1].uri == address) or _living(address) is not None:
+        yield
+        return
+    with contextlib.suppress(OSError):  # `MLflowTracker.start` tries again, and reports it
+        _Kept.child, _Kept.uri = _start_child(address, output_dir, subprocess.DEVNULL), address
+    early = _Kept.child
+    try:
+        yield
+    finally:
+        if early is not None and early is _Kept.child and not _Kept.wanted:  # no job was started
+            _Kept.child = None
+            early.kill()
+            early.communicate()
+
+
+def _living(uri: str) -> subprocess.Popen[bytes] | None:
+    """The child without a job that delivers to `uri`; None if there is none, or it has died."""
+    child = _Kept.child
+    return child if child is not None and _Kept.uri == uri and child.poll() is None else None
+
+
+def _start_child(uri: str, output_dir: Path, log: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    """Start a child in a session of its own, so that Ctrl-C does not reach it."""
+    package_dir = os.path.dirname(search_path.PACKAGE)
+    python_path = [package_dir, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-m", "rlexp.sync", "--follow", str(output_dir)],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        # The URI is in the environment: other users can read a command line, and folders hold no passwords.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path), "MLFLOW_TRACKING_URI": uri},
+    )
 
 
 class MLflowTracker:
@@ -77,36 +123,25 @@ class MLflowTracker:
         self._log_start: dict[Path, int] = {}  # bytes of each log before this start
 
     def start(self) -> None:
-        """Start the child in a session of its own, so that Ctrl-C does not reach it; or use one that is there."""
+        """Let a child follow the folders: one that is there, or a new one."""
         if self._shared is not None:
             self._shared.follow(self.folders)
             return
-        if _Kept.child is not None and _Kept.uri == self.uri and _Kept.child.poll() is None:
-            self.process = _Kept.child
-            for folder in self.folders:
-                self._follow(folder)
-            return
         self._log_start = {folder: log_size(folder) for folder in self.folders}
+        self.process = _living(self.uri)
         try:
-            self.process = self._start_child()
+            if self.process is None:
+                with open_to_write(self.folders[0] / "tracking.log", "ab") as log:
+                    self.process = _start_child(self.uri, self._output_dir, log)
         except OSError as error:  # no memory or no file handle left: training goes on
             for folder in self.folders:
                 write_log(folder, f"The tracking process did not start: {error}")
-        _Kept.child, _Kept.uri = (self.process, self.uri) if _Kept.wanted else (None, None)
-
-    def _start_child(self) -> subprocess.Popen[bytes]:
-        package_dir = os.path.dirname(search_path.PACKAGE)
-        python_path = [package_dir, *filter(None, [os.environ.get("PYTHONPATH")])]
-        with open_to_write(self.folders[0] / "tracking.log", "ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "rlexp.sync", "--follow", *map(str, self.folders)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                # The URI is in the environment: other users can read a command line, and folders hold no passwords.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path), "MLFLOW_TRACKING_URI": self.uri},
-            )
+        if _Kept.wanted:
+            _Kept.child, _Kept.uri = self.process, self.uri
+        elif self.process is _Kept.child:
+            _Kept.child = None
+        for folder in self.folders:
+            self._tell("follow", folder)
 
     def follow(self, folders: Sequence[Path]) -> None:
         """Follow further jobs."""

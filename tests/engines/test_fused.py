@@ -22,9 +22,11 @@ from rlexp.data import seeding
 from rlexp.data.replay_ring import ReplayRing
 from rlexp.engines import vectorized
 from rlexp.engines.bookkeeping import Interrupted, Trials
-from rlexp.engines.fused import base, replay, replay_program
+from rlexp.engines.fused import base, evaluation, replay, replay_program
 from rlexp.engines.fused.shards import Shards, num_cores
+from rlexp.engines.services import Services
 from rlexp.engines.vectorized import Recent
+from rlexp.envs import tensor
 from rlexp.envs.spec import Box, Discrete
 from rlexp.envs.tensor.base import TensorEnv
 from rlexp.jobs.job import Job
@@ -158,11 +160,29 @@ def test_jobs_that_differ_in_numbers_alone_build_their_networks_once(
     monkeypatch.setattr(vectorized, "INITIAL_PARAMS", Recent(4))
     job = ("ddqn", *FUSED, *SAME)
     first = tiny(*job, "trials=2")
-    assert built == [0, 1]
+    assert built == [0, 0, 1]  # one network; its weights are drawn for each seed
     other = tiny(*job, "trials=2", "algo.epsilon=0.2")
-    assert built == [0, 1, 0]  # the one that weights are saved with
+    assert built == [0, 0, 1, 0]  # the one that weights are saved with
     again = tiny(*job, "trials=1", "seed=1", "algo.epsilon=0.2")
-    assert built == [0, 1, 0, 1] and trial(again, 1) == trial(other, 1) != trial(first, 1)
+    assert built == [0, 0, 1, 0, 1, 1] and trial(again, 1) == trial(other, 1) != trial(first, 1)
+
+
+def test_the_evaluation_program_is_compiled_when_it_is_first_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[list[bool]] = []
+
+    def fake(kind: str, key: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: chosen.append(args[-1].numpy().tolist()) or (np.ones((3, 4)), np.full((3, 4), 9))
+
+    monkeypatch.setattr(evaluation, "program", fake)
+    settings, info = resolve(compose("algo=ddqn", "evaluation.num_episodes=4"))
+    services = Services(settings, info, *[SimpleNamespace(say=pytest.fail)] * 3, lambda: None, lambda: 0.0)
+    evaluator = evaluation.FusedEvaluator(tensor.build(settings.env), None, 3, services, "key", lambda _: _)
+    assert chosen == []
+    scores = evaluator.periodic(tf.zeros((3, 1)), np.array([True, False]))
+    assert chosen == [[False, False, False], [True, False, False]]  # nobody plays while it is compiled
+    assert scores.returns[0].tolist() == [1.0] * 4 and np.isnan(scores.returns[1]).all()
+    evaluator.periodic(tf.zeros((3, 1)), np.array([True, True]))
+    assert chosen[2:] == [[True, True, False]]
 
 
 def test_programs_of_the_last_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ def test_built_in_networks_are_what_the_registry_says_of_them() -> None:
     for name, entry in registry.NETWORKS.items():
         factory, config = registry.load(entry.target), compose(f"network={name}").network
         model = FlatModel(factory((40, 40, 3) if entry.convolutional else (4,), (2,), config))
-        why = mapping.why_not_model(model, entry.dense)
+        why = mapping.why_not_model(model)
         assert entry.convolutional != entry.dense and (why is not None) == entry.convolutional, name
 
 

@@ -14,7 +14,7 @@ import pytest
 from rlexp.cli import sync as sync_command
 from rlexp.tracking import delivery_loop, follower, sync
 from rlexp.tracking.addresses import resolve_uri
-from rlexp.tracking.base import open_tracker
+from rlexp.tracking.base import open_tracker, started_early
 from tests.tracking.test_trackers import (
     SEEDS,
     assert_delivered_once,
@@ -159,6 +159,56 @@ def test_a_worker_keeps_its_child_for_its_next_job(jobs, monkeypatch):
     assert "Stopped: not finished 0 s after the end of the job." in late.message
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: (_ for _ in ()).throw(OSError("no memory")))
     assert "The tracking process did not start: no memory" in deliver("kept-no-more")[1].message  # not the dead one
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """The children that are started from now on: processes that print what they are told."""
+    started = []
+
+    def start(uri, output_dir, log):
+        code = "import sys; [print(line, end='', flush=True) for line in sys.stdin]"
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        started.append((uri, child))
+        return child
+
+    monkeypatch.setattr(follower, "_start_child", start)
+    monkeypatch.setattr(follower._Kept, "child", None)
+    return started
+
+
+def test_a_child_that_was_started_early_takes_the_next_job(tmp_path, children):
+    folder = make_job(tmp_path, "early", num_records=1)
+    with started_early("mlflow", None, tmp_path):
+        ((uri, child),) = children
+        assert uri == f"sqlite:///{tmp_path}/mlflow.db" and child.poll() is None
+        with started_early("mlflow", None, tmp_path):  # one is enough
+            tracker = open_tracker("mlflow", None, [folder], tmp_path)
+            tracker.start()
+        assert tracker.process is child and follower._Kept.child is None
+    tracker.end(folder, "done")
+    assert child.communicate(timeout=20)[0].decode() == f"follow {folder}\ndone {folder}\n"
+    assert len(children) == 1
+
+
+def test_a_child_that_no_job_took_is_ended_and_one_for_another_store_is_not_taken(tmp_path, children):
+    with pytest.raises(KeyboardInterrupt), started_early("mlflow", None, tmp_path):
+        other = open_tracker(
+            "mlflow", "sqlite:////elsewhere.db", [make_job(tmp_path, "other", num_records=1)], tmp_path
+        )
+        other.start()
+        raise KeyboardInterrupt
+    (_, early), (uri, child) = children
+    assert uri == "sqlite:////elsewhere.db" and other.process is child and child.poll() is None
+    assert early.returncode == -signal.SIGKILL
+    child.communicate(timeout=20)
+    with started_early("files", None, tmp_path), started_early("mlflow", None, tmp_path):
+        children[-1][1].kill()
+        children[-1][1].wait()
+        tracker = open_tracker("mlflow", None, [make_job(tmp_path, "dead", num_records=1)], tmp_path)
+        tracker.start()  # not the dead one
+    assert tracker.process is children[-1][1] is not children[-2][1]
+    tracker.process.communicate(timeout=20)
 
 
 def test_slow_deliveries_are_further_apart(tmp_path, monkeypatch):

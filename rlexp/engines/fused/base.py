@@ -102,14 +102,19 @@ def graph_key(settings: Settings, num_lanes: int, scalars: Sequence[str], units:
     return json.dumps(graph, sort_keys=True)
 
 
-def compile_now(say: Callable[[str], None], *calls: Callable[[], object]) -> None:
-    """Make the first calls, which compile, and say how long they took; programs of an earlier job take no time."""
+def compile_now(call: Callable[[], object], say: Callable[[str], None], what: str) -> None:
+    """Make the first call of a program, which compiles it, and say how long it took, if it was more than a moment.
+
+    Args:
+        call: runs the program for no steps; a program of an earlier job takes no time.
+        say: prints one line.
+        what: the program's name.
+    """
     began = time.monotonic()
-    for call in calls:
-        call()
+    call()
     seconds = time.monotonic() - began
     if seconds > 0.5:
-        say(f"compiled in {seconds:.1f} s")
+        say(f"{what} compiled in {seconds:.1f} s")
 
 
 def call_size(settings: Settings, info: EnvInfo, least: int = MIN_STEPS, most: int = MAX_STEPS) -> int:

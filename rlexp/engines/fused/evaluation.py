@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlexp.engines.evaluation import Evaluator, Policy, Scores
-from rlexp.engines.fused.base import Tree, program
+from rlexp.engines.fused.base import Tree, compile_now, program
 from rlexp.engines.services import Services
 from rlexp.engines.vectorized import mapped
 from rlexp.envs.tensor.base import TensorEnv, gymnasium_uniforms
@@ -58,6 +58,7 @@ class FusedEvaluator:
         self._numbers: dict[
             int, tuple[tf.Tensor, tf.Tensor]
         ] = {}  # seed of the first episode -> numbers of resets and steps
+        self._compiled = False
         self._program = program("evaluate", key, episodes(env, self._act_of(agent), num_lanes, self._limit))
 
     def periodic(self, policy: Any, trials: np.ndarray) -> Scores:
@@ -97,7 +98,10 @@ class FusedEvaluator:
         return policy, np.zeros((self._num_lanes, self._limit, 0), np.float32)
 
     def _scores(self, policy: Any, first_seed: int, num_episodes: int, trials: np.ndarray) -> Scores:
-        """Play episodes in portions of one size, so that one program plays them all."""
+        """Play episodes in portions of one size, so that one program plays them all; the first call compiles it."""
+        if not self._compiled:
+            self._compiled, nobody = True, np.zeros_like(trials)
+            compile_now(lambda: self.periodic(policy, nobody), self._services.progress.say, "evaluation")
         n, width = len(trials), self._config.num_episodes
         chosen = np.zeros(self._num_lanes, bool)
         chosen[:n] = trials

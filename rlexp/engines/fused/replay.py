@@ -96,12 +96,7 @@ class FusedReplayLoop:
     def run(self) -> None:
         """Train until every trial's budget is spent or it has diverged."""
         trials = self.trials
-        nobody = np.zeros_like(trials.active)
-        compile_now(
-            trials.services.progress.say,
-            lambda: self.call(0),
-            lambda: self.evaluator.periodic(self.lanes.acting, nobody),
-        )
+        compile_now(lambda: self.call(0), trials.services.progress.say, "training")
         while trials.active.any():
             self.pace.start()
             steps = self.call(min(self.pace.steps, self.max_steps, trials.steps_left()))

@@ -109,12 +109,8 @@ class FusedRolloutLoop(RolloutLoop):
 
     def run(self) -> None:
         """Train until every trial's budget is spent or it has diverged."""
-        trials, nobody = self.trials, np.zeros_like(self.trials.active)
-        compile_now(
-            trials.services.progress.say,
-            lambda: self.act(0),
-            lambda: trials.evaluator.periodic(self._policy(self.lanes.acting, 0), nobody),
-        )
+        trials = self.trials
+        compile_now(lambda: self.act(0), trials.services.progress.say, "training")
         while trials.active.any():
             self.pace.start()
             steps, before = self.act(min(self.pace.steps, self.max_steps, trials.steps_left()))

@@ -85,11 +85,7 @@ class FusedTabularLoop:
     def run(self) -> None:
         """Train until each trial has spent its budget, has diverged or has failed."""
         trials = self.trials
-        compile_now(
-            trials.services.progress.say,
-            lambda: self.call(0),
-            lambda: trials.evaluator.periodic(self.carry.q, np.zeros_like(trials.active)),
-        )
+        compile_now(lambda: self.call(0), trials.services.progress.say, "training")
         while trials.active.any():
             self.pace.start()
             steps = self.call(min(self.pace.steps, self.max_steps, trials.steps_left()))

@@ -1,8 +1,8 @@
 """Whether a network can be mapped over trials in an XLA program, found out from the model that was built.
 
-Convolutions cannot: TensorFlow has no mapped form of them, since each trial has filters of its own. Nor can some other
-operations (resizing, for example). Networks with such operations run as one copy per trial: see
-`engines/vectorized.py`.
+Convolutions cannot: TensorFlow has no mapped form of them, since each trial has filters of its own. (Those of small
+images are computed in patches instead: see `networks/patches.py`.) Nor can some other operations (resizing, for
+example). Networks with such operations run as one copy per trial: see `engines/vectorized.py`.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ def why_not(settings: Settings, info: EnvInfo, networks: Mapping[str, FlatModel]
 
     def found() -> str | None:
         models = (networks or build(settings, info, settings.seed)).values()
-        return next(filter(None, (why_not_model(model, entry.dense) for model in models)), None)
+        known = registry.is_mapped(settings.network, info.observation_shape) is True
+        return next(filter(None, (why_not_model(model, known) for model in models)), None)
 
     return _KNOWN.get(key, found)
 
 
-def why_not_model(model: FlatModel, dense: bool = False) -> str | None:
-    """As `why_not`; `dense` says that a model without convolutions is known to be mapped."""
+def why_not_model(model: FlatModel, known: bool = False) -> str | None:
+    """As `why_not`; `known` says that a model without convolutions is known to be mapped."""
     shape = model.model.input_shape[1:]
     one = (tf.TensorSpec([model.size]), tf.TensorSpec([_BATCH, *shape]))
 
@@ -66,7 +67,7 @@ def why_not_model(model: FlatModel, dense: bool = False) -> str | None:
     convolutions = sorted(name for name in operations if _CONVOLUTION.search(name))
     if convolutions:
         return f"has convolutions ({convolutions[0]}), which XLA cannot map over trials"
-    if dense:
+    if known:
         return None
     with _quietly():
         try:

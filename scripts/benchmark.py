@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import convolutions
 import engines
 import measuring
 import sweep_costs
@@ -342,6 +343,7 @@ PARTS: measuring.Parts = {
     "families": partial(sweep_costs.families, command),
     "tabular": tabular,
     "engines": lambda output: engines.engines(output, ROUNDS, QUICK),
+    "minatar": lambda output: convolutions.minatar(ROUNDS),
     "speed": speed,
     "tracking": tracking,
     "learning": learning,
@@ -357,7 +359,10 @@ def main() -> int:
         "--quick", action="store_true", help="speed: only entries with a target; engines: tables, two budgets, once"
     )
     parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="speed, sweep, workers, engines: pairs of each ratio (default: 3)"
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        help="speed, sweep, workers, engines, minatar: pairs of each ratio (default: 3)",
     )
     parser.add_argument(
         "--chapter-trials",

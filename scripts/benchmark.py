@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import convolutions
 import engine_costs
 import engines
 import measuring
@@ -353,6 +354,7 @@ PARTS: measuring.Parts = {
     "families": partial(sweep_costs.families, command),
     "tabular": tabular,
     "engines": lambda output: engines.engines(output, ROUNDS, QUICK),
+    "minatar": lambda output: convolutions.minatar(ROUNDS),
     "speed": speed,
     "tracking": tracking,
     "learning": learning,
@@ -376,7 +378,7 @@ def main() -> int:
         "--rounds",
         type=int,
         default=ROUNDS,
-        help="start, speed, sweep, workers, engines: pairs of each ratio (default: 3)",
+        help="start, speed, sweep, workers, engines, minatar: pairs of each ratio (default: 3)",
     )
     parser.add_argument(
         "--chapter-trials",

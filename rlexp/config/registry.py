@@ -11,13 +11,14 @@ import contextlib
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from rlexp.config import hints
 from rlexp.config.schema import algos, job
+from rlexp.config.schema.network import NetworkSettings
 from rlexp.system import backend, errors, packages
 
 
@@ -57,13 +58,17 @@ class Rule:
 class Network:
     """One Keras model factory: `build(observation_shape, output_shape, network_settings) -> keras.Model`.
 
-    Whether its model has convolutions is found out from the model itself (engines/mapping.py), unless it is `dense`;
-    `convolutional` and `dense` say it where the engine is to be chosen before TensorFlow is imported.
+    Whether its model has convolutions is found out from the model itself (engines/mapping.py), unless it is known to be
+    mapped; `convolutional`, `dense` and `in_patches` say it where the engine is to be chosen before TensorFlow is
+    imported.
     """
 
     target: str  # "module:function"
-    convolutional: bool = False  # known to have convolutions: for the host engine
+    convolutional: bool = False  # known to have convolutions: for the host engine, but for those in patches
     dense: bool = False  # known to have none, and not meant for pictures
+    in_patches: str | None = (
+        None  # "module:function" of (observation_shape, network_settings): whether all convolutions are in patches
+    )
     options: Mapping[str, tuple[Any, ...] | Rule] | None = (
         None  # keys of network.options and their choices or rule; None: its own affair
     )
@@ -141,6 +146,7 @@ CNN = Network(
         "divide_by": DIVISOR,
     },
     check="rlexp.config.images:check",
+    in_patches="rlexp.config.images:in_patches",
 )
 NETWORKS: dict[str, Network] = {
     "mlp": Network("rlexp.networks.mlp:build", dense=True, options={}),
@@ -197,6 +203,14 @@ def network(name: str) -> Network:
     if ":" in name:
         return Network(name)
     return _find("network.name", name, NETWORKS, "rlexp.networks")
+
+
+def is_mapped(config: NetworkSettings, observation_shape: Sequence[int]) -> bool | None:
+    """Whether a network is known to be mapped over trials; None where only its model tells (engines/mapping.py)."""
+    entry = network(config.name)
+    if entry.dense or (entry.in_patches and load(entry.in_patches)(observation_shape, config)):
+        return True
+    return False if entry.convolutional else None
 
 
 def dynamics(env_id: str) -> Dynamics | None:

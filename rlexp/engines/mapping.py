@@ -1,8 +1,8 @@
 """Whether a network can be mapped over trials in an XLA program, found out from the model that was built.
 
-Convolutions cannot: TensorFlow has no mapped form of them, since each trial has filters of its own. Nor can some other
-operations (resizing, for example). Networks with such operations run as one copy per trial: see
-`engines/vectorized.py`.
+Convolutions cannot: TensorFlow has no mapped form of them, since each trial has filters of its own. (Those of small
+images are computed in patches instead: see `networks/patches.py`.) Nor can some other operations (resizing, for
+example). Networks with such operations run as one copy per trial: see `engines/vectorized.py`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def why_not(settings: Settings, info: EnvInfo, networks: Mapping[str, FlatModel]
         info: its environment.
         networks: those of a trial, where they are built already.
     """
-    entry = registry.network(settings.network.name)
-    if entry.dense:
+    if registry.is_mapped(settings.network, info.observation_shape):
         return None
+    entry = registry.network(settings.network.name)
     made_of = [asdict(settings.network), settings.algo.name, info.observation_shape, info.num_actions]
     key = (registry.load(entry.target), json.dumps(made_of, sort_keys=True))
 

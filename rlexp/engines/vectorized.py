@@ -4,10 +4,10 @@
 learning rates and NaNs are per trial. XLA keeps a lane's bits independent of how many lanes there are from two lanes
 on (measured, with the flag of `backend.prepare`; plain graph mode does not; one lane alone is a matrix less an axis,
 for which XLA has other kernels), so that a single trial is padded to two lanes unless `exact` is false.
-Convolutions are the exception, and whatever else `engines/mapping.py` finds in a network: mapped over trials, each with
-filters of its own, they are 30 times too slow under XLA on a CPU or do not exist. Their program is one copy of the
-update for each trial, side by side and without XLA: a trial's operations are then those of its solo run, to the same
-bits, with no padding.
+Convolutions are the exception (but for those of small images, see `networks/patches.py`), and whatever else
+`engines/mapping.py` finds in a network: mapped over trials, each with filters of its own, they are 30 times too slow
+under XLA on a CPU or do not exist. Their program is one copy of the update for each trial, side by side and without
+XLA: a trial's operations are then those of its solo run, to the same bits, with no padding.
 
 Axes: L lanes (>= N trials), B batch, R rows of a rollout, E observations, P parameters that act, H scalars, W uniform
 numbers of an update.
@@ -82,7 +82,8 @@ class Lanes(Generic[SomeAgent]):
     Args:
         agent: the agent of one trial.
         params: initial parameters of the trials' networks.  # name: [N, P]
-        exact: pad a single mapped trial to two lanes, so that a trial's numbers do not depend on N.
+        exact: pad a single mapped trial to two lanes, so that a trial's numbers do not depend on N. (With convolutions
+            in patches it always is: one lane alone takes three times as long as two.)
         side_by_side: the agent's networks cannot be mapped: one copy of its update for each trial.
         graph: everything that the compiled programs are made of: jobs of one process that agree in it share them.
 
@@ -94,7 +95,7 @@ class Lanes(Generic[SomeAgent]):
         self, agent: SomeAgent, params: Mapping[str, np.ndarray], exact: bool, side_by_side: bool, graph: Hashable
     ) -> None:
         self.agent, self.num_trials = agent, len(next(iter(params.values())))
-        padded = exact and not side_by_side
+        padded = (exact or any(model.sees_images for model in agent.networks.values())) and not side_by_side
         self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if padded else self.num_trials
         self._num_together = 1 if side_by_side else min(LANES_TOGETHER, self.num_lanes)
         self._jit = not side_by_side

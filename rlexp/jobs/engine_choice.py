@@ -49,11 +49,9 @@ def _why_not_fused(settings: Settings, info: EnvInfo) -> str | None:
 
 def _why_not_mapped(settings: Settings, info: EnvInfo) -> str | None:
     """Why a network cannot be mapped over trials; builds it, which imports TensorFlow, if the registry cannot say."""
-    network, name = registry.network(settings.network.name), settings.network.name
-    if network.dense:
-        return None
-    if network.convolutional:
-        return f"network {name} is convolutional, which XLA maps over trials too slowly"
+    name, known = settings.network.name, registry.is_mapped(settings.network, info.observation_shape)
+    if known is not None:
+        return None if known else f"network {name} is convolutional, which XLA maps over trials for small images only"
     from rlexp.system.backend import prepare
 
     prepare(settings.device)

@@ -15,6 +15,7 @@ from rlexp.config.schema.network import MNIH_2015, NetworkSettings
 from rlexp.networks.dueling import head
 from rlexp.networks.mlp import check_options
 from rlexp.networks.outputs import linear
+from rlexp.networks.patches import compute_in_patches
 
 
 def build(observation_shape: Sequence[int], output_shape: Sequence[int], network: NetworkSettings) -> keras.Model:
@@ -42,9 +43,13 @@ def build(observation_shape: Sequence[int], output_shape: Sequence[int], network
     divide_by = images.MAX_PIXEL if options["divide_by"] == "auto" else options["divide_by"]
     if divide_by != 1:
         hidden = keras.layers.Rescaling(1 / divide_by)(hidden)
+    in_patches = images.in_patches(observation_shape, network)
     layers = zip(options["filters"], options["kernel_sizes"], options["strides"], strict=True)
     for filters, kernel_size, stride in layers:
-        hidden = keras.layers.Conv2D(filters, kernel_size, stride, activation=network.activation)(hidden)
+        convolution = keras.layers.Conv2D(filters, kernel_size, stride, activation=network.activation)
+        if in_patches:
+            compute_in_patches(convolution)
+        hidden = convolution(hidden)
     hidden = keras.layers.Flatten()(hidden)
     for units in network.hidden_units:
         hidden = keras.layers.Dense(units, activation=network.activation)(hidden)

@@ -17,6 +17,9 @@ from rlexp.system.errors import refusal
 class FlatModel:
     """Calls a Keras model with its weights given as one vector [P].
 
+    Attributes:
+        sees_images: has the kernel of a convolution over images, alone among weights in having four axes.
+
     Raises:
         Refusal: if the model has state besides its trainable weights (batch normalisation, dropout seeds), which
             a pure function of the weights cannot carry.
@@ -35,6 +38,7 @@ class FlatModel:
         self.shapes = [tuple(v.shape) for v in model.trainable_variables]
         self.sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.size = sum(self.sizes)  # P
+        self.sees_images = any(len(shape) == 4 for shape in self.shapes)
 
     def __call__(self, params: tf.Tensor | list[tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
         """Outputs of the model for `params`, [P] or what `unpack` made of it, and a batch of inputs [B, ...]."""

@@ -161,6 +161,7 @@ def test_built_in_networks_are_what_the_registry_says_of_them() -> None:
         model = FlatModel(factory((40, 40, 3) if entry.convolutional else (4,), (2,), config))
         why = mapping.why_not_model(model)
         assert entry.convolutional != entry.dense and (why is not None) == entry.convolutional, name
+        assert entry.convolutional == (entry.in_patches is not None), name
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class Catch(gym.Env[np.ndarray, Any]):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        self.row, self.column, self.paddle = 0, int(self.np_random.integers(SIZE)), SIZE // 2
+        self.row, self.column, self.paddle = 0, int(SIZE * self.np_random.random()), SIZE // 2
         return self._look(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:

@@ -133,8 +133,10 @@ class ReplayProgram:
         self.agent, self.env, self.limit, self.sizes = agent, env, limit, sizes
         self.config, self.units, self.select_train_episode = config, units, select_train_episode
         self.max_updates = updates_of_a_call(config, sizes.steps)
-        num_weights = sum(network.size for network in agent.networks.values())
-        self.one_after_another = num_weights * config.batch_size > MAPPED_WORK
+        networks = agent.networks.values()
+        large = sum(network.size for network in networks) * config.batch_size > MAPPED_WORK
+        # Convolutions in patches are slow without lanes: ten trials of `network=minatar` take three times as long.
+        self.one_after_another = large and not any(network.sees_images for network in networks)
         self.row_size = 2 * env.state_size + len(SCALARS)  # s_tm1, s_t, and the scalars of a transition
 
     def run(self, ring: tf.Variable, carry: Carry, given: Given) -> tuple[Carry, Out]:

@@ -90,7 +90,7 @@ def test_small_images_are_those_with_few_numbers_in_patches(
     if images.size(shape):
         model = FlatModel(cnn.build(shape, (2,), network))
         assert model.sees_images
-        why = mapping.why_not_model(model, known=True)
+        why = mapping.why_not_model(model)
         assert why == (None if small else "has convolutions (Conv2D), which XLA cannot map over trials")
 
 

@@ -83,7 +83,7 @@ class Lanes(Generic[SomeAgent]):
         agent: the agent of one trial.
         params: initial parameters of the trials' networks.  # name: [N, P]
         exact: pad a single mapped trial to two lanes, so that a trial's numbers do not depend on N. (With convolutions
-            in patches it always is: one lane alone takes three times as long as two.)
+            in patches it always is: in the fused engine's loop, one lane alone takes three times as long as two.)
         side_by_side: the agent's networks cannot be mapped: one copy of its update for each trial.
         graph: everything that the compiled programs are made of: jobs of one process that agree in it share them.
 

@@ -135,7 +135,7 @@ class ReplayProgram:
         self.max_updates = updates_of_a_call(config, sizes.steps)
         networks = agent.networks.values()
         large = sum(network.size for network in networks) * config.batch_size > MAPPED_WORK
-        # Convolutions in patches are slow without lanes: ten trials of `network=minatar` take three times as long.
+        # Convolutions in patches are slow without an axis of lanes: updates of `network=minatar` take thrice as long.
         self.one_after_another = large and not any(network.sees_images for network in networks)
         self.row_size = 2 * env.state_size + len(SCALARS)  # s_tm1, s_t, and the scalars of a transition
 

@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from rlexp.config.schema.job import MOVES_NO_CURVE
 from rlexp.jobs.results import Curve, Episodes, JobData
 from rlexp.math.statistics import iqm
 from rlexp.report import references
 from rlexp.report.contenders import Contender, Task, final_returns
 from rlexp.report.labels import label_contenders, name_tasks
-
-NOT_COMPARED = (  # keys that cannot move a curve, as in group_id
-    "study", "label", "output_dir", "tracking", "rerun", "checkpoint", "animation", "trials", "seed",
-)  # fmt: skip
 
 TASK_KEYS = (
     "name",
@@ -131,7 +128,7 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
             else:
                 flat[f"{prefix}{key}"] = value
 
-    walk({key: value for key, value in config.items() if key not in NOT_COMPARED}, "")
+    walk({key: value for key, value in config.items() if key not in MOVES_NO_CURVE}, "")
     if flat.get("budget.episodes") is None and flat.get("budget.steps") is None:
         flat["budget.steps"] = flat.get("env.default_steps")
     return {

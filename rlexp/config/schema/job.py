@@ -16,6 +16,10 @@ from rlexp.config.schema.network import NetworkSettings
 from rlexp.system.version import __version__
 
 MAX_WORKERS = 256
+# Keys that cannot move a curve: no part of `group_id`, and not compared in reports.
+MOVES_NO_CURVE = (
+    "study", "label", "output_dir", "tracking", "rerun", "checkpoint", "animation", "trials", "seed", "workers",
+)  # fmt: skip
 
 
 @dataclass
@@ -117,18 +121,7 @@ class Settings:
         from rlexp.config.schema.network import options_that_differ
 
         curve = dataclasses.asdict(self)
-        for elsewhere in (
-            "study",
-            "label",
-            "output_dir",
-            "tracking",
-            "rerun",
-            "checkpoint",
-            "animation",
-            "trials",
-            "seed",
-            "workers",
-        ):
+        for elsewhere in MOVES_NO_CURVE:
             del curve[elsewhere]
         curve["budget"] = {"steps": self.max_steps, "episodes": self.budget.episodes}
         del curve["env"]["default_steps"], curve["env"]["step_timeout"]

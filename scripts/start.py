@@ -35,10 +35,10 @@ IMPORTS = {  # top-level package: what its import counts as
     "omegaconf": "import of Hydra",
     "tensorflow": "import of TensorFlow",
 }
-CALLS = {  # module: function: what its calls count as, without the parts that another row counts
-    "hydra._internal.utils": {"_run_hydra": "Hydra composes the configuration"},
+# Module: function: what its calls count as, without the parts that another row counts. They end before the first step.
+CALLS = {
+    "hydra._internal.hydra": {"Hydra.compose_config": "Hydra composes the configuration"},
     "rlexp.cli.run": {"build": "checks of the configuration"},
-    "rlexp.sweeps.outcome": {"attempt": "imports and calls around the job"},
     "rlexp.jobs.runner": {"resolve": "checks of environment and algorithm"},
     "rlexp.system.backend": {"prepare": "import of TensorFlow"},
     "rlexp.jobs.training": {"build_agent": "networks, initial weights"},
@@ -47,8 +47,9 @@ CALLS = {  # module: function: what its calls count as, without the parts that a
     "rlexp.engines.fused.base": {"Program.__call__": "XLA compiles, and runs"},
     "rlexp.engines.fused.evaluation": {"FusedEvaluator.periodic": "evaluation program"},
     "tensorflow.python.eager.polymorphic_function.polymorphic_function": {
-        "Function.get_concrete_function": "tracing of the programs"},
-}  # fmt: skip
+        "Function.get_concrete_function": "tracing of the programs"
+    },
+}
 LOOP, CALL = "rlexp.engines.fused.replay", "FusedReplayLoop.call"  # returns the lock-steps that it took
 
 _spans: Spans = []
@@ -63,7 +64,8 @@ def start(output: Path, rounds: int) -> list[Row]:
     whole: list[float] = []
     imports: list[float] = []
     tables: list[dict[str, float]] = []
-    for i in range(-1, rounds):  # the first pair, which reads files into memory and writes bytecode, does not count
+    # The first pair does not count: it reads files into memory, writes bytecode, and creates MLflow's store.
+    for i in range(-1, rounds):
         seconds: dict[str, float] = {}
         for name in ("import", "job") if i % 2 else ("job", "import"):
             began = time.monotonic()
@@ -72,7 +74,7 @@ def start(output: Path, rounds: int) -> list[Row]:
                 seconds[name] = float(_output(["-c", code], environment)) - began
             else:
                 file = output / f"start-{i}.json"
-                _output([__file__, str(file), f"output_dir={output / f'start-{i}'}"], environment, 130)
+                _output([__file__, str(file), f"output_dir={output / 'start'}", f"seed={i + 1}"], environment, 130)
                 spans: Spans = json.loads(file.read_text())
                 ended = max(end for _, _, end in spans)
                 seconds[name] = ended - began

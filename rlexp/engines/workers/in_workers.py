@@ -99,7 +99,7 @@ class InWorkers:
         self, settings: Settings, info: EnvInfo, warn: Callable[[str], None], num_workers: int, folder: Path
     ) -> None:
         self._settings, self._info, self._folder, self.num_workers = settings, info, folder, num_workers
-        self._warn, self._warned = warn, set[str]()
+        self._warn, self._said_once = warn, set[str]()
         self._services: Services | None = None
         self._records: MergedRecords | None = None
         self._final: dict[int, Record] | None = None  # the last records, of the scores
@@ -297,11 +297,12 @@ class InWorkers:
 
     def _pass_on(self, said: Said) -> None:
         """Show a line; what several workers say alike, once."""
-        key = said.text if said.warning else said.text.split(" in ")[0]  # "compiled in 3.1 s"
-        if key in self._warned:
+        compiled = not said.warning and " compiled in " in said.text  # seconds differ
+        key = said.text.split(" in ")[0] if compiled else said.text
+        if key in self._said_once:
             return
-        if said.warning or key == "compiled":
-            self._warned.add(key)
+        if said.warning or compiled:
+            self._said_once.add(key)
         progress = None if self._services is None else self._services.progress
         if said.warning or progress is None:
             self._warn(said.text)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import engines
+import lockstep
 import measuring
 import sweep_costs
 from measuring import Row, spread
@@ -342,6 +343,7 @@ PARTS: measuring.Parts = {
     "families": partial(sweep_costs.families, command),
     "tabular": tabular,
     "engines": lambda output: engines.engines(output, ROUNDS, QUICK),
+    "lockstep": lambda output: lockstep.lockstep(ROUNDS),
     "speed": speed,
     "tracking": tracking,
     "learning": learning,
@@ -357,7 +359,10 @@ def main() -> int:
         "--quick", action="store_true", help="speed: only entries with a target; engines: tables, two budgets, once"
     )
     parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="speed, sweep, workers, engines: pairs of each ratio (default: 3)"
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        help="speed, sweep, workers, engines, lockstep: pairs of each ratio (default: 3)",
     )
     parser.add_argument(
         "--chapter-trials",

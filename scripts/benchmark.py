@@ -25,6 +25,7 @@ from typing import Any
 import convolutions
 import engine_costs
 import engines
+import lockstep
 import measuring
 import start
 import sweep_costs
@@ -355,6 +356,7 @@ PARTS: measuring.Parts = {
     "tabular": tabular,
     "engines": lambda output: engines.engines(output, ROUNDS, QUICK),
     "minatar": lambda output: convolutions.minatar(ROUNDS),
+    "lockstep": lambda output: lockstep.lockstep(ROUNDS),
     "speed": speed,
     "tracking": tracking,
     "learning": learning,
@@ -378,7 +380,7 @@ def main() -> int:
         "--rounds",
         type=int,
         default=ROUNDS,
-        help="start, speed, sweep, workers, engines, minatar: pairs of each ratio (default: 3)",
+        help="start, speed, sweep, workers, engines, lockstep, minatar: pairs of each ratio (default: 3)",
     )
     parser.add_argument(
         "--chapter-trials",

@@ -37,6 +37,10 @@ CLI = {
 }
 JOBS = {
     "dqn, fused, 10 trials": ("+experiment=cleanrl_dqn", "trials=10", "budget.steps=100000", "engine=fused"),
+    "dqn, fused, 1 trial": ("+experiment=cleanrl_dqn", "trials=1", "budget.steps=100000", "engine=fused"),
+    "dqn, fused, 1 trial, 32-32, an update every step": (
+        "algo=fixed_dqn", "env=cartpole", "network.hidden_units=[32,32]", "algo.batch_size=32", "algo.learn_period=1",
+        "algo.replay_size=10000", "algo.target_period=500", "trials=1", "budget.steps=50000", "engine=fused"),
     "ddqn, fused, 10 trials": ("algo=ddqn", "trials=10", "budget.steps=30000", "engine=fused"),
     "ddqn, host, 10 trials": ("algo=ddqn", "trials=10", "budget.steps=12000", "engine=host"),
     "pg, fused, 10 trials": ("algo=pg", "trials=10", "budget.steps=150000", "engine=fused"),
@@ -67,8 +71,13 @@ def speed_of_command(checkout: Path, args: Sequence[str], folder: Path) -> float
 def speed_of_job(checkout: Path, args: Sequence[str], folder: Path) -> float:
     """Env steps per second of a job's training loop, over all trials."""
     command(checkout, (*QUIET, *args, "rerun=true", f"output_dir={folder}"), folder)
-    (summary,) = folder.glob("*/*/summary.json")
-    return float(json.loads(summary.read_text())["steps_per_second"])
+    (path,) = folder.glob("*/*/summary.json")
+    summary = json.loads(path.read_text())
+    records = [json.loads(line) for line in path.with_name("metrics.jsonl").read_text().splitlines()]
+    # Between two records, so that compilation and the first steps, in which nothing is learned, do not count.
+    points = [(r["step"], r["time"]) for r in records if summary["steps"] / 4 <= r["step"] < summary["steps"]]
+    (first, began), (last, ended) = points[0], points[-1]
+    return float((last - first) * len(summary["seeds"]) / (ended - began))
 
 
 def speed_of_start(checkout: Path, args: Sequence[str], folder: Path) -> float:

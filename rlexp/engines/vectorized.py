@@ -4,6 +4,9 @@
 learning rates and NaNs are per trial. XLA keeps a lane's bits independent of how many lanes there are from two lanes
 on (measured, with the flag of `backend.prepare`; plain graph mode does not; one lane alone is a matrix less an axis,
 for which XLA has other kernels), so that a single trial is padded to two lanes unless `exact` is false.
+An update alone cannot do without the second lane either. Its products of B rows are the same to the bit, but a factor
+of one trial (the clipping of its gradient, tau) is then a number without an axis: XLA fuses it in another way, and
+rounds another product together with the sum that follows (measured: adam with an active clip, sgd with a soft target).
 Convolutions are the exception (but for those of small images, see `networks/patches.py`), and whatever else
 `engines/mapping.py` finds in a network: mapped over trials, each with filters of its own, they are 30 times too slow
 under XLA on a CPU or do not exist. Their program is one copy of the update for each trial, side by side and without

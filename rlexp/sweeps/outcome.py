@@ -8,11 +8,13 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from rlexp.config import registry
 from rlexp.config.build import build
+from rlexp.config.schema.algos import DQNSettings
 from rlexp.config.schema.job import Settings
 from rlexp.system import cores, supervisor
 from rlexp.system.errors import Failure, Refusal
@@ -23,6 +25,7 @@ from rlexp.system.tool import warn
 
 FILE = "outcome.json"
 IN_PROCESS = ("basic", "fused")  # launchers that run jobs one after another in the sweep's process
+SMALL_PRODUCT = 200_000  # multiplications of a product of matrices: about 5 us of one core
 EXIT_STATUS = {"done": 0, "failed": 1, "lost": 1, "refused": 2, "killed": 130, "pruned": 0}
 
 
@@ -177,10 +180,22 @@ def _share_machine(number: int) -> None:
 
 
 def _limit_threads(settings: Settings) -> None:
-    """For a process that runs a single job with tables: use one thread per operation.
+    """For a process that runs a single job of small kernels: use one thread per operation.
 
-    Kernels of about 100 ns gain nothing from a second thread; what XLA's threads share slows them down. Processes that
-    may run a network's job next must not call this, because TensorFlow reads the setting once.
+    Kernels of about 100 ns gain nothing from a second thread; what XLA's threads share slows them down. Jobs of such
+    kernels have tables, or one trial of a small network. Larger networks multiply matrices with both threads, and of
+    several trials each thread has a part.
+    Results do not depend on it. Processes that may run a larger job next must not call this, because TensorFlow reads
+    the setting once.
     """
-    if registry.family(settings.algo.name).tabular:
+    if registry.family(settings.algo.name).tabular or _is_one_small_network(settings):
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+
+def _is_one_small_network(settings: Settings) -> bool:
+    """Whether a job is one trial that learns from a replay, and the largest product of its updates is small."""
+    network = settings.network
+    if settings.trials > 1 or not isinstance(settings.algo, DQNSettings) or not registry.network(network.name).dense:
+        return False
+    inner = max((a * b for a, b in pairwise(network.hidden_units)), default=max(network.hidden_units, default=1))
+    return settings.algo.batch_size * inner <= SMALL_PRODUCT

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from rlexp.cli import run as command_line
-from rlexp.sweeps import ray_cluster
+from rlexp.jobs.runner import compose
+from rlexp.sweeps import outcome, ray_cluster
 from tests.sweeps.test_sweeps import BAD_ENV, QUICK, rlexp, swept
 
 BAD = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", "+env.kwargs.way=good,kill,raise", *QUICK)
@@ -38,6 +40,26 @@ def test_killed_submitit_jobs_affect_no_other_job(tmp_path: Path) -> None:
     result = rlexp(*BAD, "hydra/launcher=submitit_local", cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     check_that_only_the_killer_is_lost(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "threads"),
+    [
+        (("algo=q_learning", "+discretizer=cartpole", "trials=10"), "1"),
+        (("algo=ddqn", "trials=1", "network.hidden_units=[32,32]"), "1"),
+        (("algo=ddqn", "trials=1", "network.hidden_units=[300]"), "1"),
+        (("algo=ddqn", "trials=2", "network.hidden_units=[32,32]"), None),
+        (("+experiment=cleanrl_dqn", "trials=1"), None),  # its products are shared by both cores
+        (("algo=dueling_ddqn", "env=space_invaders", "network=dueling_cnn", "trials=1"), None),
+        (("algo=pg", "trials=1", "network.hidden_units=[32,32]"), None),
+    ],
+)
+def test_single_jobs_of_small_kernels_use_one_thread_per_operation(
+    options: tuple[str, ...], threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    outcome._limit_threads(compose(*options))
+    assert os.environ.get("TF_NUM_INTRAOP_THREADS") == threads
 
 
 @pytest.mark.slow

@@ -371,13 +371,16 @@ class ReplayProgram:
         scalars = dict(zip(SCALARS, tf.unstack(rows[..., 2 * d :], axis=-1), strict=True))  # [L, B, n] each
         r_t, goes_on = scalars["r_t"], (scalars["terminated"] + scalars["truncated"])[..., :-1] < 0.5
         goes_on &= slot[..., :-1] != (added - 1) % size  # the newest
-        looked_at = tf.concat([tf.ones_like(r_t[..., :1]), _all_so_far(goes_on)], axis=-1)  # [L, B, n]
-        num_steps = tf.reduce_sum(looked_at, axis=-1)  # [L, B]
+        # The first step that nothing follows, by one reduction: a running product would take a kernel for each step.
+        ends = tf.where(goes_on, n - 1, tf.range(n - 1))  # [L, B, n - 1]
+        last_step = tf.reduce_min(ends, axis=-1) if n > 1 else tf.zeros(slot.shape[:2], tf.int32)  # [L, B]
+        looked_at = tf.range(n) <= last_step[..., None]  # [L, B, n]
+        num_steps = tf.cast(last_step + 1, tf.float32)  # [L, B]
         powers = tf.pow(gamma[:, None, None], tf.range(n, dtype=tf.float32))  # [L, 1, n]
         # a reward that is not looked at must not count, not even as NaN times 0
-        r_t = tf.reduce_sum(tf.where(looked_at > 0, powers * r_t, 0.0), axis=-1)  # [L, B]
+        r_t = tf.reduce_sum(tf.where(looked_at, powers * r_t, 0.0), axis=-1)  # [L, B]
         first = rows[..., 0, :]  # [L, B, K]
-        last = tf.gather(rows, tf.cast(num_steps, tf.int32) - 1, batch_dims=2) if n > 1 else first  # [L, B, K]
+        last = tf.gather(rows, last_step, batch_dims=2) if n > 1 else first  # [L, B, K]
         names = list(SCALARS)
         return {
             "o_tm1": self.observe(first[..., :d]),
@@ -392,14 +395,6 @@ class ReplayProgram:
         """Observations [L, B, *shape] of states [L, B, D]."""
         observations = mapped(self.env.observe)(tf.reshape(states, (-1, states.shape[-1])))
         return tf.reshape(observations, (*states.shape[:2], *observations.shape[1:]))
-
-
-def _all_so_far(flags: tf.Tensor) -> tf.Tensor:
-    """1 up to the first false flag, 0 from it on.  # [..., n] -> [..., n]"""
-    columns = tf.unstack(tf.cast(flags, tf.float32), axis=-1)
-    for i in range(1, len(columns)):
-        columns[i] *= columns[i - 1]
-    return tf.stack(columns, axis=-1) if columns else tf.cast(flags, tf.float32)
 
 
 def training(carry: Carry, given: Given) -> tf.Tensor:

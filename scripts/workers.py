@@ -54,6 +54,11 @@ EQUAL = {
     for name, overrides in fingerprint.JOBS.items()
     if not any(part in name for part in ("one exact", "one trial", "q_value_iteration"))
 }
+GROUPS = {
+    "a group of tables, fused": (
+        "algo=q_learning", *fingerprint.BINS, "engine=fused", "algo.alpha=0.1,0.3", "algo.epsilon=0.1,0.2"),
+    "a group of networks, fused": ("algo=ddqn", "engine=fused", *fingerprint.DQN, "algo.optimizer.lr=1e-3,3e-3"),
+}  # fmt: skip
 KILLED = {name: overrides for name, overrides in VICTIMS.items() if name != "q_value_iteration"}
 QUIET = (*("tracking=files", "animation.enabled=false", "evaluation.period=1000000"),
          *("evaluation.num_episodes=1", "evaluation.candidates=1", "evaluation.final_episodes=1"))  # fmt: skip
@@ -84,9 +89,25 @@ def equality(output: Path) -> list[Row]:
             found = differences(folders[1], folders[number])
             different += [f"{name}, {number} workers: {what}" for what in found]
         print(f"{name}: {len(different)} differences so far", file=sys.stderr, flush=True)
+    for name in (name for name in GROUPS if CHOSEN.only in name):
+        names.append(name)
+        different += _group(output / f"group-{len(names)}", name)
     text = f"{len(different)} differences in {2 * len(names)} comparisons" + "".join(f"; {what}" for what in different)
     what = "2 and 3 workers against 1, every family and engine: records, checkpoints, weights, scores, episodes"
     return [Row(what, "0 differences", text, not different)]
+
+
+def _group(output: Path, name: str) -> list[str]:
+    """Run a group of jobs with each number of workers; the differences between the folders of its jobs."""
+    different = []
+    for number in WORKERS:
+        place = output / str(number)
+        options = [*fingerprint.overrides_of(GROUPS[name], place), "trials=2", f"workers={number}"]
+        Started.rlexp("-m", "hydra/launcher=fused", *options).finish()
+        for folder in job_folders(place):
+            one = output / "1" / folder.relative_to(place)
+            different += [f"{name}, {number} workers: {folder.name}: {what}" for what in differences(one, folder)]
+    return different
 
 
 def kills(output: Path) -> list[Row]:

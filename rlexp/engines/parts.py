@@ -62,10 +62,10 @@ def _scalars_of(node: Any, part: slice) -> Any:
     own: dict[str, Any] = {}
     for f in dataclasses.fields(node):
         value = getattr(node, f.name)
-        if dataclasses.is_dataclass(value):
-            own[f.name] = _scalars_of(value, part)
-        elif isinstance(value, schedules.Stacked):
+        if isinstance(value, schedules.Stacked):
             own[f.name] = value.part(part)
+        elif dataclasses.is_dataclass(value):
+            own[f.name] = _scalars_of(value, part)
     return dataclasses.replace(node, **own)
 
 

@@ -12,6 +12,7 @@ from rlexp.config import schedules
 from rlexp.data.replay_ring import ring_type
 from rlexp.engines import parts
 from rlexp.envs.spec import Box, Discrete
+from rlexp.jobs import joint
 from rlexp.jobs.runner import compose
 
 
@@ -91,6 +92,16 @@ def test_the_settings_of_a_part_keep_seeds_names_and_padding() -> None:
     own = parts.settings_of(settings, slice(3, 4))
     assert (own.seeds, own.trials, own.trial_name(0)) == ([13], 1, "seed=13")
     assert own.exact_trials, "among others it has never been the only lane"
+
+
+def test_a_part_of_a_group_has_the_schedules_of_its_jobs() -> None:
+    jobs = [compose("algo=ddqn", "trials=2", f"algo.gamma={gamma}", f"algo.optimizer.lr={lr}") for gamma, lr in
+            ((0.5, 0.1), (0.75, 0.2))]  # fmt: skip
+    own = parts.settings_of(joint.together(jobs), slice(1, 4))
+    steps = {"step": np.zeros(3, int)}
+    np.testing.assert_allclose(own.algo.gamma(steps), [0.5, 0.75, 0.75])
+    np.testing.assert_allclose(own.algo.optimizer.lr(steps), [0.1, 0.2, 0.2], rtol=1e-6)
+    assert own.seeds == [1, 0, 1] and own.trial_name(2) == f"seed=1 of {jobs[1].job_name}"
 
 
 def test_the_schedules_of_a_part() -> None:

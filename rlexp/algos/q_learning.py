@@ -53,7 +53,7 @@ class QLearning:
         """Epsilon-greedy actions [N] for action values [N, A] and uniform numbers [N, 2]."""
         xp = self.xp
         if self.all_possible:
-            random = xp.astype(xp.floor(xp.multiply(u[..., 1], np.float64(q.shape[-1]))), np.int32)
+            random = xp.asarray(xp.multiply(u[..., 1], np.float64(q.shape[-1])), np.int32)  # rounded down
             return xp.where(u[..., 0] < epsilon, random, self.greedy(q))
         possible = q > -np.inf  # [N, A]
         # [N]: the rank-th possible action is the random one

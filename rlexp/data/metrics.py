@@ -58,14 +58,19 @@ class Window:
 
     def add(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
         """Add one value for each chosen trial: values [N], trials [N] bool."""
-        if name not in self._sum:
-            self._sum[name], self._count[name] = np.zeros(self._n), np.zeros(self._n, np.int64)
-        self._sum[name] += np.where(trials, values, 0.0)
+        self._begin(name)
+        np.add(self._sum[name], values, out=self._sum[name], where=trials)
         self._count[name] += trials
+
+    def add_one(self, name: str, k: int, value: float) -> None:
+        """Add one value for trial k."""
+        self._begin(name)
+        self._sum[name][k] += value
+        self._count[name][k] += 1
 
     def add_events(self, name: str, trials: np.ndarray, values: np.ndarray) -> None:
         """Add values [M] of trials [M], given by number: bit for bit what `add` gives for one after the other."""
-        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        self._begin(name)
         np.add.at(self._sum[name], trials, values)
         np.add.at(self._count[name], trials, 1)
 
@@ -75,13 +80,13 @@ class Window:
 
     def set_total(self, name: str, values: np.ndarray, counts: np.ndarray) -> None:
         """Put back sums [N] to which a program has added `counts` [N] values each."""
-        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        self._begin(name)
         self._sum[name] = np.array(values, np.float64)
         self._count[name] += counts
 
     def add_rows(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
         """Add rows of values [T, N] for trials [T, N] bool: bit for bit what `add` gives row after row."""
-        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        self._begin(name)
         terms = np.vstack([self._sum[name], np.where(trials, values, 0.0)])  # [1 + T, N]
         self._sum[name] = np.cumsum(terms, axis=0)[-1]  # one after the other, where np.sum adds in pairs
         self._count[name] += trials.sum(axis=0)
@@ -100,6 +105,10 @@ class Window:
                 out[name] = np.where(has, total / np.maximum(count, 1), np.nan)
             total[trials], count[trials] = 0.0, 0
         return out
+
+    def _begin(self, name: str) -> None:
+        if name not in self._sum:
+            self._sum[name], self._count[name] = np.zeros(self._n), np.zeros(self._n, np.int64)
 
     def get_state(self) -> dict[str, Any]:
         """The current sums and counts."""

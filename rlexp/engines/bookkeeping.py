@@ -162,12 +162,13 @@ class Trials(Counters):
         ending, trained = self.ending(), self.active.copy()
         evaluation_due = self.t % self.settings.evaluation.period == 0
         due = trained if evaluation_due else ending
-        if due.any():
+        if np.count_nonzero(due):  # takes a fifth of the time of `due.any()`
             self._evaluate(policy, params, due)
         over = ending | self.take_masked()  # their windows close now, not when the next record is due
-        self.end(ending & self.active)
+        if np.count_nonzero(ending):
+            self.end(ending & self.active)
         together = self._record_steps.due(self.t)
-        if together or over.any():
+        if together or np.count_nonzero(over):
             self._record(scalars, trained | over if together else over)
         self.services.progress.update(self.share_done(), self.t, self.eval_return)
         prune, pruned = self.services.prune, False

@@ -8,6 +8,7 @@ Axes: N trials, T lock-steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,7 @@ class Counters:
         self.window, self.episodes = Window(n), Episodes()
         self._finished = np.zeros(n, bool)
         self._masked = np.zeros(n, bool)  # since the last record: diverged and failed
+        self._none_ended = np.full(n, np.nan)
 
     def advance(self, step: Step) -> np.ndarray:
         """Count one lock-step of the active trials.
@@ -57,17 +59,18 @@ class Counters:
         """
         self.t += 1
         self.counts["step"] += self.active
-        ended, lengths = np.full(len(self.active), np.nan), np.zeros(len(self.active))
+        if step.faults:
+            self.fail(step.faults)
+        if not step.finished:
+            return self._none_ended
+        ended = self._none_ended.copy()
         for k, episode_return, length in step.finished:
             self.counts["episode"][k] += 1
             self.episodes.add(k, self.t, episode_return, length)
-            ended[k], lengths[k] = episode_return, length
-        if step.finished:
-            done = np.isfinite(ended)
-            self.window.add("train/return", ended, done)
-            self.window.add("train/length", lengths, done)
-        if step.faults:
-            self.fail(step.faults)
+            ended[k] = episode_return
+            if math.isfinite(episode_return):
+                self.window.add_one("train/return", k, episode_return)
+                self.window.add_one("train/length", k, length)
         return ended
 
     def advance_many(self, returns: np.ndarray, lengths: np.ndarray) -> None:
@@ -122,13 +125,13 @@ class Counters:
 
     def end(self, trials: np.ndarray) -> None:
         """Mark trials [N] bool as done."""
-        for k in np.flatnonzero(trials):
+        for k in trials.nonzero()[0].tolist():
             self.status[k] = "done"
         self.active &= ~trials
 
     def take_masked(self) -> np.ndarray:
         """Trials that have diverged or failed since the last call.  # [N] bool"""
-        masked, self._masked = self._masked, np.zeros_like(self._masked)
+        masked, self._masked = self._masked, np.zeros(len(self._masked), bool)
         return masked
 
     def share_done(self) -> float:

@@ -69,8 +69,8 @@ def update(
 def choose_table(rules: QLearning, u: Array) -> Array:
     """The table that learns, for uniform numbers [N].  # [N] int32"""
     if rules.num_tables == 1:
-        return rules.xp.zeros_like(u, dtype=np.int32)
-    return rules.xp.astype(rules.xp.floor(rules.xp.multiply(u, np.float64(rules.num_tables))), np.int32)
+        return rules.xp.zeros(u.shape, np.int32)
+    return rules.xp.asarray(rules.xp.multiply(u, np.float64(rules.num_tables)), np.int32)  # rounded down
 
 
 def recorded(rules: QLearning, scalars: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

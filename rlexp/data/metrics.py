@@ -46,21 +46,27 @@ METRICS = {
 }
 
 DIGEST_SIZE = 16  # bytes
+ROWS = 64  # values of a metric that a `Window` sums at once
 
 
 class Window:
-    """Means per metric and trial, since the last record."""
+    """Means per metric and trial, since the last record.
+
+    What `add` is given is kept, and summed many rows at once: one row after the other, it takes several times as long.
+    """
 
     def __init__(self, num_trials: int) -> None:
         self._n = num_trials
         self._sum: dict[str, np.ndarray] = {}
         self._count: dict[str, np.ndarray] = {}
+        self._rows: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}  # values and trials that are not summed yet
 
     def add(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
         """Add one value for each chosen trial: values [N], trials [N] bool."""
-        self._begin(name)
-        np.add(self._sum[name], values, out=self._sum[name], where=trials)
-        self._count[name] += trials
+        rows = self._rows.setdefault(name, [])
+        rows.append((values.copy(), trials.copy()))
+        if len(rows) >= ROWS:
+            self._begin(name)
 
     def add_one(self, name: str, k: int, value: float) -> None:
         """Add one value for trial k."""
@@ -76,7 +82,8 @@ class Window:
 
     def total(self, name: str) -> np.ndarray:
         """The current sums [N], for a program that goes on adding to them."""
-        return self._sum.get(name, np.zeros(self._n))
+        self._begin(name)
+        return self._sum[name]
 
     def set_total(self, name: str, values: np.ndarray, counts: np.ndarray) -> None:
         """Put back sums [N] to which a program has added `counts` [N] values each."""
@@ -87,6 +94,9 @@ class Window:
     def add_rows(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
         """Add rows of values [T, N] for trials [T, N] bool: bit for bit what `add` gives row after row."""
         self._begin(name)
+        self._sum_up(name, values, trials)
+
+    def _sum_up(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
         terms = np.vstack([self._sum[name], np.where(trials, values, 0.0)])  # [1 + T, N]
         self._sum[name] = np.cumsum(terms, axis=0)[-1]  # one after the other, where np.sum adds in pairs
         self._count[name] += trials.sum(axis=0)
@@ -98,6 +108,7 @@ class Window:
             name -> [N], NaN for a trial that is not chosen or had no value; no entry if all are NaN.
         """
         out = {}
+        self._sum_all()
         for name in sorted(self._sum):
             total, count = self._sum[name], self._count[name]
             has = trials & (count > 0)
@@ -107,15 +118,25 @@ class Window:
         return out
 
     def _begin(self, name: str) -> None:
+        """Let the sums and counts of a metric hold all that was added."""
         if name not in self._sum:
             self._sum[name], self._count[name] = np.zeros(self._n), np.zeros(self._n, np.int64)
+        if rows := self._rows.pop(name, None):
+            values, trials = zip(*rows, strict=True)
+            self._sum_up(name, np.array(values), np.array(trials))
+
+    def _sum_all(self) -> None:
+        for name in list(self._rows):
+            self._begin(name)
 
     def get_state(self) -> dict[str, Any]:
         """The current sums and counts."""
+        self._sum_all()
         return {"sum": self._sum, "count": self._count}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Put back what `get_state` returned."""
+        self._rows = {}
         self._sum, self._count = dict(state.get("sum", {})), dict(state.get("count", {}))
 
 

@@ -125,13 +125,13 @@ class Counters:
 
     def end(self, trials: np.ndarray) -> None:
         """Mark trials [N] bool as done."""
-        for k in trials.nonzero()[0].tolist():
+        for k in np.flatnonzero(trials):
             self.status[k] = "done"
         self.active &= ~trials
 
     def take_masked(self) -> np.ndarray:
         """Trials that have diverged or failed since the last call.  # [N] bool"""
-        masked, self._masked = self._masked, np.zeros(len(self._masked), bool)
+        masked, self._masked = self._masked, np.zeros_like(self._masked)
         return masked
 
     def share_done(self) -> float:

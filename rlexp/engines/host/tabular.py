@@ -66,7 +66,7 @@ class TabularLoop:
         trials, envs, on_policy = self.trials, self.trials.envs, self.agent.on_policy
         while np.count_nonzero(trials.active):
             scalars = {name: schedule(trials.t, trials.counts) for name, schedule in self.schedules.items()}  # [N] each
-            u = self.u_act.rows(trials.counts["step"])  # [N, 3]
+            u = self.u_act.step(trials.t)  # [N, 3]
             s_tm1 = self.s_t
             a_tm1 = self.a_t if on_policy else self._act(u, scalars["epsilon"])
             step = envs.step(a_tm1, trials.active)
@@ -107,15 +107,17 @@ class TabularLoop:
         self, u: np.ndarray, s_tm1: np.ndarray, a_tm1: np.ndarray, step: Step, scalars: dict[str, np.ndarray]
     ) -> None:
         """Update one table of each active trial, chosen by `u` [N, 3], after a step from states `s_tm1` [N]."""
-        trials, agent, which, visits = self.trials, self.agent, choose_table(self.agent, u[:, 2]), None
-        at = self._row(which, s_tm1) * self.q.shape[-1] + a_tm1  # [N], in the flat tables
-        q_t = other_t = self._q_t(which)
+        trials, agent, which = self.trials, self.agent, 0
         if agent.num_tables > 1:
-            other_t = self._q_t(agent.num_tables - 1 - which)
-        if self.visits is not None:
-            visits = self.visits.reshape(-1)  # a view
+            which = choose_table(agent, u[:, 2])
+            q_t, other_t = self._q_t(which), self._q_t(agent.num_tables - 1 - which)
+        else:
+            q_t = other_t = self._q_t(which)
+        at = self._row(which, s_tm1) * q_t.shape[-1] + a_tm1  # [N], in the flat tables
+        terminated = step.terminated if step.finished else None
+        visits = None if self.visits is None else self.visits.reshape(-1)  # a view
         n_tm1 = None if visits is None else visits[at]
-        transition = Transition(self.flat[at], step.r_t, step.terminated, q_t, other_t, self.a_t, n_tm1)
+        transition = Transition(self.flat[at], step.r_t, terminated, q_t, other_t, self.a_t, n_tm1)
         new = update(agent, transition, trials.active, self.config.gamma, scalars)
         if np.count_nonzero(new.due != trials.active):
             trials.diverge(trials.active & ~new.due, "the TD error is not finite")
@@ -127,13 +129,15 @@ class TabularLoop:
 
     def _act(self, u: np.ndarray, epsilon: np.ndarray) -> np.ndarray:
         """Exploring actions [N] in the states that the trials are in."""
-        q = functools.reduce(operator.add, [self._q_t(k) for k in range(self.agent.num_tables)])  # [N, A]
-        return self.agent.act(q / self.agent.num_tables, u, epsilon)
+        q, num_tables = self._q_t(0), self.agent.num_tables  # [N, A]
+        if num_tables > 1:
+            q = functools.reduce(operator.add, [self._q_t(k) for k in range(1, num_tables)], q) / num_tables
+        return self.agent.act(q, u, epsilon)
 
     def _next_act(self) -> np.ndarray:
         """Exploring actions [N] for the next env step."""
         t, counts = self.trials.t, self.trials.counts
-        return self._act(self.u_act.rows(counts["step"]), self.schedules["epsilon"](t, counts))
+        return self._act(self.u_act.step(t), self.schedules["epsilon"](t, counts))
 
     def _q_t(self, k: int | np.ndarray) -> np.ndarray:
         """Values [N, A] of the actions in the states that the trials are in, in table `k` of each."""

@@ -18,7 +18,7 @@ from rlexp.engines.evaluation import Policy
 from rlexp.envs import exact, transition_table
 from rlexp.envs.discretizer import States, masked
 
-ZERO = np.float64(0.0)
+ZERO = np.zeros(())  # an array, which NumPy need not convert
 
 
 class Transition(NamedTuple):

@@ -19,6 +19,7 @@ from rlexp.config.schema.algos import TabularSettings
 from rlexp.engines import parts
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Act, Scores
+from rlexp.engines.host import plain_numpy
 from rlexp.engines.services import Services
 from rlexp.engines.tabular_rules import (
     Transition,
@@ -41,7 +42,8 @@ class TabularLoop:
     def __init__(self, agent: QLearning, services: Services) -> None:
         settings, info = services.settings, services.info
         config: TabularSettings = settings.algo
-        self.agent, self.config, self.n = agent, config, settings.trials
+        self.agent = agent = type(agent)(config, info, plain_numpy)
+        self.n, self.gamma = settings.trials, np.asarray(config.gamma, np.float64)
         self.states = States(info, config.discretizer)
         table = transition_table.load(settings.env)
         initial = initial_values(config, table, self.states.num_states, info.num_actions)
@@ -58,7 +60,7 @@ class TabularLoop:
         parsed = schedules.parse_scalars(config, agent.scalars)
         self.schedules = {name: schedules.Ahead(schedule, self.n) for name, schedule in parsed.items()}
         self.u_act = uniforms(agent, settings.seeds)
-        self.s_t, self.mask_t = self.states(self.trials.envs.observation)
+        self._see(self.trials.envs.observation)
         self.a_t = self._next_act()  # on-policy agents choose an action before they take it
 
     def run(self) -> None:
@@ -67,15 +69,15 @@ class TabularLoop:
         while np.count_nonzero(trials.active):
             scalars = {name: schedule(trials.t, trials.counts) for name, schedule in self.schedules.items()}  # [N] each
             u = self.u_act.step(trials.t)  # [N, 3]
-            s_tm1 = self.s_t
+            row_tm1 = self.row_t
             a_tm1 = self.a_t if on_policy else self._act(u, scalars["epsilon"])
             step = envs.step(a_tm1, trials.active)
             ended = trials.advance(step)
-            self.s_t, self.mask_t = self.states(step.o_t)
+            self._see(step.o_t)
             self.a_t = self._next_act() if on_policy else a_tm1
-            self._learn(u, s_tm1, a_tm1, step, scalars)
+            self._learn(u, row_tm1, a_tm1, step, scalars)
             if step.finished:
-                self.s_t, self.mask_t = self.states(envs.observation)
+                self._see(envs.observation)
                 if on_policy:
                     self.a_t = np.where(np.isnan(ended), self.a_t, self._next_act())
                 if trials.settings.evaluation.selection == "train_episode":
@@ -100,25 +102,31 @@ class TabularLoop:
         self.q[:], self.a_t = state["q"], state["a_t"]
         if self.visits is not None:
             self.visits[:] = state["visits"]
-        self.s_t, self.mask_t = self.states(self.trials.envs.observation)
+        self._see(self.trials.envs.observation)
         self.a_t = np.where(self.trials.restarted, self._next_act(), self.a_t)
 
+    def _see(self, observation: np.ndarray) -> None:
+        """Let the trials be in the states of observations [N, *shape]."""
+        s_t, self.mask_t = self.states(observation)
+        self.row_t = self.first + s_t  # [N], the rows of these states in the first table of each trial
+
     def _learn(
-        self, u: np.ndarray, s_tm1: np.ndarray, a_tm1: np.ndarray, step: Step, scalars: dict[str, np.ndarray]
+        self, u: np.ndarray, row_tm1: np.ndarray, a_tm1: np.ndarray, step: Step, scalars: dict[str, np.ndarray]
     ) -> None:
-        """Update one table of each active trial, chosen by `u` [N, 3], after a step from states `s_tm1` [N]."""
-        trials, agent, which = self.trials, self.agent, 0
+        """Update one table of each active trial, chosen by `u` [N, 3], after a step from the states of rows [N]."""
+        trials, agent, row = self.trials, self.agent, row_tm1
         if agent.num_tables > 1:
             which = choose_table(agent, u[:, 2])
             q_t, other_t = self._q_t(which), self._q_t(agent.num_tables - 1 - which)
+            row = row_tm1 + which * self.states.num_states
         else:
-            q_t = other_t = self._q_t(which)
-        at = self._row(which, s_tm1) * q_t.shape[-1] + a_tm1  # [N], in the flat tables
+            q_t = other_t = self._q_t(0)
+        at = row * self.q.shape[-1] + a_tm1  # [N], in the flat tables
         terminated = step.terminated if step.finished else None
         visits = None if self.visits is None else self.visits.reshape(-1)  # a view
         n_tm1 = None if visits is None else visits[at]
         transition = Transition(self.flat[at], step.r_t, terminated, q_t, other_t, self.a_t, n_tm1)
-        new = update(agent, transition, trials.active, self.config.gamma, scalars)
+        new = update(agent, transition, trials.active, self.gamma, scalars)
         if np.count_nonzero(new.due != trials.active):
             trials.diverge(trials.active & ~new.due, "the TD error is not finite")
         self.flat[at] = new.q
@@ -141,12 +149,8 @@ class TabularLoop:
 
     def _q_t(self, k: int | np.ndarray) -> np.ndarray:
         """Values [N, A] of the actions in the states that the trials are in, in table `k` of each."""
-        return masked(self.rows.take(self._row(k, self.s_t), axis=0), self.mask_t)
-
-    def _row(self, k: int | np.ndarray, s: np.ndarray) -> np.ndarray:
-        """Index of the row of state `s` [N] in table `k` of each trial, among all rows.  # [N]"""
-        row: np.ndarray = self.first + s
-        return row if self.agent.num_tables == 1 else row + k * self.states.num_states
+        row = self.row_t if self.agent.num_tables == 1 else self.row_t + k * self.states.num_states
+        return masked(self.rows.take(row, axis=0), self.mask_t)
 
     def _params(self) -> np.ndarray:
         return self.q.mean(axis=1).reshape(self.n, -1)  # [N, S * A]

@@ -42,8 +42,9 @@ class TabularLoop:
     def __init__(self, agent: QLearning, services: Services) -> None:
         settings, info = services.settings, services.info
         config: TabularSettings = settings.algo
-        self.agent = agent = type(agent)(config, info, plain_numpy)
-        self.n, self.gamma = settings.trials, np.asarray(config.gamma, np.float64)
+        self.agent, self.n = agent, settings.trials
+        self.gamma = np.asarray(config.gamma, np.float64)  # an array, which NumPy need not convert
+        agent.xp = plain_numpy
         self.states = States(info, config.discretizer)
         table = transition_table.load(settings.env)
         initial = initial_values(config, table, self.states.num_states, info.num_actions)

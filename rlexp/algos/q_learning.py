@@ -7,9 +7,9 @@ d_t = gamma (1 - terminated). With `visit_power` p the learning rate is alpha / 
 visit.
 
 Here are the rules for the rows of the states that the trials are in. `engines/tabular_rules.py` puts an update together
-from them, and the loop of each engine gathers the rows and scatters the new values. `xp` is the array namespace: NumPy
-on the host engine, `engines/fused/tensor_numpy.py` on the fused one (where `xp.multiply` rounds a product before it is
-added to something, as NumPy does). Impossible actions have the value -inf.
+from them, and the loop of each engine gathers the rows and scatters the new values. `xp` is the array namespace:
+`engines/host/plain_numpy.py` on the host engine, `engines/fused/tensor_numpy.py` on the fused one (where `xp.multiply`
+rounds a product before it is added to something, as NumPy does). Impossible actions have the value -inf.
 
 Axes: N trials (or any leading axes), A actions.
 """
@@ -53,7 +53,7 @@ class QLearning:
         """Epsilon-greedy actions [N] for action values [N, A] and uniform numbers [N, 2]."""
         xp = self.xp
         if self.all_possible:
-            random = xp.astype(xp.floor(xp.multiply(u[..., 1], np.float64(q.shape[-1]))), np.int32)
+            random = xp.asarray(xp.multiply(u[..., 1], np.float64(q.shape[-1])), np.int32)  # rounded down
             return xp.where(u[..., 0] < epsilon, random, self.greedy(q))
         possible = q > -np.inf  # [N, A]
         # [N]: the rank-th possible action is the random one

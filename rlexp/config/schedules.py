@@ -48,6 +48,7 @@ MAX_BUDGETS = 10.0  # the longest duration in budgets; a larger one is probably 
 NUMBERS = ("initial", "final", "duration", "decay")
 KEYS = ("kind", *NUMBERS, "unit")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+STEPS_AHEAD = 256  # lock-steps for which `Ahead` evaluates a schedule at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +132,39 @@ class Stacked:
         return np.concatenate(
             [schedule({self.unit: part}) for schedule, part in zip(self.schedules, parts, strict=True)]
         )
+
+
+class Ahead:
+    """The schedule of trials in lock-step, evaluated for many steps at once where it counts env steps.
+
+    Evaluated at each step, it would cost more than the update of a table that it is for.
+
+    Args:
+        schedule: of N trials.
+        num_trials: N.
+    """
+
+    def __init__(self, schedule: Schedule | Stacked, num_trials: int) -> None:
+        self._schedule, self._n = schedule, num_trials
+        self._by_step = schedule.unit == "step"  # constants as well
+        self._first, self._values = 0, np.zeros((0, num_trials), np.float32)  # of the steps from `_first` on
+
+    def __call__(self, t: int, counts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The value for each trial that still trains.
+
+        Args:
+            t: lock-steps so far: trials that still train have taken as many env steps.
+            counts: as `Schedule` takes them.  # {unit: [N]}
+
+        Returns:
+            float32 values; of a trial that has ended, any.  # [N]
+        """
+        if not self._by_step:
+            return self._schedule(counts)
+        if not 0 <= t - self._first < len(self._values):
+            steps = np.zeros((self._n, 1), np.int64) + np.arange(t, t + STEPS_AHEAD)  # [N, STEPS_AHEAD]
+            self._first, self._values = t, self._schedule({"step": steps}).T.copy()
+        return self._values[t - self._first]
 
 
 def parse(value: Any, where: str) -> Schedule | Stacked:

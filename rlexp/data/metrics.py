@@ -46,42 +46,57 @@ METRICS = {
 }
 
 DIGEST_SIZE = 16  # bytes
+ROWS = 64  # values of a metric that a `Window` sums at once
 
 
 class Window:
-    """Means per metric and trial, since the last record."""
+    """Means per metric and trial, since the last record.
+
+    What `add` is given is kept, and summed many rows at once: one row after the other, it takes several times as long.
+    """
 
     def __init__(self, num_trials: int) -> None:
         self._n = num_trials
         self._sum: dict[str, np.ndarray] = {}
         self._count: dict[str, np.ndarray] = {}
+        self._rows: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}  # values and trials that are not summed yet
 
     def add(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
         """Add one value for each chosen trial: values [N], trials [N] bool."""
-        if name not in self._sum:
-            self._sum[name], self._count[name] = np.zeros(self._n), np.zeros(self._n, np.int64)
-        self._sum[name] += np.where(trials, values, 0.0)
-        self._count[name] += trials
+        rows = self._rows.setdefault(name, [])
+        rows.append((values.copy(), trials.copy()))
+        if len(rows) >= ROWS:
+            self._begin(name)
+
+    def add_one(self, name: str, k: int, value: float) -> None:
+        """Add one value for trial k."""
+        self._begin(name)
+        self._sum[name][k] += value
+        self._count[name][k] += 1
 
     def add_events(self, name: str, trials: np.ndarray, values: np.ndarray) -> None:
         """Add values [M] of trials [M], given by number: bit for bit what `add` gives for one after the other."""
-        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        self._begin(name)
         np.add.at(self._sum[name], trials, values)
         np.add.at(self._count[name], trials, 1)
 
     def total(self, name: str) -> np.ndarray:
         """The current sums [N], for a program that goes on adding to them."""
-        return self._sum.get(name, np.zeros(self._n))
+        self._begin(name)
+        return self._sum[name]
 
     def set_total(self, name: str, values: np.ndarray, counts: np.ndarray) -> None:
         """Put back sums [N] to which a program has added `counts` [N] values each."""
-        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        self._begin(name)
         self._sum[name] = np.array(values, np.float64)
         self._count[name] += counts
 
     def add_rows(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
         """Add rows of values [T, N] for trials [T, N] bool: bit for bit what `add` gives row after row."""
-        self.add(name, np.zeros(self._n), np.zeros(self._n, bool))
+        self._begin(name)
+        self._sum_up(name, values, trials)
+
+    def _sum_up(self, name: str, values: np.ndarray, trials: np.ndarray) -> None:
         terms = np.vstack([self._sum[name], np.where(trials, values, 0.0)])  # [1 + T, N]
         self._sum[name] = np.cumsum(terms, axis=0)[-1]  # one after the other, where np.sum adds in pairs
         self._count[name] += trials.sum(axis=0)
@@ -93,6 +108,7 @@ class Window:
             name -> [N], NaN for a trial that is not chosen or had no value; no entry if all are NaN.
         """
         out = {}
+        self._sum_all()
         for name in sorted(self._sum):
             total, count = self._sum[name], self._count[name]
             has = trials & (count > 0)
@@ -101,12 +117,26 @@ class Window:
             total[trials], count[trials] = 0.0, 0
         return out
 
+    def _begin(self, name: str) -> None:
+        """Let the sums and counts of a metric hold all that was added."""
+        if name not in self._sum:
+            self._sum[name], self._count[name] = np.zeros(self._n), np.zeros(self._n, np.int64)
+        if rows := self._rows.pop(name, None):
+            values, trials = zip(*rows, strict=True)
+            self._sum_up(name, np.array(values), np.array(trials))
+
+    def _sum_all(self) -> None:
+        for name in list(self._rows):
+            self._begin(name)
+
     def get_state(self) -> dict[str, Any]:
         """The current sums and counts."""
+        self._sum_all()
         return {"sum": self._sum, "count": self._count}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Put back what `get_state` returned."""
+        self._rows = {}
         self._sum, self._count = dict(state.get("sum", {})), dict(state.get("count", {}))
 
 

@@ -53,10 +53,24 @@ class Uniforms:
 
     def __init__(self, seeds: Sequence[int], stream: str, width: int, block: int = BLOCK) -> None:
         self._seeds, self._stream, self._width, self._size = list(seeds), stream, width, block
-        self._block = np.full(len(self._seeds), -1)  # [N]
-        self._rows = np.empty((len(self._seeds), block, width), np.float32)
-        self._trials = np.arange(len(self._seeds))
+        self._first = np.full(len(self._seeds), -block)  # the first row that each trial has at hand  # [N]
+        self._rows = np.empty((len(self._seeds) * block, width), np.float32)  # those rows, trial after trial
+        self._start = np.arange(len(self._seeds)) * block  # where each trial's begin  # [N]
+        self._common = -block  # `_first` of all trials, as `step` has left it
         self._ahead: list[dict[int, np.ndarray]] = [{} for _ in self._seeds]  # blocks that `span` may need again
+
+    def step(self, t: int) -> np.ndarray:
+        """Row `t` of every trial: bit for bit what `rows` gives, in a fraction of the time.
+
+        An object is asked either for steps or for rows.
+
+        Returns:
+            float32 numbers, a view.  # [N, width]
+        """
+        if not 0 <= t - self._common < self._size:
+            self.rows(np.full(len(self._seeds), t))
+            self._common = t - t % self._size
+        return self._rows.reshape(-1, self._size, self._width)[:, t - self._common]
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Row `index[k]` of trial k.
@@ -67,12 +81,14 @@ class Uniforms:
         Returns:
             float32 numbers.  # [N, width]
         """
-        block, row = index // self._size, index % self._size
-        if (block != self._block).any():
-            for k in np.flatnonzero(block != self._block):
-                self._rows[k] = self._make(int(k), int(block[k]))
-            self._block = block
-        return self._rows[self._trials, row]
+        row = index - self._first  # [N]
+        outside = (row < 0) | (row >= self._size)
+        if np.count_nonzero(outside):
+            for k in np.flatnonzero(outside).tolist():
+                block, row[k] = divmod(int(index[k]), self._size)
+                self._rows[self._start[k] : self._start[k] + self._size] = self._make(k, block)
+                self._first[k] = block * self._size
+        return self._rows.take(self._start + row, axis=0)
 
     def span(self, first: np.ndarray, count: int, size: int) -> np.ndarray:
         """Consecutive rows of each trial's stream.

@@ -159,16 +159,17 @@ class Trials(Counters):
             Interrupted: after a signal, once a checkpoint is written.
             Pruned: when the search ends the job, once a checkpoint is written.
         """
-        ending, trained = self.ending(), self.active.copy()
-        evaluation_due = self.t % self.settings.evaluation.period == 0
-        due = trained if evaluation_due else ending
-        if due.any():
-            self._evaluate(policy, params, due)
-        over = ending | self.take_masked()  # their windows close now, not when the next record is due
-        self.end(ending & self.active)
-        together = self._record_steps.due(self.t)
-        if together or over.any():
-            self._record(scalars, trained | over if together else over)
+        evaluation_due, together = self.t % self.settings.evaluation.period == 0, self._record_steps.due(self.t)
+        ending = self.ending()
+        if evaluation_due or together or np.count_nonzero(ending | self._masked):  # seldom
+            trained = self.active.copy()
+            due = trained if evaluation_due else ending
+            if due.any():
+                self._evaluate(policy, params, due)
+            over = ending | self.take_masked()  # their windows close now, not when the next record is due
+            self.end(ending & self.active)
+            if together or over.any():
+                self._record(scalars, trained | over if together else over)
         self.services.progress.update(self.share_done(), self.t, self.eval_return)
         prune, pruned = self.services.prune, False
         if prune is not None and evaluation_due:  # also when nothing is left to prune: other candidates compare with it

@@ -8,6 +8,7 @@ Axes: N trials, T lock-steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,8 @@ class Counters:
         self.window, self.episodes = Window(n), Episodes()
         self._finished = np.zeros(n, bool)
         self._masked = np.zeros(n, bool)  # since the last record: diverged and failed
+        self._max_steps = settings.max_steps or 0  # 0: the budget counts episodes
+        self._none_ended = np.full(n, np.nan)
 
     def advance(self, step: Step) -> np.ndarray:
         """Count one lock-step of the active trials.
@@ -57,17 +60,18 @@ class Counters:
         """
         self.t += 1
         self.counts["step"] += self.active
-        ended, lengths = np.full(len(self.active), np.nan), np.zeros(len(self.active))
+        if step.faults:
+            self.fail(step.faults)
+        if not step.finished:
+            return self._none_ended
+        ended = self._none_ended.copy()
         for k, episode_return, length in step.finished:
             self.counts["episode"][k] += 1
             self.episodes.add(k, self.t, episode_return, length)
-            ended[k], lengths[k] = episode_return, length
-        if step.finished:
-            done = np.isfinite(ended)
-            self.window.add("train/return", ended, done)
-            self.window.add("train/length", lengths, done)
-        if step.faults:
-            self.fail(step.faults)
+            ended[k] = episode_return
+            if math.isfinite(episode_return):
+                self.window.add_one("train/return", k, episode_return)
+                self.window.add_one("train/length", k, length)
         return ended
 
     def advance_many(self, returns: np.ndarray, lengths: np.ndarray) -> None:
@@ -112,13 +116,12 @@ class Counters:
 
     def ending(self) -> np.ndarray:
         """Active trials that have spent their budget or have finished.  # [N] bool"""
-        budget = self.settings.budget
-        spent = (
-            self.counts["episode"] >= budget.episodes
-            if budget.episodes is not None
-            else self.counts["step"] >= (self.settings.max_steps or 0)
-        )
-        return (spent | self._finished) & self.active
+        episodes = self.settings.budget.episodes
+        if episodes is not None:
+            return ((self.counts["episode"] >= episodes) | self._finished) & self.active
+        if self.t >= self._max_steps:  # active trials have taken as many steps as there were lock-steps
+            return self.active.copy()
+        return self._finished & self.active
 
     def end(self, trials: np.ndarray) -> None:
         """Mark trials [N] bool as done."""
@@ -136,7 +139,7 @@ class Counters:
         budget = self.settings.budget
         if budget.episodes is not None:
             return float(self.counts["episode"].mean()) / budget.episodes
-        return self.t / (self.settings.max_steps or 1)
+        return self.t / (self._max_steps or 1)
 
     def get_counters(self) -> dict[str, Any]:
         """The counters' part of a checkpoint."""

@@ -18,7 +18,7 @@ from rlexp.engines.evaluation import Policy
 from rlexp.envs import exact, transition_table
 from rlexp.envs.discretizer import States, masked
 
-ZERO = np.float64(0.0)
+ZERO = np.zeros(())  # an array, which NumPy need not convert
 
 
 class Transition(NamedTuple):
@@ -26,11 +26,11 @@ class Transition(NamedTuple):
 
     q_tm1: Array  # [N] float64, of the state and action in the table that learns
     r_t: Array  # [N] float32 or float64
-    terminated: Array  # [N] bool
+    terminated: Array | None  # [N] bool; None where no episode has terminated
     q_t: Array  # [N, A] float64, of the next state in the table that learns; -inf for impossible actions
     other_t: Array  # [N, A] float64, of the next state in the other table, if there are two; else the same
     a_t: Array  # [N], the next action of on-policy agents
-    visits: Array | None  # [N], earlier visits of the state and action; None where nobody counts them
+    visits: Array | None  # [N], earlier visits of the state and action; None where alpha does not depend on them
 
 
 class Update(NamedTuple):
@@ -55,22 +55,22 @@ def update(
         scalars: "alpha", the learning rate, as float64, and "epsilon".  # [N] or [1] each
     """
     xp, (q_tm1, r_t, terminated, q_t, other_t, a_t, visits) = rules.xp, transition
-    ends = terminated if rules.config.bootstrap == "unless_terminated" else xp.zeros_like(terminated)
-    d_t = xp.where(ends, ZERO, gamma)  # [N]
+    ends = terminated if rules.config.bootstrap == "unless_terminated" else None
+    d_t = gamma if ends is None else xp.where(ends, ZERO, gamma)  # [] or [N]
     value_t = rules.next_value(q_t, other_t, a_t, scalars["epsilon"])  # [N]
     td_error = rules.td_error(q_tm1, r_t, d_t, value_t)  # [N]
-    due = active & xp.isfinite(td_error)
+    due, alpha = active & xp.isfinite(td_error), scalars["alpha"]
     if visits is not None:
         visits = xp.where(due, visits + 1, visits)
-    alpha = rules.step_size(scalars["alpha"], 1.0 if visits is None else xp.maximum(visits, 1))
+        alpha = rules.step_size(alpha, xp.maximum(visits, 1))
     return Update(q_tm1 + xp.where(due, alpha * td_error, ZERO), visits, td_error, due)
 
 
 def choose_table(rules: QLearning, u: Array) -> Array:
     """The table that learns, for uniform numbers [N].  # [N] int32"""
     if rules.num_tables == 1:
-        return rules.xp.zeros_like(u, dtype=np.int32)
-    return rules.xp.astype(rules.xp.floor(rules.xp.multiply(u, np.float64(rules.num_tables))), np.int32)
+        return rules.xp.zeros(u.shape, np.int32)
+    return rules.xp.asarray(rules.xp.multiply(u, np.float64(rules.num_tables)), np.int32)  # rounded down
 
 
 def recorded(rules: QLearning, scalars: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -42,7 +42,8 @@ class Discrete:
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions [...] as the environment counts them, of the dtype of Gymnasium's own samples."""
-        return actions.astype(np.int64, copy=False) + self.start
+        counted = actions.astype(np.int64, copy=False)
+        return counted + self.start if self.start else counted
 
     def __str__(self) -> str:
         return f"Discrete({self.n})" if self.start == 0 else f"Discrete({self.n}, start={self.start})"

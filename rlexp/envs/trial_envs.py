@@ -46,7 +46,13 @@ class Step:
     @classmethod
     def empty(cls, n: int, observation: np.ndarray) -> Step:
         """A step in which nothing has happened yet."""
-        return cls(np.zeros(n, np.float32), np.zeros(n, bool), np.zeros(n, bool), np.zeros_like(observation), [])
+        return cls(
+            np.zeros(n, np.float32),
+            np.zeros(n, bool),
+            np.zeros(n, bool),
+            np.zeros(observation.shape, observation.dtype),
+            [],
+        )
 
 
 class TrialEnvs(LockStep):
@@ -85,9 +91,9 @@ class TrialEnvs(LockStep):
             actions: as the spec counts them, Discrete ones from 0.  # [N, *action shape]
             active: trials that take part.  # [N]
         """
-        out = Step.empty(len(self.seeds), self.observation)
-        rewards = [0.0] * len(self.seeds)
-        playing = np.flatnonzero(active & ~self._broken if self._faults else active).tolist()
+        n = len(self.seeds)
+        out, rewards = Step.empty(n, self.observation), [0.0] * n
+        playing = (active & ~self._broken if self._faults else active).nonzero()[0].tolist()
         plain = actions.tolist()
         for k in playing:
             self._actions[k].append(plain[k])
@@ -100,13 +106,21 @@ class TrialEnvs(LockStep):
         for fault in self._faults:  # their last step does not count
             k = fault.trial
             out.o_t[k], rewards[k], out.terminated[k], out.truncated[k] = self.observation[k], 0.0, False, False
-        self.episode_return += rewards
-        out.r_t[:] = rewards
-        self.observation[playing] = out.o_t[playing]
-        self._check_bounds(out.o_t if len(playing) == len(self.seeds) else self.observation.copy())
-        self._begin_next([k for k, _, _ in ended if not self._broken[k]] if ended else [], out)
-        out.faults = self._take_faults()
-        out.warnings, self._warnings = self._warnings, []
+        added = np.array(rewards)
+        self.episode_return += added
+        out.r_t = added.astype(np.float32)
+        if len(playing) == n:
+            self.observation[:] = out.o_t
+            self._check_bounds(out.o_t)
+        else:
+            self.observation[playing] = out.o_t[playing]
+            self._check_bounds(self.observation.copy())
+        if ended:
+            self._begin_next([k for k, _, _ in ended if not self._broken[k]], out)
+        if self._faults:
+            out.faults = self._take_faults()
+        if self._warnings:
+            out.warnings, self._warnings = self._warnings, []
         return out
 
     def get_state(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlexp.config.schedules import KINDS, UNITS, Schedule, Stacked, parse
+from rlexp.config.schedules import KINDS, STEPS_AHEAD, UNITS, Ahead, Schedule, Stacked, parse
 
 
 def at(schedule: Schedule | Stacked, n: Any) -> np.ndarray:
@@ -260,3 +260,15 @@ def test_stacked_schedules_are_those_of_the_jobs_side_by_side() -> None:
     assert at(stacked, [1, 2, 3]).tolist() == [0.75, 0.5, 0.25] and at(stacked, [1, 2, 3]).dtype == np.float32
     table = np.array([[0, 1], [2, 3], [3, 4]])  # [N, M], as the fused engine asks
     np.testing.assert_array_equal(at(stacked, table), np.array([[1, 0.75], [0.5, 0.25], [1 / 4, 1 / 5]], np.float32))
+
+
+@pytest.mark.parametrize("unit", ["step", "episode"])
+def test_values_of_many_steps_ahead_are_those_of_each_step(unit: str) -> None:
+    decay = parse({"kind": "exponential", "initial": 0.1, "decay": 0.02, "duration": 900, "unit": unit}, "x")
+    log = parse({"kind": "log10", "initial": 1, "final": 0.1, "duration": 25, "unit": unit}, "x")
+    for schedule in (decay, Stacked((decay, log), (2, 1))):
+        ahead = Ahead(schedule, 3)
+        for t in (0, 1, STEPS_AHEAD - 1, STEPS_AHEAD, 3 * STEPS_AHEAD + 7, 5):  # 5: a checkpoint is restored
+            counts = {"step": np.full(3, t), "episode": np.array([t // 3, t // 2, 0])}
+            assert ahead(t, counts).tolist() == schedule(counts).tolist()
+            assert ahead(t, counts).dtype == np.float32

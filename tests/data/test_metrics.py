@@ -45,6 +45,20 @@ def test_events_are_added_one_after_the_other_to_the_same_bits() -> None:
     assert {name: v.tolist() for name, v in flushed.items()} == {name: v.tolist() for name, v in expected.items()}
 
 
+def test_values_are_summed_later_to_the_same_bits() -> None:
+    window, rng, expected, counts = Window(2), np.random.default_rng(1), np.zeros(2), np.zeros(2, np.int64)
+    value, trials = np.empty(2), np.empty(2, bool)  # callers write over them
+    for step in range(150):
+        value[:], trials[:] = rng.standard_normal(2), rng.integers(2, size=2)
+        window.add("x", value, trials)
+        expected, counts = expected + np.where(trials, value, 0.0), counts + trials
+        if step in (10, 70):
+            window.add_one("x", 1, 0.1)
+            expected, counts = expected + np.array([0.0, 0.1]), counts + np.array([0, 1])
+    assert window.total("x").tolist() == expected.tolist()
+    assert window.flush(np.array([True, True]))["x"].tolist() == (expected / counts).tolist()
+
+
 def test_window_survives_a_checkpoint() -> None:
     window, copy = Window(1), Window(1)
     window.add("x", np.array([1.0]), np.array([True]))

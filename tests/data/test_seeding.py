@@ -27,6 +27,12 @@ def test_longer_blocks_begin_with_the_same_numbers() -> None:
     assert not np.array_equal(rows[:, 1], short.rows(np.array([256, 256])))
 
 
+def test_a_step_is_the_same_row_of_every_trial() -> None:
+    steps, rows = (seeding.Uniforms([3, 4], "act", 2, block=10) for _ in range(2))
+    for t in (0, 1, 9, 10, 25, 3):  # forwards, to the next block, beyond it, and back
+        assert np.array_equal(steps.step(t), rows.rows(np.array([t, t])))
+
+
 def test_trials_may_be_at_different_rows() -> None:
     streams = seeding.Uniforms([0, 0], "replay", 3)
     rows = streams.rows(np.array([5, 300]))

@@ -14,6 +14,7 @@ from rlexp.algos.q_learning import QLearning
 from rlexp.algos.sarsa import Sarsa
 from rlexp.config.schema.algos import TabularSettings
 from rlexp.engines.fused import tensor_numpy
+from rlexp.engines.host import plain_numpy
 from rlexp.engines.tabular_rules import Transition, choose_table, recorded, update
 from rlexp.envs.info import EnvInfo
 from rlexp.envs.spec import Box, Discrete
@@ -49,6 +50,13 @@ def test_q_learning_by_hand() -> None:
     assert new.visits is not None and new.visits.tolist() == [1, 2, 3, 0]
 
 
+def test_none_terminated_is_the_same_as_false_for_each() -> None:
+    rules, goes_on = QLearning(TabularSettings(), INFO), np.zeros(4, bool)
+    given = [transition(terminated=terminated) for terminated in (goes_on, None)]
+    each, none = (update(rules, transition, ACTIVE, 0.9, SCALARS) for transition in given)
+    assert each.q.tolist() == none.q.tolist() and each.due.tolist() == none.due.tolist()
+
+
 def test_options() -> None:
     always = QLearning(TabularSettings(bootstrap="always"), INFO)
     assert update(always, transition(), ACTIVE, 0.9, SCALARS).td_error[1] == pytest.approx(1 + 0.9 * 4 - 2)
@@ -61,7 +69,9 @@ def test_options() -> None:
 @pytest.mark.parametrize("rules", [QLearning, Sarsa, ExpectedSarsa, DoubleQLearning])
 def test_numpy_and_tensorflow_give_the_same_bits(rules: type[QLearning], visits: bool) -> None:
     config, given = TabularSettings(visit_power=0.5), transition(**({} if visits else {"visits": None}))
-    host = update(rules(config, INFO), given, ACTIVE, 0.9, SCALARS)
+    host = update(rules(config, INFO, plain_numpy), given, ACTIVE, 0.9, SCALARS)
+    for ours, theirs in zip(update(rules(config, INFO), given, ACTIVE, 0.9, SCALARS), host, strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # NumPy with and without its wrappers
     tensors = Transition(*[None if values is None else tf.constant(values) for values in given])
 
     def program(tensors: Transition) -> Any:
@@ -77,7 +87,7 @@ def test_numpy_and_tensorflow_give_the_same_bits(rules: type[QLearning], visits:
 @pytest.mark.parametrize(("rules", "tables"), [(QLearning, [0, 0, 0]), (DoubleQLearning, [0, 0, 1])])
 def test_which_table_learns(rules: type[QLearning], tables: list[int]) -> None:
     u = np.array([0.0, np.nextafter(np.float32(0.5), np.float32(0)), 0.5], np.float32)
-    for xp in (np, tensor_numpy):
+    for xp in (plain_numpy, tensor_numpy):
         assert np.asarray(choose_table(rules(TabularSettings(), INFO, xp), u)).tolist() == tables
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-astype = tf.cast
+asarray = tf.cast  # of an array, to a dtype; `np.asarray` takes less time than `np.astype`
 floor = tf.floor
 where = tf.where
 

@@ -7,6 +7,8 @@ Axes: N trials, K tables of an agent, S states, A actions, E evaluation episodes
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from rlexp.config.schema.algos import TabularSettings
 from rlexp.engines import parts
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Act, Scores
+from rlexp.engines.host import plain_numpy
 from rlexp.engines.services import Services
 from rlexp.engines.tabular_rules import (
     Transition,
@@ -39,46 +42,52 @@ class TabularLoop:
     def __init__(self, agent: QLearning, services: Services) -> None:
         settings, info = services.settings, services.info
         config: TabularSettings = settings.algo
-        self.agent, self.config, self.n = agent, config, np.arange(settings.trials)
+        self.agent, self.n = agent, settings.trials
+        self.gamma = np.asarray(config.gamma, np.float64)  # an array, which NumPy need not convert
+        agent.xp = plain_numpy
         self.states = States(info, config.discretizer)
         table = transition_table.load(settings.env)
         initial = initial_values(config, table, self.states.num_states, info.num_actions)
         agent.all_possible = not info.masked and bool((initial > -np.inf).all())
-        shape = (settings.trials, agent.num_tables, *initial.shape)
+        shape = (self.n, agent.num_tables, *initial.shape)
         self.q = np.broadcast_to(initial, shape).copy()  # [N, K, S, A]
-        self.visits = np.zeros(shape, np.int64)  # [N, K, S, A]
+        self.visits = np.zeros(shape, np.int64) if config.visit_power else None  # [N, K, S, A]
+        # Views: one index into these takes a fraction of the time of an index for each axis.
+        self.rows, self.flat = self.q.reshape(-1, shape[-1]), self.q.reshape(-1)  # [N * K * S, A], [N * K * S * A]
+        self.first = np.arange(self.n) * (agent.num_tables * self.states.num_states)  # [N], each trial's first row
         self.trials = Trials(services, self._params())
         if table is not None:
             set_optimum(self.trials, table)
-        self.schedules = schedules.parse_scalars(config, agent.scalars)
+        parsed = schedules.parse_scalars(config, agent.scalars)
+        self.schedules = {name: schedules.Ahead(schedule, self.n) for name, schedule in parsed.items()}
         self.u_act = uniforms(agent, settings.seeds)
-        self.s_t, self.mask_t = self.states(self.trials.envs.observation)
-        self.a_t = self._act(self.s_t, self.mask_t)  # on-policy agents choose an action before they take it
+        self._see(self.trials.envs.observation)
+        self.a_t = self._next_act()  # on-policy agents choose an action before they take it
 
     def run(self) -> None:
         """Train until each trial has spent its budget, has diverged or has failed."""
         trials, envs, on_policy = self.trials, self.trials.envs, self.agent.on_policy
-        while trials.active.any():
-            scalars = self._scalars()
-            which = choose_table(self.agent, self.u_act.rows(trials.counts["step"])[:, 2])  # [N]
-            s_tm1, a_tm1 = self.s_t, self.a_t if on_policy else self._act(self.s_t, self.mask_t)
+        while np.count_nonzero(trials.active):
+            scalars = {name: schedule(trials.t, trials.counts) for name, schedule in self.schedules.items()}  # [N] each
+            u = self.u_act.step(trials.t)  # [N, 3]
+            row_tm1 = self.row_t
+            a_tm1 = self.a_t if on_policy else self._act(u, scalars["epsilon"])
             step = envs.step(a_tm1, trials.active)
             ended = trials.advance(step)
-            s_t, mask_t = self.states(step.o_t)
-            a_t = self._act(s_t, mask_t) if on_policy else a_tm1
-            self._learn(which, s_tm1, a_tm1, step, s_t, mask_t, a_t, scalars)
-            self.s_t, self.mask_t, self.a_t = s_t, mask_t, a_t
+            self._see(step.o_t)
+            self.a_t = self._next_act() if on_policy else a_tm1
+            self._learn(u, row_tm1, a_tm1, step, scalars)
             if step.finished:
-                self.s_t, self.mask_t = self.states(envs.observation)
+                self._see(envs.observation)
                 if on_policy:
-                    self.a_t = np.where(np.isnan(ended), a_t, self._act(self.s_t, self.mask_t))
+                    self.a_t = np.where(np.isnan(ended), self.a_t, self._next_act())
                 if trials.settings.evaluation.selection == "train_episode":
                     trials.best.offer(ended, self._params, trials.counts["step"])
             trials.housekeeping(self._greedy_now, self._params, recorded(self.agent, scalars), self.get_state)
 
     def final(self) -> Scores:
         """Score the best tables on fresh episodes."""
-        shape = (len(self.n), *self.q.shape[2:])
+        shape = (self.n, *self.q.shape[2:])
         return self.trials.final(lambda params: greedy_policy(params.reshape(shape), self.states))
 
     def get_state(self) -> dict[str, Any]:
@@ -86,48 +95,66 @@ class TabularLoop:
 
         Actions are chosen for trials that have ended, too, as long as others go on; those are left out.
         """
-        return {"q": self.q, "visits": self.visits, "a_t": parts.without(self.a_t, ~self.trials.active)}
+        visits = {} if self.visits is None else {"visits": self.visits}
+        return {"q": self.q, **visits, "a_t": parts.without(self.a_t, ~self.trials.active)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
-        self.q, self.visits, self.a_t = state["q"], state["visits"], state["a_t"]
-        self.s_t, self.mask_t = self.states(self.trials.envs.observation)
-        self.a_t = np.where(self.trials.restarted, self._act(self.s_t, self.mask_t), self.a_t)
+        self.q[:], self.a_t = state["q"], state["a_t"]
+        if self.visits is not None:
+            self.visits[:] = state["visits"]
+        self._see(self.trials.envs.observation)
+        self.a_t = np.where(self.trials.restarted, self._next_act(), self.a_t)
+
+    def _see(self, observation: np.ndarray) -> None:
+        """Let the trials be in the states of observations [N, *shape]."""
+        s_t, self.mask_t = self.states(observation)
+        self.row_t = self.first + s_t  # [N], the rows of these states in the first table of each trial
 
     def _learn(
-        self,
-        which: np.ndarray,
-        s_tm1: np.ndarray,
-        a_tm1: np.ndarray,
-        step: Step,
-        s_t: np.ndarray,
-        mask_t: np.ndarray | None,
-        a_t: np.ndarray,
-        scalars: dict[str, np.ndarray],
+        self, u: np.ndarray, row_tm1: np.ndarray, a_tm1: np.ndarray, step: Step, scalars: dict[str, np.ndarray]
     ) -> None:
-        """Update table `which` [N] of each active trial."""
-        trials, agent, at = self.trials, self.agent, (self.n, which, s_tm1, a_tm1)
-        q_t = masked(self.q[self.n, which, s_t], mask_t)  # [N, A]
-        other_t = masked(self.q[self.n, agent.num_tables - 1 - which, s_t], mask_t) if agent.num_tables > 1 else q_t
-        transition = Transition(self.q[at], step.r_t, step.terminated, q_t, other_t, a_t, self.visits[at])
-        new = update(agent, transition, trials.active, self.config.gamma, scalars)
-        if (new.due != trials.active).any():
+        """Update one table of each active trial, chosen by `u` [N, 3], after a step from the states of rows [N]."""
+        trials, agent, row = self.trials, self.agent, row_tm1
+        if agent.num_tables > 1:
+            which = choose_table(agent, u[:, 2])
+            q_t, other_t = self._q_t(which), self._q_t(agent.num_tables - 1 - which)
+            row = row_tm1 + which * self.states.num_states
+        else:
+            q_t = other_t = self._q_t(0)
+        at = row * self.q.shape[-1] + a_tm1  # [N], in the flat tables
+        terminated = step.terminated if step.finished else None
+        visits = None if self.visits is None else self.visits.reshape(-1)  # a view
+        n_tm1 = None if visits is None else visits[at]
+        transition = Transition(self.flat[at], step.r_t, terminated, q_t, other_t, self.a_t, n_tm1)
+        new = update(agent, transition, trials.active, self.gamma, scalars)
+        if np.count_nonzero(new.due != trials.active):
             trials.diverge(trials.active & ~new.due, "the TD error is not finite")
-        self.q[at], self.visits[at] = new.q, new.visits
+        self.flat[at] = new.q
+        if visits is not None:
+            visits[at] = new.visits
         trials.counts["update"] += new.due
         trials.window.add("train/td_error", np.abs(new.td_error), new.due)
 
-    def _act(self, s_t: np.ndarray, mask_t: np.ndarray | None) -> np.ndarray:
-        """Exploring actions [N] for the next env step."""
-        counts = self.trials.counts
-        q = masked(self.q[self.n, :, s_t].sum(axis=1) / self.agent.num_tables, mask_t)  # [N, A]
-        return self.agent.act(q, self.u_act.rows(counts["step"])[:, :2], self.schedules["epsilon"](counts))
+    def _act(self, u: np.ndarray, epsilon: np.ndarray) -> np.ndarray:
+        """Exploring actions [N] in the states that the trials are in."""
+        q, num_tables = self._q_t(0), self.agent.num_tables  # [N, A]
+        if num_tables > 1:
+            q = functools.reduce(operator.add, [self._q_t(k) for k in range(1, num_tables)], q) / num_tables
+        return self.agent.act(q, u, epsilon)
 
-    def _scalars(self) -> dict[str, np.ndarray]:
-        return {name: schedule(self.trials.counts) for name, schedule in self.schedules.items()}  # [N] each
+    def _next_act(self) -> np.ndarray:
+        """Exploring actions [N] for the next env step."""
+        t, counts = self.trials.t, self.trials.counts
+        return self._act(self.u_act.step(t), self.schedules["epsilon"](t, counts))
+
+    def _q_t(self, k: int | np.ndarray) -> np.ndarray:
+        """Values [N, A] of the actions in the states that the trials are in, in table `k` of each."""
+        row = self.row_t if self.agent.num_tables == 1 else self.row_t + k * self.states.num_states
+        return masked(self.rows.take(row, axis=0), self.mask_t)
 
     def _params(self) -> np.ndarray:
-        return self.q.mean(axis=1).reshape(len(self.n), -1)  # [N, S * A]
+        return self.q.mean(axis=1).reshape(self.n, -1)  # [N, S * A]
 
     def _greedy_now(self, first_seed: int) -> Act:
         return greedy_policy(self.q.mean(axis=1), self.states)(first_seed)

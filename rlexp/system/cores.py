@@ -36,10 +36,15 @@ def share() -> None:
         os.environ.setdefault(name, "1")
 
 
-def of_a_worker(num_workers: int) -> dict[str, str]:
-    """The environment variables of one of the workers that share a job's cores."""
+def of_a_worker(num_workers: int, limits_threads: bool = True) -> dict[str, str]:
+    """The environment variables of one of the workers that share a job's cores.
+
+    Args:
+        num_workers: of the job.
+        limits_threads: whether an operation has no more threads than the worker has cores.
+    """
     own = str(max(1, of_a_job() // num_workers))
-    return {OF_A_JOB: own, **dict.fromkeys(THREADS, own)}
+    return {OF_A_JOB: own, **(dict.fromkeys(THREADS, own) if limits_threads else {})}
 
 
 def gpus() -> list[str]:

@@ -46,8 +46,8 @@ def num_workers(settings: Settings, info: EnvInfo) -> int:
     """How many workers share the trials; 1: this process trains them.
 
     `workers=auto` takes as many as pay off by `engines/costs.py`, given the cores that this job may use and the memory
-    that is free; on a GPU, one. A number is taken as it is, but no more than trials. Planning is done once for all
-    trials, and a worker takes part in it nowhere.
+    that is free; on a GPU, and for convolutions of large images, one. A number is taken as it is, but no more than
+    trials. Planning is done once for all trials, so that a worker would have no part of it.
     """
     family = registry.family(settings.algo.name)
     if registry.algo(settings.algo.name).family == "planning" or os.name != "posix":
@@ -55,7 +55,10 @@ def num_workers(settings: Settings, info: EnvInfo) -> int:
     if settings.workers != "auto":
         return min(int(settings.workers), settings.trials)
     most = min(cores.of_a_job(), settings.trials)
-    if most < 2 or (family.keras and settings.device != "cpu" and cores.gpus()):
+    if family.keras and (
+        (settings.device != "cpu" and cores.gpus())
+        or registry.is_mapped(settings.network, info.observation_shape) is not True  # it uses the cores itself
+    ):
         return 1
     loads_tensorflow = family.keras or settings.engine == "fused"
     # The rings are in the workers; while a checkpoint is written, a copy is in the first process.

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from rlexp.engines.workers.board import shared_file
 from rlexp.engines.workers.messages import Close, Message
-from rlexp.system import cores, stopping
+from rlexp.system import stopping
 from rlexp.system.watched import CRASH, Death, Watched
 
 # A new interpreter, not a fork: libraries of this process may have threads, and environments windows, that no fork
@@ -35,6 +35,7 @@ class Handle(Watched):
         number: of this worker.
         num_workers: of all.
         board: descriptor of the shared memory of all.
+        environment: variables that differ from those of this process.
 
     Attributes:
         number: of this worker.
@@ -42,7 +43,7 @@ class Handle(Watched):
         dead: how it died; None while it lives.
     """
 
-    def __init__(self, number: int, num_workers: int, board: int) -> None:
+    def __init__(self, number: int, num_workers: int, board: int, environment: Mapping[str, str]) -> None:
         page = shared_file()
         super().__init__(mmap.mmap(page, mmap.PAGESIZE))
         self.number, self.dead, self._released = number, None, False
@@ -55,7 +56,7 @@ class Handle(Watched):
                     [sys.executable, "-P", "-c", BOOT, told],
                     pass_fds=descriptors,
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, **cores.of_a_worker(num_workers)},
+                    env={**os.environ, **environment},
                 )
         finally:
             theirs.close()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlexp.config import registry
 from rlexp.config.schema.job import Settings
 from rlexp.data.checkpoint import State
 from rlexp.engines import parts
@@ -52,6 +53,7 @@ from rlexp.engines.workers.messages import (
 )
 from rlexp.engines.workers.worker import Worker
 from rlexp.envs.info import EnvInfo
+from rlexp.system import cores
 from rlexp.system.errors import Failure, Refusal
 from rlexp.system.stopping import Interrupted, raise_if_stopped
 from rlexp.system.watched import POLL
@@ -81,6 +83,16 @@ class _Meeting:
     cost: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
 
+def _limits_threads(settings: Settings, info: EnvInfo) -> bool:
+    """Whether a worker has one thread per operation, or its share of the cores.
+
+    Operations side by side, without XLA, such as convolutions of large images, add in an order that depends on the
+    number of threads: they keep those of one process.
+    """
+    keras = registry.family(settings.algo.name).keras
+    return not keras or registry.is_mapped(settings.network, info.observation_shape) is True
+
+
 class InWorkers:
     """A `loop.Trainer` that deals the trials out to worker processes.
 
@@ -108,11 +120,11 @@ class InWorkers:
         self._agent: BuiltAgent | None = None  # of this process, see `_deploy`
         self._workers: list[Worker] = []
         self._checked = 0.0  # when it was last looked whether processes live
-        descriptor = shared_file()
+        descriptor, environment = shared_file(), cores.of_a_worker(num_workers, _limits_threads(settings, info))
         try:
             self._board = Board(descriptor, num_workers)
             for i, rows in enumerate(parts.even(settings.trials, num_workers)):
-                self._workers.append(Worker(Handle(i, num_workers, descriptor), rows))
+                self._workers.append(Worker(Handle(i, num_workers, descriptor, environment), rows))
             for worker in self._workers:
                 worker.handle.send(Build(parts.settings_of(settings, worker.rows), info))
             built = self._answers(Built)

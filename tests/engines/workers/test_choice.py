@@ -56,6 +56,12 @@ def test_networks_on_a_gpu_stay_together(monkeypatch: pytest.MonkeyPatch) -> Non
     assert number("algo=q_learning", "env=frozen_lake", "trials=10", "engine=host") == 8
 
 
+def test_convolutions_of_large_images_use_the_cores_themselves() -> None:
+    options = ("algo=ddqn", "env=space_invaders", "trials=10", "algo.replay_size=1000")
+    assert number(*options, "network=dueling_cnn") == 1
+    assert number(*options, "network=dueling_cnn", "workers=3") == 3
+
+
 def test_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "free_memory", lambda: 3.5 * 2**30)
     assert number("algo=ddqn", "trials=10", "engine=host", "algo.replay_size=1000") == 3
@@ -98,3 +104,4 @@ def test_the_cores_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     own = cores.of_a_worker(3)
     assert own == {"RLEXP_CORES": "2", **dict.fromkeys(cores.THREADS, "2")}
     assert cores.of_a_worker(20)["RLEXP_CORES"] == "1"
+    assert cores.of_a_worker(2, limits_threads=False) == {"RLEXP_CORES": "4"}

@@ -46,7 +46,7 @@ class ThreadHandle:
 
     started: ClassVar[list[ThreadHandle]] = []
 
-    def __init__(self, number: int, num_workers: int, board: int) -> None:
+    def __init__(self, number: int, num_workers: int, board: int, environment: dict[str, str]) -> None:
         self.number, self.dead, self.killed = number, None, False
         self.connection, theirs = Pipe()
         page = Board(board, num_workers)

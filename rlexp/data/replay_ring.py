@@ -50,12 +50,15 @@ class ReplayRing:
 
     def add(self, active: np.ndarray, **transition: np.ndarray) -> None:
         """Add one transition for each active trial: field -> [N, ...]; the oldest one makes room."""
-        trials = self._trials if active.all() else self._trials[active]
-        slots = self.added[trials] % self._num_slots
+        trials, added = self._trials, self.added
+        if not active.all():
+            trials, added = trials[active], added[active]
+            transition = {name: values[active] for name, values in transition.items()}
+        index = self._index(trials, added)
         for name in ("a_tm1", *OUTCOME):
-            self._data[name][trials, slots] = transition[name][trials]
-        self._add_observations(trials, slots, transition)
-        self.added[trials] += 1
+            self._flat[name][index] = transition[name]
+        self._add_observations(trials, index, transition)
+        self.added += active
 
     def sample(self, u: np.ndarray, gamma: np.ndarray) -> dict[str, np.ndarray]:
         """Draw transitions uniformly with replacement from each trial's own ring.
@@ -71,27 +74,26 @@ class ReplayRing:
             o_tm1, a_tm1, r_t, terminated (0 or 1), num_steps (m, a float), o_t.  # [N, B, ...]
         """
         held = np.minimum(self.added, self.size)[:, None]  # [N, 1]
-        # age 0 is the oldest; float32 products can round up to `held` itself
-        age = np.minimum((u * held).astype(np.int64), np.maximum(held - 1, 0))  # [N, B]
-        ahead = age[..., None] + np.arange(self.n_step)  # [N, B, n]
-        oldest = self.added[:, None] - held  # [N, 1], counted from the trial's first transition
-        index = self._index(self._trials[:, None, None], oldest[..., None] + ahead)  # [N, B, n]
-        goes_on = ~self._ends(index)[..., :-1]
-        goes_on &= ahead[..., 1:] < held[..., None]
-        looked_at = np.ones(index.shape, bool)  # [N, B, n]
-        np.logical_and.accumulate(goes_on, axis=-1, out=looked_at[..., 1:])
-        num_steps = looked_at.sum(axis=-1)  # [N, B]
-        powers = gamma[:, None, None].astype(np.float32) ** np.arange(self.n_step, dtype=np.float32)  # [N, 1, n]
+        newest = np.maximum(held - 1, 0)  # [N, 1], as an age; age 0 is the oldest
+        age = np.minimum((u * held).astype(np.int64), newest)  # [N, B]; float32 products can round up to `held` itself
+        start = self.added[:, None] - held + age  # [N, B], counted from the trial's first transition
+        ahead = np.arange(self.n_step)
+        index = self._index(self._trials[:, None, None], start[..., None] + ahead)  # [N, B, n]
+        ends = self._ends(index)
+        ends[..., -1] = True
+        more = np.minimum(ends.argmax(axis=-1), newest - age)  # [N, B], steps of a sample after its first one
+        powers = gamma[:, None, None].astype(np.float32) ** ahead.astype(np.float32)  # [N, 1, n]
         # a reward beyond the sample must not count, not even as NaN times 0
-        r_t = np.where(looked_at, powers * self._take("r_t", index), np.float32(0)).sum(axis=-1)  # [N, B]
-        last = np.take_along_axis(index, num_steps[..., None] - 1, axis=-1)[..., 0]  # [N, B]
-        first = index[..., 0]
+        r_t = np.where(ahead <= more[..., None], powers * self._take("r_t", index), np.float32(0)).sum(
+            axis=-1
+        )  # [N, B]
+        first, last = index[..., 0], self._index(self._trials[:, None], start + more)  # [N, B]
         return {
             "o_tm1": self._o_tm1(first),
             "a_tm1": self._take("a_tm1", first),
             "r_t": r_t,
             "terminated": self._take("terminated", last).astype(np.float32),
-            "num_steps": num_steps.astype(np.float32),
+            "num_steps": (more + 1).astype(np.float32),
             "o_t": self._o_t(last),
         }
 
@@ -111,9 +113,10 @@ class ReplayRing:
         for name, values in self._data.items():
             values[:, : state[name].shape[1]] = state[name]
 
-    def _add_observations(self, trials: np.ndarray, slots: np.ndarray, transition: dict[str, np.ndarray]) -> None:
+    def _add_observations(self, trials: np.ndarray, index: np.ndarray, transition: dict[str, np.ndarray]) -> None:
+        """Add the observations [n, ...] of transitions of some trials, at `index` [n] of the flat arrays."""
         for name in ("o_tm1", "o_t"):
-            self._data[name][trials, slots] = transition[name][trials]
+            self._flat[name][index] = transition[name]
 
     def _o_tm1(self, index: np.ndarray) -> np.ndarray:
         """The observations before the transitions at `index` [N, B]."""
@@ -186,13 +189,13 @@ class FrameRing(ReplayRing):
                 self._last_frames[last] = self._flat["frame"][ahead].copy()
         super().break_off(trials)
 
-    def _add_observations(self, trials: np.ndarray, slots: np.ndarray, transition: dict[str, np.ndarray]) -> None:
-        before, index = self._index(trials, slots - 1), self._index(trials, slots)
+    def _add_observations(self, trials: np.ndarray, index: np.ndarray, transition: dict[str, np.ndarray]) -> None:
+        before = self._index(trials, self.added[trials] - 1)
         goes_on = (self.added[trials] > 0) & ~self._ends(before)
         self._flat["age"][index] = np.where(goes_on, self._take("age", before) + 1, 0)
-        self._flat["frame"][index] = transition["o_tm1"][trials, -1]
-        self._flat["frame"][self._index(trials, slots + 1)] = transition["o_t"][trials, -1]
-        for k, i, ends in zip(trials.tolist(), index.tolist(), self._ends(index).tolist(), strict=True):
+        self._flat["frame"][index] = transition["o_tm1"][:, -1]
+        self._flat["frame"][self._index(trials, self.added[trials] + 1)] = transition["o_t"][:, -1]
+        for k, (i, ends) in enumerate(zip(index.tolist(), self._ends(index).tolist(), strict=True)):
             self._last_frames.pop(i, None)
             if ends:
                 self._last_frames[i] = transition["o_t"][k, -1].copy()

@@ -25,29 +25,31 @@ class RolloutBuffer:
     def __init__(self, num_trials: int, observation: Column, action: Column) -> None:
         self.num_steps = np.zeros(num_trials, np.int64)
         self.num_episodes = np.zeros(num_trials, np.int64)
+        self._trials = np.arange(num_trials)
         columns: dict[str, Column] = {"o_tm1": observation, "a_tm1": action, "o_t": observation, **OUTCOME}
-        self._data = {
-            name: np.zeros((num_trials, MIN_ROWS, *columns[name].shape), columns[name].dtype) for name in FIELDS
-        }
+        self._hold(
+            {name: np.zeros((num_trials, MIN_ROWS, *columns[name].shape), columns[name].dtype) for name in FIELDS}
+        )
 
     def add(self, active: np.ndarray, **transition: np.ndarray) -> None:
         """Add one transition for each active trial: field -> [N, ...]."""
-        trials = np.flatnonzero(active)
-        rows = self.num_steps[trials]
-        capacity = self._data["r_t"].shape[1]
-        if rows.max() == capacity:
-            self._data = {name: np.concatenate([x, np.zeros_like(x)], axis=1) for name, x in self._data.items()}
+        if self.num_steps[active].max() == self._capacity:
+            self._double()
+        index = self._trials * self._capacity + self.num_steps
+        ended = transition["terminated"] | transition["truncated"]
+        if not active.all():
+            index, transition = index[active], {name: transition[name][active] for name in FIELDS}
         for name in FIELDS:
-            self._data[name][trials, rows] = transition[name][trials]
-        self.num_steps[trials] += 1
-        self.num_episodes[trials] += (transition["terminated"] | transition["truncated"])[trials]
+            self._flat[name][index] = transition[name]
+        self.num_steps += active
+        self.num_episodes += ended & active
 
     def add_many(self, active: np.ndarray, transitions: dict[str, np.ndarray]) -> None:
         """Add T transitions, one after the other, for each active trial: field -> [T, N, ...]."""
         trials, count = np.flatnonzero(active), len(transitions["r_t"])
         last = int(self.num_steps[trials].max(initial=0)) + count
-        while self._data["r_t"].shape[1] < last:
-            self._data = {name: np.concatenate([x, np.zeros_like(x)], axis=1) for name, x in self._data.items()}
+        while self._capacity < last:
+            self._double()
         for name in FIELDS:
             for k in trials:
                 self._data[name][k, self.num_steps[k] : self.num_steps[k] + count] = transitions[name][:, k]
@@ -92,7 +94,15 @@ class RolloutBuffer:
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
         self.num_steps, self.num_episodes = state["num_steps"], state["num_episodes"]
-        self._data = state["data"]
+        self._hold({name: np.ascontiguousarray(values) for name, values in state["data"].items()})
+
+    def _hold(self, data: dict[str, np.ndarray]) -> None:
+        """Keep transitions in these arrays: field -> [N, capacity, ...]."""
+        self._data, self._capacity = data, data["r_t"].shape[1]
+        self._flat = {name: np.reshape(values, (-1, *values.shape[2:]), copy=False) for name, values in data.items()}
+
+    def _double(self) -> None:
+        self._hold({name: np.concatenate([x, np.zeros_like(x)], axis=1) for name, x in self._data.items()})
 
 
 def minibatches(

@@ -65,6 +65,11 @@ def batch_complete(config: PGSettings, num_steps: Array, num_episodes: Array) ->
     return (num_episodes if config.batch_unit == "episode" else num_steps) >= config.batch_size
 
 
+def complete_together(config: PGSettings) -> bool:
+    """Whether all trials that train complete their batches with the same lock-step."""
+    return config.batch_unit == "step"
+
+
 def learned_reward(config: PGSettings, r_t: Array, truncated: Array) -> Array:
     """Rewards as policy gradients learn from them: scaled, less the penalty of a truncated episode.  # [...]"""
     return config.reward_scale * (r_t - config.truncation_penalty * truncated)

@@ -23,23 +23,38 @@ import functools
 import math
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from rlexp.algos.base import Agent, Params, RolloutAgent
 
 MIN_EXACT_LANES = 2
-LANES_TOGETHER = 4  # of `learn_some`
+LANES_TOGETHER = 4  # of `learn_some`, for trials that complete their batches at different times
+BYTES = np.dtype(np.uint8)  # of images
 
 Tree = Any
-Programs = dict[tuple, tuple[Callable[..., Any], Tree]]  # name and shape -> program, structure of its results
+Programs = dict[tuple, "Compiled"]  # by name, lanes, and shapes of a trial's arrays
 
 Made = TypeVar("Made")
 SomeAgent = TypeVar("SomeAgent", bound=Agent)
+
+
+class Compiled(NamedTuple):
+    """A compiled function of flat tensors, and the structure of its results.  # 0: one tensor"""
+
+    concrete: Any
+    structure: Tree
+
+    def __call__(self, tensors: list[tf.Tensor]) -> Tree:
+        """Call it without the dispatch of `tf.function`, which takes longer than a program that acts."""
+        function = self.concrete.inference_fn
+        results = context.context().call_function(function.name, tensors, len(self.concrete.outputs))
+        return results[0] if self.structure == 0 else tf.nest.pack_sequence_as(self.structure, results)
 
 
 class Recent(Generic[Made]):
@@ -100,7 +115,6 @@ class Lanes(Generic[SomeAgent]):
         self.agent, self.num_trials = agent, len(next(iter(params.values())))
         padded = (exact or any(model.sees_images for model in agent.networks.values())) and not side_by_side
         self.num_lanes = max(self.num_trials, MIN_EXACT_LANES) if padded else self.num_trials
-        self._num_together = 1 if side_by_side else min(LANES_TOGETHER, self.num_lanes)
         self._jit = not side_by_side
         self._map = _side_by_side if side_by_side else mapped
         self._compiled = _PROGRAMS.get((graph, self.num_lanes, side_by_side), dict)
@@ -119,12 +133,12 @@ class Lanes(Generic[SomeAgent]):
 
     def act(self, o_t: np.ndarray, u: np.ndarray, scalars: Mapping[str, np.ndarray]) -> np.ndarray:
         """Exploring actions [N] for observations [N, *shape], uniforms [N, W], and scheduled scalars, path: [N]."""
-        actions = self._call("act", self._act, self.acting, o_t, u, _columns(scalars))
+        actions = self._call("act", self._act, self.acting, (o_t, u, scalars))
         return actions.numpy()[: self.num_trials]
 
     def greedy(self, acting: Params, o_t: np.ndarray) -> np.ndarray:
         """Greedy actions [N, E] of what acts [L, ...], for observations [N, E, *shape]."""
-        return self._call("greedy", self._greedy, acting, o_t).numpy()[: self.num_trials]
+        return self._call("greedy", self._greedy, acting, (o_t,)).numpy()[: self.num_trials]
 
     def learn(
         self,
@@ -146,8 +160,7 @@ class Lanes(Generic[SomeAgent]):
         Returns:
             The agent's metrics.  # name: [N]
         """
-        flags = np.stack([due, copy], axis=1)  # [N, 2]
-        self.state, metrics = self._call("learn", self._learn, self.state, batch, u, _columns(scalars), flags)
+        self.state, metrics = self._call("learn", self._learn, self.state, (batch, u, scalars, due, copy))
         return {name: value.numpy()[: self.num_trials] for name, value in metrics.items()}
 
     def logged(self, scalars: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -199,69 +212,68 @@ class Lanes(Generic[SomeAgent]):
         acting: Params = tf.nest.pack_sequence_as(self.acting, leaves)
         return acting
 
-    def _scalars(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
-        return dict(zip(self.agent.scalars, tf.unstack(row), strict=True))
-
-    def _act(self, acting: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: tf.Tensor) -> tf.Tensor:
-        return self.agent.act(acting, _as_float(o_t), u, self._scalars(scalars))
+    def _act(self, acting: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: dict[str, tf.Tensor]) -> tf.Tensor:
+        return self.agent.act(acting, _as_float(o_t), u, scalars)
 
     def _greedy(self, acting: Params, o_t: tf.Tensor) -> tf.Tensor:
         return self.agent.greedy(acting, _as_float(o_t))
 
     def _learn(
-        self, state: Tree, batch: dict[str, tf.Tensor], u: tf.Tensor, scalars: tf.Tensor, flags: tf.Tensor
+        self,
+        state: Tree,
+        batch: dict[str, tf.Tensor],
+        u: tf.Tensor,
+        scalars: dict[str, tf.Tensor],
+        due: tf.Tensor,
+        copy: tf.Tensor,
     ) -> tuple[Tree, Tree]:
-        new, metrics, _ = self.agent.learn(state, _observed(batch), u, self._scalars(scalars))
-        new = self.agent.renew_target(new, flags[1])
-        return tf.nest.map_structure(lambda a, b: tf.where(flags[0], a, b), new, state), metrics
+        new, metrics, _ = self.agent.learn(state, _observed(batch), u, scalars)
+        new = self.agent.renew_target(new, copy)
+        return tf.nest.map_structure(lambda a, b: tf.where(due, a, b), new, state), metrics
 
     def _call(
-        self, name: str, function: Callable[..., Tree], *args: Tree, num_lanes: int | None = None, whole: bool = False
+        self,
+        name: str,
+        function: Callable[..., Tree],
+        state: Tree,
+        arrays: tuple[Tree, ...],
+        num_lanes: int | None = None,
+        whole: bool = False,
     ) -> Tree:
         """Call the compiled `function` of one trial for all lanes, or with `whole` the compiled function of all lanes;
-        arguments are tensors [L, ...] or arrays [N, ...], which are padded to `num_lanes` (default: L).
+        `state` holds tensors [L, ...] and `arrays` NumPy's [N, ...], which are padded to `num_lanes` (default: L).
 
         Small inputs and dispatch would cost more than the arithmetic: so all arrays go over as one float32 array
-        [L, K], taken apart inside the program (bytes of images go as they are), and the inference function of a
-        concrete function is called, which takes 160 us where the dispatch of `tf.function` takes 400.
+        [L, K], taken apart inside the program (bytes of images go as they are).
         """
         num_lanes = num_lanes or self.num_lanes
-        leaves = tf.nest.flatten(list(args))
-        numbers = [leaf for leaf in leaves if _packed(leaf)]
-        others = [leaf for leaf in leaves if not _packed(leaf)]
-        flat = [leaf if isinstance(leaf, tf.Tensor) else tf.constant(pad_lanes(leaf, num_lanes)) for leaf in others]
+        tensors, leaves = tf.nest.flatten(state), tf.nest.flatten(arrays)
+        key = (name, num_lanes, *[leaf.shape[1:] for leaf in leaves])
+        tensors += [_as_tensor(pad_lanes(leaf, num_lanes)) for leaf in leaves if leaf.dtype == BYTES]
+        numbers = [leaf.reshape(len(leaf), -1) for leaf in leaves if leaf.dtype != BYTES]
         if numbers:
-            packed = np.concatenate(
-                [n.reshape(len(n), -1) for n in numbers], axis=1, dtype=np.float32, casting="unsafe"
-            )
-            flat.append(tf.constant(pad_lanes(packed, num_lanes)))
-        key = (name, *flat[-1].shape)  # the last argument is what varies in shape
+            packed = np.concatenate(numbers, axis=1, dtype=np.float32, casting="unsafe")
+            tensors.append(_as_tensor(pad_lanes(packed, num_lanes)))
         if key not in self._compiled:
-            self._compiled[key] = self._compile(function, args, flat, whole)
-        compiled, structure = self._compiled[key]
-        return tf.nest.pack_sequence_as(structure, compiled(*flat))
+            self._compiled[key] = self._compile(function, state, arrays, tensors, whole)
+        return self._compiled[key](tensors)
 
     def _compile(
-        self, function: Callable[..., Tree], args: tuple[Tree, ...], flat: list[tf.Tensor], whole: bool
-    ) -> tuple[Callable[..., Any], Tree]:
-        leaves = tf.nest.flatten(list(args))
-        arrays = [_packed(leaf) for leaf in leaves]
-        shapes = [leaf.shape[1:] for leaf, array in zip(leaves, arrays, strict=True) if array]
-        kinds = [leaf.dtype for leaf, array in zip(leaves, arrays, strict=True) if array]
-        structure, results = tf.nest.map_structure(lambda _: 0, list(args)), []
+        self, function: Callable[..., Tree], state: Tree, arrays: tuple[Tree, ...], flat: list[tf.Tensor], whole: bool
+    ) -> Compiled:
+        kinds, results = [(leaf.shape[1:], leaf.dtype) for leaf in tf.nest.flatten(arrays)], []
+        numbers = [(shape, dtype) for shape, dtype in kinds if dtype != BYTES]
+        structure, num_tensors = tf.nest.map_structure(lambda _: 0, (state, *arrays)), len(tf.nest.flatten(state))
 
         def unpack(*lane: tf.Tensor) -> Tree:
-            unpacked: Iterator[tf.Tensor] = iter(())
-            if shapes:
-                *lane, packed = lane  # type: ignore[assignment]
-                parts = tf.split(packed, [int(np.prod(shape)) for shape in shapes])
+            tensors, unpacked = iter(lane[num_tensors:]), iter(())
+            if numbers:
+                parts = tf.split(lane[-1], [math.prod(shape) for shape, _ in numbers])
                 unpacked = (
-                    tf.cast(tf.reshape(part, shape), kind)
-                    for part, shape, kind in zip(parts, shapes, kinds, strict=True)
+                    tf.cast(tf.reshape(part, shape), dtype) for part, (shape, dtype) in zip(parts, numbers, strict=True)
                 )
-            tensors = iter(lane)
-            inputs = [next(unpacked if array else tensors) for array in arrays]
-            return tf.nest.pack_sequence_as(structure, inputs)
+            inputs = [next(tensors if dtype == BYTES else unpacked) for _, dtype in kinds]
+            return tf.nest.pack_sequence_as(structure, [*lane[:num_tensors], *inputs])
 
         def program(*inputs: tf.Tensor) -> list[tf.Tensor]:
             if whole:
@@ -274,7 +286,7 @@ class Lanes(Generic[SomeAgent]):
         traced = tf.function(program, jit_compile=self._jit, autograph=False)
         concrete = traced.get_concrete_function(*[tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in flat])
         assert not concrete.captured_inputs, "compiled functions are pure: everything they read is an argument"
-        return concrete.inference_fn.call_flat, results[-1]
+        return Compiled(concrete, results[-1])
 
 
 class RolloutLanes(Lanes[RolloutAgent]):
@@ -282,7 +294,7 @@ class RolloutLanes(Lanes[RolloutAgent]):
 
     def sample(self, acting: Params, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Sampled actions [N, E] of what acts [L, ...], for observations [N, E, *shape] and uniforms [N, E]."""
-        return self._call("sample", self._sample, acting, o_t, u).numpy()[: self.num_trials]
+        return self._call("sample", self._sample, acting, (o_t, u)).numpy()[: self.num_trials]
 
     def learn_some(
         self,
@@ -291,11 +303,12 @@ class RolloutLanes(Lanes[RolloutAgent]):
         order: np.ndarray,
         u: np.ndarray,
         scalars: Mapping[str, np.ndarray],
+        together: bool = False,
     ) -> dict[str, np.ndarray]:
         """All updates of some trials from batches that have a shape of their own; the others are not touched.
 
-        They go through one program of four lanes, four at a time (convolutions: one), whatever their number: a program
-        for each number would have to be compiled for each shape.
+        They go through one program, whatever their number: a program for each number would have to be compiled for
+        each shape. It has four lanes (convolutions: one), and takes four trials at a time.
 
         Args:
             trials: which.  # [n]
@@ -303,46 +316,49 @@ class RolloutLanes(Lanes[RolloutAgent]):
             order: the rows that each of the U updates learns from.  # [n, U, M]
             u: uniform numbers of each update.  # [n, U, W]
             scalars: the agent's scheduled scalars of theirs.  # path: [n]
+            together: all trials complete their batches at the same time: the program has as many lanes as they have.
 
         Returns:
             The agent's metrics, means over the updates.  # name: [n]
         """
-        metrics, rows = [], _columns(scalars)
-        for start in range(0, len(trials), self._num_together):
-            part = slice(start, start + self._num_together)
-            values = {name: field[part] for name, field in batch.items()}
-            metrics.append(self._learn_part(trials[part], values, order[part], u[part], rows[part]))
+        metrics, num_lanes = [], self.num_lanes if together else min(LANES_TOGETHER, self.num_lanes)
+        if not self._jit:
+            num_lanes = 1  # copies side by side save nothing
+        for start in range(0, len(trials), num_lanes):
+            part = slice(start, start + num_lanes)
+            arrays = tf.nest.map_structure(lambda values: values[part], (batch, order, u, scalars))  # noqa: B023
+            metrics.append(self._learn_part(trials[part], arrays, num_lanes))
         return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
 
     def _sample(self, acting: Params, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
         return self.agent.sample(acting, _as_float(o_t), u)
 
-    def _learn_part(
-        self, trials: np.ndarray, batch: dict[str, np.ndarray], order: np.ndarray, u: np.ndarray, scalars: np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def _learn_part(self, trials: np.ndarray, arrays: tuple[Tree, ...], num_lanes: int) -> dict[str, np.ndarray]:
         """`learn_some` for no more trials than one call takes."""
-        num_lanes = self._num_together
         lanes = pad_lanes(trials, num_lanes)
         state = tf.nest.map_structure(lambda leaf: tf.gather(leaf, lanes), self.state)
-        new, metrics = self._call(
-            "learn_some", self._learn_some, state, batch, order, u, scalars, num_lanes=num_lanes, whole=True
-        )
+        new, metrics = self._call("learn_some", self._learn_some, state, arrays, num_lanes=num_lanes, whole=True)
         self.state = tf.nest.map_structure(
             lambda old, lane: tf.tensor_scatter_nd_update(old, trials[:, None], lane[: len(trials)]), self.state, new
         )
         return {name: value.numpy()[: len(trials)] for name, value in metrics.items()}
 
     def _learn_some(
-        self, state: Tree, batch: dict[str, tf.Tensor], order: tf.Tensor, u: tf.Tensor, scalars: tf.Tensor
+        self,
+        state: Tree,
+        batch: dict[str, tf.Tensor],
+        order: tf.Tensor,
+        u: tf.Tensor,
+        scalars: dict[str, tf.Tensor],
     ) -> Tree:
         """All updates of all lanes, every tensor [L, ...]: a loop of mapped updates (a mapped loop compiles slowly)."""
 
-        def prepare(acting: Params, batch: dict[str, tf.Tensor], scalars: tf.Tensor) -> Tree:
-            return self.agent.prepare(acting, _observed(batch), self._scalars(scalars))
+        def prepare(acting: Params, batch: dict[str, tf.Tensor], scalars: dict[str, tf.Tensor]) -> Tree:
+            return self.agent.prepare(acting, _observed(batch), scalars)
 
-        def learn(state: Tree, batch: dict[str, tf.Tensor], rows: tf.Tensor, u: tf.Tensor, scalars: tf.Tensor) -> Tree:
+        def learn(state: Tree, batch: Tree, rows: tf.Tensor, u: tf.Tensor, scalars: dict[str, tf.Tensor]) -> Tree:
             some = {name: tf.gather(field, rows) for name, field in batch.items()}
-            return self.agent.learn(state, some, u, self._scalars(scalars))[:2]
+            return self.agent.learn(state, some, u, scalars)[:2]
 
         def body(i: tf.Tensor, state: Tree, sums: dict[str, tf.Tensor]) -> Tree:
             state, metrics = self._map(learn)(state, batch, order[:, i], u[:, i], scalars)
@@ -388,14 +404,12 @@ def _side_by_side(function: Callable[..., Tree]) -> Callable[..., Tree]:
     return copies
 
 
-def _packed(leaf: Any) -> bool:
-    """Whether an argument travels in the one packed array: numbers do, tensors and the bytes of images do not."""
-    return not isinstance(leaf, tf.Tensor) and bool(leaf.dtype != np.uint8)
+def _as_tensor(values: np.ndarray) -> tf.Tensor:
+    """An array as an argument of one call, during which nobody writes into it: the tensor may share its memory.
 
-
-def _columns(scalars: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Scheduled scalars as programs take them: path: [N] -> [N, H]"""
-    return np.stack(list(scalars.values()), axis=1)
+    It is in host memory, from where a call takes it to its device. With `tf.constant` a call takes 40 us longer.
+    """
+    return tf.__internal__.EagerTensor(values, None, None)
 
 
 def _as_float(observation: tf.Tensor) -> tf.Tensor:

@@ -232,8 +232,12 @@ def ppo() -> tuple[PPO, FlatModel]:
     return learner, model
 
 
-@pytest.mark.parametrize("side_by_side", [False, True])
-def test_all_updates_of_a_batch_in_one_call_aim_at_what_the_policy_that_acted_made_of_it(side_by_side: bool) -> None:
+@pytest.mark.parametrize(
+    ("side_by_side", "together"), [(False, False), (True, False), pytest.param(False, True, marks=pytest.mark.slow)]
+)
+def test_all_updates_of_a_batch_in_one_call_aim_at_what_the_policy_that_acted_made_of_it(
+    side_by_side: bool, together: bool
+) -> None:
     """Compiled for five trials against one by one: advantages, targets and log-probabilities stay; metrics are means."""
     learner, model = ppo()
     params = model.get_params() * np.linspace(0.5, 1.5, 5, dtype=np.float32)[:, None]  # [N, P]
@@ -242,7 +246,7 @@ def test_all_updates_of_a_batch_in_one_call_aim_at_what_the_policy_that_acted_ma
     orders = np.array([np.roll(order, k, axis=0) for k in range(5)])  # [N, U, M]
     batches = {name: np.repeat(field.numpy()[None], 5, axis=0) for name, field in batch.items()}
     now = {path: np.full(5, value.numpy()) for path, value in scalars().items()}
-    metrics = lanes.learn_some(np.arange(5), batches, orders, np.zeros((5, 3, 0)), now)
+    metrics = lanes.learn_some(np.arange(5), batches, orders, np.zeros((5, 3, 0)), now, together)
     for k in range(5):
         new, each = learn(learner, params[k], batch, orders[k].tolist())
         np.testing.assert_allclose(lanes.params()[k], new, rtol=1e-4, atol=1e-6)

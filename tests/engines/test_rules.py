@@ -59,7 +59,9 @@ def test_a_limit_is_an_end_where_it_is_said(xp: Any, array: Any) -> None:
 def test_a_batch_is_complete_by_its_own_unit(xp: Any, array: Any) -> None:
     steps, episodes = array([99, 100, 400]), array([3, 1, 2])
     for unit, size, expected in (("step", 100, [False, True, True]), ("episode", 2, [True, False, True])):
-        complete = rules.batch_complete(PGSettings(batch_unit=unit, batch_size=size), steps, episodes)
+        config = PGSettings(batch_unit=unit, batch_size=size)
+        complete = rules.batch_complete(config, steps, episodes)
+        assert rules.complete_together(config) == (unit == "step")
         assert np.asarray(complete).tolist() == expected
 
 

@@ -41,10 +41,10 @@ class ReplayLoop:
         """Train until every trial's budget is spent or it has diverged."""
         trials, envs = self.trials, self.trials.envs
         while trials.active.any():
-            before = {unit: count.copy() for unit, count in trials.counts.items()}
-            scalars = self._scalars(before)
+            before = {self.config.learn_unit: trials.counts[self.config.learn_unit].copy()}
+            scalars = self._scalars(trials.counts)
             o_tm1 = envs.observation.copy()
-            u = self.u_act.rows(before["step"])
+            u = self.u_act.rows(trials.counts["step"])
             a_tm1 = self.lanes.act(o_tm1, u, scalars)
             step = envs.step(a_tm1, trials.active)
             self.ring.add(trials.active, o_tm1=o_tm1, a_tm1=a_tm1, **self._outcome(step))
@@ -56,7 +56,7 @@ class ReplayLoop:
             trials.housekeeping(self._greedy(self.lanes.acting), self.lanes.params, now, self.get_state)
 
     def learn(self, before: dict[str, np.ndarray]) -> None:
-        """The updates that have become due with this step; `before`: the counts before it."""
+        """The updates that have become due with this step; `before`: what `learn_unit` counted before it."""
         trials, counts = self.trials, self.trials.counts
         due = rules.learning_due(self.config, counts, before, trials.active)
         if not due.any():

@@ -90,7 +90,8 @@ class RolloutLoop:
         order = np.stack([self._order(k, num_rows) for k in due.tolist()])  # [n, U, M]
         u = self.u_learn.span(trials.counts["update"], num_updates, num_updates)  # [N, U, W]
         scalars = {path: values[due] for path, values in self._scalars().items()}  # [n] each
-        metrics = self.lanes.learn_some(due, self.buffer.batch(due, num_rows), order, u[due], scalars)
+        batch, together = self.buffer.batch(due, num_rows), rules.complete_together(self.config)
+        metrics = self.lanes.learn_some(due, batch, order, u[due], scalars, together)
         trials.counts["update"][due] += num_updates
         good, broken = np.zeros((2, len(trials.active)), bool)
         finite = np.isfinite(metrics["loss"])

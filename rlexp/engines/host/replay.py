@@ -4,7 +4,6 @@ learning compiled for all trials at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,8 @@ class ReplayLoop:
         self.u_act = seeding.Uniforms(settings.seeds, "act", widths["act"])
         self.u_learn = seeding.Uniforms(settings.seeds, "learn", widths["learn"])
         self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
-        self.schedules = schedules.parse_scalars(config, lanes.agent.scalars)
+        parsed = schedules.parse_scalars(config, lanes.agent.scalars)
+        self.schedules = {path: schedules.Ahead(schedule, settings.trials) for path, schedule in parsed.items()}
         self.copied = np.zeros(settings.trials, np.int64)  # target periods that have ended in a copy
 
     def run(self) -> None:
@@ -42,9 +42,9 @@ class ReplayLoop:
         trials, envs = self.trials, self.trials.envs
         while trials.active.any():
             before = {self.config.learn_unit: trials.counts[self.config.learn_unit].copy()}
-            scalars = self._scalars(trials.counts)
+            scalars = self._scalars()
             o_tm1 = envs.observation.copy()
-            u = self.u_act.rows(trials.counts["step"])
+            u = self.u_act.step(trials.t)
             a_tm1 = self.lanes.act(o_tm1, u, scalars)
             step = envs.step(a_tm1, trials.active)
             self.ring.add(trials.active, o_tm1=o_tm1, a_tm1=a_tm1, **self._outcome(step))
@@ -62,7 +62,7 @@ class ReplayLoop:
         if not due.any():
             return
         for _ in range(self.config.num_updates):
-            scalars = self._scalars(counts)
+            scalars = self._scalars()
             batch = self.ring.sample(self.u_replay.rows(counts["update"]), scalars["gamma"])
             u = self.u_learn.rows(counts["update"])
             counts["update"] += due
@@ -90,9 +90,9 @@ class ReplayLoop:
         self.ring.break_off(self.trials.restarted)
         self.copied = state["copied"]
 
-    def _scalars(self, counts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What is scheduled, at these counts.  # path: [N]"""
-        return {path: schedule(counts) for path, schedule in self.schedules.items()}
+    def _scalars(self) -> dict[str, np.ndarray]:
+        """What is scheduled, now.  # path: [N]"""
+        return {path: schedule(self.trials.t, self.trials.counts) for path, schedule in self.schedules.items()}
 
     def _outcome(self, step: Step) -> dict[str, np.ndarray]:
         r_t = rules.clipped_reward(self.config, step.r_t, np)

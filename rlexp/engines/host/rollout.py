@@ -38,6 +38,7 @@ class RolloutLoop:
         self.u_act = seeding.Uniforms(settings.seeds, "act", lanes.agent.widths["act"])
         self.u_learn = seeding.Uniforms(settings.seeds, "learn", lanes.agent.widths["learn"])
         self.schedules = schedules.parse_scalars(config, lanes.agent.scalars)
+        self.ahead = {path: schedules.Ahead(schedule, settings.trials) for path, schedule in self.schedules.items()}
 
     def run(self) -> None:
         """Train until every trial's budget is spent or it has diverged."""
@@ -45,7 +46,7 @@ class RolloutLoop:
         while trials.active.any():
             scalars = self._scalars()
             o_tm1 = envs.observation.copy()
-            u = self.u_act.rows(trials.counts["step"])
+            u = self.u_act.step(trials.t)
             a_tm1 = self.lanes.act(o_tm1, u, scalars)
             step = envs.step(a_tm1, trials.active)
             r_t = rules.learned_reward(self.config, step.r_t, step.truncated)
@@ -113,7 +114,7 @@ class RolloutLoop:
 
     def _scalars(self) -> dict[str, np.ndarray]:
         """What is scheduled, now.  # name: [N]"""
-        return {name: schedule(self.trials.counts) for name, schedule in self.schedules.items()}
+        return {name: schedule(self.trials.t, self.trials.counts) for name, schedule in self.ahead.items()}
 
     def _policy(self, acting: Params, t: int) -> Policy:
         if self.trials.settings.evaluation.policy == "sampled":

@@ -6,8 +6,6 @@ import mmap
 import os
 import tempfile
 
-import numpy as np
-
 ENDED = 2**62  # lock-steps of a worker that has ended: nobody waits for it
 
 
@@ -28,18 +26,21 @@ def shared_file() -> int:
 class Board:
     """One page of shared memory: [request, lock-steps of worker 0, of worker 1, ...], numbers of 64 bits.
 
+    It is read and written at each lock-step: a view of memory takes a tenth of the time of a NumPy array.
+
     Args:
         descriptor: of a file of one page, which every process maps.
         num_workers: how many places are in use.
     """
 
     def __init__(self, descriptor: int, num_workers: int) -> None:
-        self._numbers = np.frombuffer(mmap.mmap(descriptor, mmap.PAGESIZE), np.int64)[: 1 + num_workers]
+        self._numbers = memoryview(mmap.mmap(descriptor, mmap.PAGESIZE)).cast("q")
+        self._steps = self._numbers[1 : 1 + num_workers]
 
     @property
     def request(self) -> int:
         """Number of the latest request to meet."""
-        return int(self._numbers[0])
+        return self._numbers[0]
 
     @request.setter
     def request(self, number: int) -> None:
@@ -47,8 +48,8 @@ class Board:
 
     def put(self, worker: int, t: int) -> None:
         """Note that a worker has taken `t` lock-steps."""
-        self._numbers[1 + worker] = t
+        self._steps[worker] = t
 
     def least(self) -> int:
         """The lock-steps of the worker that has taken the fewest."""
-        return int(self._numbers[1:].min())
+        return min(self._steps)

@@ -45,6 +45,7 @@ class Seat:
         self._meeting: GoTo | None = None
         self._shown = 0.0
         self._began, self._first = 0.0, 0
+        self._most_ahead = 1  # lock-steps
 
     def start(self, t: int) -> None:
         """Note that training begins at lock-step `t`."""
@@ -83,16 +84,20 @@ class Seat:
     def update(self, done: float, step: int, eval_return: np.ndarray) -> None:
         """Send progress now and then; meet the others if that is asked for, and wait for those who are far behind."""
         self._t = step
-        self._board.put(self._number, step)
+        board = self._board
+        board.put(self._number, step)
         now = time.monotonic()
         if now - self._shown >= SHOW_PERIOD:
             self._shown = now
             self._connection.send(Shown(done, eval_return.copy()))
-        self._meet_if_asked()
-        pace = (step - self._first) / max(now - self._began, 1e-9)  # lock-steps per second
-        while step - self._board.least() > max(1, pace * MOST_AHEAD):
+            pace = (step - self._first) / max(now - self._began, 1e-9)  # lock-steps per second
+            self._most_ahead = max(1, int(pace * MOST_AHEAD))
+        if board.request != self._answered:
+            self._meet()
+        while step - board.least() > self._most_ahead:
             time.sleep(PAUSE)
-            self._meet_if_asked()
+            if board.request != self._answered:
+                self._meet()
 
     def say(self, text: str) -> None:
         """Send one line."""
@@ -113,11 +118,10 @@ class Seat:
             pass
         return answer.prune
 
-    def _meet_if_asked(self) -> None:
-        request = self._board.request
-        if request != self._answered:
-            self._connection.send(At(request, self._t))
-            self._hear()
+    def _meet(self) -> None:
+        """Say how far this worker is, and wait to hear where all go on to."""
+        self._connection.send(At(self._board.request, self._t))
+        self._hear()
 
     def _hear(self) -> Any:
         """Wait for what the first process says next."""

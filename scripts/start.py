@@ -41,7 +41,7 @@ CALLS = {
     "rlexp.cli.run": {"build": "checks of the configuration"},
     "rlexp.jobs.runner": {"resolve": "checks of environment and algorithm"},
     "rlexp.system.backend": {"prepare": "import of TensorFlow"},
-    "rlexp.jobs.training": {"build_agent": "networks, initial weights"},
+    "rlexp.engines.in_process": {"build_agent": "networks, initial weights"},
     "rlexp.jobs.job_folder": {"JobRun.prepare_folder": "the job's folder"},
     "rlexp.tracking.follower": {"MLflowTracker.start": "start of MLflow's process"},
     "rlexp.engines.fused.base": {"Program.__call__": "XLA compiles, and runs"},

@@ -323,6 +323,7 @@ def test_updates_come_when_a_batch_is_complete(algo: str, options: list[str], ti
     assert job["updates"] == expected
 
 
+@pytest.mark.slow
 def test_each_trial_shuffles_its_batches_by_its_own_stream(
     tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,6 +355,7 @@ def test_the_last_weights_are_those_of_the_end(tiny: Callable[..., Any]) -> None
     assert [t["last_eval_return"] for t in job["trials"]] == last
 
 
+@pytest.mark.slow
 def test_penalty_and_scale_reach_learning_and_nothing_else(
     tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

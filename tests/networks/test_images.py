@@ -311,6 +311,7 @@ def test_packages_that_gymnasium_no_longer_asks_register_their_environments(monk
     gym.registry.pop("Plugged/Catch-v0")
 
 
+@pytest.mark.slow
 def test_minatar_runs(tiny: Callable[..., Any]) -> None:
     options = (
         *CATCH,

@@ -170,8 +170,8 @@ def _kill_worker(run: Started, place: Path, whole: Path, generator: np.random.Ge
     if len(failed) != 2 or status != 1 or "SIGKILL" not in run.text():
         wrong.append(f"exit status {status}, trials {failed} failed: {run.text()[-300:]}")
     kept = [k for k, seed in enumerate(summary["seeds"]) if seed not in failed]
-    for name in ("metrics.jsonl",):
-        wrong += [name] * (_columns(folder, kept) != _columns(whole, kept))
+    if _columns(folder, kept) != _columns(whole, kept):
+        wrong.append("metrics.jsonl")
     return wrong
 
 

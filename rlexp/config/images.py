@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlexp.config.schema.network import MNIH_2015, NetworkSettings
 from rlexp.system.errors import refusal
@@ -80,18 +80,30 @@ def in_patches(shape: Sequence[int], network: NetworkSettings) -> bool:
         shape: the shape of the observation.
         network: settings of one of the networks with convolutions.
     """
-    options = options_of(network)
-    pixels = size(shape, options["channels"])
-    if pixels is None:
+    if size(shape) is None:
         return False
-    height, width = pixels
-    channels, numbers = math.prod(shape) // (height * width), 0
+    return sum(layer.places * layer.patch for layer in convolutions(shape, network)) <= MAX_PATCHES
+
+
+class Convolution(NamedTuple):
+    """The sizes of one convolution: its outputs are `places` times `filters` numbers."""
+
+    places: int  # where it looks at its image
+    patch: int  # numbers that it sees there
+    filters: int
+
+
+def convolutions(shape: Sequence[int], network: NetworkSettings) -> list[Convolution]:
+    """The convolutions of a network, without padding; arguments as of `in_patches`, of an image."""
+    options = options_of(network)
+    height, width = size(shape, options["channels"]) or (1, 1)
+    channels, found = math.prod(shape) // (height * width), []
     layers = zip(options["filters"], options["kernel_sizes"], options["strides"], strict=True)
     for filters, kernel, stride in layers:
-        height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
-        numbers += height * width * kernel * kernel * channels
+        height, width = (max(1, (side - kernel) // stride + 1) for side in (height, width))  # smaller ones are refused
+        found.append(Convolution(height * width, kernel * kernel * channels, filters))
         channels = filters
-    return numbers <= MAX_PATCHES
+    return found
 
 
 def check(shape: Sequence[int], network: NetworkSettings) -> None:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from rlexp.config import registry
-from rlexp.config.images import is_picture, options_of, size
+from rlexp.config.images import convolutions, is_picture, size
 from rlexp.config.schema.job import Settings
 from rlexp.engines.record_steps import most_steps
 from rlexp.envs.info import EnvInfo
@@ -131,13 +131,10 @@ def weights(settings: Settings, info: EnvInfo) -> float:
     """Multiplications of one forward pass of a job's network; those of an unknown network as if it were dense."""
     inputs = math.prod(info.observation_shape)
     total, network = 0, settings.network
-    if registry.network(network.name).convolutional and (pixels := size(info.observation_shape)) is not None:
-        options, depth, (height, width) = options_of(network), inputs // math.prod(pixels), pixels
-        for filters, kernel, stride in zip(*(options[k] for k in ("filters", "kernel_sizes", "strides")), strict=True):
-            height, width = (max(1, (side - kernel) // stride + 1) for side in (height, width))
-            total += height * width * kernel**2 * depth * filters
-            depth = filters
-        inputs = height * width * depth
+    if registry.network(network.name).convolutional and size(info.observation_shape) is not None:
+        for layer in convolutions(info.observation_shape, network):
+            inputs = layer.places * layer.filters
+            total += layer.patch * inputs
     for units in (*network.hidden_units, math.prod(info.action.output_shape)):
         total += inputs * units
         inputs = units

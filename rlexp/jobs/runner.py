@@ -151,7 +151,7 @@ def run_together(
     from rlexp.jobs.training import Training
 
     console = JobConsole(sum(job.trials for job in jobs), quiet)
-    tracking, output_dir = jobs[0].tracking, Path(jobs[0].output_dir).expanduser().resolve()
+    tracking, output_dir = jobs[0].tracking, jobs[0].output_folder
     busy: dict[Path, Job | Exception] = {}
     with started_early(tracking.name, tracking.uri, output_dir), contextlib.ExitStack() as locks:
         training = Training(jobs, info, console, sweep, overrides or {}, prune)

@@ -121,7 +121,7 @@ class Training:
         supervisor.note(folder=str(folders[0]))
         for run in self.runs:
             run.prepare_folder()
-        tracking, output_dir = self.settings.tracking, Path(self.settings.output_dir).expanduser().resolve()
+        tracking, output_dir = self.settings.tracking, self.settings.output_folder
         tracker = open_tracker(tracking.name, tracking.uri, folders, output_dir)
         tracker.start()
         endings = Endings(tracker)

@@ -84,7 +84,7 @@ class Sweep:
         self.jobs, self.name, self._command, self._about = list(jobs), name, command, about or {}
         first = next(job.settings for job in jobs if job.settings is not None)
         self.tracking, self.study = first.tracking, first.study
-        self.output_dir = Path(first.output_dir).expanduser().resolve()
+        self.output_dir = first.output_folder
         text = identity or json.dumps(sorted(job.key for job in jobs))
         self.id = hashlib.sha256(text.encode()).hexdigest()[:8]
         self.folder = self.output_dir / self.study / "sweeps" / self.id

@@ -35,7 +35,7 @@ def deliver(settings: Settings, say: Callable[[str], None]) -> None:
         say: called with the outcome; not called if nothing was missing.
     """
     folder, tracking = settings.folder, settings.tracking
-    output_dir = Path(settings.output_dir).expanduser().resolve()
+    output_dir = settings.output_folder
     if tracking.name != "mlflow":
         return
     uri = resolve_uri(tracking.uri, output_dir)

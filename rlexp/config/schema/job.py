@@ -143,9 +143,14 @@ class Settings:
         return f"{self.algo.name}-{self.env.name}-{self.config_id}"
 
     @property
+    def output_folder(self) -> Path:
+        """Absolute path of `output_dir`."""
+        return Path(self.output_dir).expanduser().resolve()
+
+    @property
     def folder(self) -> Path:
         """Absolute path of the job's folder."""
-        return Path(self.output_dir).expanduser().resolve() / self.study / self.job_name
+        return self.output_folder / self.study / self.job_name
 
     def trial_name(self, k: int) -> str:
         """The name of trial `k` in messages and reports."""

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlexp.engines.vectorized import MIN_EXACT_LANES, pad_lanes
+from rlexp.system import cores
 
 Tree = Any
 
@@ -109,4 +110,4 @@ def num_cores() -> int:
     told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     if told.isdigit() and int(told) > 0:
         return int(told)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores.of_a_job()

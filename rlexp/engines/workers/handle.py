@@ -43,6 +43,9 @@ class Handle(Watched):
         dead: how it died; None while it lives.
     """
 
+    dead: Death | None
+    connection: Connection
+
     def __init__(self, number: int, num_workers: int, board: int, environment: Mapping[str, str]) -> None:
         page = shared_file()
         super().__init__(mmap.mmap(page, mmap.PAGESIZE))
@@ -63,9 +66,6 @@ class Handle(Watched):
             os.close(page)
             os.close(self.write)
         self.pid = self._process.pid
-
-    dead: Death | None
-    connection: Connection
 
     def send(self, order: Message) -> None:
         """Send an order; a worker that has died does not get it, which `is_dead` finds out."""

@@ -20,8 +20,6 @@ from rlexp.jobs.results import Curve, Episodes, JobData
 from rlexp.math.statistics import area_under_curve, iqm, steps_to
 from rlexp.report.references import Reference
 
-MISSING = "-"  # a key that a configuration does not have
-
 
 @dataclass
 class Contender:

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from rlexp.config.schema.job import MOVES_NO_CURVE
+from rlexp.config import study_names
 from rlexp.jobs.results import Curve, Episodes, JobData
 from rlexp.math.statistics import iqm
 from rlexp.report import references
 from rlexp.report.contenders import Contender, Task, final_returns
-from rlexp.report.labels import label_contenders, name_tasks
-
-TASK_KEYS = (
-    "name",
-    "id",
-    "kwargs",
-    "max_episode_steps",
-    "preprocessing",
-    "imports",
-    "default_steps",
-)  # of env: a task's
+from rlexp.system import words
 
 
 def tasks(jobs: Iterable[JobData]) -> list[Task]:
     """The environments of a study with their contenders, sorted by name; contenders are ranked, the best first."""
     grouped: dict[str, dict[str, list[JobData]]] = {}
     for job in jobs:
-        key = json.dumps([job.job["env"], _env(job)], sort_keys=True, default=str)
+        key = words.as_json(_env(job))
         grouped.setdefault(key, {}).setdefault(job.job["group_id"], []).append(job)
-    found = []
+    found: list[Task] = []
+    envs = []
     for groups in grouped.values():
         first = next(iter(groups.values()))[0]
         env = _env(first)
@@ -40,24 +31,30 @@ def tasks(jobs: Iterable[JobData]) -> list[Task]:
         reference = references.find(str(env["id"]), env["max_episode_steps"], changed)
         task = Task(str(first.job["env"]), str(env["id"]), reference)
         task.contenders = [_contender(task, group) for group in groups.values()]
-        found.append((task, env))
-    name_tasks(found)
-    every = [task for task, _ in found]
-    label_contenders(every)
-    for task in every:
+        found.append(task)
+        envs.append(env)
+    for task, name in zip(found, study_names.env_names(envs), strict=True):
+        task.name = name
+    _label(found)
+    for task in found:
         task.contenders = sorted(task.contenders, key=_rank)  # a new list: ranking reads the old one
-    return sorted(every, key=lambda task: task.name)
+    return sorted(found, key=lambda task: task.name)
 
 
 def _env(job: JobData) -> dict[str, Any]:
-    """The settings that tell environments apart."""
-    env = job.config.get("env", {})
-    return {
-        "id": env.get("id", job.job["env"]),
-        "kwargs": env.get("kwargs") or {},
-        "max_episode_steps": env.get("max_episode_steps"),
-        "preprocessing": env.get("preprocessing"),
-    }
+    """The settings that tell environments apart; those of `job.json` where the configuration has none."""
+    name = str(job.job["env"])
+    env = study_names.env_settings(job.config)
+    return {**env, "name": name, "id": env["id"] or name}
+
+
+def _label(every: list[Task]) -> None:
+    """Label each contender with its name, and with what differs from others of this name on the same environment."""
+    fields = [[(c.name, c.config) for c in task.contenders] for task in every]
+    for task, labels in zip(every, study_names.contender_names(fields), strict=True):
+        repeated = {label for label, number in Counter(labels).items() if number > 1}
+        for c, label in zip(task.contenders, labels, strict=True):  # repeated for jobs of other versions of rlexp
+            c.label = f"{label} ({c.jobs[0].job['config_id']})" if label in repeated else label
 
 
 def _rank(contender: Contender) -> tuple[bool, float, float, str]:
@@ -82,7 +79,7 @@ def _contender(task: Task, jobs: list[JobData]) -> Contender:
     statuses = [_status(job, k, np.isfinite(value)) for (job, k), value in zip(columns, final, strict=True)]
     curves = {name: _merge(name, columns) for name in ("eval/return", "train/return", "eval/regret")}
     kept = {name: curve for name, curve in curves.items() if np.isfinite(curve.values).any()}
-    config = _flat(jobs[0].config)
+    config = study_names.flat(jobs[0].config)
     episodes, no_episodes = _pool_episodes(jobs, columns)
     value = np.array([_value(job, k) for job, k in columns], np.float64)
     return Contender(
@@ -115,27 +112,6 @@ def _merge(name: str, columns: list[tuple[JobData, int]]) -> Curve:
             values[np.searchsorted(steps, part[0].steps), trial] = part[0].values[:, part[1]]
     some = np.isfinite(values).any(axis=1)
     return Curve(steps[some], np.where(np.isfinite(values), values, np.nan)[some])
-
-
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that can move a curve, with keys joined by dots."""
-    flat: dict[str, Any] = {}
-
-    def walk(node: Mapping[str, Any], prefix: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, Mapping) and value and "kind" not in value:
-                walk(value, f"{prefix}{key}.")
-            else:
-                flat[f"{prefix}{key}"] = value
-
-    walk({key: value for key, value in config.items() if key not in MOVES_NO_CURVE}, "")
-    if flat.get("budget.episodes") is None and flat.get("budget.steps") is None:
-        flat["budget.steps"] = flat.get("env.default_steps")
-    return {
-        key: value
-        for key, value in flat.items()
-        if key != "algo.name" and not (key.startswith("env.") and key.split(".")[1] in TASK_KEYS)
-    }
 
 
 def _status(job: JobData, trial: int, scored: bool) -> str:

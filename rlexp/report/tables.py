@@ -10,9 +10,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from rlexp.config.study_names import MISSING
 from rlexp.data.checkpoint import write_atomically
 from rlexp.report.compare import Comparison
-from rlexp.report.contenders import MISSING
 from rlexp.system import words
 from rlexp.system.text import clean
 

@@ -9,11 +9,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from rlexp.config.study_names import MISSING, short_keys, varied
 from rlexp.jobs.results import load_study
 from rlexp.report import references
-from rlexp.report.contenders import MISSING, Task
+from rlexp.report.contenders import Task
 from rlexp.report.grouping import tasks
-from rlexp.report.labels import short_keys, varied
 from rlexp.report.references import REFERENCES
 from tests.studies import make_job
 
@@ -116,7 +116,7 @@ def test_what_differs(tmp_path: Path) -> None:
     make_job(tmp_path, "dqn", [1.0], config={"a": 1, "b": {"c": [1, 2]}, "d": 0})
     make_job(tmp_path, "dqn", [2.0], config={"a": 1, "b": {"c": [1, 3]}}, first_seed=5)
     (task,) = load(tmp_path)
-    assert varied(task.contenders) == {"algo.b.c": [[1, 3], [1, 2]], "algo.d": [MISSING, 0]}
+    assert varied([c.config for c in task.contenders]) == {"algo.b.c": [[1, 3], [1, 2]], "algo.d": [MISSING, 0]}
     assert short_keys(["algo.b.c", "algo.d", "network.d"]) == {"algo.b.c": "c", "algo.d": "d", "network.d": "network.d"}
 
 

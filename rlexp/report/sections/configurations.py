@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlexp.config.study_names import MISSING, short_keys, varied
 from rlexp.math.statistics import iqm
 from rlexp.report import figures
 from rlexp.report.analysis import TaskAnalysis
-from rlexp.report.contenders import MISSING, Contender
+from rlexp.report.contenders import Contender
 from rlexp.report.draft import Draft, file_name
-from rlexp.report.labels import short_keys, varied
 from rlexp.report.tables import write_csv
 from rlexp.system import words
 
@@ -28,7 +28,7 @@ def add_hyper_parameters(draft: Draft, analyses: Sequence[TaskAnalysis]) -> None
     for analysis in analyses:
         for algo in sorted({c.name for c in analysis.task.finished}):
             same = [c for c in analysis.task.finished if c.name == algo]
-            if len(same) >= MIN_JOBS and (keys := varied(same)):
+            if len(same) >= MIN_JOBS and (keys := varied([c.config for c in same])):
                 pictures += _pictures(draft, analysis, algo, same, keys)
     if pictures:
         draft.page.heading("Hyper-parameters")
@@ -114,7 +114,7 @@ def add_configurations(draft: Draft, contenders: Sequence[Contender], several: b
     """
     page = draft.page
     page.heading("What differs in the configurations")
-    keys = varied(contenders)
+    keys = varied([c.config for c in contenders])
     if not keys:
         page.text("Nothing but what the names say.")
         return

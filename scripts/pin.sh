@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3.11}" -m venv "$work/venv"
-"$work/venv/bin/pip" install -q --disable-pip-version-check -e '.[atari,box2d,ray,search,video,tensorboard,notebook,docs,dev]'
+"$work/venv/bin/pip" install -q --disable-pip-version-check -e '.[atari,box2d,ray,search,video,dev]'
 {
   echo "# Tested versions of an install with all extras except gpu (Python 3.11); made by scripts/pin.sh."
   "$work/venv/bin/pip" freeze --exclude-editable --exclude rlexp

@@ -54,7 +54,7 @@ def preflight(settings: Settings) -> EnvInfo:
     from rlexp.envs import inspection
     from rlexp.jobs import environment_checks, network_checks
 
-    if settings.tracking.name == "mlflow":
+    if "mlflow" in settings.tracking.names:
         resolve_uri(settings.tracking.uri, Path(settings.output_dir))  # refuses addresses that hold a password
     algo, family = settings.algo, registry.family(settings.algo.name)
     info = inspection.inspect(settings.env, tabular=family.tabular)

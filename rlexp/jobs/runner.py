@@ -153,7 +153,7 @@ def run_together(
     console = JobConsole(sum(job.trials for job in jobs), quiet)
     tracking, output_dir = jobs[0].tracking, jobs[0].output_folder
     busy: dict[Path, Job | Exception] = {}
-    with started_early(tracking.name, tracking.uri, output_dir), contextlib.ExitStack() as locks:
+    with started_early(tracking.names, tracking.uri, output_dir), contextlib.ExitStack() as locks:
         training = Training(jobs, info, console, sweep, overrides or {}, prune)
         locks.callback(training.release)
         for job in jobs:

@@ -6,7 +6,6 @@ agents -> folders -> trainer.train() -> trainer.score() -> weights, tables, pict
 from __future__ import annotations
 
 import contextlib
-import shlex
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -122,7 +121,7 @@ class Training:
         for run in self.runs:
             run.prepare_folder()
         tracking, output_dir = self.settings.tracking, self.settings.output_folder
-        tracker = open_tracker(tracking.name, tracking.uri, folders, output_dir)
+        tracker = open_tracker(tracking.names, tracking.uri, folders, output_dir)
         tracker.start()
         endings = Endings(tracker)
         try:
@@ -246,14 +245,13 @@ class Training:
         self.context.console.say(f"continuing from env step {trainer.t:,}")
 
     def _deliver(self, tracker: Tracker, timeout: float) -> Mapping[Path, TrackingResult]:
-        """Wait until MLflow has everything, unless the user interrupts that."""
+        """Wait until the tracker has everything, unless the user interrupts that."""
         try:
             return tracker.close(timeout, self.context.console.say)
         except KeyboardInterrupt:
-            folders = " ".join(shlex.quote(str(run.folder)) for run in self.runs)
-            self.context.console.warn(
-                f"MLflow may not have received everything; this delivers it: rlexp sync {folders}"
-            )
+            first = self.runs[0].folder
+            command = tracker.sync_command(first if len(self.runs) == 1 else first.parent)
+            self.context.console.warn(f"{tracker.title} may not have received everything; this delivers it: {command}")
             raise
 
     def _show_results(
@@ -268,9 +266,9 @@ class Training:
         for job in done:
             console.table(job)
             console.say(f"folder: {job.folder}\n{results[job.folder].message}")
-        for command in dict.fromkeys(results[job.folder].ui_command for job in done):
-            if command:
-                console.say(f"look at it:  {command}")
+        commands = (results[job.folder].ui_command or "" for job in done)
+        for command in dict.fromkeys(line for lines in commands for line in lines.splitlines()):
+            console.say(f"look at it:  {command}")
         return ended
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from rlexp.sweeps.sweep import Sweep
 from rlexp.system.supervisor import Death, Worker
 from rlexp.tracking.base import Tracker
-from rlexp.tracking.follower import MLflowTracker
+from rlexp.tracking.follower import adopt
 
 
 class SerialJobs:
@@ -77,8 +77,7 @@ class SerialJobs:
         try:
             return self._worker.ask(request)
         finally:
-            if isinstance(self._tracker, MLflowTracker):
-                self._tracker.adopt(self._worker.followed)
+            adopt(self._tracker, self._worker.followed)
 
     def _serve(self, request: Any) -> None:
         """Answer a request; called in the worker."""

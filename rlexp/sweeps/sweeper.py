@@ -30,9 +30,8 @@ from rlexp.system.errors import Refusal
 from rlexp.system.stopping import Interrupted, acknowledge, terminated_by
 from rlexp.system.text import clean
 from rlexp.system.words import decimal
-from rlexp.tracking.addresses import resolve_uri, sync_command
-from rlexp.tracking.base import Tracker, open_tracker
-from rlexp.tracking.follower import MLflowTracker, shared
+from rlexp.tracking.base import Tracker, open_tracker, parts
+from rlexp.tracking.follower import shared
 from rlexp.tracking.log import SET_ASIDE, one_line
 
 
@@ -83,7 +82,7 @@ class Sweeper(BasicSweeper):
             for job, label in zip(sweep.jobs, sweep.labels, strict=True):
                 if job.settings is None:
                     print(f"refused: {clean(label)}: {job.refused}", file=sys.stderr)
-            tracker = open_tracker(sweep.tracking.name, sweep.tracking.uri, [sweep.folder], sweep.output_dir)
+            tracker = open_tracker(sweep.tracking.names, sweep.tracking.uri, [sweep.folder], sweep.output_dir)
             tracker.start()
             killed = True
             try:
@@ -166,7 +165,7 @@ class Sweeper(BasicSweeper):
     def _sharing(self, tracker: Tracker) -> contextlib.AbstractContextManager[None]:
         """Let the sweep's tracker deliver jobs that run in this process, so that they do not wait for it."""
         here = self._choice("hydra/launcher") in IN_PROCESS
-        return shared(tracker) if here and isinstance(tracker, MLflowTracker) else contextlib.nullcontext()
+        return shared(tracker) if here else contextlib.nullcontext()
 
     def _name(self) -> str:
         """Name of the sweep."""
@@ -189,17 +188,17 @@ def close(sweep: Sweep, tracker: Tracker, killed: bool, serial: SerialJobs | Non
     if serial is not None:
         serial.close()  # the worker holds the tracker's pipe, too
     tracker.end(sweep.folder, status)
-    results = tracker.close(sweep.tracking.timeout).values()
-    missing = [result for result in results if not result.delivered]
-    if missing:
-        uri = resolve_uri(sweep.tracking.uri, sweep.output_dir)
-        command = sync_command(sweep.output_dir / sweep.study, uri, sweep.output_dir)
-        print(f"Warning: MLflow has not received everything of {len(missing)} jobs.", file=sys.stderr)
-        print(f"Nothing is lost; this delivers the rest:\n  {command}", file=sys.stderr)
-    for told in dict.fromkeys(line for r in results for line in r.message.splitlines() if line.startswith(SET_ASIDE)):
-        print(f"Warning: {told}", file=sys.stderr)
-    for command in dict.fromkeys(result.ui_command for result in results if result.ui_command):
-        print(f"look at it:  {command}")
+    for part in parts(tracker):
+        results = part.close(sweep.tracking.timeout).values()
+        if missing := sum(not result.delivered for result in results):
+            command = part.sync_command(sweep.output_dir / sweep.study)
+            print(f"Warning: {part.title} has not received everything of {missing} jobs.", file=sys.stderr)
+            print(f"Nothing is lost; this delivers the rest:\n  {command}", file=sys.stderr)
+        told = (line for r in results for line in r.message.splitlines() if line.startswith(SET_ASIDE))
+        for line in dict.fromkeys(told):
+            print(f"Warning: {line}", file=sys.stderr)
+        for command in dict.fromkeys(result.ui_command for result in results if result.ui_command):
+            print(f"look at it:  {command}")
 
 
 def report(sweep: Sweep) -> None:

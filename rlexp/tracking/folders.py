@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -47,6 +48,16 @@ def place(folder: Path) -> tuple[Path, str]:
     """The output folder and the study of a job's or a sweep's folder."""
     study = folder.absolute().parents[1 if is_sweep(folder) else 0]
     return study.parent, study.name
+
+
+def asked_trackers(folder: Path) -> list[Any]:
+    """The trackers that a job's folder names; earlier versions wrote one name, not a list.
+
+    Raises:
+        ValueError: if its configuration cannot be read.
+    """
+    names = select(read_config(folder), "tracking", "name")
+    return names if isinstance(names, list) else [names]
 
 
 def asked_uri(folder: Path) -> str | None:

@@ -25,7 +25,7 @@ from rlexp.system.stored_schemas import TRACKING
 from rlexp.system.text import clean, mask
 from rlexp.tracking import store_file
 from rlexp.tracking.addresses import resolve_uri, sync_command, ui_command
-from rlexp.tracking.base import TrackingResult
+from rlexp.tracking.base import Tracker, TrackingResult, parts
 from rlexp.tracking.log import has_ended, is_delivered, log_size, read_log, set_aside_lines, write_log
 
 CREATION = 600.0  # seconds for a child to create a store, beyond the time for its delivery
@@ -35,13 +35,30 @@ _of_sweep: list[MLflowTracker] = []  # the tracker of the sweep whose jobs run i
 
 
 @contextlib.contextmanager
-def shared(tracker: MLflowTracker) -> Iterator[None]:
-    """Within this context, jobs of this process use the child of `tracker` and do not wait for their delivery."""
-    _of_sweep.append(tracker)
+def shared(tracker: Tracker) -> Iterator[None]:
+    """Within this context, jobs of this process use the child of `tracker`, if it has one, and do not wait for it."""
+    ours = _children(tracker)
+    _of_sweep.extend(ours)
     try:
         yield
     finally:
-        _of_sweep.remove(tracker)
+        for each in ours:
+            _of_sweep.remove(each)
+
+
+def adopt(tracker: Tracker, followed: Iterable[tuple[str, int]]) -> None:
+    """Let a tracker wait for the jobs that a worker of this process follows with the tracker's child, too.
+
+    Args:
+        tracker: of a sweep.
+        followed: the jobs' folders, and the bytes of their logs before.
+    """
+    for each in _children(tracker):
+        each.adopt(followed)
+
+
+def _children(tracker: Tracker) -> list[MLflowTracker]:
+    return [part for part in parts(tracker) if isinstance(part, MLflowTracker)]
 
 
 class _Kept:
@@ -113,6 +130,8 @@ class MLflowTracker:
         folders: of the jobs.
         output_dir: the folder of the studies.
     """
+
+    title = "MLflow"
 
     def __init__(self, uri: str | None, folders: Sequence[Path], output_dir: Path) -> None:
         self.folders = list(folders)
@@ -250,6 +269,10 @@ class MLflowTracker:
         message = (
             f"Warning: MLflow has not received all of this job ({clean(reason)}).\n"
             "Nothing is lost; this delivers the rest:\n"
-            f"  {sync_command(folder, self.uri, self._output_dir)}"
+            f"  {self.sync_command(folder)}"
         )
         return TrackingResult(delivered=False, message=message, ui_command=ui_command(self.uri))
+
+    def sync_command(self, path: Path) -> str:
+        """`rlexp sync` with the path, and with the store where that is needed."""
+        return sync_command(path, self.uri, self._output_dir)

@@ -134,45 +134,60 @@ def test_uris_and_commands(monkeypatch, tmp_path):
 
 
 def test_unknown_tracker():
-    with pytest.raises(ValueError, match=r"tracking.name='wandb' is not a tracker; choose one of files, mlflow\."):
-        open_tracker("wandb", None, [Path("folder")], Path("outputs"))
+    with pytest.raises(
+        ValueError, match=r"tracking.name='wandb' is not a tracker; choose one of files, mlflow, tensor"
+    ):
+        open_tracker(["wandb"], None, [Path("folder")], Path("outputs"))
 
 
 def test_training_process_imports_no_mlflow(tmp_path):
     code = (
         "import sys, pathlib; from rlexp.tracking.base import open_tracker, TRACKERS\n"
-        "for name in TRACKERS: open_tracker(name, None, [pathlib.Path('f')], pathlib.Path('o'))\n"
+        "open_tracker(list(TRACKERS), None, [pathlib.Path('f')], pathlib.Path('o'))\n"
         "print([name for name in ('mlflow', 'tensorflow', 'pandas') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("name", TRACKERS)
-def test_contract(name, client, output_dir):
-    folder = make_job(output_dir, f"contract-{name}", resolve_uri(None, output_dir))
+@pytest.mark.parametrize("names", [["files"], ["tensorboard"], ["mlflow", "tensorboard"]])
+def test_contract(names, client, output_dir):
+    assert set(names) <= set(TRACKERS)
+    folder = make_job(output_dir, f"contract-{names[0]}", resolve_uri(None, output_dir))
     before = {path.name for path in folder.iterdir()}
-    tracker = open_tracker(name, resolve_uri(None, output_dir), [folder], output_dir)
+    tracker = open_tracker(names, resolve_uri(None, output_dir), [folder], output_dir)
     tracker.start()
     tracker.end(folder, "done")
     result = tracker.close(timeout=60.0)[folder]
     assert result.delivered
     created = {path.name for path in folder.iterdir()} - before
-    if name == "files":
-        assert (result.message, result.ui_command, result.run_id) == (f"Results: {folder}", None, None)
-        assert created == set()
-    else:
-        uri, run_id = resolve_uri(None, output_dir), state_of(folder)["run_id"]
-        assert result.message == f"MLflow: run {run_id} is in {uri}"
-        assert (result.ui_command, result.run_id) == (f"rlexp ui --tracking-uri {uri}", run_id)
-        assert created == {"tracking.json", "tracking.log", ".tracking.lock"}
+    uri, root = resolve_uri(None, output_dir), folder.parent / "tensorboard"
+    run_id = state_of(folder)["run_id"] if "mlflow" in names else None
+    said = {
+        "files": f"Results: {folder}",
+        "mlflow": f"MLflow: run {run_id} is in {uri}",
+        "tensorboard": f"TensorBoard: event files are in {root}",
+    }
+    shown = {"mlflow": f"rlexp ui --tracking-uri {uri}", "tensorboard": f"tensorboard --logdir '{root}'"}
+    files = {"mlflow": {"tracking.json", "tracking.log", ".tracking.lock"}, "tensorboard": {".tensorboard.lock"}}
+    assert result.message.splitlines() == [said[name] for name in names]
+    assert (result.ui_command or "").splitlines() == [shown[name] for name in names if name in shown]
+    assert result.run_id == run_id
+    assert created == set().union(*(files.get(name, ()) for name in names))
+    if "mlflow" in names:
         assert (folder / "tracking.log").read_text() == "Delivered.\n"
         assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_several_trackers_name_their_commands(tmp_path):
+    trackers = open_tracker(["mlflow", "files", "tensorboard"], None, [tmp_path / "study" / "job"], tmp_path)
+    assert trackers.title == "MLflow and the folder and TensorBoard"
+    assert trackers.sync_command(tmp_path) == f"rlexp sync {tmp_path}; rlexp sync --to tensorboard {tmp_path}"
 
 
 def test_follower_that_cannot_start(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: (_ for _ in ()).throw(OSError("no memory")))
     folder = make_job(tmp_path)
-    tracker = open_tracker("mlflow", "http://nowhere", [folder], tmp_path)
+    tracker = open_tracker(["mlflow"], "http://nowhere", [folder], tmp_path)
     tracker.start()
     tracker.end(folder, "done")
     result = tracker.close(timeout=1.0)[folder]

@@ -78,6 +78,10 @@ def candidates(line: str) -> list[str]:
         found |= {"run", *TOOLS}
     elif before == ["completion"]:
         found |= {*SCRIPTS}
+    elif before[0] == "sync" and before[-1] == "--to":
+        from rlexp.cli.sync import TARGETS
+
+        found |= {*TARGETS}
     elif before[0] in TOOLS:
         found |= set(_folders(before, word))
     if search_path.trains([*before, "run"]):

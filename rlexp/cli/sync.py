@@ -105,7 +105,10 @@ def _deliver_to_tensorboard(args: Any) -> int:
         print(f"{clean(folder, newlines=False)}: {line}", flush=True)
         all_delivered &= delivered
     for study in dict.fromkeys(folder.parent for folder in folders):
-        place.settle(study)
+        try:
+            place.settle(study)
+        except Exception as error:  # the jobs are delivered all the same
+            print(f"{study.name}: event files keep the names of the folders: {one_line(error)}", flush=True)
         print(f"See: {place.ui_command(study)}")
     if not hyperparameters.available():
         print(f"TensorBoard: {hyperparameters.MISSING}")

@@ -251,7 +251,10 @@ class Training:
         except KeyboardInterrupt:
             first = self.runs[0].folder
             command = tracker.sync_command(first if len(self.runs) == 1 else first.parent)
-            self.context.console.warn(f"{tracker.title} may not have received everything; this delivers it: {command}")
+            if command:
+                self.context.console.warn(
+                    f"{tracker.title} may not have received everything; this delivers it: {command}"
+                )
             raise
 
     def _show_results(

@@ -46,7 +46,7 @@ class Tracker(Protocol):
     """Observes the folders of jobs that run together, usually one. No method raises; `close` alone may wait.
 
     Attributes:
-        title: its name in messages.
+        title: its name in messages; empty for one that never misses anything.
     """
 
     title: str
@@ -83,7 +83,7 @@ class SeveralTrackers:
 
     def __init__(self, parts: Sequence[Tracker]) -> None:
         self.parts = list(parts)
-        self.title = " and ".join(part.title for part in parts)
+        self.title = " and ".join(part.title for part in parts if part.title)
 
     def start(self) -> None:
         """Start each."""

@@ -11,7 +11,7 @@ from rlexp.tracking.base import TrackingResult
 class FilesTracker:
     """Delivers nothing and reports where the files are."""
 
-    title = "the folder"
+    title = ""
 
     def __init__(self, uri: str | None, folders: Sequence[Path], output_dir: Path) -> None:
         self.folders = folders

@@ -282,7 +282,9 @@ def test_help():
     command = [sys.executable, "-X", "importtime", "-m", "rlexp.sync", "--help"]
     environment = {**os.environ, "COLUMNS": "120"}
     result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert "usage: rlexp sync [-h] [--tracking-uri URI] [--rebuild] [--follow] PATH [PATH ...]" in result.stdout
+    assert (
+        "usage: rlexp sync [-h] [--to TRACKER] [--tracking-uri URI] [--rebuild] [--follow] [PATH ...]" in result.stdout
+    )
     assert (
         "exit code: 0 all delivered, 1 something was not delivered, 2 wrong path, or nothing was changed"
         in result.stdout

@@ -167,6 +167,24 @@ def test_with_many_trials_their_files_are_written_one_by_one_at_the_end(tmp_path
     assert deliver.is_delivered(folder)
 
 
+def test_strange_names_and_numbers_do_no_harm(tmp_path):
+    values = [1e300, -0.0, 3.0]
+    record = {"step": 1, "time": START, "metrics": {"train/\ud800\x1b[2J": values, "x" * 300: [None, None, 1.0]}}
+    folder = job(tmp_path, num_records=0, algo={"name": "<b>", "big": 10**400, "\x1b": "\x9b\n"}, label="\x1b[31m<b>")
+    write_records(folder, [record])
+    assert sync.sync(folder) == (True, "delivered 1 records")
+    place.settle(folder.parent)
+    where = place.find(folder)
+    assert where.name == "-[31m-b-"
+    assert read(where / "seed_3")["train/\\ud800\\x1b[2J"] == [(1, float("inf"), START)]
+    found = hparams(where / "final")[0]
+    assert found["algo"] == "<b>" and found["algo.\\x1b"] == "\\x9b\\n" and len(found["algo.big"]) == 200
+    (folder / "config.yaml").write_text("env: wrong")
+    (folder / "metrics.jsonl").write_text("")
+    assert sync.sync(folder) == (False, f"failed: {folder}/config.yaml: expected a mapping as env, received 'wrong'")
+    place.settle(folder.parent)
+
+
 def test_places_are_called_by_the_names_of_the_study_once_nobody_writes_them(tmp_path):
     study = tmp_path / "study one"
     first = job(tmp_path, "dqn-1", 1, algo={"name": "dqn", "optimizer": {"lr": 0.1}})

@@ -180,7 +180,7 @@ def test_contract(names, client, output_dir):
 
 def test_several_trackers_name_their_commands(tmp_path):
     trackers = open_tracker(["mlflow", "files", "tensorboard"], None, [tmp_path / "study" / "job"], tmp_path)
-    assert trackers.title == "MLflow and the folder and TensorBoard"
+    assert trackers.title == "MLflow and TensorBoard"
     assert trackers.sync_command(tmp_path) == f"rlexp sync {tmp_path}; rlexp sync --to tensorboard {tmp_path}"
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from rlexp.math.statistics import iqm
 from rlexp.system.stored_files import MAX_RECORDS, check_file, digest_of, find_json, read_bytes, read_json, read_record
 from rlexp.system.stored_schemas import JOB, SUMMARY
-from rlexp.system.stored_yaml import read_config
 from rlexp.tracking.tensorboard import hyperparameters, place
 from rlexp.tracking.tensorboard.event_file import EventFile, event_files
 
@@ -114,7 +113,7 @@ class Delivery:
         self._position, self._last = 0, (0, float(self._job["started"]))
         if hyperparameters.available():
             started = self._last[1]
-            summary = hyperparameters.session_start(read_config(self._folder), started)
+            summary = hyperparameters.session_start(place.config_of(self._folder), started)
             self._files[SCORES].add_summary(summary, started)
 
     def _write(self, record: dict[str, Any], files: dict[str, EventFile]) -> None:

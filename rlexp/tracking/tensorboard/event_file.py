@@ -8,6 +8,7 @@ TensorFlow's `tf.summary` cannot write the past: it gives each point the current
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import time
 import uuid
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.system.backend import quiet_stderr, set_environment
+from rlexp.system.text import printable
 
 VERSION = "brain.Event:2"  # of the format, the first record of an event file
 NAME = "events.out.tfevents."  # begins the name of each event file
@@ -46,7 +48,7 @@ class EventFile:
         """Write points of one step: metric -> value; `seconds` since 1970."""
         event = self._event(wall_time=seconds, step=step)
         for name, value in values.items():
-            event.summary.value.add(tag=name, simple_value=value)
+            event.summary.value.add(tag=_tag(name), simple_value=value)
         with self._readable_errors():
             self._writer.write(event.SerializeToString())
 
@@ -87,6 +89,11 @@ class EventFile:
             yield
         except self._errors as error:
             raise OSError((error.message or type(error).__name__).splitlines()[0]) from error
+
+
+@functools.cache
+def _tag(name: str) -> str:
+    return printable(name, newlines=False)
 
 
 def _tensorflow() -> Any:

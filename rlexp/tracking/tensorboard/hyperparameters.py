@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from rlexp.config.study_names import flat
-from rlexp.system.packages import line
+from rlexp.system.packages import PACKAGES, line
 from rlexp.system.text import mask_tree, printable
 from rlexp.system.words import setting
 
 LONGEST = 200  # characters of a value
-MISSING = f"its page and the hyper-parameters need a package: {line('rlexp[tensorboard]')}"
+LARGEST = 1e300  # of a number; larger integers are no floats, as which the page has them
+MISSING = f"its page and the hyper-parameters need a package: {line(PACKAGES['tensorboard'])}"
 
 
 def available() -> bool:
@@ -30,11 +30,15 @@ def values(config: Mapping[str, Any]) -> dict[str, Any]:
     algo, env = config.get("algo") or {}, config.get("env") or {}
     found = {"algo": algo.get("name"), "env": env.get("name"), **flat(config)}
     found |= {key: config.get(key) for key in ("trials", "seed")}
-    return {str(key): _shown(value) for key, value in mask_tree(found).items() if value not in (None, [], {})}
+    return {
+        printable(str(key), newlines=False): _shown(value)
+        for key, value in mask_tree(found).items()
+        if value not in (None, [], {})
+    }
 
 
 def _shown(value: Any) -> Any:
-    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < LARGEST):
         return value
     text = printable(value if isinstance(value, str) else setting(value), newlines=False)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -25,9 +25,10 @@ from filelock import FileLock, Timeout
 
 from rlexp.config.study_names import job_names
 from rlexp.data.checkpoint import write_json
+from rlexp.system import stored_files
 from rlexp.system.links import LinkFound, check_folder, owned
 from rlexp.system.stored_files import find_json
-from rlexp.system.stored_schemas import COUNT, FLAG, NOTE, TEXT, Kind, Schema, mapping_of, maybe
+from rlexp.system.stored_schemas import CONFIG, COUNT, FLAG, NOTE, TEXT, Kind, Schema, mapping_of, maybe
 from rlexp.system.stored_yaml import read_config
 from rlexp.tracking.folders import find_jobs
 
@@ -94,7 +95,7 @@ def settle(study: Path) -> None:
         OSError: if a folder cannot be renamed.
     """
     places = {job: place for place, job in _places(study)}
-    jobs = {folder: config for folder in find_jobs(study) if (config := _config(folder)) is not None}
+    jobs = _configs(study)
     names = [_as_folder(name) for name in job_names(list(jobs.values()))]
     number = Counter(name.casefold() for name in names)
     wanted = {
@@ -139,12 +140,20 @@ def _job_of(place: Path) -> str | None:
     return None if receipt is None else receipt["job"]
 
 
-def _config(folder: Path) -> dict[str, Any] | None:
-    """The configuration of a job; None for one that cannot be read, which its own delivery reports."""
-    try:
-        return read_config(folder)
-    except ValueError:
-        return None
+def config_of(folder: Path) -> dict[str, Any]:
+    """The configuration of a job; raises `ValueError` if it is not what rlexp writes."""
+    config = read_config(folder)
+    stored_files.check(folder / "config.yaml", config, CONFIG)
+    return config
+
+
+def _configs(study: Path) -> dict[Path, dict[str, Any]]:
+    """The configurations of a study's jobs, but for those that cannot be read, which their own delivery reports."""
+    found = {}
+    for folder in find_jobs(study):
+        with contextlib.suppress(ValueError):
+            found[folder] = config_of(folder)
+    return found
 
 
 def _as_folder(name: str) -> str:

@@ -182,6 +182,6 @@ def _is_of_sweep(folder: Path) -> bool:
 
 
 def _settle(study: Path) -> None:
-    """Call the event files of a study's jobs by their names there; the next job or `rlexp sync` tries again."""
-    with contextlib.suppress(OSError, ValueError):
+    """Call the event files of a study's jobs by their names there."""
+    with contextlib.suppress(Exception):  # they keep the names that they have; the next job tries again
         place.settle(study)

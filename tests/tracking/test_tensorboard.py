@@ -214,6 +214,18 @@ def test_places_are_called_by_the_names_of_the_study_once_nobody_writes_them(tmp
     ]
 
 
+def test_a_job_whose_folder_is_called_like_another_job_has_a_place_of_its_own(tmp_path):
+    first = job(tmp_path, "dqn-1", 1, label="dqn-2")
+    assert sync.sync(first)[0]
+    place.settle(first.parent)
+    assert place.find(first).name == "dqn-2"
+    second = job(tmp_path, "dqn-2", 2)
+    assert sync.sync(second)[0] and place.find(second).name == "dqn-2.events"
+    place.settle(first.parent)
+    assert (place.find(first).name, place.find(second).name) == ("dqn-2", "dqn")
+    assert deliver.is_delivered(first) and deliver.is_delivered(second)
+
+
 def follow(names, folder, output_dir):
     following = base.open_tracker(names, None, [folder], output_dir)
     following.start()

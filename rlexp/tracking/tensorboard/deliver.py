@@ -29,8 +29,11 @@ def is_delivered(folder: Path) -> bool:
         return False
     if receipt.get("hyperparameters") is False and hyperparameters.available():
         return False
-    runs = (CURVES, SCORES, *_trials(read_json(folder / "job.json", JOB, "seeds")))
-    return receipt["content"] == _content(folder) and receipt["files"] == _sizes(where, runs)
+    try:
+        runs = (CURVES, SCORES, *_trials(read_json(folder / "job.json", JOB, "seeds")))
+        return bool(receipt["content"] == _content(folder) and receipt["files"] == _sizes(where, runs))
+    except (OSError, ValueError):  # a damaged folder, of which a delivery says what is wrong
+        return False
 
 
 def _trials(job: dict[str, Any]) -> dict[str, int]:
@@ -74,11 +77,6 @@ class Delivery:
         self._files: dict[str, EventFile] = {}  # open ones, by run
         self._position, self._digest = 0, ""  # what they hold of metrics.jsonl
         self._last = (0, float(self._job["started"]))  # step and time of the last record
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there are open files."""
-        return bool(self._files)
 
     def send(self) -> int:
         """Write the complete lines of `metrics.jsonl` that are not in the files yet; returns how many."""

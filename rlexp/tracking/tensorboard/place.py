@@ -62,9 +62,11 @@ def lock(folder: Path) -> FileLock:
 def find(folder: Path) -> Path:
     """The place of a job's event files, which need not exist yet."""
     usual = root(folder.parent) / folder.name
-    if _job_of(usual) == folder.name:
+    owner = _job_of(usual)
+    if owner == folder.name:
         return usual
-    return next((place for place, job in _places(folder.parent) if job == folder.name), usual)
+    free = usual if owner is None else usual.with_name(f"{folder.name}.events")  # another job has that name
+    return next((place for place, job in _places(folder.parent) if job == folder.name), free)
 
 
 def check(place: Path) -> None:
@@ -94,41 +96,37 @@ def settle(study: Path) -> None:
     Raises:
         OSError: if a folder cannot be renamed.
     """
-    places = {job: place for place, job in _places(study)}
     jobs = _configs(study)
+    found = {job: place for place, job in _places(study)}
+    places = {folder: found[folder.name] for folder in jobs if folder.name in found}
     names = [_as_folder(name) for name in job_names(list(jobs.values()))]
     number = Counter(name.casefold() for name in names)
     wanted = {
         folder: root(study) / (name if number[name.casefold()] == 1 and name else folder.name)
         for folder, name in zip(jobs, names, strict=True)
     }
-    with contextlib.ExitStack() as locks:
-        moves = {}
-        for folder, target in wanted.items():
-            place = places.get(folder.name)
-            if place is not None and place != target and _locked(folder, locks):
-                moves[folder] = place.rename(_free(place.with_name(folder.name), place))  # frees its name for others
-        for folder, place in moves.items():
-            if not wanted[folder].exists():
-                place.rename(wanted[folder])
+    for folder in places:  # by their folders first, so that names are free for others
+        if places[folder] not in (wanted[folder], root(study) / folder.name):
+            places[folder] = _renamed(folder, places[folder], root(study) / folder.name)
+    for folder in places:
+        places[folder] = _renamed(folder, places[folder], wanted[folder])
 
 
-def _free(path: Path, place: Path) -> Path:
-    """`path`, unless something else has that name."""
-    return place if path.exists() else path
-
-
-def _locked(folder: Path, locks: contextlib.ExitStack) -> bool:
-    """Take the lock of a job's event files if it is free."""
+def _renamed(folder: Path, place: Path, target: Path) -> Path:
+    """The place of a job, called `target` now, unless that name is taken or a process writes there."""
+    if place == target or target.exists():
+        return place
     try:
-        locks.enter_context(lock(folder).acquire(timeout=0))
-    except (Timeout, OSError):
-        return False
-    return True
+        with lock(folder).acquire(timeout=0):
+            return place.rename(target)
+    except Timeout:
+        return place
 
 
 def _places(study: Path) -> Iterator[tuple[Path, str]]:
     """All places of a study, and the names of their jobs' folders."""
+    if root(study).is_symlink():
+        return
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for place in sorted(root(study).iterdir()):
             if (job := _job_of(place)) is not None:

@@ -117,8 +117,8 @@ class TensorBoardTracker:
     def _finish(self) -> None:
         for job in self._jobs:
             job.deliver(self._statuses.get(job.folder, "killed"))
-        if not any(map(_is_of_sweep, self._folders)):
-            _settle(self._folders[0].parent)
+        if self._jobs and not any(_is_of_sweep(job.folder) for job in self._jobs):  # a sweep does it once
+            _settle(self._jobs[0].folder.parent)
 
     def close(self, timeout: float = 60.0, say: Callable[[str], None] = print) -> dict[Path, TrackingResult]:
         """Wait at most `timeout` seconds for the event files."""

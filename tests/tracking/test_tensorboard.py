@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from rlexp.cli import run as cli
 from rlexp.cli import sync as command
+from rlexp.jobs import plots
 from rlexp.system.links import LinkFound
 from rlexp.tracking import base, late
 from rlexp.tracking.tensorboard import deliver, hyperparameters, place, sync, tracker
@@ -328,6 +331,30 @@ def test_the_end_of_a_sweep_names_what_is_missing_of_its_jobs(tmp_path):
     results = following.close(1.0)
     assert {folder: result.delivered for folder, result in results.items()} == {sweep: True, bad: False}
     assert following.sync_command(good.parent) == f"rlexp sync --to tensorboard '{good.parent}'"
+
+
+def test_a_sweep_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plots, "learning_curve", lambda *args: None)  # most of the time of a job of 40 steps
+    options = ["algo=q_learning", "env=frozen_lake", "engine=host", "trials=2", "budget.steps=40", "evaluation.num_episodes=1",
+               "evaluation.final_episodes=1", "evaluation.candidates=1", "animation.enabled=false"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["rlexp", "-m", *options, "algo.gamma=.9,.8", "tracking=[files,tensorboard]"])
+    assert cli._status() == 0
+    root = tmp_path / "outputs" / "default" / "tensorboard"
+    said = capsys.readouterr().out.splitlines()
+    assert said.count(f"TensorBoard: event files are in {root}") == 2
+    assert said.count(f"look at it:  tensorboard --logdir {root}") == 3  # of each job and the sweep
+    assert sorted(path.name for path in root.iterdir()) == ["q_learning gamma=0.8", "q_learning gamma=0.9"]
+    for folder in root.parent.glob("q_learning-*"):
+        assert deliver.is_delivered(folder)
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for k in range(2):
+            returns = read(place.find(folder) / f"seed_{k}")["final/return"]
+            assert returns == expected(records, "final/return", k) and len(returns) == 1
+    shutil.rmtree(root)
+    monkeypatch.setattr(sys, "argv", ["rlexp", *options, "algo.gamma=.8", "tracking=tensorboard"])
+    assert cli._status() == 0  # already done, and delivered again
+    assert [path.name for path in root.iterdir()] == ["q_learning gamma=0.8"]
 
 
 def test_the_command_delivers_a_study_by_its_name(tmp_path, monkeypatch, capsys):

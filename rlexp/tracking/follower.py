@@ -192,6 +192,10 @@ class MLflowTracker:
                 self.process.stdin.write(f"{what} {folder}\n".encode())
                 self.process.stdin.flush()
 
+    def sync_command(self, path: Path) -> str:
+        """`rlexp sync` with the path, and with the store where that is needed."""
+        return sync_command(path, self.uri, self._output_dir)
+
     def close(self, timeout: float = 60.0, say: Callable[[str], None] = print) -> dict[Path, TrackingResult]:
         """Wait at most `timeout` seconds for the child to deliver, then stop it, unless it is creating a store."""
         if self._shared is not None:
@@ -269,10 +273,6 @@ class MLflowTracker:
         message = (
             f"Warning: MLflow has not received all of this job ({clean(reason)}).\n"
             "Nothing is lost; this delivers the rest:\n"
-            f"  {self.sync_command(folder)}"
+            f"  {sync_command(folder, self.uri, self._output_dir)}"
         )
         return TrackingResult(delivered=False, message=message, ui_command=ui_command(self.uri))
-
-    def sync_command(self, path: Path) -> str:
-        """`rlexp sync` with the path, and with the store where that is needed."""
-        return sync_command(path, self.uri, self._output_dir)

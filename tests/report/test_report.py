@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -23,12 +21,12 @@ from rlexp.jobs.results import load_study
 from rlexp.math.statistics import bootstrap_ci, iqm
 from rlexp.report import study
 from rlexp.report.analysis import analyse
+from tests.browser import Browser
 from tests.studies import make_job
 
 NAN = float("nan")
 EVIL = "<img src=x onerror=alert(1)>$x^2$"
 COMMAND = f"rlexp report '{EVIL}'"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def headline(folder: Path) -> list[str]:
@@ -455,93 +453,15 @@ def test_configuration_of_params() -> None:
 # In a browser.
 
 
-class Browser:
-    """A headless Chromium, spoken to by its DevTools protocol over a pipe."""
-
-    def __init__(self, profile: Path) -> None:
-        (read_commands, self._write), (self._read, write_answers) = os.pipe(), os.pipe()
-        os.set_inheritable(read_commands, True)
-        os.set_inheritable(write_answers, True)
-
-        def descriptors() -> None:  # the protocol's own are 3 and 4
-            commands, answers = os.dup(read_commands), os.dup(write_answers)
-            os.dup2(commands, 3)
-            os.dup2(answers, 4)
-
-        assert CHROMIUM
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
-        self._process = subprocess.Popen(
-            [CHROMIUM, *flags, f"--user-data-dir={profile}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, close_fds=False, preexec_fn=descriptors,
-        )  # fmt: skip
-        os.close(read_commands)
-        os.close(write_answers)
-        self._buffer, self._number, self.events = b"", 0, []  # type: ignore[var-annotated]
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-
-    def call(self, method: str, **params: Any) -> Any:
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
-        if hasattr(self, "session"):
-            message["sessionId"] = self.session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._receive()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def wait(self, method: str) -> None:
-        while all(event.get("method") != method for event in self.events):
-            self.events.append(self._receive())
-
-    def _receive(self) -> Any:
-        while b"\0" not in self._buffer:
-            chunk = os.read(self._read, 1 << 16)
-            assert chunk, "Chromium is gone"
-            self._buffer += chunk
-        text, self._buffer = self._buffer.split(b"\0", 1)
-        return json.loads(text)
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(30)
-        os.close(self._read)
-        os.close(self._write)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)")
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1200])
-def test_in_chromium_pictures_are_drawn_and_nothing_leaves_the_page(page: Path, width: int, tmp_path: Path) -> None:
-    browser = Browser(tmp_path / "profile")
-    try:
-        for domain in ("Page", "Network", "Log", "Runtime"):
-            browser.call(f"{domain}.enable")
-        browser.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600
-        )
-        browser.call("Page.navigate", url=page.as_uri())
-        browser.wait("Page.loadEventFired")
-
-        def evaluate(expression: str) -> Any:
-            return browser.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
-
-        widths = evaluate("[...document.images].map(image => image.naturalWidth)")
-        assert widths == [896] * 10
-        assert evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out at the side
-        assert evaluate("document.querySelector('.lead').getBoundingClientRect().top") < 200
-        assert evaluate("document.querySelectorAll('script, iframe, link').length") == 0
-        requests = [
-            e["params"]["request"]["url"] for e in browser.events if e.get("method") == "Network.requestWillBeSent"
-        ]
-        assert {url.split(":")[0] for url in requests} <= {"file", "data"} and page.as_uri() in requests
-        assert [url for url in requests if url.startswith("file") and url != page.as_uri()] == []
-        assert [
-            e
-            for e in browser.events
-            if e.get("method") in ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
-        ] == []
-    finally:
-        browser.close()
+def test_in_chromium_pictures_are_drawn_and_nothing_leaves_the_page(page: Path, width: int, browser: Browser) -> None:
+    browser.open(page.as_uri(), width)
+    widths = browser.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert widths == [896] * 10
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out at the side
+    assert browser.evaluate("document.querySelector('.lead').getBoundingClientRect().top") < 200
+    assert browser.evaluate("document.querySelectorAll('script, iframe, link').length") == 0
+    assert {url.split(":")[0] for url in browser.requests} <= {"file", "data"}
+    assert [url for url in browser.requests if url.startswith("file")] == [page.as_uri()]
+    assert browser.problems == []

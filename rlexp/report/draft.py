@@ -13,6 +13,8 @@ from rlexp.report import drawing
 from rlexp.report.page import Page
 from rlexp.report.tables import Row, write_rows
 
+MAX_ANIMATIONS = 6 * 2**20  # bytes of all animations in a page; the others are links
+
 
 @dataclass
 class Draft:
@@ -23,12 +25,18 @@ class Draft:
         folder: of the report; figures and tables lie in folders of these names.
         looks: label of a contender -> colour and marker.
         generator: source of the bootstraps.
+        baseline: label of the contender that the others are compared with; None for none.
+        logarithmic: keys of configurations whose logarithm was searched.
+        animation_bytes: what the page may still contain of animations.
     """
 
     page: Page
     folder: Path
     looks: dict[str, tuple[str, str]]
     generator: np.random.Generator
+    baseline: str | None = None
+    logarithmic: frozenset[str] = frozenset()
+    animation_bytes: int = MAX_ANIMATIONS
 
     def save(self, figure: Figure, name: str) -> Path:
         """Write a figure as PNG and SVG; returns the path of the PNG."""

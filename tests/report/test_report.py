@@ -276,16 +276,16 @@ def test_page_tables_and_pictures(page: Path, mixed: Path) -> None:
     text = page.read_text()
     for heading in (
         "Over all environments", "Results on acrobot (Acrobot-v1)", "Which is better on cartpole: final return",
-        "Hyper-parameters", "What differs in the configurations", "Published results", "How it was measured", "Where it comes from",
+        "Hyper-parameters", "What differs in the configurations", "Published results on acrobot", "How it was measured", "Where it comes from",
     ):  # fmt: skip
         assert f">{heading}</h" in text
-    assert "rl-baselines3-zoo DQN" in text and "-76.6 +- 11.8" in text and "0123abc" in text
+    assert "rl-baselines3-zoo" in text and "-76.6 +- 11.8" in text and "0123abc" in text
     names = sorted(path.stem for path in page.parent.glob("figures/*.png"))
     assert names == [
         "0-profiles", "1-acrobot-curves", "1-acrobot-final", "1-acrobot-trials-1", "2-cartpole-curves", "2-cartpole-final",
         "2-cartpole-trials-1", "2-cartpole-trials-2", "cartpole-dqn-heat-map", "cartpole-dqn-slices",
     ]  # fmt: skip
-    assert text.count("<img ") == len(names)
+    assert text.count("<img ") == len(names) - 2  # the curves are drawn by the page itself
     for name in names:
         assert Image.open(page.parent / "figures" / f"{name}.png").width == 896
         assert ElementTree.parse(page.parent / "figures" / f"{name}.svg").getroot().tag.endswith("svg")
@@ -429,7 +429,7 @@ def delivered(mixed: Path) -> str:
 
 
 def test_report_from_mlflow_equals_report_from_files(page: Path, delivered: str, tmp_path: Path) -> None:
-    theirs, _ = study.make("mixed", output_dir=tmp_path, tracking_uri=delivered, to=None, command=COMMAND)
+    theirs, _ = study.make(["mixed"], output_dir=tmp_path, tracking_uri=delivered, to=None, command=COMMAND)
     assert theirs == tmp_path / "mixed" / "report" / "index.html"
     for path in page.parent.rglob("*.*"):
         assert (theirs.parent / path.relative_to(page.parent)).read_bytes() == path.read_bytes(), path.name
@@ -458,10 +458,10 @@ def test_configuration_of_params() -> None:
 def test_in_chromium_pictures_are_drawn_and_nothing_leaves_the_page(page: Path, width: int, browser: Browser) -> None:
     browser.open(page.as_uri(), width)
     widths = browser.evaluate("[...document.images].map(image => image.naturalWidth)")
-    assert widths == [896] * 10
+    assert widths == [896] * 8
     assert browser.evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out at the side
     assert browser.evaluate("document.querySelector('.lead').getBoundingClientRect().top") < 200
-    assert browser.evaluate("document.querySelectorAll('script, iframe, link').length") == 0
+    assert browser.evaluate("document.querySelectorAll('iframe, link, script[src]').length") == 0
     assert {url.split(":")[0] for url in browser.requests} <= {"file", "data"}
     assert [url for url in browser.requests if url.startswith("file")] == [page.as_uri()]
     assert browser.problems == []

@@ -1,0 +1,74 @@
+"""The contenders of one environment: the animation of each, and the command that trains it."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+import numpy as np
+
+from rlexp.jobs.results import JobData
+from rlexp.report.analysis import TaskAnalysis
+from rlexp.report.contenders import Contender, final_returns
+from rlexp.report.draft import Draft
+from rlexp.report.foreign import ForeignJob
+from rlexp.report.page import Card
+from rlexp.system import words
+from rlexp.system.stored_files import Damaged, check_file, read_bytes
+
+MAX_COMMANDS = 3  # of a contender; all are in the table of jobs
+MAX_ANIMATION = 2 * 2**20  # bytes of one animation
+
+
+def add_contenders(draft: Draft, analysis: TaskAnalysis) -> None:
+    """Add a card for each contender of an environment, the best first."""
+    task = analysis.task
+    draft.page.heading(f"Contenders on {task.name}: animations and commands", 3)
+    draft.page.cards([_card(draft, c, analysis) for c in task.contenders])
+
+
+def _card(draft: Draft, c: Contender, analysis: TaskAnalysis) -> Card:
+    lines = []
+    if c.label in analysis.intervals:
+        lines.append(
+            f"Final return: {words.interval(*analysis.intervals[c.label])}, {words.plural(len(c.seeds), 'trial')}."
+        )
+    else:
+        lines.append(f"Status: {c.status}.")
+    lines += [job.told for job in c.jobs if isinstance(job, ForeignJob)]
+    commands = list(dict.fromkeys(str(job.job["command"]) for job in c.jobs if job.job.get("command")))
+    if len(commands) > MAX_COMMANDS:
+        lines.append(f"{MAX_COMMANDS} of {len(commands)} commands; all of them stand at the end of the page.")
+    animation, link, problem = _animation(draft, _best_job(c))
+    if problem:
+        lines.append(problem)
+    return Card(c.label, lines, commands[:MAX_COMMANDS], animation, link)
+
+
+def _best_job(c: Contender) -> JobData:
+    """The job with the best trial: its animation shows that trial."""
+
+    def best(job: JobData) -> float:
+        returns = final_returns(job)
+        return float(np.nanmax(returns)) if returns is not None and np.isfinite(returns).any() else -np.inf
+
+    return max(c.jobs, key=best)
+
+
+def _animation(draft: Draft, job: JobData) -> tuple[bytes | None, str, str]:
+    """A job's animation if the page has room for it, the address of its file, and what is wrong with it."""
+    path = job.folder / "animation.gif"
+    if isinstance(job, ForeignJob) or not os.path.lexists(path):
+        return None, "", ""
+    try:
+        data = read_bytes(path)
+        check_file(path, data, job.summary)
+        if not data.startswith((b"GIF87a", b"GIF89a")):
+            raise Damaged(path, "a GIF", "another file")
+    except (OSError, ValueError) as error:
+        return None, "", f"Its animation cannot be used: {str(error).removeprefix(f'{path}: ')}."
+    link = quote(os.path.relpath(path, draft.folder).replace(os.sep, "/"))
+    if len(data) > min(MAX_ANIMATION, draft.animation_bytes):
+        return None, link, "The page would become too large with its animation, so that is a link to its file."
+    draft.animation_bytes -= len(data)
+    return data, link, ""

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from rlexp.jobs.plots import ROOM
 from rlexp.jobs.plots import style as style_axes
 from rlexp.report.colors import COLORS, INK, LIGHT, pale
 
@@ -27,7 +28,6 @@ WIDTH, DPI = 5.6, 160  # inches, dots per inch: to be read at a phone's width
 NUM_POINTS = 150  # of a line, at most: more cannot be told apart
 FONT = 9.0  # points
 WORST_SHOWN = 3.0  # how far the y axis goes down, in distances between the top and the median; bands are always shown
-ROOM = 0.02  # of an axis at each end, so that markers lie inside the frame
 OUTLINE = (Stroke(linewidth=3.4, foreground="white"), Normal())  # of a line above single trials
 
 

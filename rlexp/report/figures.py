@@ -37,6 +37,8 @@ from rlexp.report.drawing import (
 )
 from rlexp.system.words import number
 
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": INK, "markersize": 5.5}  # published results
+
 
 def learning_curves(lines: Sequence[Line], levels: Mapping[str, float], ylabel: str) -> Figure:
     """The learning curves of all contenders of one environment: IQM and band; grey for those beyond the colours.
@@ -90,14 +92,15 @@ def final_returns(
     Args:
         lines: the best first.
         levels: name -> return, drawn as named vertical lines.
-        published: label of a contender -> published results of its algorithm by name, drawn in its row.
+        published: label of a contender -> published results of its algorithm by source, drawn in its row.
     """
-    figure = new_figure(0.9 + 0.42 * len(lines) + 0.16 * len(levels))
+    figure = new_figure(0.9 + 0.42 * len(lines) + 0.16 * len(levels) + 0.2 * bool(published))
     axes = figure.subplots()
     style_axes(axes)
     axes.margins(x=0.03)
     axes.grid(axis="x", color=PALE, linewidth=0.8)
     axes.grid(axis="y", visible=False)
+    markers = dict(zip(sorted({source for own in published.values() for source in own}), "osv^", strict=False))
     for row, line in enumerate(lines):
         final = line.final[np.isfinite(line.final)]
         spread = np.linspace(-0.13, 0.13, len(final)) if len(final) > 1 else [0.0]
@@ -107,16 +110,18 @@ def final_returns(
                 line.final_interval, [row - 0.18] * 2, color=line.color, linewidth=3, solid_capstyle="butt", zorder=3
             )
         axes.plot(line.final_iqm, row - 0.18, "D", color=INK, markersize=5, zorder=4)
-        for name, value in published.get(line.label, {}).items():
-            axes.plot(value, row - 0.18, "o", markerfacecolor="white", color=INK, markersize=5.5, zorder=5)
-            draw_text(axes.annotate, name, (value, row - 0.18), (0, 4), "data", "offset points", fontsize=6.5,
-                      color=INK, ha="center", va="bottom", zorder=5)  # fmt: skip
+        for source, value in published.get(line.label, {}).items():
+            axes.plot(value, row - 0.18, markers[source], zorder=5, **HOLLOW)
     axes.set_yticks(range(len(lines)))
     axes.yaxis.set_major_formatter(TextTicks([shortened(line.label) for line in lines]))
     axes.tick_params(axis="y", labelsize=FONT)
     axes.set_ylim(len(lines) - 0.5, -0.55)
     axes.set_xlabel("final return", fontsize=FONT, color=INK)
     _draw_levels(axes, levels)
+    if markers:
+        handles = [Line2D([], [], marker=marker, linestyle="", **HOLLOW) for marker in markers.values()]
+        names = [f"published, {source}" for source in markers]
+        figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=FONT - 1.5)
     return figure
 
 

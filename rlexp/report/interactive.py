@@ -14,10 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from rlexp.jobs.plots import ROOM
 from rlexp.report.colors import LIGHT, pale
-from rlexp.report.drawing import ROOM, Line, thinned
+from rlexp.report.drawing import Line, thinned
 from rlexp.system.text import clean
 
+LEVEL, THICK = 'class="level"', ' stroke-width="3"'
 WIDTH, HEIGHT = 1000, 500  # of the SVG's own units, which are stretched
 DASHES = ("", "9 3", "3 3", "9 3 2 3", "14 4", "5 2", "2 2")  # of lines, like the markers of the other figures
 DIGITS = 5  # of values
@@ -42,6 +44,7 @@ def learning_curves(lines: Sequence[Line], levels: Mapping[str, float], quantity
         f'<div class="plot"><div class="quantity">{_text(quantity)}: IQM over trials, 95 % interval</div>'
         f'<div class="ys">{"".join(_tick("top", 100 * frame.y(y) / HEIGHT, f"{y:.6g}") for y in ys)}</div>'
         f'<div class="area" tabindex="0" role="group" data-limits="{_data(frame.limits)}" '
+        f'data-levels="{_data(list(levels.values()))}" '
         f'aria-label="{_text(caption)} Arrow keys read the values.">'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{_text(caption)}">'
         f"{grid}{drawn}{''.join(reversed(curves))}</svg>"
@@ -79,7 +82,7 @@ class Frame:
 
     def y(self, value: float) -> float:
         """The place of a value."""
-        return round(HEIGHT * (self.top - value) / (self.top - self.bottom), 1)
+        return round(HEIGHT * (self.top - value) / (self.top - self.bottom), 2)  # the script enlarges
 
 
 def _curve(index: int, line: Line, frame: Frame) -> str:
@@ -95,7 +98,7 @@ def _curve(index: int, line: Line, frame: Frame) -> str:
     center = _path(places, [frame.y(v) if math.isfinite(v) else None for v in middle.tolist()])
     values = {"steps": steps.tolist(), "middle": _rounded(middle), "low": _rounded(low), "high": _rounded(high)}
     return (
-        f'<g data-curve="{index}" data-values="{_data(values)}"{" class=back" if line.color == LIGHT else ""}>'
+        f'<g data-curve="{index}" data-values="{_data(values)}" class="{"back" if line.color == LIGHT else "front"}">'
         f'<path class="band" style="fill:{line.color};fill-opacity:.13" d="{area}"/>'
         f'<path class="band" stroke="{pale(line.color)}" d="{"".join(bounds)}"/>'
         f'<path class="middle" {_stroke(index, line)} d="{center}"/></g>'
@@ -122,10 +125,10 @@ def _stroke(index: int, line: Line) -> str:
 def _legend(lines: Sequence[Line], levels: Mapping[str, float]) -> str:
     entries = [
         '<label><input type="checkbox" checked autocomplete="off">'
-        f"{_swatch(_stroke(index, line) + ' stroke-width=3')}<span>{_text(line.label)}</span></label>"
+        f"{_swatch(_stroke(index, line) + THICK)}<span>{_text(line.label)}</span></label>"
         for index, line in enumerate(lines)
     ]
-    entries += [f"<span>{_swatch('class=level')}<span>{_text(name)}</span></span>" for name in levels]
+    entries += [f"<span>{_swatch(LEVEL)}<span>{_text(name)}</span></span>" for name in levels]
     if len(lines) > 2:
         entries += [f'<button type="button" data-show="{which}">{which}</button>' for which in ("all", "none")]
     return f'<div class="legend">{"".join(entries)}</div>'

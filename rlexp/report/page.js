@@ -30,7 +30,9 @@ function element(name, text, ...children) {
 for (const figure of document.querySelectorAll("figure.curves")) {
   const area = figure.querySelector(".area"), cursor = figure.querySelector(".cursor");
   const readout = figure.querySelector(".readout"), most = 8;
+  const svg = area.querySelector("svg"), ys = figure.querySelector(".ys"), levels = JSON.parse(area.dataset.levels);
   const {left, right, bottom, top} = JSON.parse(area.dataset.limits);
+  let shownLimits = {bottom, top};
   const curves = [...figure.querySelectorAll("label")].map((label, index) => {
     const group = area.querySelector(`[data-curve="${index}"]`);
     return {label, group, box: label.querySelector("input"), ...JSON.parse(group.dataset.values)};
@@ -72,7 +74,8 @@ for (const figure of document.querySelectorAll("figure.curves")) {
 
   area.addEventListener("pointermove", (event) => {
     const box = area.getBoundingClientRect();
-    read(left + (event.clientX - box.left) / box.width * (right - left), top - (event.clientY - box.top) / box.height * (top - bottom));
+    read(left + (event.clientX - box.left) / box.width * (right - left), shownLimits.top
+      - (event.clientY - box.top) / box.height * (shownLimits.top - shownLimits.bottom));
   });
   area.addEventListener("pointerleave", hide);
   area.addEventListener("blur", hide);
@@ -86,8 +89,40 @@ for (const figure of document.querySelectorAll("figure.curves")) {
     read(steps[Math.min(Math.max(next, 0), steps.length - 1)], null);
   });
 
+  function rescale() {  // to what is visible, as the picture is scaled to all
+    const values = visible().flatMap((curve) => [...curve.low, ...curve.high, ...curve.middle]);
+    const known = [...values.filter((value) => value !== null), ...levels];
+    if (visible().length < curves.length && known.length) {
+      const low = known.reduce((a, b) => Math.min(a, b)), high = known.reduce((a, b) => Math.max(a, b));
+      const room = 0.05 * (high - low) || 1;
+      shownLimits = {bottom: low - room, top: high + room};
+    } else {
+      shownLimits = {bottom, top};
+    }
+    const all = top - bottom, range = shownLimits.top - shownLimits.bottom, height = 500;
+    const y = (value) => height * (top - value) / all;
+    svg.setAttribute("viewBox", `0 ${y(shownLimits.top)} 1000 ${height * range / all}`);
+    const power = 10 ** Math.floor(Math.log10(range / 6));
+    const gap = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= range / 6);
+    const ticks = [];
+    for (let k = Math.ceil(shownLimits.bottom / gap); k * gap <= shownLimits.top; k++) ticks.push(Number((k * gap).toPrecision(6)));
+    ys.replaceChildren(...ticks.map((value) => {
+      const tick = element("span", String(value));
+      tick.style.top = `${100 * (shownLimits.top - value) / range}%`;
+      return tick;
+    }));
+    for (const line of svg.querySelectorAll(".grid")) line.remove();
+    svg.prepend(...ticks.map((value) => {
+      const line = document.createElementNS(svg.namespaceURI, "path");
+      line.setAttribute("class", "grid");
+      line.setAttribute("d", `M0 ${y(value)}H1000`);
+      return line;
+    }));
+  }
+
   function update() {
     for (const {box, group} of curves) group.classList.toggle("off", !box.checked);
+    rescale();
     hide();
   }
   for (const {label, box, group} of curves) {

@@ -208,7 +208,7 @@ def _card(card: Card) -> str:
     animation = ""
     if card.animation is not None:
         data = base64.b64encode(card.animation).decode()
-        animation = f'<img loading="lazy" src="data:image/gif;base64,{data}" alt="Animation of {title}">'
+        animation = f'<img src="data:image/gif;base64,{data}" alt="Animation of {title}">'
     elif card.link:
         animation = f'<p><a href="{_html(card.link)}">Animation of {title}</a></p>'
     return f'<article class="card"><h4>{title}</h4>{lines}{animation}{"".join(map(_command, card.commands))}</article>'

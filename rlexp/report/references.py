@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ZOO, CLEANRL, SLM, JAXPLORER, CONTRIB = "rl-baselines3-zoo", "CleanRL", "SLM-Lab", "Jaxplorer", "sb3-contrib"
-DRAWN = (ZOO, CLEANRL)  # sources whose results are in the figures; tables have all
+DRAWN = (ZOO, CLEANRL)  # sources whose results are in the figures, at most four; tables have all
 OURS = {  # published algorithm -> its registry key here. The chapter's `dqn` has no target network: it is none of them
     "DQN": "fixed_dqn",
     "double DQN": "ddqn",
@@ -45,11 +45,6 @@ class Published:
         """The registry key of the same algorithm here; None if there is none."""
         return OURS.get(self.algo)
 
-    @property
-    def name(self) -> str:
-        """The algorithm with its registry key, and the source: `DQN (here fixed_dqn), CleanRL`."""
-        return f"{self.algo}{f' (here {self.ours})' if self.ours else ''}, {self.source}"
-
 
 def differences(algo: str, config: Mapping[str, Any]) -> list[str]:
     """What sets a contender apart from the published algorithm of its name.
@@ -60,7 +55,7 @@ def differences(algo: str, config: Mapping[str, Any]) -> list[str]:
     """
     told = []
     if algo == "dqn" and config.get("algo.target", "none") == "none":
-        told.append("no target network (with one it is fixed_dqn)")
+        told.append("no target network, unlike fixed_dqn")
     steps = config.get("algo.n_step")
     if algo in ("dqn", *OURS.values()) and isinstance(steps, int) and steps > 1:
         told.append(f"{steps}-step returns")

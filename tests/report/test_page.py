@@ -50,7 +50,9 @@ def test_boxes_pictures_and_levels(tmp_path: Path) -> None:
     page.write(tmp_path / "index.html")
     text, markdown = ((tmp_path / name).read_text() for name in ("index.html", "index.md"))
     assert '<div class="lead"><p>One &lt;i&gt;won&lt;/i&gt;.</p><p>It is certain.</p></div>' in text
-    assert '<div class="notice"><p>A job failed.</p></div>\n<h3 id="small">Small</h3>\n<p class="small">aside</p>' in text
+    assert (
+        '<div class="notice"><p>A job failed.</p></div>\n<h3 id="small">Small</h3>\n<p class="small">aside</p>' in text
+    )
     assert text.count("<figure><img") == 2 and '<div class="figures">' in text
     assert markdown == (
         "# Title\n\n> One \\<i\\>won\\</i\\>.\n>\n> It is certain.\n\n> A job failed.\n\n### Small\n\naside\n\n"

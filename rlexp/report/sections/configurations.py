@@ -121,6 +121,11 @@ def add_configurations(draft: Draft, contenders: Sequence[Contender], several: b
         return
     page.heading("What differs in the configurations")
     keys = varied([c.config for c in contenders])
+    by_task: dict[str, list[Mapping[str, Any]]] = {}
+    for c in contenders:
+        by_task.setdefault(c.task.name, []).append(c.config)
+    within = {key for configs in by_task.values() for key in varied(configs)}  # what describes an environment is not
+    keys = {key: values for key, values in keys.items() if key in within or not key.startswith("env.")}
     if not keys:
         page.text("Nothing but what the names say.")
         return

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from rlexp.jobs import commands
 from rlexp.jobs.results import JobData
 from rlexp.report.analysis import TaskAnalysis
 from rlexp.report.contenders import Contender, final_returns
@@ -16,14 +17,14 @@ from rlexp.report.page import Card
 from rlexp.system import words
 from rlexp.system.stored_files import Damaged, check_file, read_bytes
 
-MAX_COMMANDS = 3  # of a contender; all are in the table of jobs
+MAX_COMMANDS = 3  # of a contender
 MAX_ANIMATION = 2 * 2**20  # bytes of one animation
 
 
 def add_contenders(draft: Draft, analysis: TaskAnalysis) -> None:
     """Add a card for each contender of an environment, the best first."""
     task = analysis.task
-    draft.page.heading(f"Contenders on {task.name}: animations and commands", 3)
+    draft.page.heading(f"Contenders on {task.name}", 3)
     draft.page.cards([_card(draft, c, analysis) for c in task.contenders])
 
 
@@ -36,13 +37,25 @@ def _card(draft: Draft, c: Contender, analysis: TaskAnalysis) -> Card:
     else:
         lines.append(f"Status: {c.status}.")
     lines += [job.told for job in c.jobs if isinstance(job, ForeignJob)]
-    commands = list(dict.fromkeys(str(job.job["command"]) for job in c.jobs if job.job.get("command")))
-    if len(commands) > MAX_COMMANDS:
-        lines.append(f"{MAX_COMMANDS} of {len(commands)} commands; all of them stand at the end of the page.")
+    every, of_sweep = _commands(c)
+    if len(every) > MAX_COMMANDS:
+        lines.append(f"{MAX_COMMANDS} of {len(every)} commands.")
+    if of_sweep:
+        lines.append("The command is that of its sweep.")
     animation, link, problem = _animation(draft, _best_job(c))
     if problem:
         lines.append(problem)
-    return Card(c.label, lines, commands[:MAX_COMMANDS], animation, link)
+    return Card(c.label, lines, every[:MAX_COMMANDS], animation, link)
+
+
+def _commands(c: Contender) -> tuple[list[str], bool]:
+    """The commands of a contender's jobs, and whether one of them is known for its whole sweep only."""
+    found, of_sweep = [], False
+    for job in c.jobs:
+        own = commands.of_job(job.job)
+        of_sweep |= own is None and bool(job.job.get("sweep"))
+        found.append(own or str(job.job.get("command") or ""))
+    return [command for command in dict.fromkeys(found) if command], of_sweep
 
 
 def _best_job(c: Contender) -> JobData:

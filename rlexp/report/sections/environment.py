@@ -112,23 +112,23 @@ def add_environment(
 def _add_pictures(draft: Draft, analysis: TaskAnalysis, lines: Mapping[str, Line], stem: str) -> None:
     """Add the figures of an environment: the curves across the page, the others side by side."""
     task, pictures = analysis.task, []
-    levels, theirs = _levels(task), published.lines(task)
+    levels, theirs = _levels(task), published.marks(task)
     with_curve = [line for c in task.contenders if len((line := lines[c.label]).steps)]
     metrics = {c.curve_name for c in task.contenders} - {None}
     ylabel = "evaluation return" if metrics <= {"eval/return"} else "return (of training where nothing is evaluated)"
     if with_curve:
-        path = draft.save(figures.learning_curves(with_curve, levels | theirs, ylabel), f"{stem}-curves")
+        path = draft.save(figures.learning_curves(with_curve, levels, ylabel), f"{stem}-curves")
         caption = f"Learning curves on {task.name}: IQM over trials, 95 % bootstrap band."
-        markup = interactive.learning_curves(with_curve, levels | theirs, ylabel, caption)
+        markup = interactive.learning_curves(with_curve, levels, ylabel, caption)
         draft.page.interactive(markup, path, caption)
     if task.finished:
         shown = [lines[c.label] for c in task.finished][:MAX_DRAWN]
         if draft.baseline in analysis.intervals:
             levels |= {f"baseline {draft.baseline}": analysis.intervals[draft.baseline][0]}
-        path = draft.save(figures.final_returns(shown, levels, published.marks(task)), f"{stem}-final")
+        path = draft.save(figures.final_returns(shown, levels, theirs), f"{stem}-final")
         which = f" The best {MAX_DRAWN} of {len(task.finished)}." if len(task.finished) > MAX_DRAWN else ""
-        circle = " Circles: published results of the same algorithm." if published.marks(task) else ""
-        caption = f"Final returns on {task.name}: one dot per trial, diamond: IQM, bar: 95 % interval.{circle}{which}"
+        hollow = " Hollow: published results of the same algorithm." if theirs else ""
+        caption = f"Final returns on {task.name}: one dot per trial, diamond: IQM, bar: 95 % interval.{hollow}{which}"
         pictures.append((path, caption))
     if len(with_curve) > 1:  # the trials of a single contender are in the figure above
         pictures += _single_trials(draft, task, with_curve, ylabel, stem)

@@ -20,29 +20,24 @@ def add_published(page: Page, task: Task) -> None:
         "Each figure beside the algorithm that it belongs to, with its protocol. For orientation: budgets, networks "
         f"and rules of evaluation differ, and seeds are few.{_what_is_not_published(task)}"
     )
-    of_ours = sorted(task.reference.published, key=lambda p: (not _same(task, p), p.ours is None))  # stable
-    page.table(
-        ["published algorithm", "source", "return", "how it was measured", "here"],
-        [[p.algo, p.source, _value(p), p.note, _here(task, p)] for p in of_ours],
+    ranks = {c.algo: rank for rank, c in reversed(list(enumerate(task.contenders)))}  # of the best of each algorithm
+    ordered = sorted(
+        task.reference.published, key=lambda p: (ranks.get(str(p.ours), len(task.contenders)), p.ours is None, p.algo)
     )
-
-
-def lines(task: Task) -> dict[str, float]:
-    """Horizontal lines by name: drawn results of algorithms that are among the contenders; equal ones share a line."""
-    by_value: dict[float, list[str]] = {}
-    for p in task.reference.published if task.reference else ():
-        if p.source in DRAWN and _same(task, p):
-            by_value.setdefault(p.value, []).append(p.name)
-    return {f"{'; '.join(names)} {words.number(value)}": value for value, names in by_value.items()}
+    page.table(
+        ["published algorithm", "result here", "source", "return", "how it was measured"],
+        [[p.algo + (f" (here {p.ours})" if p.ours else ""), _here(task, p), p.source, _value(p), p.note]
+         for p in ordered],
+    )  # fmt: skip
 
 
 def marks(task: Task) -> dict[str, dict[str, float]]:
-    """Label of a contender -> drawn results of its algorithm by source."""
+    """Label of a contender -> results of its algorithm by source, of the sources that are drawn."""
     found: dict[str, dict[str, float]] = {}
     for p in task.reference.published if task.reference else ():
         if p.source in DRAWN:
             for c in _same(task, p):
-                found.setdefault(c.label, {})[f"{p.source} {words.number(p.value)}"] = p.value
+                found.setdefault(c.label, {})[p.source] = p.value
     return found
 
 
@@ -58,7 +53,7 @@ def _value(p: Published) -> str:
 def _here(task: Task, p: Published) -> str:
     same = _same(task, p)
     if not same:
-        return f"{p.ours}, not among the contenders" if p.ours else "no such algorithm"
+        return "not among the contenders" if p.ours else "no such algorithm"
     told = []
     for c in same[:MAX_NAMED]:
         own = differences(c.algo, c.config)

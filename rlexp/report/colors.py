@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito 2008, "Color Universal Design"
-AMBER, PURPLE, SKY = "#B87A00", "#C06A9B", "#3A96CF"  # darker than theirs, which reach 2.3, 3.0 and 2.3 on white
+PURPLE, OLIVE, SKY = "#C06A9B", "#8F8B00", "#3A96CF"  # darker than theirs, which reach 3.1, 1.3 and 2.3 on white
 INK, GREY, LIGHT = "#222222", "#666666", "#8C8C8C"
-COLORS = (BLUE, VERMILION, GREEN, AMBER, PURPLE, SKY, INK)  # of contenders, the best first; LIGHT for the rest
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, OLIVE, SKY, INK)  # of contenders, the best first; LIGHT for the rest
 SHADES = {  # of the members of a family, the best first; the first is the family's own colour
     "policy gradients": (VERMILION, "#7A2E00", "#E0604F", "#B07A5A"),
     "tables": (GREEN, "#00442F", "#5B9A2F", "#A37A0B", "#3E7C6B", "#4D7C0F"),

@@ -13,7 +13,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,7 @@ class ForeignJob(JobData):
     told: str = ""
 
 
-@dataclass
-class _Rows:
-    """The numbers of one job: metric -> seed -> steps and values."""
-
-    env: str
-    numbers: dict[str, dict[int, tuple[list[int], list[float]]]] = field(default_factory=dict)
+_Numbers = dict[str, dict[int, tuple[list[int], list[float]]]]  # of one job: metric -> seed -> steps and values
 
 
 def load(path: Path, known: Sequence[Mapping[str, Any]]) -> StudyData:
@@ -67,11 +62,12 @@ def load(path: Path, known: Sequence[Mapping[str, Any]]) -> StudyData:
     jobs = _read(path)
     if not jobs:
         raise Damaged(path, f"rows with the metric {' or '.join(CURVES)}", "none")
-    return StudyData(path.name, [_job(path, name, rows, known) for name, rows in jobs.items()], {})
+    return StudyData(path.name, [_job(path, *named, numbers, known) for named, numbers in jobs.items()], {})
 
 
-def _read(path: Path) -> dict[str, _Rows]:
-    jobs: dict[str, _Rows] = {}
+def _read(path: Path) -> dict[tuple[str, str], _Numbers]:
+    """The numbers of each job, by its name and its environment, which is "" without a column `env`."""
+    jobs: dict[tuple[str, str], _Numbers] = {}
     for line, row in _rows(path):
         name, env = (printable(row.get(key) or "", newlines=False).strip()[:LONGEST] for key in ("job", "env"))
         if not name:
@@ -80,14 +76,12 @@ def _read(path: Path) -> dict[str, _Rows]:
         value = _number(path, line, row["value"])
         if row["metric"] not in (*CURVES, FINAL):
             continue
-        job = jobs.setdefault(name, _Rows(env))
-        if env != job.env:
-            raise Damaged(_at(path, line), f"one env per job ({shown(job.env)} for {shown(name)})", shown(env))
-        steps, values = job.numbers.setdefault(row["metric"], {}).setdefault(seed, ([], []))
+        by_seed = jobs.setdefault((name, env), {}).setdefault(row["metric"], {})
+        steps, values = by_seed.setdefault(seed, ([], []))
         steps.append(step)
         values.append(value)
-    for name, job in jobs.items():
-        if not any(metric in job.numbers for metric in CURVES):
+    for (name, _), numbers in jobs.items():
+        if not any(metric in numbers for metric in CURVES):
             raise Damaged(path, f"rows of {shown(name)} with the metric {' or '.join(CURVES)}", "none")
     return jobs
 
@@ -139,18 +133,18 @@ def _number(path: Path, line: int, text: str) -> float:
     return number
 
 
-def _job(path: Path, name: str, rows: _Rows, known: Sequence[Mapping[str, Any]]) -> ForeignJob:
-    seeds = sorted({seed for by_seed in rows.numbers.values() for seed in by_seed})
+def _job(path: Path, name: str, place: str, numbers: _Numbers, known: Sequence[Mapping[str, Any]]) -> ForeignJob:
+    seeds = sorted({seed for by_seed in numbers.values() for seed in by_seed})
     curves, rough = {}, []
     for metric in CURVES:
-        if metric in rows.numbers:
-            curves[metric], binned = _curve(rows.numbers[metric], seeds)
+        if metric in numbers:
+            curves[metric], binned = _curve(numbers[metric], seeds)
             rough += [metric] if binned else []
-    per_trial, told = _final(rows, curves, seeds)
+    per_trial, told = _final(numbers, seeds)
     if rough:
         told += (f" The steps of its trials differ, so its curve ({', '.join(rough)}) shows means over "
                  f"{INTERVALS} intervals.")  # fmt: skip
-    short, env = _environment(path, name, rows.env, known)
+    short, env = _environment(path, name, place, known)
     steps = max(int(curve.steps[-1]) for curve in curves.values())
     job = {
         "study": path.name, "name": name, "algo": short, "env": env["name"], "config_id": name, "group_id": name,
@@ -163,13 +157,13 @@ def _job(path: Path, name: str, rows: _Rows, known: Sequence[Mapping[str, Any]])
     return ForeignJob(path, job, summary, curves, config, no_episodes=f"{path.name} has none", told=told)
 
 
-def _final(rows: _Rows, curves: Mapping[str, Curve], seeds: Sequence[int]) -> tuple[list[float] | None, str]:
+def _final(numbers: _Numbers, seeds: Sequence[int]) -> tuple[list[float] | None, str]:
     """The final return of each trial, NaN for none, and where it comes from; None if there are none."""
-    if FINAL in rows.numbers:
-        by_seed = rows.numbers[FINAL]
+    if FINAL in numbers:
+        by_seed = numbers[FINAL]
         return [_last(by_seed.get(seed, ([], []))) for seed in seeds], f"Its final returns are its {FINAL}."
-    if "eval/return" in curves:
-        by_seed = rows.numbers["eval/return"]
+    if "eval/return" in numbers:
+        by_seed = numbers["eval/return"]
         last = [_last(by_seed.get(seed, ([], []))) for seed in seeds]
         return last, (f"Its final returns are the last evaluation of each trial, since it has no {FINAL}: they come "
                       "from fewer episodes, and from the last weights, not from the best.")  # fmt: skip

@@ -11,7 +11,7 @@ from rlexp.data import seeding
 from rlexp.jobs.results import StudyData
 from rlexp.report.analysis import Analysis
 from rlexp.report.contenders import Contender, Task
-from rlexp.report.draft import Draft
+from rlexp.report.draft import Draft, Origin
 from rlexp.report.drawing import Line, appearance
 from rlexp.report.page import Page
 from rlexp.report.sections.configurations import add_configurations, add_hyper_parameters
@@ -21,25 +21,21 @@ from rlexp.report.sections.sources import add_definitions, add_jobs
 from rlexp.report.tables import ComparisonRow, CurveRow, ResultRow, TrialRow
 
 
-def write_document(
-    data: StudyData, analysis: Analysis, folder: Path, command: str, title: str, logarithmic: frozenset[str]
-) -> Path:
+def write_document(data: StudyData, analysis: Analysis, folder: Path, origin: Origin) -> Path:
     """Write the page, the figures and the tables of a report.
 
     Args:
         data: the study, or several as one.
         analysis: of it.
         folder: of the report.
-        command: that made the report, for the last section.
-        title: of the page.
-        logarithmic: keys of configurations whose logarithm was searched.
+        origin: of the report.
 
     Returns:
         The path of `index.html`.
     """
-    page, tasks = Page(title), [a.task for a in analysis.tasks]
+    page, tasks = Page(origin.title), [a.task for a in analysis.tasks]
     generator = seeding.generator(1, "report")
-    draft = Draft(page, folder, appearance(_labels(analysis)), generator, analysis.baseline, logarithmic)
+    draft = Draft(page, folder, appearance(_labels(analysis)), generator, origin, analysis.baseline)
     page.lead(analysis.headline)
     if analysis.warnings:
         page.notice(analysis.warnings)
@@ -56,7 +52,7 @@ def write_document(
         curves += [row for c in a.task.contenders for row in _curve_rows(c, lines[c.label])]
     add_configurations(draft, [c for task in tasks for c in task.contenders], several=len(tasks) > 1)
     add_definitions(page)
-    add_jobs(page, data.jobs, command)
+    add_jobs(page, data.jobs, origin.command)
     draft.write_rows("results", ResultRow, results)
     draft.write_rows("trials", TrialRow, (row for task in tasks for row in _trial_rows(task)))
     draft.write_rows("curves", CurveRow, curves)

@@ -260,7 +260,8 @@ def is_logarithmic(values: Sequence[Any], searched: bool) -> bool:
     if not all(is_number(v) and v > 0 for v in values):
         return False
     x = np.unique(np.array(values, np.float64))
-    if searched or len(x) < 3 or x[-1] < 10 * x[0]:
-        return searched or x[-1] >= 10 * x[0]
+    decade = bool(x[-1] >= 9.99 * x[0])
+    if searched or len(x) < 3 or not decade:
+        return searched or decade
     linear, logarithmic = np.diff(x), np.diff(np.log(x))
     return bool(logarithmic.std() / logarithmic.mean() < linear.std() / linear.mean())

@@ -18,7 +18,7 @@ from rlexp.jobs.results import StudyData, load_study
 from rlexp.report import foreign
 from rlexp.report.analysis import analyse
 from rlexp.report.document import write_document
-from rlexp.report.draft import file_name
+from rlexp.report.draft import Origin, file_name
 from rlexp.system import words
 from rlexp.system.errors import Refusal, did_you_mean, refusal
 from rlexp.system.links import LinkFound, check_folder
@@ -49,9 +49,9 @@ def write(*sources: str | Path, to: Path | None = None, baseline: str | None = N
     beside = folders[0].parent if folders else Path()
     data = [load_study(folder) for folder in folders]
     usual = folders[0] / "report" if len(paths) == 1 and folders else beside / "reports" / _joined(paths)
-    return _report(
-        [*data, *_foreign(paths, data)], _report_folder(to, usual), command, baseline, logarithmic_keys(folders)
-    )[0]
+    every = [*data, *_foreign(paths, data)]
+    origin = Origin(_title(every), command, logarithmic_keys(folders))
+    return _report(every, _report_folder(to, usual), origin, baseline)[0]
 
 
 def make(
@@ -85,19 +85,20 @@ def make(
     if doubled := [source for source in dict.fromkeys(sources) if list(sources).count(source) > 1]:
         raise refusal("study", "each study once", f"{words.names(doubled)} several times")
     several = output_dir / "reports" / _joined(paths)
-    if tracking_uri is not None:
-        data = [_fetch(study, tracking_uri) for study in named]
-        usual, logarithmic = output_dir / named[0] / "report" if named else several, frozenset[str]()
-    else:
-        folders = [_find(study, output_dir) for study in named]
-        data = [load_study(folder) for folder in folders]
-        usual, logarithmic = folders[0] / "report" if folders else several, logarithmic_keys(folders)
-    for own in data:
-        _warn(own)
-    return _report(
-        [*data, *_foreign(paths, data)], _report_folder(to, usual if len(sources) == 1 else several), command,
-        baseline, logarithmic,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="rlexp-") as fetched:
+        if tracking_uri is not None:
+            data = [_fetch(study, tracking_uri, Path(fetched) / str(k)) for k, study in enumerate(named)]
+            usual, logarithmic = output_dir / named[0] / "report" if named else several, frozenset[str]()
+        else:
+            folders = [_find(study, output_dir) for study in named]
+            data = [load_study(folder) for folder in folders]
+            usual, logarithmic = folders[0] / "report" if folders else several, logarithmic_keys(folders)
+        for own in data:
+            _warn(own)
+        folder = _report_folder(to, usual if len(sources) == 1 else several)
+        every = [*data, *_foreign(paths, data)]
+        origin = Origin(_title(every), command, logarithmic, has_files=tracking_uri is None)
+        return _report(every, folder, origin, baseline)
 
 
 def logarithmic_keys(folders: Iterable[Path]) -> frozenset[str]:
@@ -133,13 +134,13 @@ def _foreign(paths: Iterable[Path], data: Sequence[StudyData]) -> list[StudyData
     return [foreign.load(path, list(known.values())) for path in paths if _is_csv(path)]
 
 
-def _fetch(study: str, tracking_uri: str) -> StudyData:
+def _fetch(study: str, tracking_uri: str, place: Path) -> StudyData:
     from rlexp.tracking.mlflow.fetch import fetch_study
 
-    with tempfile.TemporaryDirectory(prefix="rlexp-") as fetched:
-        problems = fetch_study(study, tracking_uri, Path(fetched))
-        data = load_study(fetched)
-        data.problems.update(problems)
+    place.mkdir()
+    problems = fetch_study(study, tracking_uri, place)
+    data = load_study(place)
+    data.problems.update(problems)
     return data
 
 
@@ -179,16 +180,18 @@ def _find(study: str, output_dir: Path) -> Path:
     raise refusal("study", f"a study under {output_dir} or a study's folder", repr(study), near)
 
 
-def _report(
-    studies: Sequence[StudyData], folder: Path, command: str, baseline: str | None, logarithmic: frozenset[str]
-) -> tuple[Path, list[str]]:
+def _title(studies: Sequence[StudyData]) -> str:
+    names = [study.name for study in studies]
+    return f"Study {names[0]}" if len(names) == 1 else f"Studies {', '.join(names[:-1])} and {names[-1]}"
+
+
+def _report(studies: Sequence[StudyData], folder: Path, origin: Origin, baseline: str | None) -> tuple[Path, list[str]]:
     data = _as_one(studies)
     if not data.jobs:
         problems = "; ".join(f"{name}: {why}" for name, why in data.problems.items())
         raise refusal("study", "at least one job that can be read", problems or "none")
     analysis = analyse(data, seeding.generator(0, "report"), baseline)
-    title = f"{'Study' if len(studies) == 1 else 'Studies'} {' and '.join(study.name for study in studies)}"
-    return write_document(data, analysis, folder, command, title, logarithmic), analysis.headline
+    return write_document(data, analysis, folder, origin), analysis.headline
 
 
 def _as_one(studies: Sequence[StudyData]) -> StudyData:

@@ -89,11 +89,12 @@ def against(
         names = [f"{c.first} ({words.signed(c.difference)})" for c in comparisons if c.verdict == verdict]
         if names:
             told.append(f"{words.names(names)} {'is' if len(names) == 1 else 'are'} certainly {verdict}")
-    certain = f" ({CERTAIN}; in parentheses the mean differences)" if told else ""
+    if told:
+        told[0] += f" ({CERTAIN}; numbers are mean differences)"
     undecided = [c for c in comparisons if c.verdict == "undecided"]
     if undecided:
         told.append(f"{'it is undecided' if told else 'nothing is decided'} against {_open(undecided, baseline)}")
-    return f"{text}: {'; '.join(told)}{certain}."
+    return f"{text}: {'; '.join(told)}."
 
 
 def _reached(interval: tuple[float, float, float]) -> str:

@@ -122,7 +122,7 @@ def test_studies_and_other_programs_stand_on_one_page(tmp_path: Path, capsys: py
     page = tmp_path / "reports" / "monday+tuesday+runs-csv" / "index.html"
     assert said[-1] == f"report: {page}"
     shown = page.read_text()
-    assert "<h1>Studies monday and tuesday and runs.csv</h1>" in shown
+    assert "<h1>Studies monday, tuesday and runs.csv</h1>" in shown
     for label in ("ppo (monday)", "ppo (tuesday)", "ppo (runs.csv)"):  # with their study, where names are alike
         assert f"<h4>{label}</h4>" in shown
     assert "<h4>ddqn</h4>" in shown and 'data-label="study">tuesday' in shown

@@ -60,7 +60,7 @@ def _pictures(
     panels = {}
     for key, values in list(keys.items())[:MAX_SLICES]:
         plain = _plain_values(values)
-        logarithmic = figures.is_logarithmic(plain, key in draft.logarithmic)
+        logarithmic = figures.is_logarithmic(plain, key in draft.origin.logarithmic)
         panels[names[key]] = figures.Slice(plain, middle, bounds, logarithmic)
     path = draft.save(figures.slices(panels), f"{stem}-slices")
     which = f" The first {MAX_SLICES} of {len(keys)} keys." if len(keys) > MAX_SLICES else ""

@@ -80,8 +80,9 @@ def _animation(draft: Draft, job: JobData) -> tuple[bytes | None, str, str]:
             raise Damaged(path, "a GIF", "another file")
     except (OSError, ValueError) as error:
         return None, "", f"Its animation cannot be used: {str(error).removeprefix(f'{path}: ')}."
-    link = quote(os.path.relpath(path, draft.folder).replace(os.sep, "/"))
+    link = quote(os.path.relpath(path, draft.folder).replace(os.sep, "/")) if draft.origin.has_files else ""
     if len(data) > min(MAX_ANIMATION, draft.animation_bytes):
-        return None, link, "The page would become too large with its animation, so that is a link to its file."
+        where = "this is a link to its file" if link else "look at it in MLflow"
+        return None, link, f"The page would become too large with its animation: {where}."
     draft.animation_bytes -= len(data)
     return data, link, ""

@@ -27,6 +27,7 @@ COLUMNS = ("job", "seed", "step", "metric", "value")
 CURVES = ("eval/return", "train/return")
 FINAL = "final/return"
 LARGEST = 2**53  # seeds and steps: whole numbers that a float holds
+MOST = 1e100  # the largest value: squares of larger ones overflow
 INTERVALS = 150  # of a curve whose trials have their records at different steps
 MIN_FILLED = 0.5  # share of steps at which a trial has a record, so that steps stay as they are
 LONGEST = 120  # characters of a name
@@ -128,8 +129,8 @@ def _number(path: Path, line: int, text: str) -> float:
         number = float(text) if text.strip() else math.nan  # pandas writes nothing for NaN
     except ValueError:
         number = math.inf
-    if math.isinf(number):
-        raise Damaged(_at(path, line), "a number as value", shown(text))
+    if abs(number) > MOST:
+        raise Damaged(_at(path, line), f"a number between -{MOST:g} and {MOST:g} as value", shown(text))
     return number
 
 

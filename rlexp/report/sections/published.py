@@ -8,7 +8,7 @@ from rlexp.report.page import Page
 from rlexp.report.references import DRAWN, Published, differences
 from rlexp.system import words
 
-MAX_NAMED = 3  # contenders of one algorithm that a cell names, the best first
+MAX_NAMED = 1  # contenders of one algorithm that a cell names, the best first
 
 
 def add_published(page: Page, task: Task) -> None:

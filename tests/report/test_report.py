@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.studies import make_job
 
 NAN = float("nan")
 EVIL = "<img src=x onerror=alert(1)>$x^2$"
+GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")  # 1 x 1
 COMMAND = f"rlexp report '{EVIL}'"
 
 
@@ -354,17 +356,38 @@ def test_many_contenders_fit(tmp_path: Path) -> None:
     assert "5 others" in (tmp_path / "s" / "report" / "figures" / "1-cartpole-curves.svg").read_text()
 
 
-@pytest.mark.slow
-def test_a_hundred_jobs_take_less_than_20_seconds_and_15_megabytes(tmp_path: Path) -> None:
-    import time
-
-    g = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def hundred(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The report of a hundred jobs, each with an animation of 300 kB; and the seconds of CPU time that it took."""
+    folder, g = tmp_path_factory.mktemp("outputs") / "s", np.random.default_rng(0)
     for k in range(100):
-        make_job(tmp_path / "s", "dqn", g.normal(300 + k, 50, 10), config={"gamma": 0.9 + k / 1000}, points=500)
+        final = g.normal(300 + k, 50, 10)
+        job = make_job(folder, "dqn", final, config={"gamma": 0.9 + k / 1000}, points=500)
+        (job / "animation.gif").write_bytes(GIF + g.bytes(300_000))
     began = time.process_time()
-    page = study.write(tmp_path / "s")
-    assert time.process_time() - began < 20
-    assert page.stat().st_size < 15e6
+    return study.write(folder), time.process_time() - began
+
+
+@pytest.mark.slow
+def test_a_hundred_jobs_take_less_than_20_seconds_and_15_megabytes(hundred: tuple[Path, float]) -> None:
+    page, seconds = hundred
+    assert seconds < 20
+    assert 8e6 < page.stat().st_size < 15e6  # some animations are inside, the others are links
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_hundred_jobs_can_be_read_and_toggled_in_chromium(hundred: tuple[Path, float], browser: Browser) -> None:
+    browser.open(hundred[0].as_uri(), 390)
+    assert browser.evaluate("document.querySelectorAll('[data-curve]').length") == 100
+    assert browser.evaluate("document.querySelectorAll('.card img').length") == 20  # 6 MiB of animations
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    browser.click("[data-show=none]")
+    browser.click(".legend label:nth-child(3)")
+    browser.evaluate("document.querySelector('.area').focus()")
+    browser.press("End")
+    assert browser.evaluate("document.querySelectorAll('.readout div').length") == 1
+    assert browser.problems == []
 
 
 # The command.

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MISSING = "no Chromium here (Debian: apt-get install chromium), and RLEXP_CHROMIUM names none"
 PATIENCE = 60.0  # seconds for an answer
@@ -22,6 +24,16 @@ def find() -> str | None:
     """The program: RLEXP_CHROMIUM, else the first of `NAMES` on the PATH; None if there is none."""
     named = os.environ.get("RLEXP_CHROMIUM")
     return shutil.which(named) if named else next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+def program() -> str:
+    """As `find`; where there is none, skip the test, or fail it if RLEXP_BROWSER=required."""
+    found = find()
+    if found is not None:
+        return found
+    if os.environ.get("RLEXP_BROWSER") == "required":
+        pytest.fail(f"RLEXP_BROWSER=required, but there is {MISSING}")
+    pytest.skip(MISSING)
 
 
 class Chromium:

@@ -84,12 +84,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsers.Chro
 
     Where there is none, its tests are skipped, or fail if RLEXP_BROWSER=required.
     """
-    program = browsers.find()
-    if program is None:
-        if os.environ.get("RLEXP_BROWSER") == "required":
-            pytest.fail(f"RLEXP_BROWSER=required, but there is {browsers.MISSING}")
-        pytest.skip(browsers.MISSING)
-    started = browsers.Chromium(program, tmp_path_factory.mktemp("chromium"))
+    started = browsers.Chromium(browsers.program(), tmp_path_factory.mktemp("chromium"))
     yield started
     started.close()
 

@@ -130,7 +130,10 @@ def _legend(lines: Sequence[Line], levels: Mapping[str, float]) -> str:
     ]
     entries += [f"<span>{_swatch(LEVEL)}<span>{_text(name)}</span></span>" for name in levels]
     if len(lines) > 2:
-        entries += [f'<button type="button" data-show="{which}">{which}</button>' for which in ("all", "none")]
+        entries = [
+            *(f'<button type="button" data-show="{which}">{which}</button>' for which in ("all", "none")),
+            *entries,
+        ]
     return f'<div class="legend">{"".join(entries)}</div>'
 
 

@@ -192,7 +192,7 @@ def test_contenders_are_toggled_by_mouse_and_keyboard_and_the_axis_follows(page:
         return list(browser.evaluate("[...document.querySelectorAll('.ys span')].map(e => Number(e.textContent))"))
 
     assert seen() == [True, True, True] and min(ticks()) <= 100
-    browser.click(".legend label:nth-child(2) span")
+    browser.click(".legend label:nth-of-type(2) span")
     assert seen() == [True, False, True]
     browser.evaluate("document.querySelectorAll('.legend input')[2].focus()")
     browser.press(" ", " ")

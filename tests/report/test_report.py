@@ -383,7 +383,7 @@ def test_a_hundred_jobs_can_be_read_and_toggled_in_chromium(hundred: tuple[Path,
     assert browser.evaluate("document.querySelectorAll('.card img').length") == 20  # 6 MiB of animations
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
     browser.click("[data-show=none]")
-    browser.click(".legend label:nth-child(3)")
+    browser.click(".legend label:nth-of-type(3)")
     browser.evaluate("document.querySelector('.area').focus()")
     browser.press("End")
     assert browser.evaluate("document.querySelectorAll('.readout div').length") == 1

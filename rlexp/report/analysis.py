@@ -133,7 +133,7 @@ def interval_of(values: np.ndarray, episodes: Episodes | None = None) -> tuple[f
 
 def _analyse_task(task: Task, generator: np.random.Generator, baseline: str | None) -> TaskAnalysis:
     intervals = {c.label: interval_of(c.scores, c.score_episodes) for c in task.finished}
-    samples = [Sample(c.label, [c.seeds], [c.scores], [c.score_episodes]) for c in task.finished]
+    samples = [Sample(c.label, [c.pairs], [c.scores], [c.score_episodes]) for c in task.finished]
     returns = compare(samples, generator, baseline)
     learners = [c for c in task.finished if np.isfinite(c.area).any() and len(c.curves["eval/return"].steps) > 1]
     if len(learners) < 2:
@@ -141,7 +141,7 @@ def _analyse_task(task: Task, generator: np.random.Generator, baseline: str | No
     spans = {(int(c.curves["eval/return"].steps[0]), int(c.curves["eval/return"].steps[-1])) for c in learners}
     if len(spans) > 1:
         return TaskAnalysis(task, intervals, returns, [], "the curves cover different numbers of env steps")
-    speed = compare([Sample(c.label, [c.seeds], [c.area]) for c in learners], generator, baseline)
+    speed = compare([Sample(c.label, [c.pairs], [c.area]) for c in learners], generator, baseline)
     return TaskAnalysis(task, intervals, returns, speed, "")
 
 
@@ -169,7 +169,7 @@ def _overall(found: list[Task], generator: np.random.Generator, baseline: str | 
         middle = float(iqm(np.concatenate(scores[label])))
         intervals[label] = (middle, *two_way.iqm_interval(scores[label], played, generator))
     samples = [
-        Sample(label, [names[label].seeds for names in by_task], scores[label], episodes[label]) for label in complete
+        Sample(label, [names[label].pairs for names in by_task], scores[label], episodes[label]) for label in complete
     ]
     every = {c.label for task in found for c in task.contenders}
     return Overall(scaled, {label: scores[label] for label in complete}, intervals,

@@ -70,6 +70,11 @@ class Contender:
         return isinstance(self.jobs[0], ForeignJob)
 
     @property
+    def pairs(self) -> list[int]:
+        """Numbers of the trials: those of equal numbers are a pair. A seed of another program has nothing of ours."""
+        return [-1 - seed for seed in self.seeds] if self.is_foreign else self.seeds
+
+    @property
     def finished(self) -> bool:
         """Whether all its jobs have final returns."""
         return all(final_returns(job) is not None for job in self.jobs) and bool(np.isfinite(self.final).any())

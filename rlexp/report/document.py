@@ -11,7 +11,7 @@ from rlexp.data import seeding
 from rlexp.jobs.results import StudyData
 from rlexp.report.analysis import Analysis
 from rlexp.report.contenders import Contender, Task
-from rlexp.report.draft import Draft, Origin
+from rlexp.report.draft import MAX_ANIMATIONS, Draft, Origin
 from rlexp.report.drawing import Line, appearance
 from rlexp.report.page import Page
 from rlexp.report.sections.configurations import add_configurations, add_hyper_parameters
@@ -34,8 +34,8 @@ def write_document(data: StudyData, analysis: Analysis, folder: Path, origin: Or
         The path of `index.html`.
     """
     page, tasks = Page(origin.title), [a.task for a in analysis.tasks]
-    generator = seeding.generator(1, "report")
-    draft = Draft(page, folder, appearance(_labels(analysis)), generator, origin, analysis.baseline)
+    generator, room = seeding.generator(1, "report"), MAX_ANIMATIONS // max(1, len(tasks))
+    draft = Draft(page, folder, appearance(_labels(analysis)), generator, origin, analysis.baseline, room)
     page.lead(analysis.headline)
     if analysis.warnings:
         page.notice(analysis.warnings)

@@ -13,7 +13,7 @@ from rlexp.report import drawing
 from rlexp.report.page import Page
 from rlexp.report.tables import Row, write_rows
 
-MAX_ANIMATIONS = 6 * 2**20  # bytes of all animations in a page; the others are links
+MAX_ANIMATIONS = 6 * 2**20  # bytes of all animations in a page
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Draft:
         generator: source of the bootstraps.
         origin: of the report.
         baseline: label of the contender that the others are compared with; None for none.
-        animation_bytes: what the page may still contain of animations.
+        animation_bytes: of all animations of one environment in the page; the others are links.
     """
 
     page: Page

@@ -29,11 +29,14 @@ from rlexp.system.tool import warn
 LONGEST = 100  # characters of the name of a folder
 
 
-def write(*sources: str | Path, to: Path | None = None, baseline: str | None = None, command: str = "") -> Path:
+def write(
+    source: str | Path, *others: str | Path, to: Path | None = None, baseline: str | None = None, command: str = ""
+) -> Path:
     """Write the report of one or more studies; may be called at any time, also while jobs run.
 
     Args:
-        *sources: `outputs/<study>`, and CSV files of other programs' results (see `foreign`).
+        source: `outputs/<study>`, or a CSV file of another program's results (see `foreign`).
+        *others: more of them, to compare them on one page.
         to: folder of the report; default `report` in the folder of a study, `reports/<A>+<B>` beside it for several.
         baseline: contender that the others are compared with; None: compare each pair.
         command: that made the report, for the page's last section.
@@ -44,7 +47,7 @@ def write(*sources: str | Path, to: Path | None = None, baseline: str | None = N
     Raises:
         Refusal: if there is no job that can be read, or no such baseline. Damaged: if a CSV cannot be used.
     """
-    paths = [Path(source) for source in sources]
+    paths = [Path(each) for each in (source, *others)]
     folders = [path for path in paths if not _is_csv(path)]
     beside = folders[0].parent if folders else Path()
     data = [load_study(folder) for folder in folders]
@@ -113,16 +116,15 @@ def logarithmic_keys(folders: Iterable[Path]) -> frozenset[str]:
 
 
 def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() == ".csv" or path.is_file()
+    return path.suffix.lower() == ".csv"
 
 
 def _joined(paths: Sequence[Path]) -> str:
-    """The name of the folder of a report on several sources; no other sources give the same."""
-    names = [path.name for path in paths]
-    joined = "+".join(map(file_name, names))
-    if len(joined) <= LONGEST and "+".join(names) == joined.replace("-csv", ".csv"):
+    """The name of the folder of a report on several sources."""
+    joined = "+".join(file_name(path.name) for path in paths)
+    if len(joined) <= LONGEST:
         return joined
-    return f"{joined[:LONGEST]}-{hashlib.sha256(repr(names).encode()).hexdigest()[:8]}"
+    return f"{joined[:LONGEST]}-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
 
 
 def _foreign(paths: Iterable[Path], data: Sequence[StudyData]) -> list[StudyData]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,9 @@ def test_studies_and_other_programs_stand_on_one_page(tmp_path: Path, capsys: py
     )
     assert "&lt;b&gt;sb3&lt;/b&gt;" in shown and evil not in shown
     assert f"Results of other programs: {runs}." in shown
+    with (page.parent / "tables" / "comparisons.csv").open() as file:
+        paired = {(row["first"], row["second"]): row["paired"] for row in csv.DictReader(file)}
+    assert paired["ppo (tuesday)", "ppo (monday)"] == "True" and paired["ppo (tuesday)", "ppo (runs.csv)"] == "False"
 
 
 def test_a_study_that_is_missing_or_named_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_dqn_of_the_books_stands_beside_fixed_dqn(task: Task, tmp_path: Path) ->
     assert rows[-1].split(" | ")[1] == "no such algorithm"
     (text,) = (line for line in lines if line.startswith("Each figure"))
     assert text.endswith(
-        "dqn is the chapter's DQN, not the published one (no target network, unlike fixed_dqn and 10-step returns), so none belongs to it."
+        "dqn is the chapter's DQN, not the published one (no target network, unlike fixed_dqn; 10-step returns), so none belongs to it."
     )
 
 

@@ -25,10 +25,22 @@ def add_contenders(draft: Draft, analysis: TaskAnalysis) -> None:
     """Add a card for each contender of an environment, the best first."""
     task = analysis.task
     draft.page.heading(f"Contenders on {task.name}", 3)
-    draft.page.cards([_card(draft, c, analysis) for c in task.contenders])
+    cards: list[Card] = []
+    for c in task.contenders:
+        room = draft.animation_bytes - sum(len(card.animation or b"") for card in cards)
+        cards.append(_card(draft, c, analysis, room))
+    draft.page.cards(cards)
 
 
-def _card(draft: Draft, c: Contender, analysis: TaskAnalysis) -> Card:
+def _card(draft: Draft, c: Contender, analysis: TaskAnalysis, room: int) -> Card:
+    """The card of a contender.
+
+    Args:
+        draft: the report.
+        c: the contender.
+        analysis: of its environment.
+        room: bytes that its animation may have.
+    """
     lines = []
     if c.label in analysis.intervals:
         lines.append(
@@ -42,7 +54,7 @@ def _card(draft: Draft, c: Contender, analysis: TaskAnalysis) -> Card:
         lines.append(f"{MAX_COMMANDS} of {len(every)} commands.")
     if of_sweep:
         lines.append("The command is that of its sweep.")
-    animation, link, problem = _animation(draft, _best_job(c))
+    animation, link, problem = _animation(draft, _best_job(c), room)
     if problem:
         lines.append(problem)
     return Card(c.label, lines, every[:MAX_COMMANDS], animation, link)
@@ -68,7 +80,7 @@ def _best_job(c: Contender) -> JobData:
     return max(c.jobs, key=best)
 
 
-def _animation(draft: Draft, job: JobData) -> tuple[bytes | None, str, str]:
+def _animation(draft: Draft, job: JobData, room: int) -> tuple[bytes | None, str, str]:
     """A job's animation if the page has room for it, the address of its file, and what is wrong with it."""
     path = job.folder / "animation.gif"
     if isinstance(job, ForeignJob) or not os.path.lexists(path):
@@ -80,9 +92,12 @@ def _animation(draft: Draft, job: JobData) -> tuple[bytes | None, str, str]:
             raise Damaged(path, "a GIF", "another file")
     except (OSError, ValueError) as error:
         return None, "", f"Its animation cannot be used: {str(error).removeprefix(f'{path}: ')}."
-    link = quote(os.path.relpath(path, draft.folder).replace(os.sep, "/")) if draft.origin.has_files else ""
-    if len(data) > min(MAX_ANIMATION, draft.animation_bytes):
+    link = (
+        quote(os.path.relpath(path, os.path.realpath(draft.folder)).replace(os.sep, "/"))
+        if draft.origin.has_files
+        else ""
+    )
+    if len(data) > min(MAX_ANIMATION, room):
         where = "this is a link to its file" if link else "look at it in MLflow"
         return None, link, f"The page would become too large with its animation: {where}."
-    draft.animation_bytes -= len(data)
     return data, link, ""

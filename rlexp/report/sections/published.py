@@ -69,9 +69,9 @@ def _what_is_not_published(task: Task) -> str:
              if (own := differences(c.algo, c.config))}  # fmt: skip
     if not apart:
         return ""
-    told = {words.names(own) for own in apart.values()}
+    told = {"; ".join(own) for own in apart.values()}
     which = words.names(list(apart))
     verb = "is" if len(apart) == 1 else "are"
     return (
-        f" {which} {verb} the chapter's DQN, not the published one ({'; '.join(sorted(told))}), so none belongs to it."
+        f" {which} {verb} the chapter's DQN, not the published one ({' / '.join(sorted(told))}), so none belongs to it."
     )

@@ -72,12 +72,16 @@ for (const figure of document.querySelectorAll("figure.curves")) {
     cursor.hidden = readout.hidden = false;
   }
 
-  area.addEventListener("pointermove", (event) => {
-    const box = area.getBoundingClientRect();
-    read(left + (event.clientX - box.left) / box.width * (right - left), shownLimits.top
-      - (event.clientY - box.top) / box.height * (shownLimits.top - shownLimits.bottom));
+  for (const kind of ["pointermove", "pointerdown"]) {
+    area.addEventListener(kind, (event) => {
+      const box = area.getBoundingClientRect();
+      const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+      read(left + x * (right - left), shownLimits.top - y * (shownLimits.top - shownLimits.bottom));
+    });
+  }
+  area.addEventListener("pointerleave", (event) => {
+    if (event.pointerType === "mouse") hide();  // what a finger has touched stays
   });
-  area.addEventListener("pointerleave", hide);
   area.addEventListener("blur", hide);
   area.addEventListener("keydown", (event) => {
     const steps = [...new Set(visible().flatMap((curve) => curve.steps))].sort((a, b) => a - b);

@@ -225,3 +225,17 @@ def test_without_script_all_is_there_and_nothing_pretends(page: Path, browser: B
     assert browser.evaluate("[...document.querySelectorAll('.legend span')].map(e => e.textContent).join()").startswith(
         "ddqn,fixed_dqn"
     )
+
+
+@pytest.mark.browser
+def test_values_stay_after_a_touch(page: Path, browser: Browser) -> None:
+    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    browser.open(page.as_uri(), 390)
+    browser.evaluate("document.querySelector('.area').scrollIntoView({block: 'center', behavior: 'instant'})")
+    x, y = browser.evaluate(
+        "(r => [r.x + r.width / 2, r.y + 50])(document.querySelector('.area').getBoundingClientRect())"
+    )
+    browser.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+    browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    assert browser.evaluate("document.querySelector('.readout b').textContent") == "env step 5,000"
+    assert browser.evaluate("document.querySelector('.readout').checkVisibility()")

@@ -93,7 +93,7 @@ def make(
             data = [_fetch(study, tracking_uri, Path(fetched) / str(k)) for k, study in enumerate(named)]
             usual, logarithmic = output_dir / named[0] / "report" if named else several, frozenset[str]()
         else:
-            folders = [_find(study, output_dir) for study in named]
+            folders = [find(study, output_dir) for study in named]
             data = [load_study(folder) for folder in folders]
             usual, logarithmic = folders[0] / "report" if folders else several, logarithmic_keys(folders)
         for own in data:
@@ -165,8 +165,8 @@ def _report_folder(named: Path | None, usual: Path) -> Path:
     return folder
 
 
-def _find(study: str, output_dir: Path) -> Path:
-    """The folder of a study: a path, or a name under the output folder."""
+def find(study: str, output_dir: Path) -> Path:
+    """The folder of a study: a path, or a name under the output folder; raises `Refusal` if there is none."""
     named, path = output_dir / study, Path(study).expanduser()
     for folder in (named, path):
         if folders_with(folder, "job.json", "*"):

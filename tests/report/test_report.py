@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import re
@@ -438,12 +439,14 @@ def test_help_and_reports_need_neither_tensorflow_nor_mlflow(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def delivered(mixed: Path) -> str:
+def delivered(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     from rlexp.tracking.addresses import resolve_uri
     from rlexp.tracking.mlflow.deliver import Delivery
 
     uri = resolve_uri(None, mixed.parent)
-    for folder in sorted(job.parent for job in mixed.glob("*/job.json")):
+    filmed = make_job(tmp_path_factory.mktemp("others") / "filmed", "dqn", [1.0, 2.0])
+    (filmed / "animation.gif").write_bytes(GIF)
+    for folder in [*sorted(job.parent for job in mixed.glob("*/job.json")), filmed]:
         delivery = Delivery(folder, uri, running=True)
         delivery.send()
         if (folder / "summary.json").exists():
@@ -456,6 +459,12 @@ def test_report_from_mlflow_equals_report_from_files(page: Path, delivered: str,
     assert theirs == tmp_path / "mixed" / "report" / "index.html"
     for path in page.parent.rglob("*.*"):
         assert (theirs.parent / path.relative_to(page.parent)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_animations_come_from_mlflow_too(delivered: str, tmp_path: Path) -> None:
+    page, _ = study.make(["filmed"], output_dir=tmp_path, tracking_uri=delivered, to=None, command=COMMAND)
+    assert f"data:image/gif;base64,{base64.b64encode(GIF).decode()}" in page.read_text()
+    assert "animation.gif" not in page.with_suffix(".md").read_text()  # no link to a file that is gone
 
 
 def test_an_unknown_experiment_is_refused(delivered: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

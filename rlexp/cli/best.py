@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rlexp.config.shorthands import as_written
+from rlexp.jobs import commands
 from rlexp.jobs.results import JobData, load_job
 from rlexp.math.statistics import iqm
 from rlexp.sweeps.search.objective import CHOSEN_BY, WORDS, Objective
 from rlexp.system.errors import did_you_mean, refusal
 from rlexp.system.stored_files import read_job, read_json, skipping
 from rlexp.system.stored_schemas import SWEEP
-from rlexp.system.text import clean
 from rlexp.system.tool import Parser, tool, warn
 from rlexp.system.words import plural
 from rlexp.tracking.folders import find_jobs, find_sweeps
@@ -86,16 +84,13 @@ def _finished(folder: Path) -> Iterator[JobData]:
 
 def command(job: JobData) -> str:
     """The command that runs a job again; raises `Refusal` if its overrides are unknown."""
-    overrides = job.job.get("overrides")
-    if overrides is None:
+    found = commands.of_job(job.job)
+    if found is None:
         raise refusal(
             "STUDY", "a best job that was composed from overrides", f"{job.folder}, which was not",
             "Its whole configuration is in config.yaml there.",
         )  # fmt: skip
-    if any(override.lstrip("+").startswith("sweep=") for override in overrides):
-        overrides = [*overrides, "hydra.mode=RUN"]  # without it, a named sweep would start again
-    written = (clean(as_written(override), newlines=False) for override in overrides)
-    return " ".join(["rlexp", *map(shlex.quote, written)])
+    return found
 
 
 def searched_for(folder: Path) -> Objective | None:

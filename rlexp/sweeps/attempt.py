@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlexp.config import registry
 from rlexp.config.build import build
 from rlexp.config.schema.algos import DQNSettings
 from rlexp.config.schema.job import Settings
 from rlexp.sweeps.outcome import IN_PROCESS, Outcome
+from rlexp.sweeps.progress import ended_line, place_of
 from rlexp.system import cores, supervisor
 from rlexp.system.errors import Failure, Refusal
 from rlexp.system.text import clean
+
+if TYPE_CHECKING:
+    from rlexp.jobs.place import Place
+    from rlexp.sweeps.launcher import Share
 
 SMALL_PRODUCT = 200_000  # multiplications of a product of matrices: about 5 us of one core
 
@@ -30,7 +36,8 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None, settings: Se
 
     Args:
         config: the composed configuration.
-        run_job: runs the checked settings; default: `runner.run_job`.
+        run_job: runs the checked settings; default: `runner.run_job`. `launcher.Groups` also tells the share of time of
+            a job that it has trained together with others.
         settings: of the configuration, if it is checked already.
 
     Raises:
@@ -41,22 +48,16 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None, settings: Se
 
     from rlexp.jobs import preflight, runner
 
-    began, hydra = time.monotonic(), HydraConfig.get()
+    hydra = HydraConfig.get()
     own_folder = Path(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
-    if hydra.runtime.choices["hydra/launcher"] not in IN_PROCESS:
+    beside = hydra.runtime.choices["hydra/launcher"] not in IN_PROCESS
+    if beside:
         _begin_worker(hydra.job.num)
     preflight.forget()
     supervisor.note(job=str(own_folder), folder=None, env=None)
-
-    def outcome(status: str, error: str = "", job: Any = None) -> Outcome:
-        place = job.folder if job else preflight.last_folder()
-        line = (error.strip().splitlines() or [""])[0]
-        score = job["final/return"]["iqm"] if job else None
-        found = Outcome(status, score, str(place) if place else None, line, round(time.monotonic() - began, 3))
-        if own_folder is not None:
-            found.write(own_folder)
-        return found
-
+    place = place_of(own_folder, beside) if own_folder is not None else None
+    run = run_job or runner.run_job
+    outcome = _Outcomes(own_folder, place, getattr(run, "shares", {}))
     try:
         settings = settings or build(config)
         supervisor.note(env=settings.env.id)
@@ -64,14 +65,57 @@ def attempt(config: Any, run_job: Callable[..., Any] | None = None, settings: Se
             print(f"note: {settings.algo.name} has no tables and ignores +discretizer", file=sys.stderr)
         if own_folder is None:
             _limit_threads(settings)
-        run, sweep = run_job or runner.run_job, own_folder.parents[1] if own_folder else None
-        job = run(settings, sweep=sweep, overrides=list(hydra.overrides.task), prune=_pruner(own_folder))
-        return outcome("done", job=job)
+        sweep, overrides = own_folder.parents[1] if own_folder else None, list(hydra.overrides.task)
+        job = run(settings, sweep=sweep, overrides=overrides, prune=_pruner(own_folder), place=place)
+        return outcome.of("done", job=job)
     except KeyboardInterrupt as interrupt:
-        outcome("killed", str(interrupt))
+        outcome.of("killed", str(interrupt))
         raise
     except (Exception, SystemExit) as error:
-        return outcome(*_explain(error, preflight.last_folder()))
+        return outcome.of(*_explain(error, preflight.last_folder()))
+
+
+class _Outcomes:
+    """Makes the outcome of a job, writes it to the job's folder in its sweep, and tells it in one line there.
+
+    Args:
+        folder: the job's in its sweep; None for a single job.
+        place: of the job in its sweep.
+        shares: of the time of jobs that were trained together, by folder.
+    """
+
+    def __init__(self, folder: Path | None, place: Place | None, shares: Mapping[Path, Share]) -> None:
+        self._folder, self._place, self._shares = folder, place, shares
+        self._began, self._since = time.monotonic(), time.time()
+
+    def of(self, status: str, error: str = "", job: Any = None) -> Outcome:
+        """The outcome.
+
+        Args:
+            status: see `Outcome`.
+            error: what went wrong; its first line is kept.
+            job: that is done, if it is.
+        """
+        from rlexp.jobs import preflight
+
+        folder = job.folder if job else preflight.last_folder()
+        final = job["final/return"] if job else None
+        share = self._shares.get(folder) if folder else None
+        found = Outcome(
+            status,
+            final["iqm"] if final else None,
+            str(folder) if folder else None,
+            (error.strip().splitlines() or [""])[0],
+            round(share.seconds if share else time.monotonic() - self._began, 3),
+            share.jobs if share else 1,
+            job is None or share is not None or job.get("finished", self._since) >= self._since,
+        )
+        if self._folder is not None:
+            found.write(self._folder)
+            if self._place is not None and status != "killed":
+                with contextlib.suppress(BrokenPipeError):  # nobody reads it; the outcome is written
+                    print(ended_line(self._place, self._folder, found, final), flush=True)
+        return found
 
 
 def _explain(error: Exception | SystemExit, folder: Path | None) -> tuple[str, str]:

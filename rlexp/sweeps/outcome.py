@@ -24,7 +24,10 @@ class Outcome:
         score: IQM over the trials of the final returns; None without final returns.
         folder: the job's folder; None if it has none.
         error: one line: what went wrong, or when the job was pruned.
-        seconds: wall time of this attempt; close to zero for a job that was done before.
+        seconds: wall time of this attempt; close to zero for a job that was done before. Of jobs that were trained
+            together, each has an equal share.
+        grouped: number of jobs that were trained together.
+        ran: whether anything was left to run; false for a job that was done before.
     """
 
     status: str
@@ -32,6 +35,8 @@ class Outcome:
     folder: str | None = None
     error: str = ""
     seconds: float = 0.0
+    grouped: int = 1
+    ran: bool = True
 
     def write(self, folder: Path) -> None:
         """Write the outcome to a folder, atomically."""

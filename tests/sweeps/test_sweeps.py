@@ -120,6 +120,18 @@ def test_labels_are_the_overrides_that_differ() -> None:
     assert labels([["algo=dqn"]]) == ["algo=dqn"] and labels([[]]) == ["(as it is)"]
 
 
+def test_jobs_have_one_name_and_a_refused_job_that_of_its_overrides(tmp_path: Path) -> None:
+    jobs = planned("algo=random", "algo=dqn", output=tmp_path)
+    sweep = Sweep([*jobs, Planned(["algo=dqn", "algo.gamma=2"], None, "algo.gamma: no")], "sweep", "x")
+    sweep.begin()
+    assert sweep.names == ["random", "dqn", "algo=dqn algo.gamma=2"]
+    sweep.announce([1])
+    assert json.loads((sweep.job_folder(1) / "place.json").read_text())["name"] == "dqn"
+    sweep.end()
+    record = json.loads((sweep.folder / "sweep.json").read_text())
+    assert [job["label"] for job in record["jobs"]] == sweep.names and record["total"] == 3
+
+
 def test_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert cores.gpus() == ["2", "3"]
@@ -161,7 +173,7 @@ def test_a_job_that_kills_its_process_is_given_up_and_the_others_are_done(tmp_pa
     assert (lost["status"], lost["error"]) == ("lost", f"its process died 3 times ({killed})")
     assert good["status"] == "done" and swept(tmp_path)["status"] == "failed" and "report: " in result.stdout
     assert result.stderr.splitlines()[-1] == (
-        f"lost: +env.kwargs.way=kill: its process died 3 times ({killed}); the other jobs continue; its folder: {lost['folder']}"
+        f"lost: random on Bad-v0 way=kill: its process died 3 times ({killed}); the other jobs continue; its folder: {lost['folder']}"
     )
 
 

@@ -157,6 +157,15 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """What a worker does after the training, see `Progress.phase`."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Record:
     """A record of some of the trials.
 

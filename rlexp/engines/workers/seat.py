@@ -20,7 +20,7 @@ import numpy as np
 
 from rlexp.data.checkpoint import State
 from rlexp.engines.workers.board import ENDED, Board
-from rlexp.engines.workers.messages import At, Evaluated, GoTo, Record, Said, Saved, Shown, Verdict
+from rlexp.engines.workers.messages import At, Evaluated, GoTo, Phase, Record, Said, Saved, Shown, Verdict
 
 MOST_AHEAD = 2.0  # seconds
 SHOW_PERIOD = 0.1  # seconds between two messages of progress
@@ -98,6 +98,10 @@ class Seat:
             time.sleep(PAUSE)
             if board.request != self._answered:
                 self._meet()
+
+    def phase(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Send what happens after the training."""
+        self._connection.send(Phase(what, done, total))
 
     def say(self, text: str) -> None:
         """Send one line."""

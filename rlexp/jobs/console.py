@@ -29,6 +29,8 @@ SCORES = {  # key of summary.json -> the score that chose a trial's best weights
 LINE_PERIOD = 15.0  # seconds between lines without a terminal
 BAR_PERIOD = 0.1  # seconds between updates of the bar
 SHORT = 1.0  # seconds; a shorter phase has no line
+BAR, SMALL_BAR = 30, 10  # characters
+WIDE = 100  # characters of a terminal that has room for the large one
 
 
 class JobConsole:
@@ -48,7 +50,7 @@ class JobConsole:
         self._began = self._shown = time.monotonic()
         self._first_step: int | None = None
         self._task: Any = None
-        self._phase = ""
+        self._phase, self._room = "", 0  # characters beside the bar
         self._timer: threading.Timer | None = None  # says the phase, if it lasts
 
     def start(self) -> None:
@@ -59,16 +61,20 @@ class JobConsole:
             return
         if self.place is not None and self.place.beside:
             return
-        narrow = Column(no_wrap=True, overflow="ellipsis", max_width=max(16, self._console.width // 3))
-        heading = [TextColumn("{task.fields[heading]}", markup=False, table_column=narrow)] if self.place else []
+        width = self._console.width
+        bar = BAR if width >= WIDE and self.place is None else SMALL_BAR
+        heading = min(len(self._heading), width // 3)
         columns: list[ProgressColumn] = [
-            *heading,
             TextColumn("{task.percentage:3.0f}%"),
-            BarColumn(bar_width=30 if self.place is None else 10),
-            TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=bar),
+            TextColumn("{task.fields[text]}", markup=False),
         ]
-        if self.place is None:
+        if self.place is not None:
+            place = Column(no_wrap=True, overflow="ellipsis", width=heading)
+            columns.insert(0, TextColumn("{task.fields[heading]}", markup=False, table_column=place))
+        else:
             columns.append(TimeRemainingColumn())
+        self._room = max(width - bar - (heading + 7 if self.place is not None else 16), 10)
         self._bar = Progress(*columns, console=self._console)
         self._task = self._bar.add_task("", total=1.0, text="compiling ...", heading=self._heading)
         self._bar.start()
@@ -103,7 +109,7 @@ class JobConsole:
         if self._bar is not None:
             if self.place is not None:  # a narrow terminal cuts off the end
                 text = f"{left:,.0f} s left{self._sweep_left(done)}  eval return {score}  step {step:,}  {speed:,.0f}/s"
-            self._bar.update(self._task, completed=min(done, 1.0), text=text)
+            self._bar.update(self._task, completed=min(done, 1.0), text=self._fitted(text))
         elif self.place is None or done < 1.0:  # the end of a sweep's job has a line of its own
             self._line(f"{done:4.0%}  {text}  {left:,.0f} s left{self._sweep_left(done)}")
 
@@ -119,7 +125,7 @@ class JobConsole:
             return
         self._phase = f"{what} {done}/{total}" if total else what
         if self._bar is not None:
-            self._bar.update(self._task, text=self._phase)
+            self._bar.update(self._task, text=self._fitted(self._phase))
         elif time.monotonic() - self._shown >= LINE_PERIOD and done:
             self._say_phase()
         else:
@@ -127,6 +133,10 @@ class JobConsole:
             self._timer = threading.Timer(wait, self._say_phase)
             self._timer.daemon = True
             self._timer.start()
+
+    def _fitted(self, text: str) -> str:
+        """A text as long as there is room for it beside the bar."""
+        return text if len(text) <= self._room else f"{text[: self._room - 1]}…"
 
     def _say_phase(self) -> None:
         self._shown = time.monotonic()

@@ -106,7 +106,8 @@ def ended_line(place: Place, folder: Path, outcome: Outcome, final: Any) -> str:
         told.append(seconds_words(outcome))
     now = place_of(folder, place.beside)  # with this job's outcome
     left = now.time_left(0.0) if now is not None else None
-    after = f"; {about(left)} left for the sweep" if left else ""
+    # The others of a group have no outcomes yet, though they are trained.
+    after = f"; {about(left)} left for the sweep" if left and outcome.grouped == 1 else ""
     return clean(f"{place.heading}: {', '.join(told)}{after}", newlines=False)
 
 

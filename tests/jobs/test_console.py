@@ -73,6 +73,23 @@ def test_the_bar_of_a_sweeps_job_and_its_phases(terminal: io.StringIO) -> None:
     assert any("final episodes 50/100" in line for line in said) and "animation" in said[-1]
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_bar_fits_into_one_line_of_any_terminal(width: int, alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "Console", partial(Console, file=screen, force_terminal=True, width=width))
+    monkeypatch.setattr(console, "BAR_PERIOD", 0.0)
+    shown = JobConsole(2, place=None if alone else place())
+    shown.start()
+    shown.update(0.5, 123_456, np.array([-432.1, -432.1]))
+    assert shown._bar is not None
+    shown._bar.refresh()
+    shown.stop()
+    text = lines(screen)[-1]
+    assert len(text) <= width and " 50% ━" in f" {text}" and text.startswith("50%" if alone else "[2/4] fixed_dqn")
+    assert ("step 123,456" if alone else "0 s left, a") in text
+
+
 def test_jobs_that_print_beside_each_other_have_no_bars(terminal: io.StringIO) -> None:
     shown = JobConsole(2, place=place(beside=True))
     shown.start()

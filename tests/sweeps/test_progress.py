@@ -74,5 +74,5 @@ def test_one_line_about_a_job_that_has_ended(outcome: Outcome, final: dict | Non
     place = place_of(sweep / "jobs" / "2", beside=False)
     assert place is not None
     ended(sweep, 2, outcome)
-    left = "; about 7 min left for the sweep" if outcome.ran else ""
+    left = "; about 7 min left for the sweep" if outcome.ran and outcome.grouped == 1 else ""
     assert ended_line(place, sweep / "jobs" / "2", outcome, final) == f"[3/8] dqn lr=0.1: {words}{left}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from rlexp.system import search_path, stopping, supervisor
 from rlexp.system.errors import Refusal, did_you_mean, refusal
 from rlexp.system.stored_yaml import parse
 from rlexp.system.text import clean
-from rlexp.system.tool import Parser, refuse, shortened, tool
+from rlexp.system.tool import BROKEN_PIPE, Parser, refuse, shortened, tool
 from rlexp.system.words import decimal, plural
 
 if TYPE_CHECKING:
@@ -80,15 +81,11 @@ def _check(args: Any) -> None:
 def _supervised(args: Any) -> int:
     """Describe the environment in a process of its own, which it may end; returns the exit status."""
     supervisor.enable()
-    stopping.install()
-    ended = supervisor.run_in_worker()
-    if isinstance(ended, int):
-        return ended
-    if ended is not None and ended.signum is None:
-        print(f"failed: {ended.sentence()}", file=sys.stderr)
-        return 1
-    if ended is not None:
-        return 128 + int(ended.signum or 0)
+    if supervisor.is_enabled():
+        worker = supervisor.Worker()
+        stopping.acknowledge_once(lambda: True)  # there is no training that the usual line could speak of
+        if not worker.is_worker:
+            return _status_after(worker.wait())
     status = 1
     try:
         for line in described(args.env, args.picture, 0.0 if args.quick else SECONDS, args.timeout):
@@ -96,9 +93,24 @@ def _supervised(args: Any) -> int:
         status = 0
     except Refusal as refused:
         status = refuse(str(refused))
+    except KeyboardInterrupt as interrupt:
+        status = 128 + int(getattr(interrupt, "signum", signal.SIGINT))
+    except BrokenPipeError:
+        status = BROKEN_PIPE
+        raise  # `tool` looks after the stream
     finally:
         supervisor.note(status=status)
     return status
+
+
+def _status_after(ended: supervisor.Death | int) -> int:
+    """The exit status after the process of an environment; if it died, says how."""
+    if isinstance(ended, int):
+        return ended
+    if ended.signum is not None:
+        return 128 + ended.signum
+    print(f"failed: {ended.sentence()}", file=sys.stderr)
+    return 1
 
 
 def _list(pattern: str) -> int:

@@ -224,16 +224,18 @@ def table(sweep: Sweep, status: str) -> None:
     shown.add_column("status")
     shown.add_column("final return (IQM)", justify="right")
     shown.add_column("seconds", justify="right")
-    shown.add_column("what went wrong", overflow="ellipsis", no_wrap=True, max_width=80)
     outcomes = sweep.outcomes()
+    wrong = any(outcome is not None and outcome.error for outcome in outcomes)
+    if wrong:
+        shown.add_column("what went wrong", overflow="ellipsis", no_wrap=True, max_width=80)
     if any(outcome is not None and outcome.grouped > 1 for outcome in outcomes):
         shown.caption = "seconds of jobs that were trained together: an equal share of their group's"
     for name, outcome in zip(sweep.names, outcomes, strict=True):
         if outcome is None:
-            shown.add_row(clean(name, newlines=False), "not run", "-", "-", "")
+            shown.add_row(clean(name, newlines=False), "not run", "-", "-")
             continue
         seconds = f"{outcome.seconds:.1f}" if outcome.ran else "-"
-        row = (name, outcome.status, decimal(outcome.score), seconds, outcome.error)
+        row = (name, outcome.status, decimal(outcome.score), seconds, *([outcome.error] if wrong else []))
         shown.add_row(*(clean(cell, newlines=False) for cell in row))
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(shown)
 

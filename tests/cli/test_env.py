@@ -147,7 +147,7 @@ def test_refusals(
     args: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(facts, "register_all", lambda: None)
-    monkeypatch.setenv("RLEXP_SUPERVISE", "0")
+    monkeypatch.setattr(env.supervisor, "enable", lambda: None)  # this process is the tests' own
     assert env.main(args) == 2
     said = capsys.readouterr()
     assert said.err.startswith("refused: ") and words in said.err and "\x1b" not in said.err and said.out == ""

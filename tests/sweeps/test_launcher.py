@@ -264,10 +264,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     said = capsys.readouterr()
     assert said.out.count("group of 2 jobs, 2 trials: one program") == 2
     assert said.out.count("s (its share: 2 jobs trained together)") == 4 == said.out.count(": done, final return ")
-    assert "] dqn lr=0.001 gamma=0.9 and 1 more: group of 2 jobs" in said.out and "┃ at step" not in said.out
+    assert "] dqn gamma=0.9 lr=0.001 and 1 more: group of 2 jobs" in said.out and "┃ at step" not in said.out
     (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("default/sweeps/*/sweep.json"))
     done = [job for job in record["jobs"] if job["status"] == "done"]
-    assert [job["label"] for job in done] == [f"dqn lr={lr} gamma={g}" for lr in (0.001, 0.002) for g in (0.9, 0.95)]
+    assert [job["label"] for job in done] == [f"dqn gamma={g} lr={lr}" for lr in (0.001, 0.002) for g in (0.9, 0.95)]
     assert [job["grouped"] for job in done] == [2] * 4 and sum(job["seconds"] for job in done) < record["wall_seconds"]
     assert said.err.count("algo.gamma=2: algo.gamma: expected a number >= 0 and <= 1, received 2.") == 2
     folders = sorted(tmp_path.glob("default/dqn-cartpole-*"))

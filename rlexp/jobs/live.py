@@ -12,7 +12,7 @@ import numpy as np
 from rlexp.math.statistics import iqm
 from rlexp.system.stored_files import Damaged, read_from, read_record
 
-TAIL = 2**20  # bytes at the end of a large file that are read first; what is before them is old
+TAIL = 2**18  # bytes at the end of a large file that are read first; what is before them is old
 
 
 class LiveJob:

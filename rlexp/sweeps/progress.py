@@ -20,6 +20,7 @@ from rlexp.system.text import clean
 from rlexp.system.words import about, decimal
 
 FILE = "place.json"
+MOST = 100  # characters of what went wrong; all of it is on stderr and in the job's folder
 LEAST = 0.1  # jobs done; with less, an estimate would count the start of the first one many times
 
 
@@ -97,7 +98,9 @@ def ended_line(place: Place, folder: Path, outcome: Outcome, final: Any) -> str:
     if outcome.status == "done" and not outcome.ran:
         told = ["already done, nothing was run"]
     elif outcome.status in ("failed", "refused", "pruned") and outcome.error:
-        told = [outcome.error if outcome.status == "pruned" else f"{outcome.status}: {outcome.error}"]
+        error = outcome.error.rstrip(".")
+        error = error if len(error) <= MOST else f"{error[: MOST - 3]}..."
+        told = [error if outcome.status == "pruned" else f"{outcome.status}: {error}"]
     if final is not None:
         told.append(f"final return {score_words(final)}")
     elif outcome.score is not None:

@@ -35,6 +35,9 @@ from rlexp.tracking.base import Tracker, open_tracker
 from rlexp.tracking.follower import MLflowTracker, shared
 from rlexp.tracking.log import SET_ASIDE, one_line
 
+OTHER_COLUMNS = 56  # characters of a table beside the names and what went wrong
+SHORTEST = 16  # characters of those two columns
+
 
 class Sweeper(BasicSweeper):
     """Hydra's basic sweeper, made to finish every sweep.
@@ -219,25 +222,28 @@ def table(sweep: Sweep, status: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    names, outcomes = [clean(name, newlines=False) for name in sweep.names], sweep.outcomes()
+    longest = min(max(map(len, names), default=0), max(console.width - OTHER_COLUMNS, SHORTEST))
     shown = Table(title=f"sweep {sweep.id}: {status}", title_justify="left")
-    shown.add_column("job", overflow="fold")
-    shown.add_column("status")
-    shown.add_column("final return (IQM)", justify="right")
-    shown.add_column("seconds", justify="right")
-    outcomes = sweep.outcomes()
-    wrong = any(outcome is not None and outcome.error for outcome in outcomes)
-    if wrong:
-        shown.add_column("what went wrong", overflow="ellipsis", no_wrap=True, max_width=80)
+    shown.add_column("job", overflow="fold", width=longest)
+    shown.add_column("status", no_wrap=True)
+    shown.add_column("final return (IQM)", justify="right", no_wrap=True)
+    shown.add_column("seconds", justify="right", no_wrap=True)
     if any(outcome is not None and outcome.grouped > 1 for outcome in outcomes):
         shown.caption = "seconds of jobs that were trained together: an equal share of their group's"
-    for name, outcome in zip(sweep.names, outcomes, strict=True):
+    wrong = any(outcome is not None and outcome.error for outcome in outcomes)
+    if wrong:
+        room = max(console.width - OTHER_COLUMNS - longest, SHORTEST)
+        shown.add_column("what went wrong", overflow="ellipsis", no_wrap=True, max_width=room)
+    for name, outcome in zip(names, outcomes, strict=True):
         if outcome is None:
-            shown.add_row(clean(name, newlines=False), "not run", "-", "-")
+            shown.add_row(name, "not run", "-", "-")
             continue
         seconds = f"{outcome.seconds:.1f}" if outcome.ran else "-"
-        row = (name, outcome.status, decimal(outcome.score), seconds, *([outcome.error] if wrong else []))
-        shown.add_row(*(clean(cell, newlines=False) for cell in row))
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(shown)
+        row = (outcome.status, decimal(outcome.score), seconds, *([outcome.error] if wrong else []))
+        shown.add_row(name, *(clean(cell, newlines=False) for cell in row))
+    console.print(shown)
 
 
 def _between_jobs(signum: int, frame: Any) -> None:

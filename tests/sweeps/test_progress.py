@@ -67,6 +67,7 @@ FINAL = {"iqm": -82.31, "ci95": [-90.0, -80.0]}
          "done, final return -82.3, 8.0 s (its share: 4 jobs trained together)"),
         (Outcome("done", -82.31, ran=False), FINAL, "already done, nothing was run, final return -82.3 [-90.0, -80.0]"),
         (Outcome("failed", error="ValueError: \x1b[31mred", seconds=1.0), None, "failed: ValueError: \\x1b[31mred, 1.0 s"),
+        (Outcome("refused", error=f"algo: expected {'x' * 200}.", ran=False), None, f"refused: algo: expected {'x' * 82}..."),
         (Outcome("pruned", error="pruned at env step 400", seconds=1.0), None, "pruned at env step 400, 1.0 s"),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -216,3 +217,22 @@ def test_a_sweep_without_a_job_that_can_run_writes_nothing(tmp_path: Path) -> No
     assert result.returncode == 2
     assert result.stderr == "refused: all 2 jobs: algo.gamma: expected a number >= 0 and <= 1, received 2.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_the_table_keeps_names_whole_beside_long_errors(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rlexp.sweeps.sweeper import table
+
+    sweep = Sweep(planned("algo=random", "algo=q_learning", output=tmp_path), "sweep", "x")
+    sweep.begin()
+    Outcome("done", 0.5, seconds=12.0).write(sweep.job_folder(0))
+    Outcome("failed", error="ValueError: " + "x" * 300).write(sweep.job_folder(1))
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    table(sweep, "failed")
+    said = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, said.splitlines())) <= width
+    assert "│ q_learning │ failed │                  - │     0.0 │ ValueError: xx" in said
+    assert "│ random     │ done   │                0.5 │    12.0 │ " in said

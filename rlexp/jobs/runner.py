@@ -124,7 +124,8 @@ def _show_finished(settings: Settings, quiet: bool, place: Place | None) -> Job:
         console.table(job)
         console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
     if (others := provenance.other_version(folder)) is not None:
-        console.say(f"{others}; rerun=true runs it with this one")
+        which = f"{place.heading}: " if place is not None else ""
+        console.say(f"{which}{others}; rerun=true runs it with this one")
     late.deliver(settings, console.say)
     return job
 

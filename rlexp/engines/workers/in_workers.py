@@ -120,7 +120,6 @@ class InWorkers:
         self._results: Results | None = None
         self._agent: BuiltAgent | None = None  # of this process, see `_deploy`
         self._workers: list[Worker] = []
-        self._phases: dict[str, int] = {}  # their names, in the order in which workers come to them
         self._checked = 0.0  # when it was last looked whether processes live
         descriptor, environment = shared_file(), cores.of_a_worker(num_workers, _limits_threads(settings, info))
         try:
@@ -290,7 +289,8 @@ class InWorkers:
             self._pass_on(message)
         elif isinstance(message, Phase):
             worker.phase = message
-            self._show_phase()
+            least = min(filter(None, (other.phase for other in self._live())), key=Phase.order)
+            self._open_services().progress.phase(least.what, least.done, least.total)
         elif isinstance(message, Record):
             if self._final is not None:
                 self._final[worker.handle.number] = message
@@ -351,14 +351,6 @@ class InWorkers:
         if step < ENDED:  # the last word comes when all have ended
             returns = np.concatenate([worker.eval_return for worker in self._workers])
             self._open_services().progress.update(min(share, 0.999), step, returns)
-
-    def _show_phase(self) -> None:
-        """Show the phase of the worker that is least far."""
-        phases = [worker.phase for worker in self._live() if worker.phase is not None]
-        for phase in phases:
-            self._phases.setdefault(phase.what, len(self._phases))
-        least = min(phases, key=lambda phase: (self._phases[phase.what], phase.done))
-        self._open_services().progress.phase(least.what, least.done, least.total)
 
     def _ask_the_search(self) -> None:
         """Once all have evaluated: ask the search whether the job is to end, and tell them."""

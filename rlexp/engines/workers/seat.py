@@ -43,7 +43,7 @@ class Seat:
         self._answered = board.request  # number of the request that was answered last
         self._t = 0  # lock-steps so far
         self._meeting: GoTo | None = None
-        self._shown = 0.0
+        self._shown, self._phases = 0.0, list[str]()
         self._began, self._first = 0.0, 0
         self._most_ahead = 1  # lock-steps
 
@@ -101,7 +101,9 @@ class Seat:
 
     def phase(self, what: str, done: int = 0, total: int = 0) -> None:
         """Send what happens after the training."""
-        self._connection.send(Phase(what, done, total))
+        if what not in self._phases:
+            self._phases.append(what)
+        self._connection.send(Phase(what, done, total, self._phases.index(what)))
 
     def say(self, text: str) -> None:
         """Send one line."""

@@ -48,7 +48,7 @@ def planned_names(planned: Sequence[Mapping[str, Any]], stored: Iterable[Mapping
     """
     chosen = {config.get("engine") for config in planned}
     # `auto` stands in a plan, the engine that it has chosen in a folder.
-    plain = [{**config, "engine": "auto"} if chosen == {"auto"} else dict(config) for config in [*planned, *stored]]
+    plain = [{**config, "engine": "auto"} if "auto" in chosen else dict(config) for config in [*planned, *stored]]
     known = {_identity(config) for config in plain[: len(planned)]}
     others = [config for config in plain[len(planned) :] if _identity(config) not in known]
     return job_names([*plain[: len(planned)], *others])[: len(planned)]

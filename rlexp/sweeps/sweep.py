@@ -125,7 +125,8 @@ class Sweep:
         """Write the places of jobs that are about to start, for their consoles."""
         names = self.names
         for index in indices:
-            announce(self.job_folder(index), index + 1, self.total, names[index])
+            with contextlib.suppress(OSError):  # of a full disk, which the job will name
+                announce(self.job_folder(index), index + 1, self.total, names[index])
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

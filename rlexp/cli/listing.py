@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,23 @@ def listed(folder: Path) -> Listed:
     )
 
 
-def jobs(path: Path) -> list[Listed]:
+class Warnings:
+    """Prints each warning once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            warn(text)
+
+
+def jobs(path: Path, warn_of: Callable[[str], None]) -> list[Listed]:
     """The jobs in a job's, a study's or an output folder, oldest first; a damaged one gets a warning."""
     found = []
     for folder in find_jobs(path):
-        with skipping(warn):
+        with skipping(warn_of):
             found.append(listed(folder))
     return sorted(found, key=lambda job: job.started)
 
@@ -95,17 +107,17 @@ class Listing:
 
     Args:
         study: its folder.
+        warn_of: called with what is wrong with damaged jobs, at each look.
     """
 
-    def __init__(self, study: Path) -> None:
-        self._study = study
+    def __init__(self, study: Path, warn_of: Callable[[str], None]) -> None:
+        self._study, self._warn = study, warn_of
         self._ended: dict[Path, tuple[Any, Listed]] = {}  # with the state of its files
         self._live: dict[Path, LiveJob] = {}
         self._names: dict[Path, str] = {}
-        self._warned: set[str] = set()
 
     def jobs(self) -> list[Listed]:
-        """The jobs of the study, oldest first, under their names within it; a damaged one gets a warning, once."""
+        """The jobs of the study, oldest first, under their names within it; a damaged one gets a warning."""
         folders = find_jobs(self._study)
         if set(folders) != set(self._names):
             self._names = stored_names(folders)
@@ -130,11 +142,6 @@ class Listing:
             self._live[folder] = LiveJob(folder, job.started, job.trials, config)
         self._live[folder].look()
         return replace(job, live=self._live[folder])
-
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            warn(text)
 
 
 def _state(path: Path) -> tuple[int, int] | None:

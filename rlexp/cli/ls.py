@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlexp.cli.listing import STATUSES, Listed, Listing, aligned, jobs
+from rlexp.cli.listing import STATUSES, Listed, Listing, Warnings, aligned, jobs
 from rlexp.cli.watch import sweeps, watch
 from rlexp.system.errors import did_you_mean, refusal
 from rlexp.system.tool import Parser, tool
@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch", action="store_true", help="show the jobs while they run, until none does")
     parser.add_argument("--interval", type=float, metavar="SECONDS", help="of --watch, between two looks; default: 2")
     args = parser.parse_args(argv)
-    interval = _interval(args)
+    interval, warnings = _interval(args), Warnings()
     if args.watch and Path(args.study).name == args.study and sweeps(args.output_dir / args.study):
-        return watch(args.output_dir / args.study, interval)  # its first job may be about to start
-    found = jobs(args.output_dir)
+        return watch(args.output_dir / args.study, interval, warnings)  # its first job may be about to start
+    found = jobs(args.output_dir, warnings)
     if not found:
         print(f"refused: no jobs in {args.output_dir}; --output-dir names another folder", file=sys.stderr)
         return 2
@@ -61,9 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     study = chosen[0].folder.parent
     if args.watch:
-        return watch(study, interval)
+        return watch(study, interval, warnings)
     rows = []
-    for job in Listing(study).jobs():
+    for job in Listing(study, warnings).jobs():
         score = f"{decimal(job.score)} {job.unhealthy}".rstrip()
         rows.append([job.name, job.status_words, score, str(job.trials), _when(job.started), job.folder.name])
     aligned(["job", "status", "final return (IQM)", "trials", "started", "folder"], rows)

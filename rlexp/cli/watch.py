@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlexp.cli.listing import STATUSES, Listed, Listing, aligned
+from rlexp.cli.listing import STATUSES, Listed, Listing, Warnings, aligned
 from rlexp.system.folder_lock import in_use
 from rlexp.system.stored_files import read_json, skipping
 from rlexp.system.stored_schemas import SWEEP
@@ -118,9 +118,9 @@ def _best(jobs: Sequence[Listed]) -> list[str]:
     return lines
 
 
-def watch(study: Path, interval: float) -> int:
+def watch(study: Path, interval: float, warnings: Warnings) -> int:
     """Show a study until nothing of it runs; returns the exit status, 0 also after Ctrl-C."""
-    listing = Listing(study)
+    listing = Listing(study, warnings)
     look = lambda: view(study, listing, time.time())  # noqa: E731
     try:
         seen = _redrawn(look, interval) if sys.stdout.isatty() else _repeated(look, interval)

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from rlexp.cli import watch
-from rlexp.cli.listing import Listing
+from rlexp.cli.listing import Listing, Warnings
 from rlexp.cli.ls import main
 from rlexp.config.schema.algos import DQNSettings
 from rlexp.config.schema.job import BudgetSettings, Settings
@@ -65,7 +65,7 @@ def test_running_failed_and_pruned_jobs_and_the_best_so_far(study: Path) -> None
         (sweep / "jobs" / str(number) / "outcome.json").write_text("{}")
     (sweep / "sweep.json").write_text(json.dumps({"total": 9, "status": "running"}))
     with FileLock(study / "dqn-cartpole-0.94" / ".lock"), FileLock(sweep / ".lock"):
-        seen = watch.view(study, Listing(study), NOW)
+        seen = watch.view(study, Listing(study, Warnings()), NOW)
     assert seen.running and seen.heading.endswith(": 1 running, 2 done, 1 failed, 1 pruned, 5 waiting")
     assert seen.rows == [
         ["dqn gamma=0.94", "running 50%", "500", "4", "about 2 min"],
@@ -78,7 +78,7 @@ def test_running_failed_and_pruned_jobs_and_the_best_so_far(study: Path) -> None
 def test_without_a_finished_job_the_best_is_by_evaluation(tmp_path: Path) -> None:
     folder = job(tmp_path / "s", 0.9, None, step=500)
     with FileLock(folder / ".lock"):
-        seen = watch.view(tmp_path / "s", Listing(tmp_path / "s"), NOW)
+        seen = watch.view(tmp_path / "s", Listing(tmp_path / "s", Warnings()), NOW)
     assert seen.best == ["best so far: dqn: last evaluation 4 (IQM over 2 trials)"]
 
 
@@ -88,7 +88,7 @@ def test_what_has_not_changed_is_not_read_again(study: Path, monkeypatch: pytest
     read: list[str] = []
     real = listing.listed
     monkeypatch.setattr(listing, "listed", lambda folder: read.append(folder.name[-4:]) or real(folder))  # type: ignore[func-returns-value]
-    jobs = Listing(study)
+    jobs = Listing(study, Warnings())
     with FileLock(study / "dqn-cartpole-0.94" / ".lock"):
         jobs.jobs()
         assert sorted(read) == ["-0.9", "0.91", "0.92", "0.93", "0.94"]
@@ -132,7 +132,7 @@ def test_on_a_terminal_it_is_redrawn_and_ctrl_c_ends_it(study: Path, monkeypatch
 
     monkeypatch.setattr(time, "sleep", sleep)
     with FileLock(study / "dqn-cartpole-0.94" / ".lock"):
-        assert watch.watch(study, 0.5) == 0
+        assert watch.watch(study, 0.5, Warnings()) == 0
     drawn = screen.getvalue()
     assert looks == [0.5, 0.5] and "\x1b[1A" in drawn  # the cursor goes up
     assert "running 50%" in drawn and "the \\x1b[31msensor" in drawn and drawn.rstrip().endswith("\x1b[?25h")
@@ -167,5 +167,5 @@ def test_a_study_whose_sweep_has_not_started_a_job_yet(tmp_path: Path) -> None:
     (sweep / "sweep.json").write_text(json.dumps({"total": 4}))
     with FileLock(sweep / ".lock"):
         assert watch.sweeps(tmp_path / "new") == [sweep]
-        seen = watch.view(tmp_path / "new", Listing(tmp_path / "new"), NOW)
+        seen = watch.view(tmp_path / "new", Listing(tmp_path / "new", Warnings()), NOW)
     assert seen.running and seen.heading.endswith(": 4 waiting") and seen.rows == seen.best == []

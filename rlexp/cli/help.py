@@ -9,7 +9,8 @@ from rlexp.config import paths, plugin_yaml
 HELP_FLAGS = ("-h", "--help")
 
 TOOLS = {  # one line each; the module of that name in this folder has the rest
-    "ls": "list studies, or the jobs of one study, with status and score",
+    "env": "describe an environment: spaces, rewards, speed, algorithms and presets that take it",
+    "ls": "list studies, or the jobs of one study, with status and score; --watch: while they run",
     "best": "print the best job of a study as the command that reproduces it",
     "report": "compare the jobs of a study: which is better, and is that certain",
     "play": "render episodes of a trained policy to a GIF, an MP4 or the screen",

@@ -140,8 +140,11 @@ class Training:
         except Exception as error:
             endings.end(self.runs, "failed", error)
         finally:
-            console.stop()
-            results = self._deliver(tracker, tracking.timeout * len(folders))
+            try:
+                console.phase("delivery")
+                results = self._deliver(tracker, tracking.timeout * len(folders))
+            finally:
+                console.stop()
         return self._show_results(endings.errors, results)
 
     def _by_step(self) -> list[tuple[list[JobRun], list[State | None]]]:
@@ -201,8 +204,8 @@ class Training:
         console.start()
         trainer.train()
         seconds = clock.seconds()
+        console.phase("writing a checkpoint")
         trainer.save()  # a job killed from here on does not train again
-        console.stop()
         scores = trainer.score()
         recorder.sync()
         recorder.close()
@@ -266,6 +269,11 @@ class Training:
             traceback.clear_frames(error.__traceback__)  # they would hold the rings for as long as the error is known
         ended = {run.folder: errors[run.folder] or Job(run.folder) for run in self.runs}
         done = [job for job in ended.values() if isinstance(job, Job)]
+        if console.place is not None:  # the sweep shows its jobs
+            for job in done:
+                if not results[job.folder].delivered and console.place.beside:
+                    console.say(results[job.folder].message)
+            return ended
         for job in done:
             console.table(job)
             console.say(f"folder: {job.folder}\n{results[job.folder].message}")
@@ -284,7 +292,7 @@ def _greet(settings: Settings, num_jobs: int, console: JobConsole) -> None:
     if num_jobs > 1:
         trials = f"group of {num_jobs} jobs, {plural(settings.trials, 'trial')}: one program"
     budget = f"{steps:,} env steps" if steps is not None else f"{settings.budget.episodes:,} episodes"
-    console.say(f"{algo.name} on {settings.env.id}, {trials}, {budget} each")
+    console.greet(algo.name, settings.env.id, f"{trials}, {budget} each")
 
 
 def _span(seeds: list[int]) -> str:

@@ -11,6 +11,7 @@ from rlexp.tracking.store_file import Unusable
 DELIVERED = "Delivered."  # the last line, once the tracker has everything
 NOT_DELIVERED = "Not delivered: "  # begins the line with which the tracker gives up
 SET_ASIDE = "Set aside: "  # begins the line about a damaged store
+STUDY_NOTE = "Names and views of the study in MLflow are as they were: "  # begins the line about why
 
 
 def read_log(folder: Path, start: int = 0) -> str:

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -62,7 +63,10 @@ def find_page(uri: str, study: str | None, output_dir: Path) -> tuple[str | None
     path = store_file.store_path(uri)
     if path is None and study is None:
         return None, ""
-    known = store_file.studies(path) if path is not None else _studies(uri)
+    try:
+        known = store_file.studies(path) if path is not None else _studies(uri)
+    except sqlite3.DatabaseError as error:
+        raise Refusal(_trouble(uri) or f"{path}: {error}") from error
     if study is not None and study not in known:
         hint = did_you_mean(study, known) or (f"There are {words.names(list(known))}." if known else "There are none.")
         raise refusal("STUDY", f"a study in {mask(uri)}", repr(study), hint)

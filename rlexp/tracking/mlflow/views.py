@@ -18,7 +18,7 @@ from rlexp.tracking.mlflow.params import flat_params, own_settings
 from rlexp.tracking.store_file import JOBS_VIEW, TRIALS_VIEW
 
 TAG = "mlflow.sharedViewState."
-WRITTEN = "rlexp.views"  # digest of the views that rlexp wrote: a user's own changes stay until rlexp's content changes
+WRITTEN = "rlexp.views"  # digest of the layout, then the columns that rlexp has added, one per line
 MAX_VALUE = 5_000  # characters of an experiment's tag in older versions of MLflow; 3.17 takes 20,000
 MAX_COLUMNS = 12  # for what differs
 OF_JOBS = ("final/return/iqm", "final/return/low", "final/return/high", "final/return/min", "time/minutes")
@@ -31,7 +31,8 @@ NAME, NAME_WIDTH, WIDTH = "attributes.`Run Name`", 240, 105  # the column of the
 def update(client: MlflowClient, experiment_id: str, configs: Sequence[Mapping[str, Any]]) -> None:
     """Write the views of a study if jobs have brought new differences.
 
-    Columns for params that are there already stay: another machine's jobs, or a user, may have brought them.
+    Columns for params that are there already stay: another machine's jobs, or a user, may have brought them. One that a
+    user has removed is not added again.
 
     Args:
         client: of the store.
@@ -39,13 +40,16 @@ def update(client: MlflowClient, experiment_id: str, configs: Sequence[Mapping[s
         configs: of the study's jobs.
     """
     tags = client.get_experiment(experiment_id).tags
-    columns = list(dict.fromkeys([*_param_columns(tags.get(TAG + JOBS_VIEW)), *_columns("params", differing(configs))]))
-    states = {JOBS_VIEW: jobs_view(columns[:MAX_COLUMNS]), TRIALS_VIEW: trials_view(columns[:MAX_COLUMNS])}
-    digest = hashlib.sha256("".join(states.values()).encode()).hexdigest()[:16]
-    if tags.get(WRITTEN) != digest or any(TAG + name not in tags for name in states):
-        for name, state in states.items():
-            client.set_experiment_tag(experiment_id, TAG + name, state)
-        client.set_experiment_tag(experiment_id, WRITTEN, digest)
+    own = _columns("params", differing(configs))[:MAX_COLUMNS]
+    layout = hashlib.sha256((jobs_view([]) + trials_view([])).encode()).hexdigest()[:16]
+    written, *added = (tags.get(WRITTEN) or "").split("\n")
+    new = [column for column in own if column not in added]
+    if written == layout and not new and all(TAG + name in tags for name in (JOBS_VIEW, TRIALS_VIEW)):
+        return
+    columns = list(dict.fromkeys([*_param_columns(tags.get(TAG + JOBS_VIEW)), *new]))[:MAX_COLUMNS]
+    client.set_experiment_tag(experiment_id, TAG + JOBS_VIEW, jobs_view(columns))
+    client.set_experiment_tag(experiment_id, TAG + TRIALS_VIEW, trials_view(columns))
+    client.set_experiment_tag(experiment_id, WRITTEN, "\n".join([layout, *added, *new])[:MAX_VALUE])
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:

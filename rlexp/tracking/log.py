@@ -51,8 +51,8 @@ def has_ended(log: str) -> bool:
 
 
 def set_aside_lines(log: str) -> list[str]:
-    """The lines of a log about stores that were set aside."""
-    return [line for line in log.splitlines() if line.startswith(SET_ASIDE)]
+    """The lines of a log about stores that were set aside, and about a study's page that could not be updated."""
+    return list(dict.fromkeys(line for line in log.splitlines() if line.startswith((SET_ASIDE, STUDY_NOTE))))
 
 
 def one_line(error: Exception) -> str:

@@ -93,7 +93,7 @@ class Delivery:
         self.job = read_json(folder / "job.json", JOB, *DELIVERED_KEYS)
         self.changed = False
         self.sent_files: list[str] = []
-        self._name = study_jobs.names(self.folder.parent).get(self.folder.name, str(self.job["name"]))
+        self._name = self._find_name()
         with open_store(uri, self.folder, self.folder.parents[1]) as self.client:
             self.experiment_id = find_or_create_experiment(
                 self.client, uri, self.job["study"], folder.parent.parent, inside
@@ -125,6 +125,15 @@ class Delivery:
 
     def _save(self) -> None:
         save_receipt(self.folder, self.receipt)
+
+    def _find_name(self) -> str:
+        """The job's name in its study; the folder's if other jobs' files keep it from being found."""
+        try:
+            names = study_jobs.names(self.folder.parent)
+        except Exception as error:  # of configurations that no job writes
+            add_note(self.folder, f"{STUDY_NOTE}{one_line(error)}")
+            names = {}
+        return names.get(self.folder.name, str(self.job["name"])[: study_jobs.MAX_NAME])
 
     def _refresh_study(self, created: bool) -> None:
         """Update names and views of the study; a failure is noted in the job's log and concerns nothing else."""

@@ -46,7 +46,8 @@ def refresh(client: MlflowClient, uri: str, experiment_id: str, study: Path, own
         given = {**known, **own}
         try:
             for folder, name in names.items():
-                if given.get(folder) != name and _rename(client, uri, experiment_id, study / folder, name):
+                before = given.get(folder)
+                if before != name and _rename(client, uri, experiment_id, study / folder, before, name):
                     given[folder] = name
         finally:
             given = {folder: name for folder, name in given.items() if folder in names}
@@ -75,8 +76,11 @@ def _given_names(path: Path, uri: str, experiment_id: str) -> dict[str, str]:
     return {}
 
 
-def _rename(client: MlflowClient, uri: str, experiment_id: str, folder: Path, name: str) -> bool:
-    """Give a job's run and its trials' their names; returns False for a job that has no run in this store."""
+def _rename(client: MlflowClient, uri: str, experiment_id: str, folder: Path, before: str | None, name: str) -> bool:
+    """Give a job's run and its trials' their names; returns False for a job that has no run in this store.
+
+    Runs that have another name than rlexp gave them `before` were renamed by a user, and stay. None: it is not known.
+    """
     try:
         receipt = read_json(folder / "tracking.json", TRACKING, "uri", "local_id", "experiment_id", "run_id")
     except (OSError, ValueError):
@@ -88,9 +92,9 @@ def _rename(client: MlflowClient, uri: str, experiment_id: str, folder: Path, na
     query = f"tags.`rlexp.local_id` LIKE '{local_id}%'"
     for run in client.search_runs([experiment_id], query, ViewType.ACTIVE_ONLY, MAX_RUNS):
         seed = run.data.tags.get("rlexp.seed")
-        wanted = name if seed is None else study_jobs.trial_name(name, seed)
+        given, wanted = (n if seed is None or n is None else study_jobs.trial_name(n, seed) for n in (before, name))
         if "rlexp.job" not in run.data.tags:  # of an earlier version: `fetch` finds a job by it
             client.set_tag(run.info.run_id, "rlexp.job", folder.name)
-        if run.info.run_name != wanted:
+        if run.info.run_name != wanted and given in (None, run.info.run_name):
             client.update_run(run.info.run_id, name=wanted)
     return True

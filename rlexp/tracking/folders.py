@@ -9,7 +9,7 @@ from typing import Any
 from filelock import FileLock
 
 from rlexp.system.stored_files import find_json, folders_with, read_json
-from rlexp.system.stored_schemas import SUMMARY, SWEEP
+from rlexp.system.stored_schemas import SUMMARY, SWEEP, TRACKING
 from rlexp.system.stored_yaml import read_config, select
 from rlexp.system.text import clean, same_address
 from rlexp.tracking.addresses import local_store, resolve_uri
@@ -96,6 +96,13 @@ def job_uri(folder: Path, uri: str | None) -> str:
     if local_store(asked, output_dir):
         return asked
     raise NotNamed(asked)
+
+
+def find_experiment(folder: Path) -> str | None:
+    """The id of a study's experiment in MLflow, from the receipt of a job or a sweep; None if it is not known."""
+    receipt = find_json(folder / "tracking.json", TRACKING)
+    experiment_id = receipt.get("experiment_id") if receipt is not None else None
+    return experiment_id if experiment_id and experiment_id.isdecimal() else None
 
 
 def final_status(folder: Path) -> str:

@@ -26,6 +26,7 @@ from rlexp.system.text import clean, mask
 from rlexp.tracking import store_file
 from rlexp.tracking.addresses import resolve_uri, sync_command, ui_command
 from rlexp.tracking.base import Tracker, TrackingResult, parts
+from rlexp.tracking.folders import find_experiment, place
 from rlexp.tracking.log import has_ended, is_delivered, log_size, read_log, set_aside_lines, write_log
 
 CREATION = 600.0  # seconds for a child to create a store, beyond the time for its delivery
@@ -262,10 +263,12 @@ class MLflowTracker:
         return replace(found, message="\n".join([*set_aside_lines(log), found.message]))
 
     def _delivered_result(self, folder: Path) -> TrackingResult:
+        experiment_id = find_experiment(folder)
+        look = ui_command(self.uri, place(folder)[1], experiment_id or "")
         if (folder / "sweep.json").is_file():
-            return TrackingResult(True, f"MLflow: the sweep is in {mask(self.uri)}", ui_command(self.uri))
+            return TrackingResult(True, f"MLflow: the sweep is in {mask(self.uri)}", look)
         run_id = read_json(folder / "tracking.json", TRACKING, "run_id")["run_id"]
-        return TrackingResult(True, f"MLflow: run {run_id} is in {mask(self.uri)}", ui_command(self.uri), run_id)
+        return TrackingResult(True, f"MLflow: run {run_id} is in {mask(self.uri)}", look, run_id)
 
     def _warning(self, folder: Path) -> TrackingResult:
         lines = read_log(folder).splitlines()
@@ -275,4 +278,4 @@ class MLflowTracker:
             "Nothing is lost; this delivers the rest:\n"
             f"  {sync_command(folder, self.uri, self._output_dir)}"
         )
-        return TrackingResult(delivered=False, message=message, ui_command=ui_command(self.uri))
+        return TrackingResult(delivered=False, message=message, ui_command=ui_command(self.uri, place(folder)[1]))

@@ -236,7 +236,7 @@ def test_nothing_new(jobs, capsys, level):
     sync_command.main(command)
     capsys.readouterr()
     assert sync_command.main(command) == 0
-    folders = [jobs.ended] if level == "job" else sorted(jobs.ended.parent.iterdir())
+    folders = [jobs.ended] if level == "job" else sorted(path.parent for path in jobs.ended.parent.glob("*/job.json"))
     assert capsys.readouterr().out.splitlines() == [
         *(f"{folder}: nothing new" for folder in folders),
         f"See: rlexp ui --tracking-uri {jobs.client.tracking_uri}",

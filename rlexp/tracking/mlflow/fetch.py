@@ -187,8 +187,13 @@ def _study_runs(client: MlflowClient, study: str, uri: str) -> tuple[dict[str, R
     )
     newest: dict[str, Run] = {}  # a job that was started from scratch again has several runs
     for run in sorted(jobs, key=lambda run: int(run.info.start_time)):
-        newest[str(run.info.run_name)] = run
+        newest[_job_name(run)] = run
     return newest, trials
+
+
+def _job_name(run: Run) -> str:
+    """The name of a job's folder; earlier versions gave it to the run."""
+    return str(run.data.tags.get("rlexp.job") or run.info.run_name)
 
 
 def _fetch_job_files(client: MlflowClient, uri: str, study: str, run: Run, trials: list[Run], folder: Path) -> None:
@@ -231,7 +236,7 @@ def _job_of_run(study: str, run: Run, seeds: list[int]) -> dict[str, Any]:
     tags = run.data.tags
     return {
         "study": study,
-        "name": str(run.info.run_name),
+        "name": _job_name(run),
         "algo": names.tag(tags, "rlexp.algo"),
         "env": names.tag(tags, "rlexp.env"),
         "config_id": names.tag(tags, "rlexp.config_id"),

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from rlexp.jobs.notebook_bar import NotebookBar
 from rlexp.system.text import clean
 from rlexp.system.words import decimal, plural
 
@@ -35,24 +36,25 @@ class JobConsole:
 
     def __init__(self, num_trials: int, quiet: bool = False) -> None:
         self._n, self._quiet = num_trials, quiet
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._bar: Progress | None = None
+        self._in_notebook = Console().is_jupyter
+        self._console = Console(highlight=False, soft_wrap=True, force_jupyter=False)  # plain text there, too
+        self._bar: Progress | NotebookBar | None = None
         self._began = self._shown = time.monotonic()
         self._first_step: int | None = None
         self._task: Any = None
 
     def start(self) -> None:
-        """Show the bar, on a terminal."""
+        """Show the bar, on a terminal and in a notebook."""
         self._began = self._shown = time.monotonic()
-        if self._quiet or not self._console.is_terminal:
+        if self._quiet or not (self._console.is_terminal or self._in_notebook):
             return
-        self._bar = Progress(
+        columns = (
             TextColumn("{task.percentage:3.0f}%"),
             BarColumn(bar_width=30),
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(),
-            console=self._console,
         )
+        self._bar = NotebookBar() if self._in_notebook else Progress(*columns, console=self._console)
         self._task = self._bar.add_task("", total=1.0, text="compiling ...")
         self._bar.start()
 

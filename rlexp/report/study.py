@@ -63,7 +63,7 @@ def make(
             data.problems.update(problems)
         _warn(data)
         return _report(data, _report_folder(to, output_dir / study / "report"), command)
-    folder = _find(study, output_dir)
+    folder = find(study, output_dir)
     data = load_study(folder)
     _warn(data)
     return _report(data, _report_folder(to, folder / "report"), command)
@@ -88,8 +88,8 @@ def _report_folder(named: Path | None, usual: Path) -> Path:
     return folder
 
 
-def _find(study: str, output_dir: Path) -> Path:
-    """The folder of a study: a path, or a name under the output folder."""
+def find(study: str, output_dir: Path) -> Path:
+    """The folder of a study: a path, or a name under the output folder; raises `Refusal` if there is none."""
     named, path = output_dir / study, Path(study).expanduser()
     for folder in (named, path):
         if folders_with(folder, "job.json", "*"):

@@ -30,11 +30,11 @@ from rlexp.system.tool import warn
 
 
 class Ended(Exception):
-    """A sweep has ended and not every job is done; `status` is the exit status of the process."""
+    """A sweep has ended and not every job is done; `status` is the exit status of the process, `folder` the sweep's."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, folder: Path) -> None:
         super().__init__(f"exit status {status}")
-        self.status = status
+        self.status, self.folder = status, folder
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,12 @@ class Planned:
         if self.settings is None:
             return " ".join(sorted(self.overrides))
         return f"{self.settings.study}/{self.settings.config_id}"
+
+
+def job_folders(folder: Path) -> list[Path]:
+    """The folders of a sweep's jobs, those without one left out; `folder`: of a sweep that has ended."""
+    jobs = read_json(folder / "sweep.json", SWEEP, "jobs")["jobs"]
+    return list(dict.fromkeys(Path(job["folder"]) for job in jobs if job.get("folder")))
 
 
 class Sweep:

@@ -37,7 +37,8 @@ class JobConsole:
     def __init__(self, num_trials: int, quiet: bool = False) -> None:
         self._n, self._quiet = num_trials, quiet
         self._in_notebook = Console().is_jupyter
-        self._console = Console(highlight=False, soft_wrap=True, force_jupyter=False)  # plain text there, too
+        plain = False if self._in_notebook else None
+        self._console = Console(highlight=False, soft_wrap=True, force_jupyter=plain, force_terminal=plain)
         self._bar: Progress | NotebookBar | None = None
         self._began = self._shown = time.monotonic()
         self._first_step: int | None = None

@@ -142,6 +142,23 @@ class Study:
             raise refusal("study", "at least one job", "none")
         return study_figure([job.data for job in self.jobs])
 
+    def verdict(self) -> str:
+        """Say which algorithm is better, and whether that is significant: the first sentences of a report.
+
+        Returns:
+            One or more sentences on the held jobs, by the tests of the report, which are corrected for all pairs.
+
+        Raises:
+            Refusal: if there is no job.
+        """
+        from rlexp.data import seeding
+        from rlexp.report.analysis import analyse
+
+        if not self.jobs:
+            raise refusal("study", "at least one job", "none")
+        data = StudyData(self.name, [job.data for job in self.jobs], self.problems)
+        return " ".join(analyse(data, seeding.generator(0, "report")).headline)
+
     def report(self) -> Path:
         """Write the report of the whole study: figures, tables, and which algorithm is significantly better.
 

@@ -114,8 +114,9 @@ def sweep(*overrides: str, **settings: Any) -> Study:
         rlexp.sweep(sweep="dqn_ladder", env=["cartpole", "acrobot"])
         rlexp.sweep(algo="dqn", **{"algo.optimizer.lr": [1e-4, 1e-3], "algo.n_step": range(1, 6)})
 
-    Every combination of the choices is a job. Finished jobs are not run again. A job that fails, or is refused, does
-    not stop the others: it has its status in the results, and a line on stderr says why.
+    Every combination of the choices is a job. The jobs run in this process, one after another, unless a launcher is
+    chosen: `**{"hydra/launcher": "joblib"}`. Finished jobs are not run again. A job that fails, or is refused, does not
+    stop the others: it has its status in the results, and a line on stderr says why.
 
     Args:
         *overrides: as on the command line: `"algo=dqn,ddqn"`, `"+sweep=dqn_ladder"`, `"hydra/launcher=fused"`.

@@ -197,7 +197,10 @@ def load(name: str | Path, output_dir: str | Path = "outputs", only: Collection[
     Raises:
         Refusal: if there is no such study.
     """
-    folder = study.find(str(name), Path(output_dir).expanduser())
+    try:
+        folder = study.find(str(name), Path(output_dir).expanduser())
+    except OSError as error:  # a name that is too long
+        raise refusal("study", "a study's name or folder", repr(str(name)), f"{error.strerror}.") from error
     return Study(load_study(folder), folder, only)
 
 

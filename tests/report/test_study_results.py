@@ -43,6 +43,9 @@ def test_the_same_from_a_folder(outputs: Path) -> None:
     assert rlexp.load_study(outputs / "ladder").names == rlexp.load_study("ladder", output_dir=str(outputs)).names
     with pytest.raises(rlexp.Refusal, match=r"received 'lader'.\nDid you mean ladder\?"):
         rlexp.load_study("lader", outputs)
+    for wrong in ("", "a\0b", "x" * 5000, "ladder/*"):
+        with pytest.raises(rlexp.Refusal, match=r"^study: expected a study"):
+            rlexp.load_study(wrong, outputs)
 
 
 def test_several_environments(tmp_path: Path) -> None:
@@ -86,6 +89,7 @@ def test_html_and_report(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert list(study.problems) == ["zzz"] and "Not read: zzz" in html and "<b>&" not in html
     assert study.plot()._repr_png_().startswith(b"\x89PNG")
     monkeypatch.setattr("rlexp.report.study.write", lambda folder: folder / "report" / "index.html")
+    assert study.verdict().startswith("On cartpole no algorithm is significantly better: dqn gamma=0.99 has")
     assert study.report() == outputs / "ladder" / "report" / "index.html"
 
 

@@ -83,9 +83,13 @@ def _is_one_list(key: str, value: list[Any]) -> bool:
 
 
 def _one(key: str, value: Any) -> str:
-    bare = key.partition("@")[0]
-    if isinstance(value, str) and value == "" and (bare in GROUPS or bare == "sweep"):
+    if key not in GROUPS and key != "sweep":
+        return written(value, key)
+    if value == "":
         return ""  # which is refused with an example
+    names = value if isinstance(value, list) and key in ("experiment", "tracking") else [value]
+    if not all(name is None or isinstance(name, str) for name in names):
+        raise refusal(key, "a name", repr(value), f"For example: {key}={GROUPS.get(key, 'dqn_ladder')!r}")
     return written(value, key)
 
 

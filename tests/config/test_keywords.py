@@ -99,6 +99,13 @@ def test_a_list_is_no_single_job() -> None:
         overrides({"sweep": "dqn_ladder"})
 
 
+@pytest.mark.parametrize("key", ["algo", "env", "network", "tracking", "experiment", "discretizer"])
+@pytest.mark.parametrize("value", [3, [{"name": "dqn"}], True])
+def test_choices_of_groups_are_names(key: str, value: Any) -> None:
+    with pytest.raises(Refusal, match=rf"^{key}: expected a name, received .*\nFor example: {key}='"):
+        overrides({key: value}, several=True)
+
+
 def test_choices_of_a_sweep() -> None:
     found = overrides(
         {"algo": ["dqn", "ddqn"], "sweep": "dqn_ladder", "seed": range(0, 30, 10), "algo.optimizer.lr": np.array([1e-4, 1e-3]),

@@ -35,7 +35,7 @@ def test_texts_come_back_as_they_are(text: str) -> None:
     assert read(text) == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.text(st.characters(codec="utf-8", exclude_characters="$"), max_size=12) | st.text("\\'\"{}a,=[]: \n", max_size=8)
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import IPython.display
@@ -73,3 +74,40 @@ def test_texts_are_escaped(shown: Shown) -> None:
     bar.stop()
     assert shown.content["text/plain"] == "[1/2] <i>: 100%  done <b>"
     assert "<code>[1/2] &lt;i&gt;: 100%  done &lt;b&gt;</code>" in shown.content["text/html"]
+
+
+@pytest.mark.slow
+def test_in_a_kernel(tmp_path: Path) -> None:
+    """A refusal is its message, an interrupted job stops with its checkpoint, and the kernel lives on."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    job = (
+        "rlexp.run(algo='q_learning', env='cartpole', trials=2, engine='host', workers=1, tracking='files',"
+        " budget={'steps': STEPS}, evaluation={'final_episodes': 4, 'candidates': 1})"
+    )
+    stop = "import os, signal, threading\nthreading.Timer(4, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+    sources = [
+        "import rlexp",
+        "rlexp.run(algo='ddqm')",
+        stop + job.replace("STEPS", "10**7"),
+        job.replace("STEPS", "2000"),
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    place = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(book, timeout=300, kernel_name="python3", allow_errors=True, resources=place).execute()
+    (refused,) = book.cells[1].outputs
+    assert refused.ename == "Refusal" and len(refused.traceback) == 2
+    assert (
+        refused.traceback[0].startswith("refused: algo: expected one of ")
+        and refused.traceback[1] == "Did you mean ddqn or dqn?"
+    )
+    stopped = book.cells[2].outputs
+    assert stopped[-1].ename == "Interrupted" and "checkpoint" in "".join(o.get("text", "") for o in stopped)
+    done = book.cells[3].outputs
+    assert (
+        "<Job q_learning on cartpole: done, 2 trials" in done[-1].data["text/plain"]
+        and "data:image/png" in done[-1].data["text/html"]
+    )
+    assert len([o for o in done if "<progress" in o.get("data", {}).get("text/html", "")]) == 1
+    assert "\x1b" not in "".join(o.get("text", "") for o in done)

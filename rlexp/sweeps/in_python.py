@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.report.study_results import Study, load
-from rlexp.sweeps.sweep import Ended, job_folders
+from rlexp.sweeps.sweep import Ended
 from rlexp.system.errors import Failure, Refusal, refusal
+from rlexp.system.stored_files import read_json
+from rlexp.system.stored_schemas import SWEEP
+from rlexp.system.words import plural
 
 
 def sweep(*overrides: str, **settings: Any) -> Study:
@@ -17,10 +20,12 @@ def sweep(*overrides: str, **settings: Any) -> Study:
     from rlexp.config import keywords
 
     folder = _run([*overrides, *keywords.overrides(settings, several=True)])
-    jobs = job_folders(folder)
-    if not jobs:
-        raise Failure(f"no job of the sweep has begun: {folder / 'sweep.json'} says why")
-    return load(folder.parents[1], only=jobs)
+    jobs = read_json(folder / "sweep.json", SWEEP, "jobs")["jobs"]
+    held = [Path(job["folder"]) for job in jobs if job.get("folder") and (Path(job["folder"]) / "job.json").is_file()]
+    if held:
+        return load(folder.parents[1], only=held)
+    why = f"none of {plural(len(jobs), 'job')} has begun: {jobs[0].get('error') or jobs[0]['status']}"
+    raise Refusal(why) if all(job["status"] == "refused" for job in jobs) else Failure(why)
 
 
 def _run(typed: Sequence[str]) -> Path:

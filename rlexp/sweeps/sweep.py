@@ -59,12 +59,6 @@ class Planned:
         return f"{self.settings.study}/{self.settings.config_id}"
 
 
-def job_folders(folder: Path) -> list[Path]:
-    """The folders of a sweep's jobs, those without one left out; `folder`: of a sweep that has ended."""
-    jobs = read_json(folder / "sweep.json", SWEEP, "jobs")["jobs"]
-    return list(dict.fromkeys(Path(job["folder"]) for job in jobs if job.get("folder")))
-
-
 class Sweep:
     """Plan and outcomes of one sweep.
 

@@ -53,6 +53,12 @@ def test_sweeps_that_cannot_run_are_refused(arguments: list[str], settings: dict
     assert not GlobalHydra.instance().is_initialized() and not Path("outputs").exists()
 
 
+def test_nothing_but_refused_jobs() -> None:
+    """Those that are refused only when their environment is known."""
+    with pytest.raises(rlexp.Refusal, match=r"^none of 2 jobs has begun: .*transition table"):
+        rlexp.sweep(algo="q_value_iteration", seed=[0, 1], **TINY)
+
+
 def test_failed_and_refused_jobs_stop_no_other(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

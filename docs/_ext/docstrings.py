@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 CODE = re.compile(r"(`[^`]*`)")
+RETURNS = re.compile(r"Returns:\s*$")
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Axes):\s*$")
 
 
@@ -14,12 +15,16 @@ def process(app: Any, what: str, name: str, thing: Any, options: Any, lines: lis
     if what in ("attribute", "property"):
         if lines and lines[0].startswith("Alias for field number"):  # of a named tuple
             lines.clear()
-        lines.insert(0, "")  # napoleon takes a first line with a colon for "type: description"
+        lines[:1] = [f": {line}" for line in lines[:1]]
     lines[:] = as_rst(lines)
 
 
 def as_rst(lines: list[str]) -> list[str]:
-    """The same text with `*`, `|` and final `_` escaped outside code, and `::` before indented blocks of no section."""
+    """The same text with `*`, `|` and final `_` escaped outside code, and `::` before indented blocks of no section.
+
+    What is returned has no type there: napoleon would take what stands before a colon for one, and a colon of its own
+    before the text says that there is none. The same holds for attributes.
+    """
     out: list[str] = []
     literal = in_section = False
     for number, line in enumerate(lines):
@@ -30,6 +35,8 @@ def as_rst(lines: list[str]) -> list[str]:
         if starts:
             out += ["::", ""]
             literal = True
+        if number and RETURNS.match(lines[number - 1]):
+            line = f"{line[: len(line) - len(line.lstrip())]}: {line.lstrip()}"
         out.append(line if literal else _escaped(line))
     return out
 

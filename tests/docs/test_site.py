@@ -82,6 +82,18 @@ def test_the_examples_train(example: str, on_path: None, tmp_path: Path) -> None
     assert job["status"] == "done" and job["steps"] == 2_000
 
 
+def test_docstrings_become_restructuredtext(on_path: None) -> None:
+    import docstrings
+
+    lines = ["Say *args and V_ of `a*b`.", "", "    y = a * b", "", "Returns:", "    A figure: a file."]
+    assert docstrings.as_rst(lines) == [
+        "Say \\*args and V\\_ of `a*b`.", "", "::", "", "    y = a * b", "", "Returns:", "    : A figure: a file.",
+    ]  # fmt: skip
+    found = ["Alias for field number 0"]
+    docstrings.process(None, "attribute", "x", None, None, found)
+    assert found == []
+
+
 def test_outside_assets_are_found(tmp_path: Path, on_path: None) -> None:
     import assets
 

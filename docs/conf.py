@@ -46,6 +46,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"rlexp {release}"
 html_copy_source = False
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}  # as the reader's system: light or dark
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "show_prev_next": True,

@@ -40,7 +40,7 @@ class Picture:
 
     Attributes:
         command: as the documentation shows it.
-        file: in the folder of the job that the command runs, or in the output folder if it runs several.
+        file: in the folder of the job that the command runs; in the output folder if it runs several, or none.
     """
 
     command: str
@@ -49,6 +49,7 @@ class Picture:
 
 PICTURES = {
     "learning_curve.png": Picture("rlexp algo=dueling_ddqn", "learning_curve.png"),
+    "cartpole.png": Picture("rlexp env CartPole-v1 --picture cartpole.png", "cartpole.png"),
     "random.gif": Picture("rlexp algo=random env=cartpole trials=1 study=first_steps", "animation.gif"),
     "angle_policy.gif": Picture("rlexp +experiment=book/angle_policy", "animation.gif"),
     "untrained.gif": Picture("rlexp +experiment=book/pg trials=1 budget.episodes=1 study=untrained", "animation.gif"),
@@ -79,18 +80,21 @@ SWEEPS = (
 def run(command: str, output_dir: Path) -> None:
     """Run a command of the documentation with an output folder; raises `CalledProcessError`."""
     program, *rest = shlex.split(command)
-    if program == "rlexp":
+    if program != "rlexp":
+        words = [str(ROOT / rest[0]), *rest[1:], "--output-dir", str(output_dir)]
+    elif "=" in rest[0] or rest[0] == "-m":
         words = ["-m", "rlexp", *rest, f"output_dir={output_dir}"]
-    else:
-        words = [*rest, "--output-dir", str(output_dir)]
+    else:  # a tool, which writes here
+        words = ["-m", "rlexp", *rest]
     print(command, flush=True)
-    subprocess.run([sys.executable, *words], check=True, cwd=ROOT)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, *words], check=True, cwd=output_dir)
 
 
 def source(picture: Picture, output_dir: Path) -> Path:
     """The file that the command has written; raises `FileNotFoundError` if it has not."""
     program, *rest = shlex.split(picture.command)
-    several = program != "rlexp" or any(word.startswith("+sweep=") for word in rest)
+    several = program != "rlexp" or rest[0].startswith("+sweep=") or "=" not in rest[0]
     folder = output_dir if several else resolve(compose(*rest, f"output_dir={output_dir}"))[0].folder
     found = sorted(folder.glob(picture.file))
     if not found:

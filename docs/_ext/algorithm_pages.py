@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import importlib.util
 import json
 import re
@@ -13,6 +12,7 @@ from typing import Any
 
 import yaml_files
 from markdown import code, facts, page, table
+from omegaconf import OmegaConf
 from settings_pages import HEAD, algo_comments, keys, rows
 
 from rlexp.config import paths, registry
@@ -71,12 +71,18 @@ def _facts(name: str, entry: registry.Algo) -> str:
 
 
 def _settings(name: str, entry: registry.Algo) -> str:
-    parents = yaml_files.inherited("algo", name)
-    own = {
-        f"algo.{field.name}" for field in dataclasses.fields(entry.schema) if field.name == "name" and len(parents) > 1
-    }
-    found = [key._replace(default=name) if key.name in own else key for key in keys(entry.schema, "algo.")]
+    """Every key, with the value of the algorithm's YAML."""
+    values = OmegaConf.merge(*(OmegaConf.load(path) for path in reversed(yaml_files.inherited("algo", name))))
+    plain = OmegaConf.to_container(values)
+    assert isinstance(plain, dict)
+    found = [key._replace(default=_value(plain, key.name)) for key in keys(entry.schema, "algo.")]
     return table(HEAD, rows(found, algo_comments(name), "algo."))
+
+
+def _value(values: dict[Any, Any], key: str) -> Any:
+    for part in key.split(".")[1:]:
+        values = values[part]
+    return values
 
 
 def _presets(name: str) -> str:

@@ -149,8 +149,7 @@ def index() -> str:
         head = ("algorithm", "environment", "trials", "env steps per trial", "final return, IQM (95 % interval)")
         text = (
             "The defaults of each algorithm, measured by `python scripts/docs_pictures.py`. They show what to expect "
-            "of them after few steps, and do not rank algorithms: tables need more steps than networks do. "
-            "[How to compare](../../researchers/comparing.md) says what a ranking needs."
+            "of the defaults, and do not rank algorithms. [How to compare](../../researchers/comparing.md) says what a ranking needs."
         )
         blocks += ["## Results", text, table(head, lines)]
     names = "\n".join(registry.ALGOS)

@@ -148,8 +148,8 @@ def index() -> str:
         ]  # fmt: skip
         head = ("algorithm", "environment", "trials", "env steps per trial", "final return, IQM (95 % interval)")
         text = (
-            "The defaults of each algorithm, measured by `python scripts/docs_pictures.py`. They show what to expect, and "
-            "do not rank algorithms: [How to compare](../../researchers/comparing.md) says what a ranking needs."
+            "The defaults of each algorithm, measured by `python scripts/docs_pictures.py`. They show what to expect, "
+            "and do not rank algorithms: [How to compare](../../researchers/comparing.md) says what a ranking needs."
         )
         blocks += ["## Results", text, table(head, lines)]
     names = "\n".join(registry.ALGOS)

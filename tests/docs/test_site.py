@@ -15,6 +15,7 @@ import pytest
 import rlexp
 from rlexp.envs.inspection import inspect
 from rlexp.jobs.runner import compose
+from tests.browser import Browser
 from tests.texts import inline_commands, missing_links
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,18 +118,33 @@ def test_outside_assets_are_found(tmp_path: Path, on_path: None) -> None:
     ]
 
 
-@pytest.mark.slow
-def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
-    """In a process without a network, where the system has a command for it."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; built in a process without a network, where the system has a command for it."""
     apart = ["unshare", "-rn"] if shutil.which("unshare") else []
     if apart and subprocess.run([*apart, "true"], capture_output=True).returncode:
         apart = []
+    folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [*apart, "bash", str(ROOT / "scripts" / "docs.sh"), str(tmp_path / "site")],
-        env={**os.environ, "PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+        [*apart, "bash", str(ROOT / "scripts" / "docs.sh"), str(folder)],
+        env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
-    assert "algo.clip_ratio" in (tmp_path / "site" / "generated" / "algorithms" / "ppo.html").read_text()
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings(site: Path) -> None:
+    assert "algo.clip_ratio" in (site / "generated" / "algorithms" / "ppo.html").read_text()
+    assert "rlexp.run" in (site / "researchers" / "api.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_pages_fit_a_phone_and_ask_for_nothing_outside(site: Path, browser: Browser) -> None:
+    pages = [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
+    assert len(pages) > 60
+    for path in pages:
+        browser.open(path.as_uri(), 390)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 390, path
+        assert [url for url in browser.requests if not url.startswith(("file:", "data:"))] == [], path

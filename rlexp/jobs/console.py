@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from rich.table import Column, Table
 from rich.text import Text
 
+from rlexp.jobs.notebook_bar import NotebookBar
 from rlexp.jobs.place import Place
 from rlexp.system.text import clean
 from rlexp.system.words import about, decimal, plural, without_noise
@@ -45,8 +46,10 @@ class JobConsole:
     def __init__(self, num_trials: int, quiet: bool = False, place: Place | None = None) -> None:
         self._n, self._quiet, self.place = num_trials, quiet, place
         self._heading = clean(place.heading, newlines=False) if place is not None else ""
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._bar: Progress | None = None
+        self._in_notebook = Console().is_jupyter
+        plain = False if self._in_notebook else None
+        self._console = Console(highlight=False, soft_wrap=True, force_jupyter=plain, force_terminal=plain)
+        self._bar: Progress | NotebookBar | None = None
         self._began = self._shown = time.monotonic()
         self._first_step: int | None = None
         self._task: Any = None
@@ -54,10 +57,10 @@ class JobConsole:
         self._timer: threading.Timer | None = None  # says the phase, if it lasts
 
     def start(self) -> None:
-        """Show the bar, on a terminal of its own."""
+        """Show the bar, on a terminal of its own and in a notebook."""
         self._began = self._shown = time.monotonic()
         self._first_step = None
-        if self._quiet or self._bar is not None or not self._console.is_terminal:
+        if self._quiet or self._bar is not None or not (self._console.is_terminal or self._in_notebook):
             return
         if self.place is not None and self.place.beside:
             return
@@ -75,7 +78,7 @@ class JobConsole:
         else:
             columns.append(TimeRemainingColumn())
         self._room = max(width - bar - (heading + 7 if self.place is not None else 16), 10)
-        self._bar = Progress(*columns, console=self._console)
+        self._bar = NotebookBar() if self._in_notebook else Progress(*columns, console=self._console)
         self._task = self._bar.add_task("", total=1.0, text="compiling ...", heading=self._heading)
         self._bar.start()
 

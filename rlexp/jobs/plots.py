@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from rlexp.jobs.pictures import Picture
 from rlexp.jobs.results import JobData
 from rlexp.math.statistics import bootstrap_band, iqm, summarize
 from rlexp.system.words import decimal
@@ -82,7 +83,7 @@ def learning_curve_figure(data: JobData, generator: np.random.Generator) -> Figu
 
 def _panels(with_final: bool) -> tuple[Figure, Axes, Axes | None]:
     """A figure with axes for the curves, and narrow ones at the right for the final returns if there are any."""
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
+    figure = Picture(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
     figure.subplots_adjust(left=0.105, right=0.975, bottom=0.13, top=0.82, wspace=0.05)
     width_ratios = [9, 1] if with_final else [1]
     grid = figure.add_gridspec(1, len(width_ratios), width_ratios=width_ratios)
@@ -124,7 +125,7 @@ def _add_titles(axes: Axes, data: JobData, result: str, above_legend: bool) -> N
     subtitle = _trials_text(data) + (f"  ·  {result}" if result else "")
     above = 20 if above_legend else 7  # points
     axes.annotate(subtitle, (0, 1), (0, above), "axes fraction", "offset points", fontsize=9, color=GREY)
-    axes.set_title(
+    title = axes.set_title(
         f"{data.job['algo']} on {data.job['env']}",
         loc="left",
         pad=above + 15,
@@ -132,6 +133,7 @@ def _add_titles(axes: Axes, data: JobData, result: str, above_legend: bool) -> N
         weight="bold",
         color=INK,
     )
+    title.set_parse_math(False)  # a name may contain dollar signs
 
 
 def _curve(data: JobData, name: str) -> tuple[np.ndarray, np.ndarray] | None:

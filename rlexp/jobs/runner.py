@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rlexp.config import plugin_yaml
+from rlexp.config import keywords, plugin_yaml
 from rlexp.config.build import build
 from rlexp.config.schema.job import Settings
 from rlexp.jobs.job import Job
@@ -25,19 +25,9 @@ if TYPE_CHECKING:
     from rlexp.jobs.training import Prune
 
 
-def run(*overrides: str, quiet: bool = False) -> Job:
-    """Run one job from Python.
-
-    Args:
-        *overrides: as on the command line, e.g. "algo=ddqn", "trials=3", "+experiment=book/dqn".
-        quiet: print nothing.
-
-    Returns:
-        The job's summary, with `curves` as arrays and `folder`.
-
-    Raises:
-        Refusal: for a configuration that cannot run.
-    """
+def run(*overrides: str, quiet: bool = False, **settings: Any) -> Job:
+    """Run one job from Python: see `rlexp.run`."""
+    overrides = (*overrides, *keywords.overrides(settings))
     return run_job(compose(*overrides), quiet=quiet, overrides=overrides)
 
 
@@ -63,7 +53,7 @@ def compose(*overrides: str) -> Settings:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return build(hydra_compose("config", rewrite(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise Refusal(explain(error)) from error
+        raise Refusal(explain(error)) from None  # the message says it all
     finally:
         instance.clear()
         instance.hydra = before

@@ -73,7 +73,11 @@ class Search(Sweeper):
         }
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run the search; raises `Ended` if a candidate failed, `Refusal` before anything runs."""
+        """Run the search; raises `Ended` if a candidate failed, `Refusal` before anything runs.
+
+        Returns:
+            The sweep's folder, in a list.
+        """
         from rlexp.sweeps.search.candidates import require_optuna
         from rlexp.sweeps.search.objective import Objective
 
@@ -91,7 +95,7 @@ class Search(Sweeper):
         sweep = _SearchSweep(examples, self._name(), command_line(), identity, about)
         sweep.rerun = first.settings.rerun
         self._complete(sweep, f"{self.options['num_candidates']} candidates for the best {self._objective}")
-        return []
+        return [sweep.folder]
 
     def _name(self) -> str:
         named = super()._name()

@@ -33,11 +33,11 @@ from rlexp.tracking.folders import find_jobs
 
 
 class Ended(Exception):
-    """A sweep has ended and not every job is done; `status` is the exit status of the process."""
+    """A sweep has ended and not every job is done; `status` is the exit status of the process, `folder` the sweep's."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, folder: Path) -> None:
         super().__init__(f"exit status {status}")
-        self.status = status
+        self.status, self.folder = status, folder
 
 
 @dataclass(frozen=True)

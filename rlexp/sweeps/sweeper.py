@@ -52,7 +52,11 @@ class Sweeper(BasicSweeper):
         self._serial: SerialJobs | None = None  # while a sweep runs: the worker of jobs without a process of their own
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run all jobs; raises `Ended` unless all are done, `Refusal` if none can run."""
+        """Run all jobs; raises `Ended` unless all are done, `Refusal` if none can run.
+
+        Returns:
+            The sweep's folder, in a list.
+        """
         assert self.config is not None
         self._check()
         jobs = [self._plan(overrides) for overrides in self._combinations(arguments)]
@@ -60,8 +64,9 @@ class Sweeper(BasicSweeper):
             raise Refusal("sweep: expected at least one job, received none.\nA range or a choice in it is empty.")
         if all(job.settings is None for job in jobs):
             raise Refusal(jobs[0].refused if len(jobs) == 1 else f"all {len(jobs)} jobs: {jobs[0].refused}")
-        self._complete(Sweep(jobs, self._name(), command_line()), f"{len(jobs)} jobs")
-        return []
+        sweep = Sweep(jobs, self._name(), command_line())
+        self._complete(sweep, f"{len(jobs)} jobs")
+        return [sweep.folder]
 
     def _check(self) -> None:
         """Raise `Refusal` for a wrong option of the sweeper or the launcher."""
@@ -96,7 +101,7 @@ class Sweeper(BasicSweeper):
             finally:
                 close(sweep, tracker, killed, self._serial)
         if status := sweep.exit_status():
-            raise Ended(status)
+            raise Ended(status, sweep.folder)
 
     def _parse(self, arguments: list[str]) -> list[Override]:
         """Overrides of the named sweep, then those of the command line."""

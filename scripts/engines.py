@@ -1,8 +1,9 @@
 """The part `engines` of benchmark.py: what `engine=auto` and `workers=auto` choose against the better choice.
 
-The jobs are tables at several budgets, short jobs with networks, the single jobs in README.md's code blocks, and jobs
-worth dealing out to worker processes. Each job runs in a process of its own in each way in turn, timed from command to
-exit; the time of auto is that of the way that it chooses. `engine_costs.py` measures the costs that it chooses by.
+The jobs are tables at several budgets, short jobs with networks, the single jobs in the code blocks of README.md and of
+the documentation for researchers, and jobs worth dealing out to worker processes. Each job runs in a process of its own
+in each way in turn, timed from command to exit; the time of auto is that of the way that it chooses. `engine_costs.py`
+measures the costs that it chooses by.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
 
 MAX_RATIO = 1.5  # of auto's seconds to those of the better choice
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = (ROOT / "README.md", *sorted((ROOT / "docs" / "researchers").glob("*.md")))
 TABLES = ("env=frozen_lake", "env=cartpole +discretizer=cartpole", "env=taxi", "env=cliff_walking")
 BUDGETS = (2_000, 10_000, 50_000, 300_000)
 QUICK_BUDGETS = (2_000, 20_000)
@@ -60,15 +62,17 @@ DEALT_OUT = (
 )
 
 
-def readme_commands(text: str) -> list[str]:
-    """The overrides of the single jobs in a README's code blocks; no sweeps, other modules, flags or placeholders."""
+def commands_in(text: str) -> list[str]:
+    """The overrides of the single jobs in a text's code blocks; no sweeps, other modules, flags or placeholders, and
+    none with a module of the reader's own."""
     found = []
-    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        for line in block.splitlines():
+    for language, block in re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for line in block.splitlines() if not language else ():
             match = re.search(r"(?:python -m |^|&& )rlexp(?: run)? +(.*)", line)
             words = shlex.split(match[1], comments=True) if match else []
             single = all("=" in word and not word.startswith("-") for word in words)
-            if words and single and not any(word.startswith("+sweep=") or "<" in word for word in words):
+            own = any(re.search(r"=\w+:\w", word) for word in words)  # env.id=corridor:Corridor-v0
+            if words and single and not own and not any(word.startswith("+sweep=") or "<" in word for word in words):
                 found.append(shlex.join(words))
     return list(dict.fromkeys(found))
 
@@ -141,10 +145,10 @@ def jobs(quick: bool) -> list[str]:
     tables = [
         f"algo=q_learning {env} budget.steps={n}" for env in TABLES for n in (QUICK_BUDGETS if quick else BUDGETS)
     ]
-    readme = readme_commands(README.read_text())
+    shown = commands_in("\n".join(path.read_text() for path in TEXTS))
     if quick:
-        readme = [job for job in readme if registry.family(compose(*shlex.split(job)).algo.name).tabular]
-    return list(dict.fromkeys([*readme, *tables, *OTHERS, *NETWORKS[: 2 if quick else None]]))
+        shown = [job for job in shown if registry.family(compose(*shlex.split(job)).algo.name).tabular]
+    return list(dict.fromkeys([*shown, *tables, *OTHERS, *NETWORKS[: 2 if quick else None]]))
 
 
 def engines(output: Path, rounds: int, quick: bool) -> list[Row]:

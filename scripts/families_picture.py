@@ -1,7 +1,7 @@
-"""Copy the picture of `+sweep=families` from a study's report to the folder from which the README shows it.
+"""Copy the picture of `+sweep=families` from a study's report to the folder from which the documentation shows it.
 
 rlexp +sweep=families
-python scripts/families_picture.py                       # outputs/families, CartPole, to scripts/images/families.png
+python scripts/families_picture.py                       # outputs/families, CartPole, to docs/images/families.png
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ def main() -> int:
     )
     parser.add_argument("--env", default="cartpole", help="environment of the picture (default: cartpole)")
     parser.add_argument(
-        "--to", type=Path, default=Path(__file__).parent / "images" / "families.png", help="destination file"
+        "--to",
+        type=Path,
+        default=Path(__file__).resolve().parents[1] / "docs" / "images" / "families.png",
+        help="destination file",
     )
     args = parser.parse_args()
     try:

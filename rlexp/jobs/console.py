@@ -47,8 +47,8 @@ class JobConsole:
         self._n, self._quiet, self.place = num_trials, quiet, place
         self._heading = clean(place.heading, newlines=False) if place is not None else ""
         self._in_notebook = Console().is_jupyter
-        plain = False if self._in_notebook else None
-        self._console = Console(highlight=False, soft_wrap=True, force_jupyter=plain, force_terminal=plain)
+        plain: dict[str, Any] = {"force_jupyter": False, "force_terminal": False} if self._in_notebook else {}
+        self._console = Console(highlight=False, soft_wrap=True, **plain)
         self._bar: Progress | NotebookBar | None = None
         self._began = self._shown = time.monotonic()
         self._first_step: int | None = None

@@ -395,7 +395,8 @@ def test_what_cannot_be_fused_is_refused_and_auto_takes_the_host(
     assert choice("algo=dqn", "engine=host") == "host"
 
 
-@pytest.mark.parametrize("algo", ["dqn", pytest.param("dueling_ddqn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ["dqn", "dueling_ddqn"])
 def test_known_q_values(algo: str, tiny: Callable[..., Any]) -> None:
     chain = probes.TableChain
     job = tiny(algo, "engine=fused", "env.id=probes/TableChain-v0", f"algo.gamma={chain.gamma}", *LEARN)

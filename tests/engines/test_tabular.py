@@ -402,6 +402,7 @@ def test_policies_of_tables_score_what_the_summary_says_and_play(tiny: Callable[
     assert (job.folder / "x.gif").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_best_table_reaches_mlflow_and_comes_back(tiny: Callable[..., Any]) -> None:
     from rlexp.tracking.mlflow.deliver import Delivery
 

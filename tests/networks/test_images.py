@@ -116,7 +116,8 @@ def test_whatever_else_cannot_be_mapped_is_found_by_trying() -> None:
     assert mapping.why_not_model(layers(L.GlobalAveragePooling2D())) is None
 
 
-@pytest.mark.parametrize("algo", ["ddqn", pytest.param("pg_baseline", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ["ddqn", "pg_baseline"])
 def test_a_trial_of_ones_own_convolutions_alone_equals_the_trial_in_a_batch(
     algo: str, tiny: Callable[..., Any]
 ) -> None:

@@ -254,6 +254,7 @@ def test_a_refusal_of_a_group_refuses_each_job(
             sweep(job)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Four jobs of two groups, of which one is too large for its own program, and one that is refused."""
     sweep = ["algo.optimizer.lr=1e-3,2e-3", "algo.gamma=.9,.95,2", "hydra.launcher.max_trials=2", "trials=1"]

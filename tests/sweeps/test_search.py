@@ -206,6 +206,7 @@ def test_a_search_chooses_by_the_second_look_and_keeps_what_partly_diverged(
     assert again.told == {n: candidates.told[n] for n in (0, 1)}
 
 
+@pytest.mark.slow
 def test_equal_candidates_of_a_batch_are_not_run_at_once_and_fewer_steps_are_better() -> None:
     space = ("algo.gamma=0.5,0.9", "hydra.sweeper.num_candidates=5", "hydra.sweeper.batch_size=4")
     objective = ("hydra.sweeper.objective=steps_to_threshold", "hydra.sweeper.threshold=0.2")

@@ -713,6 +713,7 @@ def rude(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+@pytest.mark.slow
 def test_control_characters_are_not_printed(rude: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ls.main(["s", "--output-dir", str(rude)])
     assert len(capsys.readouterr().out.splitlines()) == 3

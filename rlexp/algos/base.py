@@ -108,6 +108,10 @@ class Agent(Protocol):
         """What `best.keras` holds, of what `acting` returned: one network that acts without noise, under its name. Of a
         network with several outputs the first is saved, so that heads that only train are left out."""
 
+    def policy_model(self, model: keras.Model) -> keras.Model:
+        """The model that `best.keras` holds, made of the network that `deploy` names: its outputs are what the greedy
+        action is the best of, [B, A], or actions [B, D]."""
+
 
 class RolloutAgent(Agent, Protocol):
     """An agent that learns from whole batches of its own latest steps."""
@@ -176,6 +180,9 @@ class GradientAgent(abc.ABC):
 
     def deploy(self, params: Params) -> Params:
         return params
+
+    def policy_model(self, model: keras.Model) -> keras.Model:
+        return model
 
     def bootstrapping(self, state: State) -> Params:
         """The parameters that give targets: the target network's, or the online ones where there is none."""

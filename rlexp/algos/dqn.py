@@ -36,7 +36,6 @@ class DQN(GradientAgent):
         super().__init__(config, networks, info)
         if self.needs_target:
             check_target(config)
-        self.loss = targets.LOSSES[config.loss]
 
     @classmethod
     def models(cls, make: Make, info: EnvInfo, config: DQNSettings) -> dict[str, keras.Model]:
@@ -75,4 +74,6 @@ class DQN(GradientAgent):
         """The loss of each row's TD error [B], whose size is its priority."""
         q_tm1 = targets.batched_index(self.q_values(params, batch["o_tm1"]), batch["a_tm1"])  # [B]
         td_error = target - q_tm1  # [B]
-        return Losses({"td": self.loss(td_error)}, {"q_mean": tf.reduce_mean(q_tm1)}, tf.abs(td_error))
+        return Losses(
+            {"td": targets.LOSSES[self.config.loss](td_error)}, {"q_mean": tf.reduce_mean(q_tm1)}, tf.abs(td_error)
+        )

@@ -194,7 +194,7 @@ class Lanes(Generic[SomeAgent]):
         ((name, params),) = deployed.items()
         network = self.agent.networks[name]
         network.set_params(np.asarray(params))
-        return network.model
+        return self.agent.policy_model(network.model)
 
     def get_state(self) -> list[np.ndarray]:
         """Every tensor of the trials' state.  # [N, ...] each"""

@@ -71,7 +71,7 @@ def _initializers(model: keras.Model) -> Iterator[keras.Initializer]:
         if isinstance(layer, keras.Model):
             yield from _initializers(layer)
         else:
-            yield from (value for value in vars(layer).values() if isinstance(value, keras.Initializer))
+            yield from (getattr(layer, f"{weight.name}_initializer") for weight in layer.weights)
 
 
 def check_saved(model: keras.Model) -> None:

@@ -31,7 +31,7 @@ class DistributionalDQN(DQN):
     config: DistributionalSettings
 
     @classmethod
-    def models(cls, make: Make, info: EnvInfo, config: DistributionalSettings) -> dict[str, keras.Model]:
+    def models(cls, make: Make, info: EnvInfo, config: Any) -> dict[str, keras.Model]:
         """One network: observations [B, ...] -> numbers [B, A, K]."""
         return {"q": make((info.num_actions, config.num_outputs))}
 

@@ -9,6 +9,7 @@ import pytest
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.envs.info import EnvInfo
 from rlexp.envs.spec import Box, Discrete
+from rlexp.jobs.preflight import resolve
 from rlexp.jobs.runner import compose
 from rlexp.networks import mlp
 from rlexp.networks.building import build, redraw
@@ -57,5 +58,5 @@ def test_unknown_options_are_refused() -> None:
         ("layer_nrom=true", "network.options.layer_nrom: expected"),
     ):
         with pytest.raises(Refusal) as refused:
-            compose("algo=ddqn", f"network.options.{option}")
+            resolve(compose("algo=ddqn", f"network.options.{option}"))
         assert str(refused.value).startswith(said)

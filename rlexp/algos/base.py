@@ -189,6 +189,15 @@ class GradientAgent(abc.ABC):
         params: Params = state["online" if self.target_update == "none" else "target"]
         return params
 
+    def perturbed(self, state: State, u: tf.Tensor) -> State:
+        """Parameters with the noise of an update, where there is any: what `target` and `losses` are given.
+
+        Args:
+            state: "online", "target" or both -> parameters.
+            u: the uniform numbers of the update.
+        """
+        return state
+
     def target(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> Any:
         """What each row is moved towards, a tree of [B, ...]; no gradient passes through it. By default nothing."""
         return ()
@@ -203,10 +212,11 @@ class GradientAgent(abc.ABC):
 
     def learn(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> Update:
         online = state["online"]
-        target = tf.nest.map_structure(tf.stop_gradient, self.target(state, batch, u, scalars))
+        seen = {**state, **self.perturbed({name: state[name] for name in ("online", "target") if name in state}, u)}
+        target = tf.nest.map_structure(tf.stop_gradient, self.target(seen, batch, u, scalars))
         with tf.GradientTape() as tape:
             tape.watch(online)
-            losses = self.losses(online, batch, target, u, scalars)
+            losses = self.losses(self.perturbed({"online": online}, u)["online"], batch, target, u, scalars)
             loss = self._sum({name: mean(rows, batch) for name, rows in losses.parts.items()}, scalars)
         grads = tape.gradient(loss, online, unconnected_gradients="zero")
         new: State = {**state, "online": {}, "optimizer": {}}

@@ -54,6 +54,8 @@ def build(config: DictConfig | Mapping[str, Any]) -> Settings:
     except Refusal as refused:
         raise registry.of_another_yaml(str(algo["name"]), refused) from refused
     settings.env.wrappers = wrapper_entries.parse(settings.env.wrappers)
+    if settings.network.noisy and getattr(settings.algo, "epsilon", 0.0) is None:
+        settings.algo.epsilon = 0.0  # noise explores instead
     bins.follow_id(settings.env)
     _rename_env(settings.env)
     _resolve_shares(settings.algo, "algo", settings)

@@ -31,6 +31,7 @@ class AlgoSettings:
     """What the settings of any algorithm say of it."""
 
     evaluation_policies: ClassVar[tuple[str, ...]] = ("greedy",)  # what `evaluation.policy` may be
+    noisy: ClassVar[bool] = False  # whether `network.noisy` may be true
 
     def check(self, where: str) -> None:
         """Raise `Refusal` for settings that contradict one another; `where` they stand: "algo"."""
@@ -117,6 +118,8 @@ class PPOOptimizerSettings(PGOptimizerSettings):
 @dataclass
 class DQNSettings(AlgoSettings):
     """DQN, and what the algorithms that descend from it share."""
+
+    noisy: ClassVar[bool] = True
 
     name: str = opt("dqn", "registry key")
     gamma: Any = opt(0.998, "discount factor, a number or a schedule", low=0, high=1, scalar=True)

@@ -129,6 +129,8 @@ class Settings:
             del curve["env"]["wrappers"]
         if self.network.name in ("cnn", "dueling_cnn"):  # defaults of newer options do not count
             curve["network"]["options"] = options_that_differ(self.network)
+        if not self.network.noisy:  # keeps the hash of versions without noisy networks
+            del curve["network"]["noisy"]
         del curve["env"]["discretizer"]  # tables: the effective bins are in algo.discretizer; networks read none
         return _digest({"version": __version__, **curve})
 

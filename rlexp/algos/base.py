@@ -64,6 +64,10 @@ class Agent(Protocol):
     def fixed(self) -> tuple[str, ...]:
         """Parts of the state that `learn` reads and returns as they are; `renew_target` changes them."""
 
+    @property
+    def prioritized(self) -> bool:
+        """Whether batches are drawn by the priorities of earlier updates; the loops read it of replay agents."""
+
     @classmethod
     def models(cls, make: Make, info: EnvInfo, config: Any) -> dict[str, keras.Model]:
         """The networks of one trial, by name; their initial weights come from the trial's seed, in this order."""
@@ -163,6 +167,7 @@ class GradientAgent(abc.ABC):
         self.config, self.networks, self.num_actions = config, networks, info.num_actions
         self.scalars = scalar_paths(config)
         self.target_update: str = getattr(config, "target", "none")
+        self.prioritized = getattr(config, "replay", "uniform") == "prioritized"
         self.fixed = ("target",) if self.target_update == "hard" else ()
         self.optimizers = {name: self._optimizer(name) for name in networks}
 

@@ -36,6 +36,8 @@ class DQN(GradientAgent):
 
     def __init__(self, config: DQNSettings, networks: Networks, info: EnvInfo) -> None:
         super().__init__(config, networks, info)
+        if not self.prioritized:
+            self.scalars = tuple(path for path in self.scalars if path != "priority_beta")
         if self.needs_target:
             check_target(config)
         self.noise = Noise(networks["q"]) if "sigma" in networks else None  # see networks/noisy.py

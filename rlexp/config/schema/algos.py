@@ -134,6 +134,16 @@ class DQNSettings(AlgoSettings):
     loss: str = opt("mse", "loss of the TD error", choices=("mse", "huber"))
     replay_size: int = opt(50_000, "transitions in the replay ring", low=1)
     batch_size: int = opt(64, "transitions per update", low=1)
+    replay: str = opt("uniform", "how a batch is drawn from the ring", choices=("uniform", "prioritized"))
+    priority_alpha: float = opt(0.6, "prioritized: exponent of priorities; 0 draws uniformly", low=0, high=1)
+    priority_beta: Any = opt(
+        {**linear(0.4, 1.0, 1), "unit": "budget"},
+        "prioritized: exponent of importance weights, a number or a schedule",
+        low=0,
+        high=1,
+        scalar=True,
+    )
+    priority_epsilon: float = opt(1e-6, "prioritized: added to each error", above=0)
     learn_unit: str = opt("step", "what learn_start and learn_period count", choices=("step", "episode"))
     learn_start: int = opt(1_000, "nothing is learned up to this count", low=0)
     learn_period: int = opt(2, "one learning phase every so many", low=1)

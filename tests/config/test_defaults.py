@@ -79,7 +79,9 @@ def test_a_schema_of_ones_own_may_leave_values_to_its_parents() -> None:
         name: str = "mine"
         temperature: float = 0.5
 
-    assert {**flat(Mine()), "name": "dqn"} == {**flat(compose("algo=dqn").algo), "temperature": 0.5}
+    mine, settings = Mine(), compose("algo=dqn")
+    resolve_shares(mine, "algo", settings)
+    assert {**flat(mine), "name": "dqn"} == {**flat(settings.algo), "temperature": 0.5}
 
 
 def test_a_schedule_that_is_given_has_no_keys_of_the_default_one() -> None:

@@ -27,6 +27,7 @@ import engine_costs
 import engines
 import lockstep
 import measuring
+import report_costs
 import start
 import sweep_costs
 from measuring import Row, spread
@@ -360,6 +361,7 @@ PARTS: measuring.Parts = {
     "speed": speed,
     "tracking": tracking,
     "learning": learning,
+    "report": lambda output: report_costs.report(command, output, ROUNDS),
     "chapter": chapter,
 }
 
@@ -380,7 +382,7 @@ def main() -> int:
         "--rounds",
         type=int,
         default=ROUNDS,
-        help="start, speed, sweep, workers, engines, lockstep, minatar: pairs of each ratio (default: 3)",
+        help="start, speed, sweep, workers, engines, lockstep, minatar, report: pairs of each ratio (default: 3)",
     )
     parser.add_argument(
         "--chapter-trials",

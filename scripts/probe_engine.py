@@ -74,6 +74,9 @@ class Stamps:
     def update(self, done: float, step: int, eval_return: np.ndarray) -> None:
         """Nothing is shown."""
 
+    def phase(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Nothing is shown."""
+
     def say(self, text: str) -> None:
         """Nothing is shown."""
 

@@ -25,6 +25,7 @@ if (
 import rlexp
 import rlexp.jobs.runner
 from rlexp.config import registry
+from tests import browser as browsers
 
 TINY = (
     "engine=host",
@@ -75,6 +76,25 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., rlexp
         return rlexp.run(f"algo={algo}", f"output_dir={tmp_path}", *defaults, *overrides, quiet=True)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsers.Chromium]:
+    """One headless Chromium for all browser tests of a process.
+
+    Where there is none, its tests are skipped, or fail if RLEXP_BROWSER=required.
+    """
+    started = browsers.Chromium(browsers.program(), tmp_path_factory.mktemp("chromium"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def browser(chromium: browsers.Chromium) -> Iterator[browsers.Browser]:
+    """A page of its own in Chromium; mark such tests `browser`."""
+    page = browsers.Browser(chromium)
+    yield page
+    page.close()
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

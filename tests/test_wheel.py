@@ -25,7 +25,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("rlexp-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "rlexp/conf/config.yaml" in names and "rlexp/conf/experiment/book/dueling_ddqn.yaml" in names
-    assert "rlexp/sweeps/plugins/hydra_plugins/fused_launcher.py" in names
+    assert "rlexp/sweeps/plugins/hydra_plugins/fused_launcher.py" in names and "rlexp/py.typed" in names
     assert not [name for name in names if name.startswith(("tests/", "scripts/", "conf/"))]
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"

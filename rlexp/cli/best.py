@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rlexp.config.shorthands import as_written
+from rlexp.config.study_names import job_names
+from rlexp.jobs import commands
+from rlexp.jobs.names import stored_configs
 from rlexp.jobs.results import JobData, load_job
 from rlexp.math.statistics import iqm
 from rlexp.sweeps.search.objective import CHOSEN_BY, WORDS, Objective
@@ -86,16 +87,13 @@ def _finished(folder: Path) -> Iterator[JobData]:
 
 def command(job: JobData) -> str:
     """The command that runs a job again; raises `Refusal` if its overrides are unknown."""
-    overrides = job.job.get("overrides")
-    if overrides is None:
+    found = commands.of_job(job.job)
+    if found is None:
         raise refusal(
             "STUDY", "a best job that was composed from overrides", f"{job.folder}, which was not",
             "Its whole configuration is in config.yaml there.",
         )  # fmt: skip
-    if any(override.lstrip("+").startswith("sweep=") for override in overrides):
-        overrides = [*overrides, "hydra.mode=RUN"]  # without it, a named sweep would start again
-    written = (clean(as_written(override), newlines=False) for override in overrides)
-    return " ".join(["rlexp", *map(shlex.quote, written)])
+    return found
 
 
 def searched_for(folder: Path) -> Objective | None:
@@ -111,11 +109,20 @@ def searched_for(folder: Path) -> Objective | None:
     return Objective(search.get("objective", "final"), search.get("threshold"))
 
 
-def describe(jobs: Sequence[Ranked], objective: Objective, searched: bool = False) -> str:
-    """The command and score of the best job, or of all that are equally good, and how the next job compares."""
+def describe(
+    jobs: Sequence[Ranked], objective: Objective, searched: bool = False, names: Mapping[Path, str] | None = None
+) -> str:
+    """The command and score of the best job, or of all that are equally good, and how the next job compares.
+
+    Args:
+        jobs: best first.
+        objective, searched: as of `ranking`.
+        names: of the study's jobs, by folder, as far as they are known.
+    """
+    names = names or {}
     best = jobs[0]
     equal = [ranked for ranked in jobs if math.isclose(ranked.score, best.score, rel_tol=1e-9, abs_tol=1e-12)]
-    lines = [line for ranked in equal for line in _described(ranked, objective, searched)]
+    lines = [line for ranked in equal for line in _described(ranked, objective, searched, _name(names, ranked))]
     if len(equal) > 1:
         lines.append(f"  these {len(equal)} jobs share the first place: equal scores, in the order of their starts")
     if len(jobs) == 1:
@@ -124,7 +131,7 @@ def describe(jobs: Sequence[Ranked], objective: Objective, searched: bool = Fals
         second = jobs[len(equal)]
         gap = abs(best.score - second.score)
         place = "second" if len(equal) == 1 else "next"
-        line = f"  {place} of {len(jobs)}: {second.score:,.4g}, {gap:,.4g} worse"
+        line = f"  {place} of {len(jobs)}: {_name(names, second)}{second.score:,.4g}, {gap:,.4g} worse"
         if len(equal) == 1 and best.job.job["seeds"] == second.job.job["seeds"]:
             sign = -1.0 if objective.smaller_is_better else 1.0
             difference = sign * (best.trials - second.trials)  # [N]
@@ -136,16 +143,22 @@ def describe(jobs: Sequence[Ranked], objective: Objective, searched: bool = Fals
     return "\n".join(lines)
 
 
-def _described(ranked: Ranked, objective: Objective, searched: bool) -> list[str]:
+def _name(names: Mapping[Path, str], ranked: Ranked) -> str:
+    """The name of a job, to stand in front of its score; empty if it is not known."""
+    name = names.get(ranked.job.folder)
+    return f"{clean(name, newlines=False)}: " if name else ""
+
+
+def _described(ranked: Ranked, objective: Objective, searched: bool, name: str) -> list[str]:
     over = f"(IQM over {plural(len(ranked.trials), 'trial')})"
     lines = [command(ranked.job)]
     if searched and objective.name == "final":
         final = Objective().score(ranked.job)
-        lines.append(f"  chosen by its {ranked.words} {over}: {ranked.score:,.4g}   {ranked.job.folder}")
+        lines.append(f"  {name}chosen by its {ranked.words} {over}: {ranked.score:,.4g}   {ranked.job.folder}")
         if ranked.words != CHOSEN_BY["final"]:
             lines.append(f"  final return, in fresh episodes {over}: {final:,.4g}")
     else:
-        lines.append(f"  {ranked.words} {over}: {ranked.score:,.4g}   {ranked.job.folder}")
+        lines.append(f"  {name}{ranked.words} {over}: {ranked.score:,.4g}   {ranked.job.folder}")
     if ranked.diverged or ranked.missing:
         told = []
         if ranked.diverged:
@@ -189,8 +202,9 @@ def _answer(output_dir: Path, study: str, name: str | None, threshold: float | N
     found = ranking(folder, objective or Objective(), searched)
     if not found:
         raise refusal("STUDY", f"a finished job with a score ({objective or Objective()})", f"{study!r} without one")
-    several = len(found) > 1
+    several, configs = len(found) > 1, stored_configs(find_jobs(folder))
+    names = dict(zip(configs, job_names(list(configs.values())), strict=True))
     return "\n".join(
-        (f"{env}:\n" if several else "") + describe(jobs, objective or Objective(), searched)
+        (f"{env}:\n" if several else "") + describe(jobs, objective or Objective(), searched, names)
         for env, jobs in found.items()
     )

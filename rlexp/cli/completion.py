@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from rlexp.cli.help import TOOLS
+from rlexp.config.paths import configured
 from rlexp.system import search_path
 from rlexp.system.stored_files import folders_with
 from rlexp.system.tool import Parser, tool
@@ -78,6 +79,12 @@ def candidates(line: str) -> list[str]:
         found |= {"run", *TOOLS}
     elif before == ["completion"]:
         found |= {*SCRIPTS}
+    elif before[0] == "sync" and before[-1] == "--to":
+        from rlexp.cli.sync import TARGETS
+
+        found |= {*TARGETS}
+    elif before == ["env"]:
+        found |= {*configured("env")}
     elif before[0] in TOOLS:
         found |= set(_folders(before, word))
     if search_path.trains([*before, "run"]):
@@ -104,7 +111,6 @@ def _folders(before: Sequence[str], word: str) -> Iterator[str]:
 def _overrides(before: Sequence[str], word: str) -> Iterator[str]:
     """What Hydra knows; and the names of presets, since it does not look into their folders."""
     from rlexp.cli.run import ask_hydra
-    from rlexp.config.paths import configured
 
     yield from ("hydra/", *(f"+{group}=" for group in PRESETS))
     for group in PRESETS:

@@ -9,12 +9,13 @@ from rlexp.config import paths, plugin_yaml
 HELP_FLAGS = ("-h", "--help")
 
 TOOLS = {  # one line each; the module of that name in this folder has the rest
-    "ls": "list studies, or the jobs of one study, with status and score",
+    "env": "describe an environment: spaces, rewards, speed, algorithms and presets that take it",
+    "ls": "list studies, or the jobs of one study, with status and score; --watch: while they run",
     "best": "print the best job of a study as the command that reproduces it",
     "report": "compare the jobs of a study: which is better, and is that certain",
     "play": "render episodes of a trained policy to a GIF, an MP4 or the screen",
     "ui": "show MLflow's pages in a browser",
-    "sync": "deliver to MLflow what it has not received",
+    "sync": "deliver to MLflow or TensorBoard what it has not received",
     "chain": "print the Markov chain of the chapter's Figure 18-7",
     "completion": "print a script that completes these words in bash, zsh or fish",
     "help": "print this page, or the page of a tool: rlexp help play",

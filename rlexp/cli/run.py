@@ -52,7 +52,8 @@ def _status() -> int:
     import hydra
 
     from rlexp.sweeps import plugins
-    from rlexp.sweeps.outcome import EXIT_STATUS, Outcome, attempt
+    from rlexp.sweeps.attempt import attempt
+    from rlexp.sweeps.outcome import EXIT_STATUS, Outcome
     from rlexp.sweeps.sweep import Ended
 
     plugins.register()

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,11 +17,13 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlexp.system.errors import Refusal, refusal
+from rlexp.system import words
+from rlexp.system.errors import Refusal, did_you_mean, refusal
 from rlexp.system.text import mask
 from rlexp.system.tool import Parser, Terminated, tool
 from rlexp.tracking import store_file
-from rlexp.tracking.addresses import resolve_uri
+from rlexp.tracking.addresses import resolve_uri, study_page, ui_command
+from rlexp.tracking.log import one_line
 
 LOOPBACK = "127.0.0.1"
 FIRST_PORT = 5000  # MLflow's default
@@ -41,6 +44,59 @@ def _trouble(uri: str) -> str | None:
     from rlexp.tracking.mlflow import store
 
     return store.trouble(uri)
+
+
+def find_page(uri: str, study: str | None, output_dir: Path) -> tuple[str | None, str]:
+    """The experiment of the study to show, and a line about the others.
+
+    Args:
+        uri: tracking URI.
+        study: the study that the user asked for; None: the only one, if there is only one.
+        output_dir: the folder of the studies.
+
+    Returns:
+        Id of the experiment, None to show all; and what to say beside the address.
+
+    Raises:
+        Refusal: if there is no such study.
+    """
+    path = store_file.store_path(uri)
+    if path is None and study is None:
+        return None, ""
+    try:
+        known = store_file.studies(path) if path is not None else _studies(uri)
+    except sqlite3.DatabaseError as error:
+        raise Refusal(_trouble(uri) or f"{path}: {error}") from error
+    if study is not None and study not in known:
+        hint = did_you_mean(study, known) or (f"There are {words.names(list(known))}." if known else "There are none.")
+        raise refusal("STUDY", f"a study in {mask(uri)}", repr(study), hint)
+    if study is None and len(known) != 1:
+        example = f"   (one of them: {ui_command(uri, next(iter(known)))})" if known else ""
+        return None, f"studies: {words.names(list(known)) or 'none'}{example}"
+    chosen = study if study is not None else next(iter(known))
+    if path is not None and not store_file.has_view(path, known[chosen]):
+        _make_view(uri, known[chosen], output_dir / chosen)
+    return known[chosen], ""
+
+
+def _studies(uri: str) -> dict[str, str]:
+    """The studies on a server, by their names; MLflow is imported for it."""
+    from rlexp.tracking.mlflow import study
+
+    try:
+        return study.studies(uri)
+    except Exception as error:  # of the connection
+        raise refusal("--tracking-uri", "an MLflow server that answers", f"{mask(uri)}: {one_line(error)}") from error
+
+
+def _make_view(uri: str, experiment_id: str, folder: Path) -> None:
+    """Make the view of a study that an earlier version has tracked; without one, its page is MLflow's own."""
+    from rlexp.tracking.mlflow import study
+
+    try:
+        study.make_views(uri, experiment_id, folder)
+    except Exception as error:  # the page is there all the same
+        print(f"warning: no view of the study was made: {one_line(error)}", file=sys.stderr)
 
 
 def environment() -> dict[str, str]:
@@ -68,9 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command until it is interrupted; its exit status: 0, 1 if the server fails, 2 without a store."""
     parser = Parser(
         prog="rlexp ui",
-        description="Show studies, jobs and trials in MLflow's pages, in a browser on this machine.",
-        examples=("rlexp ui", "rlexp ui --output-dir /data/outputs --port 8080 --no-browser"),
+        description="Show a study in MLflow's pages, in a browser on this machine: its jobs sorted by score, with what "
+        "differs between them; the button with a curve shows their learning curves.",
+        examples=("rlexp ui", "rlexp ui dqn_ladder", "rlexp ui --output-dir /data/outputs --port 8080 --no-browser"),
     )
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="name of a study; without it, the only one, or all")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
     parser.add_argument("--tracking-uri", metavar="URI", help="default: MLFLOW_TRACKING_URI, else DIR/mlflow.db")
     parser.add_argument("--host", default=LOOPBACK, help="address to listen on (default: this machine only)")
@@ -81,13 +139,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise refusal("--port", "a number from 1 to 65535", str(args.port))
     uri = resolve_uri(args.tracking_uri, args.output_dir)
     if uri.startswith("http"):
-        print(f"the results are on a server: {uri}")
-        _open(uri, args.no_browser)
+        found, _ = find_page(uri, args.study, args.output_dir)
+        page = study_page(uri, found) if found else uri
+        print(f"the results are on a server: {page}")
+        _open(page, args.no_browser)
         return 0
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise Refusal(f"expected results in {uri}, received no such file. Run a job first, or give --output-dir.")
     if not store_file.was_used(uri) and (wrong := _trouble(uri)):
         raise Refusal(wrong)
+    found, others = find_page(uri, args.study, args.output_dir)
     port = args.port or free_port(args.host)
     if port is None:
         raise refusal("--host, --port", "an address of this machine with a free port",
@@ -107,8 +168,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             why = _trouble(uri) or f"MLflow's server did not answer at {address}"
             print(f"failed: {why}", file=sys.stderr)
             return 1
-        print(f"{address}  (a study, then Training runs; Ctrl-C ends it)", flush=True)
-        _open(address, args.no_browser)
+        page = study_page(address, found) if found else address
+        print(f"{page}  (Ctrl-C ends it)", flush=True)
+        if others:
+            print(others, flush=True)
+        _open(page, args.no_browser)
         return 0 if server.wait() == 0 else 1
     except Terminated:
         raise

@@ -81,6 +81,11 @@ def kind_of(key: str) -> str:
     return _kinds().get(key, "")
 
 
+def is_node(key: str) -> bool:
+    """Whether a key of the schema has further keys of its own: `algo`, `algo.optimizer`."""
+    return any(known.startswith(f"{key}.") for known in _kinds())
+
+
 def whole_numbers(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Convert values of integer fields, such as 1e4, to integers; leave all other values as they are."""
     found = dict(values)

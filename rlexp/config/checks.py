@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,8 @@ def check_ranges(node: Any, prefix: str) -> None:
             continue
         if not rule or (value is None and not rule["scalar"]):
             continue
-        if rule["choices"] and value not in rule["choices"]:
-            raise refusal(
-                where,
-                f"one of {', '.join(rule['choices'])}",
-                repr(value),
-                hints.for_value(where, str(value)) or did_you_mean(str(value), rule["choices"]),
-            )
+        for choice in value if isinstance(value, list) and rule["choices"] else [value]:
+            _check_choice(where, choice, rule["choices"])
         if rule["scalar"]:
             try:
                 schedules.parse(value, where)
@@ -53,6 +48,12 @@ def check_ranges(node: Any, prefix: str) -> None:
             numbers = [(where, value)]
         for name, number in numbers:
             _check_number(name, number, rule)
+
+
+def _check_choice(where: str, value: Any, choices: Sequence[str]) -> None:
+    if choices and value not in choices:
+        hint = hints.for_value(where, str(value)) or did_you_mean(str(value), choices)
+        raise refusal(where, f"one of {', '.join(choices)}", repr(value), hint)
 
 
 def _check_number(where: str, number: Any, rule: Mapping[str, Any]) -> None:
@@ -141,6 +142,8 @@ def check_contradictions(settings: Settings) -> None:
     bins.check("env.discretizer", env.discretizer)
     if isinstance(algo, TabularSettings):
         bins.check("algo.discretizer", algo.discretizer)
+    if not settings.tracking.names:
+        raise refusal("tracking", "a tracker", "none", "tracking=files sends results nowhere else.")
     uri = settings.tracking.uri
     if uri is not None and user_info(uri):
         raise refusal("tracking.uri", "an address without a user's name or password", uri, USER_INFO_HINT)

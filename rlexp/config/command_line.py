@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from rlexp.config.messages import known_keys
 from rlexp.config.schema.job import Settings
+from rlexp.config.shorthands import TRACKERS
 from rlexp.system.errors import did_you_mean, refusal
 
 
@@ -29,7 +30,7 @@ def check_arguments(args: Iterable[str]) -> None:
         if sign and group in GROUPS and not arg.startswith("~"):
             if value in ("", "null"):
                 raise refusal(group, "a name", value or "nothing", f"For example: {arg[: len(key)]}={GROUPS[group]}")
-            if value.startswith("[") and group not in ("experiment", "debug"):
+            if value.startswith("[") and group not in ("experiment", "debug") and not TRACKERS.fullmatch(arg):
                 several = value.strip("[]").replace(" ", "")
                 raise refusal(group, "one name", value, f"Several jobs: rlexp -m {group}={several}")
         if sign and not key.strip("+~"):

@@ -39,7 +39,7 @@ def explain(error: Exception) -> str:
     if sweep:
         key, values = sweep["key"], sweep["value"]
         several = f"Several jobs: rlexp -m {key}={values}   A list: '{key}=[{values}]'"
-        several = hints.SEEDS if key == "seed" else several
+        several = {"seed": hints.SEEDS, "tracking": f"Several trackers: 'tracking=[{values}]'"}.get(key, several)
         return str(refusal(key, "one value", values, several))
     sweep = re.search(r"Sweep parameters '(?P<key>[^=]+)=(?P<value>.+)' requires --multirun", text)
     if sweep:

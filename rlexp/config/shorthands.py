@@ -3,6 +3,8 @@
 - `schedule@algo.epsilon=linear` stands for `+schedule/epsilon@algo.epsilon=linear`: the group is in no defaults list,
   and epsilon and the alpha of tables have their own files, with suitable values, in conf/schedule/. Schedules are moved
   to the end, so that a preset beside them does not override them.
+- `tracking=[mlflow,tensorboard]` stands for `tracking.name=[mlflow,tensorboard]`: Hydra would merge the files of the
+  group, so that only the last name remained.
 - `budget.steps=3000` implies `budget.episodes=null`, and vice versa: a given budget replaces a preset's, in any unit.
 """
 
@@ -12,6 +14,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 SCHEDULE = re.compile(r"\+*schedule(?:/\w+)?(?:@(?P<key>[^=]*))?=(?P<name>.*)", re.DOTALL)
+TRACKERS = re.compile(r"\Atracking=(?P<names>\[[^\[\]]*\])\Z")
+WRITTEN_TRACKERS = re.compile(r"\Atracking\.name=(?P<names>\[[^\[\]]*\])\Z")
 UNITS = {"budget.steps": "budget.episodes", "budget.episodes": "budget.steps"}
 
 
@@ -23,14 +27,16 @@ def expand(arguments: Iterable[str]) -> list[str]:
     """
     arguments = list(arguments)
     schedules = [argument for argument in arguments if SCHEDULE.fullmatch(argument)]
-    others = [argument for argument in arguments if argument not in schedules]
+    others = [TRACKERS.sub(r"tracking.name=\g<names>", a) for a in arguments if a not in schedules]
     return [*others, *_other_budgets(others), *map(_schedule, schedules)]
 
 
 def as_written(override: str) -> str:
     """An override in its short form, if it has one."""
     found = SCHEDULE.fullmatch(override)
-    return f"schedule@{found['key']}={found['name']}" if found and found["key"] else override.removeprefix("++")
+    if found and found["key"]:
+        return f"schedule@{found['key']}={found['name']}"
+    return WRITTEN_TRACKERS.sub(r"tracking=\g<names>", override.removeprefix("++"))
 
 
 def shown(override: str) -> str:

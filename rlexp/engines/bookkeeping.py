@@ -5,6 +5,7 @@ Axes: N trials, P parameters of a trial, T lock-steps.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -68,7 +69,9 @@ class Trials(Counters):
         super().__init__(settings, services.progress)
         self.services = services
         self._envs: Environments = envs or TrialEnvs(settings.env, services.info, settings.seeds)
-        self.evaluator: EpisodeScorer = evaluator or Evaluator(settings, services.info, services.stop)
+        self.evaluator: EpisodeScorer = evaluator or Evaluator(
+            settings, services.info, services.stop, services.progress.phase
+        )
         self.restarted, self.restarts = np.zeros(n, bool), np.zeros(n, np.int64)
         several = settings.evaluation.selection == "eval" and initial_params.shape[1] > 0
         self.best = BestWeights(initial_params, settings.evaluation.candidates if several else 1)
@@ -188,12 +191,14 @@ class Trials(Counters):
         Args:
             policy: makes a policy, of the kind that the engine's evaluator plays, from weights [N, P].
         """
-        if self.best.scores.shape[1] > 1:
-            self.candidate_return = self.best.choose(
-                lambda params, trials: self._without_failed(
-                    self.evaluator.candidates(policy(params), trials)
-                ).returns.mean(axis=1)
-            )
+        if (candidates := self.best.scores.shape[1]) > 1:
+            looked_at = itertools.count()
+
+            def score(params: np.ndarray, trials: np.ndarray) -> np.ndarray:
+                self.services.progress.phase("second look at the best weights", next(looked_at), candidates)
+                return self._without_failed(self.evaluator.candidates(policy(params), trials)).returns.mean(axis=1)
+
+            self.candidate_return = self.best.choose(score)
         best = policy(self.best.params)
         scores = self._without_failed(self.evaluator.final(best))
         failed = np.array([status == "failed" for status in self.status])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -91,10 +92,17 @@ class Evaluator:
         settings, info: of the job.
         stop: returns the signal that asked the job to stop, None if there was none. The second look and the scoring at
             the end check it before each portion.
+        phase: called before each portion of the scoring at the end, as `Progress.phase`.
     """
 
-    def __init__(self, settings: Settings, info: EnvInfo, stop: Callable[[], int | None] = lambda: None) -> None:
-        self._stop = stop
+    def __init__(
+        self,
+        settings: Settings,
+        info: EnvInfo,
+        stop: Callable[[], int | None] = lambda: None,
+        phase: Callable[[str, int, int], None] = lambda *_: None,
+    ) -> None:
+        self._stop, self._phase = stop, phase
         config: EvaluationSettings = settings.evaluation
         self._config, self._width = config, config.num_episodes
         self._player = EpisodePlayer(settings.env, info, settings.seeds, self._width, config.max_steps)
@@ -110,8 +118,9 @@ class Evaluator:
 
     def final(self, policy: Policy) -> Scores:
         """Play fresh episodes that score the best weights of all trials again."""
-        every = np.ones(len(self._seeds), bool)
-        return self._play(policy, self._config.final_seed, self._config.final_episodes, every, self._stop)
+        every, number = np.ones(len(self._seeds), bool), self._config.final_episodes
+        shown = partial(self._phase, "final episodes")
+        return self._play(policy, self._config.final_seed, number, every, self._stop, shown)
 
     def acting(self, policy: Policy) -> Policy:
         """Return how a policy of this evaluator acts on observations."""
@@ -128,11 +137,13 @@ class Evaluator:
         num_episodes: int,
         trials: np.ndarray,
         stop: Callable[[], int | None] = lambda: None,
+        show: Callable[[int, int], None] = lambda *_: None,
     ) -> Scores:
         seeds = [first_seed + i for i in range(num_episodes)]
         returns, lengths, faults = [], [], []
         for start in range(0, num_episodes, self._width):
             raise_if_stopped(stop)
+            show(start, num_episodes)
             part = seeds[start : start + self._width]
             played = self._player.play(policy(part[0]), part, trials)
             returns.append(played[0])

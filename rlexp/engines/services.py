@@ -61,6 +61,14 @@ class Progress(Protocol):
             eval_return: latest evaluation, NaN before the first one.  # [N]
         """
 
+    def phase(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Show what happens after the training.
+
+        Args:
+            what: in a few words.
+            done, total: how many of how many parts are done, where it has parts.
+        """
+
     def say(self, text: str) -> None:
         """Print one line."""
 

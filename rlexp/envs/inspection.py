@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -33,11 +35,21 @@ def inspect(settings: EnvSettings, tabular: bool = False) -> EnvInfo:
     Raises:
         Refusal: as `make` does, for actions that no spec can describe, and for anything that the environment raises.
     """
+    with looking_at(settings):
+        return _described(settings, tabular)
+
+
+@contextlib.contextmanager
+def looking_at(settings: EnvSettings) -> Iterator[None]:
+    """Around calls into an environment that is no job's: whatever it raises, or a call without end, is a `Refusal`.
+
+    Code that makes several calls, each of which may take `step_timeout`, counts them in `watch.calls`.
+    """
     try:
         with armed(settings.step_timeout):
             watch.calls += 1
             watch.inside, watch.where = True, lambda: settings.id
-            return _described(settings, tabular)
+            yield
     except Refusal:
         raise
     except BaseException as error:

@@ -16,6 +16,21 @@ import gymnasium as gym
 from rlexp.system import packages
 
 
+def register_all() -> None:
+    """Let every installed package that is known to register ids do so; a failure is a warning."""
+    for point in entry_points(group="gymnasium.envs"):
+        try:
+            hook = point.load()
+            hook()
+        except Exception as error:
+            warnings.warn(f"{point.value} has registered no environments: {error}", stacklevel=2)
+    for start in packages.IDS:
+        try:
+            packages.import_for_id(start)
+        except Exception as error:
+            warnings.warn(f"the package of ids like {start}* cannot be imported: {error}", stacklevel=2)
+
+
 def register(env_id: str) -> None:
     """Let the packages that may know an unregistered id register theirs."""
     module, _, name = env_id.rpartition(":")

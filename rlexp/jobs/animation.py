@@ -90,6 +90,11 @@ def write_gif(
     )
 
 
+def write_png(frame: np.ndarray, path: str | Path) -> None:
+    """Write one picture; raises `ValueError` for anything but uint8 `[height, width, 3]`."""
+    Image.fromarray(_checked([frame])[0]).save(path, format="PNG")
+
+
 def write_mp4(frames: Iterable[np.ndarray], path: str | Path, fps: float) -> None:
     """Write an H.264 video that browsers play; odd widths and heights, which it cannot have, gain one pixel.
 

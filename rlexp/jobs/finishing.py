@@ -38,7 +38,9 @@ def finish(
     """
     from rlexp.jobs import plots  # Matplotlib takes a third of a second, which is not the training's
 
-    folder, info = settings.folder, context.info
+    folder, info, console = settings.folder, context.info, context.console
+    of_which = f" of {settings.job_name}" if grouped > 1 else ""
+    console.phase(f"weights{of_which}")
     if context.deploy is not None:
         save_models(folder, settings.seeds, context.deploy, results.params)
     elif info.tabular:
@@ -48,7 +50,9 @@ def finish(
     checkpoint.write_npz(folder / "episodes.npz", columns)
     best = best_trial(scores)
     if settings.animation.enabled and np.isfinite(scores.returns[best].mean()):
+        console.phase(f"animation{of_which}")
         _animate(settings, context, settings.seeds[best])
+    console.phase(f"learning curve{of_which}")
     summary = summarize(settings, context, results, scores, train_seconds, grouped)
     data = load_job(folder)
     data.summary = summary

@@ -18,11 +18,11 @@ LIBRARIES = ("rlexp", "tensorflow", "keras", "gymnasium", "numpy", "hydra-core",
 
 
 def command_line() -> str:
-    """The command that started this process, as a person would type it."""
-    args = arguments.as_typed(sys.argv[1:])
-    if Path(sys.argv[0]).parent.name == "rlexp":
-        return " ".join(["rlexp", *args])
-    return " ".join([Path(sys.argv[0]).name, *args])
+    """The command that started this process, as a person would type it; "a notebook" for its kernel."""
+    args, program = arguments.as_typed(sys.argv[1:]), Path(sys.argv[0])
+    if program.name == "ipykernel_launcher.py":
+        return "a notebook"
+    return " ".join(["rlexp" if program.parent.name == "rlexp" else program.name, *args])
 
 
 def tags(device: str, engine: str) -> dict[str, str]:

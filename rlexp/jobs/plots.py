@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from rlexp.jobs.pictures import Picture
 from rlexp.jobs.results import JobData
 from rlexp.math.statistics import bootstrap_band, iqm, summarize
 from rlexp.system.words import decimal
@@ -23,6 +24,7 @@ INK, GREY, PALE = "#222222", "#666666", "#E6E6E6"
 WIDTH, HEIGHT, DPI = 6.0, 3.8, 150  # inches, inches, pixels per inch: 900 x 570 pixels
 NUM_BAND_POINTS = 200  # steps at which the bootstrap band is computed, at most: more cannot be told apart
 NUM_MARKERS = 12  # on the IQM line, at most
+ROOM = 0.02  # of the x axis at each end, so that markers lie inside the frame
 SMOOTHING_WINDOWS = 25  # training returns: the moving mean covers one 25th of the records
 
 
@@ -65,7 +67,8 @@ def learning_curve_figure(data: JobData, generator: np.random.Generator) -> Figu
         _draw_nothing(axes, "all returns are missing" if data.curves else "no records yet")
     curves = [curve for curve in (evaluation, training) if curve]
     if curves:
-        axes.set_xlim(0, max(1, *(curve[0][-1] for curve in curves)))
+        last = max(1, *(curve[0][-1] for curve in curves))
+        axes.set_xlim(-ROOM * last, (1 + ROOM) * last)
         axes.legend(
             loc="lower left", bbox_to_anchor=(-0.015, 1.0), ncols=4, frameon=False, fontsize=7.5, borderaxespad=0.1
         )
@@ -80,7 +83,7 @@ def learning_curve_figure(data: JobData, generator: np.random.Generator) -> Figu
 
 def _panels(with_final: bool) -> tuple[Figure, Axes, Axes | None]:
     """A figure with axes for the curves, and narrow ones at the right for the final returns if there are any."""
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
+    figure = Picture(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
     figure.subplots_adjust(left=0.105, right=0.975, bottom=0.13, top=0.82, wspace=0.05)
     width_ratios = [9, 1] if with_final else [1]
     grid = figure.add_gridspec(1, len(width_ratios), width_ratios=width_ratios)
@@ -122,7 +125,7 @@ def _add_titles(axes: Axes, data: JobData, result: str, above_legend: bool) -> N
     subtitle = _trials_text(data) + (f"  ·  {result}" if result else "")
     above = 20 if above_legend else 7  # points
     axes.annotate(subtitle, (0, 1), (0, above), "axes fraction", "offset points", fontsize=9, color=GREY)
-    axes.set_title(
+    title = axes.set_title(
         f"{data.job['algo']} on {data.job['env']}",
         loc="left",
         pad=above + 15,
@@ -130,6 +133,7 @@ def _add_titles(axes: Axes, data: JobData, result: str, above_legend: bool) -> N
         weight="bold",
         color=INK,
     )
+    title.set_parse_math(False)  # a name may contain dollar signs
 
 
 def _curve(data: JobData, name: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -173,7 +177,6 @@ def _draw_trials(axes: Axes, steps: np.ndarray, values: np.ndarray, generator: n
         markeredgewidth=0.7,
         markevery=-(-num_records // NUM_MARKERS),
         zorder=4,
-        clip_on=False,
         label="IQM" if num_trials > 1 else "evaluation",
     )
 
@@ -183,11 +186,11 @@ def _draw_final(axes: Axes, final: dict[str, Any]) -> None:
     returns = np.array(final["per_trial"], dtype=np.float64)
     several = len(returns) > 1
     places = np.linspace(-0.55, 0.15, len(returns)) if several else [0.0]
-    axes.scatter(places, returns, s=14, color=VERMILION, alpha=0.8, linewidth=0, zorder=3, clip_on=False)
+    axes.scatter(places, returns, s=14, color=VERMILION, alpha=0.8, linewidth=0, zorder=3)
     if several:
-        axes.plot(0.45, final["iqm"], "D", color=INK, markersize=4, zorder=4, clip_on=False)
+        axes.plot(0.45, final["iqm"], "D", color=INK, markersize=4, zorder=4)
         if None not in final["ci95"]:
-            axes.plot([0.45, 0.45], final["ci95"], color=INK, linewidth=1.3, zorder=4, clip_on=False)
+            axes.plot([0.45, 0.45], final["ci95"], color=INK, linewidth=1.3, zorder=4)
     axes.set_xlim(-0.7, 0.7)
     axes.set_xticks([0], ["final"])
     axes.tick_params(axis="x", labelcolor=VERMILION)

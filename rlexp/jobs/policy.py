@@ -80,7 +80,14 @@ class Policy:
         return int(actions[0]) if isinstance(self._action, Discrete) else actions[0]
 
     def make_env(self, render_mode: str | None = None) -> Any:
-        """A new environment like the one that the policy was trained on."""
+        """Make a new environment like the one that the policy was trained on.
+
+        Args:
+            render_mode: of Gymnasium, such as `"rgb_array"`; None: nothing is drawn.
+
+        Returns:
+            The Gymnasium environment, whose observations the policy takes.
+        """
         from rlexp.envs.making import make
 
         return make(self.settings.env, render_mode, self._tabular)

@@ -52,12 +52,25 @@ def preflight(settings: Settings) -> EnvInfo:
     # What Gymnasium and the configuration import may import TensorFlow.
     backend.set_environment(settings.device if registry.brings_code(settings) else "auto")
     from rlexp.envs import inspection
+
+    if "mlflow" in settings.tracking.names:
+        resolve_uri(settings.tracking.uri, Path(settings.output_dir))  # refuses addresses that hold a password
+    info = inspection.inspect(settings.env, tabular=registry.family(settings.algo.name).tabular)
+    check(settings, info)
+    _check_size(settings, info)
+    return info
+
+
+def check(settings: Settings, info: EnvInfo) -> None:
+    """Raise `Refusal` for an algorithm or a network that does not suit an environment, but for their size.
+
+    Args:
+        settings: of the job.
+        info: of its environment, as algorithms with tables see it if the job's is one of them.
+    """
     from rlexp.jobs import environment_checks, network_checks
 
-    if settings.tracking.name == "mlflow":
-        resolve_uri(settings.tracking.uri, Path(settings.output_dir))  # refuses addresses that hold a password
     algo, family = settings.algo, registry.family(settings.algo.name)
-    info = inspection.inspect(settings.env, tabular=family.tabular)
     environment_checks.check_actions(settings, info)
     environment_checks.check_table(settings, info)
     if isinstance(algo, TabularSettings):
@@ -66,11 +79,16 @@ def preflight(settings: Settings) -> EnvInfo:
         check(settings.env.id, info)
     if family.keras:
         network_checks.check_network(settings, info)
-    if registry.algo(algo.name).family == "replay":
+
+
+def _check_size(settings: Settings, info: EnvInfo) -> None:
+    """Raise `Refusal` for rings or weights that do not fit in memory."""
+    from rlexp.jobs import network_checks
+
+    if registry.algo(settings.algo.name).family == "replay":
         _check_ring(settings, info)
-    if family.keras:
+    if registry.family(settings.algo.name).keras:
         network_checks.check_dense_size(settings, info)
-    return info
 
 
 def _check_ring(settings: Settings, info: EnvInfo) -> None:

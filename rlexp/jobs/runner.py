@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rlexp.config import plugin_yaml
+from rlexp.config import keywords, plugin_yaml
 from rlexp.config.build import build
 from rlexp.config.schema.job import Settings
 from rlexp.jobs.job import Job
@@ -20,22 +21,13 @@ from rlexp.tracking.base import started_early
 
 if TYPE_CHECKING:
     from rlexp.envs.info import EnvInfo
+    from rlexp.jobs.place import Place
     from rlexp.jobs.training import Prune
 
 
-def run(*overrides: str, quiet: bool = False) -> Job:
-    """Run one job from Python.
-
-    Args:
-        *overrides: as on the command line, e.g. "algo=ddqn", "trials=3", "+experiment=book/dqn".
-        quiet: print nothing.
-
-    Returns:
-        The job's summary, with `curves` as arrays and `folder`.
-
-    Raises:
-        Refusal: for a configuration that cannot run.
-    """
+def run(*overrides: str, quiet: bool = False, **settings: Any) -> Job:
+    """Run one job from Python: see `rlexp.run`."""
+    overrides = (*overrides, *keywords.overrides(settings))
     return run_job(compose(*overrides), quiet=quiet, overrides=overrides)
 
 
@@ -61,7 +53,7 @@ def compose(*overrides: str) -> Settings:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return build(hydra_compose("config", rewrite(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise Refusal(explain(error)) from error
+        raise Refusal(explain(error)) from None  # the message says it all
     finally:
         instance.clear()
         instance.hydra = before
@@ -73,6 +65,7 @@ def run_job(
     sweep: Path | None = None,
     overrides: Sequence[str] | None = None,
     prune: Prune | None = None,
+    place: Place | None = None,
 ) -> Job:
     """Run a job, or what is left of it.
 
@@ -84,6 +77,7 @@ def run_job(
         sweep: folder of its sweep, whose run in MLflow the job's run is nested in.
         overrides: that it was composed from, if they are known: `rlexp best` prints them.
         prune: called at each evaluation, returns whether to end (see `rlexp.sweeps.search.candidates.pruner`).
+        place: of a sweep's job: its console then says less.
 
     Raises:
         Refusal: before anything is written.
@@ -94,9 +88,9 @@ def run_job(
     settings, info = resolve(settings)
     folder = settings.folder
     if finished(settings):
-        return _show_finished(settings, quiet)
+        return _show_finished(settings, quiet, place)
     known = {} if overrides is None else {folder: overrides}
-    outcome = run_together([settings], info, quiet, sweep, known, prune)[folder]
+    outcome = run_together([settings], info, quiet, sweep, known, prune, place)[folder]
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -107,19 +101,21 @@ def finished(settings: Settings) -> bool:
     return status_of(settings.folder) == "done" and not settings.rerun
 
 
-def _show_finished(settings: Settings, quiet: bool) -> Job:
-    """A job that has nothing left to run, shown and delivered."""
+def _show_finished(settings: Settings, quiet: bool, place: Place | None) -> Job:
+    """A job that has nothing left to run, shown and delivered; in a sweep, the sweep shows it."""
     from rlexp.jobs import provenance
     from rlexp.jobs.console import JobConsole
     from rlexp.tracking import late
 
     folder = settings.folder
-    console = JobConsole(settings.trials, quiet)
+    console = JobConsole(settings.trials, quiet, place)
     job = Job(folder)
-    console.table(job)
-    console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
+    if place is None:
+        console.table(job)
+        console.say(f"already done, nothing was run: {folder}\nrerun=true starts afresh")
     if (others := provenance.other_version(folder)) is not None:
-        console.say(f"{others}; rerun=true runs it with this one")
+        which = f"{place.heading}: " if place is not None else ""
+        console.say(f"{which}{others}; rerun=true runs it with this one")
     late.deliver(settings, console.say)
     return job
 
@@ -131,13 +127,14 @@ def run_together(
     sweep: Path | None = None,
     overrides: Mapping[Path, Sequence[str]] | None = None,
     prune: Prune | None = None,
+    place: Place | None = None,
 ) -> dict[Path, Job | Exception]:
     """Run what is left of jobs that one loop can train (see `rlexp.jobs.joint`); each ends in its own way.
 
     Args:
         jobs: with their engines chosen, one for each folder.
         info: of their environment.
-        quiet, sweep, prune: as of `run_job`; several jobs are pruned all at once.
+        quiet, sweep, prune, place: as of `run_job`; several jobs are pruned all at once.
         overrides: of each folder's job, if they are known.
 
     Returns:
@@ -150,10 +147,12 @@ def run_together(
     from rlexp.jobs.console import JobConsole
     from rlexp.jobs.training import Training
 
-    console = JobConsole(sum(job.trials for job in jobs), quiet)
+    if place is not None:
+        place = replace(place, together=len(jobs))
+    console = JobConsole(sum(job.trials for job in jobs), quiet, place)
     tracking, output_dir = jobs[0].tracking, jobs[0].output_folder
     busy: dict[Path, Job | Exception] = {}
-    with started_early(tracking.name, tracking.uri, output_dir), contextlib.ExitStack() as locks:
+    with started_early(tracking.names, tracking.uri, output_dir), contextlib.ExitStack() as locks:
         training = Training(jobs, info, console, sweep, overrides or {}, prune)
         locks.callback(training.release)
         for job in jobs:
@@ -165,4 +164,4 @@ def run_together(
             with disk_failures(jobs[0].folder):
                 return training.execute()
     free = [job for job in jobs if job.folder not in busy]
-    return {**busy, **(run_together(free, info, quiet, sweep, overrides, prune) if free else {})}
+    return {**busy, **(run_together(free, info, quiet, sweep, overrides, prune, place) if free else {})}

@@ -6,7 +6,6 @@ agents -> folders -> trainer.train() -> trainer.score() -> weights, tables, pict
 from __future__ import annotations
 
 import contextlib
-import shlex
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -122,7 +121,7 @@ class Training:
         for run in self.runs:
             run.prepare_folder()
         tracking, output_dir = self.settings.tracking, self.settings.output_folder
-        tracker = open_tracker(tracking.name, tracking.uri, folders, output_dir)
+        tracker = open_tracker(tracking.names, tracking.uri, folders, output_dir)
         tracker.start()
         endings = Endings(tracker)
         try:
@@ -141,8 +140,11 @@ class Training:
         except Exception as error:
             endings.end(self.runs, "failed", error)
         finally:
-            console.stop()
-            results = self._deliver(tracker, tracking.timeout * len(folders))
+            try:
+                console.phase("delivery")
+                results = self._deliver(tracker, tracking.timeout * len(folders))
+            finally:
+                console.stop()
         return self._show_results(endings.errors, results)
 
     def _by_step(self) -> list[tuple[list[JobRun], list[State | None]]]:
@@ -202,8 +204,8 @@ class Training:
         console.start()
         trainer.train()
         seconds = clock.seconds()
+        console.phase("writing a checkpoint")
         trainer.save()  # a job killed from here on does not train again
-        console.stop()
         scores = trainer.score()
         recorder.sync()
         recorder.close()
@@ -246,14 +248,16 @@ class Training:
         self.context.console.say(f"continuing from env step {trainer.t:,}")
 
     def _deliver(self, tracker: Tracker, timeout: float) -> Mapping[Path, TrackingResult]:
-        """Wait until MLflow has everything, unless the user interrupts that."""
+        """Wait until the tracker has everything, unless the user interrupts that."""
         try:
             return tracker.close(timeout, self.context.console.say)
         except KeyboardInterrupt:
-            folders = " ".join(shlex.quote(str(run.folder)) for run in self.runs)
-            self.context.console.warn(
-                f"MLflow may not have received everything; this delivers it: rlexp sync {folders}"
-            )
+            first = self.runs[0].folder
+            command = tracker.sync_command(first if len(self.runs) == 1 else first.parent)
+            if command:
+                self.context.console.warn(
+                    f"{tracker.title} may not have received everything; this delivers it: {command}"
+                )
             raise
 
     def _show_results(
@@ -265,12 +269,17 @@ class Training:
             traceback.clear_frames(error.__traceback__)  # they would hold the rings for as long as the error is known
         ended = {run.folder: errors[run.folder] or Job(run.folder) for run in self.runs}
         done = [job for job in ended.values() if isinstance(job, Job)]
+        if console.place is not None:  # the sweep shows its jobs
+            for job in done:
+                if not results[job.folder].delivered and console.place.beside:
+                    console.say(results[job.folder].message)
+            return ended
         for job in done:
             console.table(job)
             console.say(f"folder: {job.folder}\n{results[job.folder].message}")
-        for command in dict.fromkeys(results[job.folder].ui_command for job in done):
-            if command:
-                console.say(f"look at it:  {command}")
+        commands = (results[job.folder].ui_command or "" for job in done)
+        for command in dict.fromkeys(line for lines in commands for line in lines.splitlines()):
+            console.say(f"look at it:  {command}")
         return ended
 
 
@@ -283,7 +292,7 @@ def _greet(settings: Settings, num_jobs: int, console: JobConsole) -> None:
     if num_jobs > 1:
         trials = f"group of {num_jobs} jobs, {plural(settings.trials, 'trial')}: one program"
     budget = f"{steps:,} env steps" if steps is not None else f"{settings.budget.episodes:,} episodes"
-    console.say(f"{algo.name} on {settings.env.id}, {trials}, {budget} each")
+    console.greet(algo.name, settings.env.id, f"{trials}, {budget} each")
 
 
 def _span(seeds: list[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +14,10 @@ from rlexp.math.statistics import iqm, normalise
 from rlexp.report import verdicts
 from rlexp.report.compare import Comparison, Sample, compare
 from rlexp.report.contenders import Contender, Task
+from rlexp.report.foreign import ForeignJob
 from rlexp.report.grouping import tasks
 from rlexp.system import words
+from rlexp.system.errors import did_you_mean, refusal
 
 ENDED = {"failed": "has failed", "killed": "was killed"}  # statuses in a sentence
 RULES = ("policy", "selection", "final_episodes", "final_seed")  # keys of evaluation that define the final return
@@ -67,6 +70,7 @@ class Analysis:
         name: of the study.
         tasks: one analysis per environment.
         overall: None unless there are several environments.
+        baseline: label of the contender that the others are compared with; None: each pair is compared.
         headline: one or more sentences on which contender is better, and how certain that is.
         warnings: sentences on what is missing, failed, diverged, or cannot be compared.
     """
@@ -74,27 +78,52 @@ class Analysis:
     name: str
     tasks: list[TaskAnalysis]
     overall: Overall | None
+    baseline: str | None = None
     headline: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
-def analyse(data: StudyData, generator: np.random.Generator) -> Analysis:
-    """Analyse a study.
+def analyse(data: StudyData, generator: np.random.Generator, baseline: str | None = None) -> Analysis:
+    """Analyse a study, or several as one.
 
     Args:
-        data: the study.
+        data: the jobs.
         generator: source of arrangements and resamples where they cannot be enumerated.
+        baseline: label of a contender with which the others are compared, or its algorithm if that tells it; None:
+            compare each pair.
+
+    Raises:
+        Refusal: if there is no such contender.
     """
     found = tasks(data.jobs)
-    analyses = [_analyse_task(task, generator) for task in found]
-    overall = _overall(found, generator)
-    result = Analysis(data.name, analyses, overall, warnings=_warnings(data, found))
-    if overall:
+    baseline = _find_baseline(found, baseline) if baseline is not None else None
+    analyses = [_analyse_task(task, generator, baseline) for task in found]
+    overall = _overall(found, generator, baseline)
+    result = Analysis(data.name, analyses, overall, baseline, warnings=_warnings(data, found))
+    if overall and baseline is not None:
+        result.headline.append(verdicts.against("Over all environments", "normalised score", baseline,
+                                                overall.comparisons, overall.intervals))  # fmt: skip
+    elif overall:
         result.headline.append(verdicts.sentence("Over all environments", "normalised score", overall.comparisons,
                                                  list(overall.scores), overall.intervals))  # fmt: skip
     for analysis in analyses:
-        result.headline += _task_sentences(analysis)
+        result.headline += _task_sentences(analysis, baseline)
     return result
+
+
+def _find_baseline(found: Sequence[Task], named: str) -> str:
+    """The label of the contender that `named` means."""
+    every = {c.label: c for task in found for c in task.contenders}
+    if named in every:
+        return named
+    same = list(dict.fromkeys(label for label, c in every.items() if named in (c.name, c.algo)))
+    if len(same) == 1:
+        return same[0]
+    near = f"Name one: {', '.join(same[:20])}" if same else did_you_mean(named, every)
+    received = f"{named!r}, which is the algorithm of {len(same)}" if same else repr(named)
+    raise refusal(
+        "--baseline", "the name of a contender", received, near or f"There are: {', '.join(list(every)[:20])}"
+    )
 
 
 def interval_of(values: np.ndarray, episodes: Episodes | None = None) -> tuple[float, float, float]:
@@ -102,21 +131,21 @@ def interval_of(values: np.ndarray, episodes: Episodes | None = None) -> tuple[f
     return float(iqm(values)), *two_way.interval(values, episodes.returns if episodes else None)
 
 
-def _analyse_task(task: Task, generator: np.random.Generator) -> TaskAnalysis:
+def _analyse_task(task: Task, generator: np.random.Generator, baseline: str | None) -> TaskAnalysis:
     intervals = {c.label: interval_of(c.scores, c.score_episodes) for c in task.finished}
-    samples = [Sample(c.label, [c.seeds], [c.scores], [c.score_episodes]) for c in task.finished]
-    returns = compare(samples, generator)
+    samples = [Sample(c.label, [c.pairs], [c.scores], [c.score_episodes]) for c in task.finished]
+    returns = compare(samples, generator, baseline)
     learners = [c for c in task.finished if np.isfinite(c.area).any() and len(c.curves["eval/return"].steps) > 1]
     if len(learners) < 2:
         return TaskAnalysis(task, intervals, returns, [], "fewer than two learning curves")
     spans = {(int(c.curves["eval/return"].steps[0]), int(c.curves["eval/return"].steps[-1])) for c in learners}
     if len(spans) > 1:
         return TaskAnalysis(task, intervals, returns, [], "the curves cover different numbers of env steps")
-    speed = compare([Sample(c.label, [c.seeds], [c.area]) for c in learners], generator)
+    speed = compare([Sample(c.label, [c.pairs], [c.area]) for c in learners], generator, baseline)
     return TaskAnalysis(task, intervals, returns, speed, "")
 
 
-def _overall(found: list[Task], generator: np.random.Generator) -> Overall | None:
+def _overall(found: list[Task], generator: np.random.Generator, baseline: str | None) -> Overall | None:
     scaled = [task for task in found if np.isfinite(task.scale[0]) and task.finished]
     if len(scaled) < 2:
         return None
@@ -140,11 +169,11 @@ def _overall(found: list[Task], generator: np.random.Generator) -> Overall | Non
         middle = float(iqm(np.concatenate(scores[label])))
         intervals[label] = (middle, *two_way.iqm_interval(scores[label], played, generator))
     samples = [
-        Sample(label, [names[label].seeds for names in by_task], scores[label], episodes[label]) for label in complete
+        Sample(label, [names[label].pairs for names in by_task], scores[label], episodes[label]) for label in complete
     ]
     every = {c.label for task in found for c in task.contenders}
     return Overall(scaled, {label: scores[label] for label in complete}, intervals,
-                   compare(samples, generator), sorted(every - set(complete)))  # fmt: skip
+                   compare(samples, generator, baseline), sorted(every - set(complete)))  # fmt: skip
 
 
 def _scaled(episodes: Episodes | None, task: Task) -> Episodes | None:
@@ -154,7 +183,7 @@ def _scaled(episodes: Episodes | None, task: Task) -> Episodes | None:
 # Sentences.
 
 
-def _task_sentences(analysis: TaskAnalysis) -> list[str]:
+def _task_sentences(analysis: TaskAnalysis, baseline: str | None) -> list[str]:
     task = analysis.task
     names = [c.label for c in task.finished]
     where = f"On {task.name}"
@@ -162,6 +191,12 @@ def _task_sentences(analysis: TaskAnalysis) -> list[str]:
         return [f"{where} no job has finished yet: there is nothing to compare."]
     best = [c.label for c in task.finished if c.at_maximum]
     sentences = [verdicts.maximum(where, best, task)] if best else []
+    if baseline is not None:
+        found = [verdicts.against(where, "final return", baseline, analysis.returns, analysis.intervals)]
+        areas = {c.label: interval_of(c.area) for c in task.finished if np.isfinite(c.area).any()}
+        if analysis.speed:
+            found.append(verdicts.against(where, "area under the learning curve", baseline, analysis.speed, areas))
+        return [*sentences, *found]
     first, why = _first(task, best, analysis.intervals)
     sentences.append(
         verdicts.sentence(where, "final return", analysis.returns, names, analysis.intervals, first=first, why=why)
@@ -234,7 +269,8 @@ def _warnings(data: StudyData, found: list[Task]) -> list[str]:
         if len(budgets) > 1:
             warnings.append(f"On {task.name} the budgets differ ({', '.join(sorted(map(str, budgets)))}): "
                             "longer training does not make a better algorithm.")  # fmt: skip
-        rules = {tuple(c.config.get(f"evaluation.{key}") for key in RULES) for c in task.finished}
+        own = [c for c in task.finished if not c.is_foreign]
+        rules = {tuple(c.config.get(f"evaluation.{key}") for key in RULES) for c in own}
         if len(rules) > 1:
             warnings.append(f"On {task.name} the rules of evaluation differ (evaluation.*: {', '.join(RULES)}): "
                             "see the configurations.")  # fmt: skip
@@ -243,6 +279,8 @@ def _warnings(data: StudyData, found: list[Task]) -> list[str]:
 
 def _job_warning(c: Contender, task: Task, job: JobData) -> list[str]:
     name, summary, seeds = f"{c.label} on {task.name} ({job.folder.name})", job.summary, job.job["seeds"]
+    if isinstance(job, ForeignJob):
+        return [f"{name} was not trained by rlexp. {job.told}"]
     if summary is None:
         return [f"{name} is not finished (it runs, or was killed): its curve is drawn, but it is not compared."]
     if _pruned(job):

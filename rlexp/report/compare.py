@@ -93,17 +93,20 @@ class Comparison:
     minimum: int = MIN_TRIALS
 
 
-def compare(samples: Sequence[Sample], generator: np.random.Generator) -> list[Comparison]:
-    """Compare each pair of algorithms; Holm's correction takes all the pairs as one family.
+def compare(samples: Sequence[Sample], generator: np.random.Generator, baseline: str | None = None) -> list[Comparison]:
+    """Compare each pair of algorithms, or each with a baseline; Holm's correction takes all the pairs as one family.
 
     With several environments, the test is of the sum of their differences, so their units must be the same.
 
     Args:
         samples: in the order of the result's pairs: (0, 1), (0, 2), ..., (1, 2), ...
         generator: source of the arrangements if there are too many to enumerate.
+        baseline: name of one of them: the pairs are then each other one with it.
     """
     draws = int(generator.integers(2**32))  # the same for each pair: a result does not depend on the other pairs
     together = list(itertools.combinations(samples, 2))
+    if baseline is not None:
+        together = [(x, base) for base in samples if base.name == baseline for x in samples if x is not base]
     pairs = [(_pair(a, b, len(together)), a, b) for a, b in together]
     tested = _test([pair for pair, _, _ in pairs], draws)
     adjusted, factors = holm(np.array(tested))

@@ -1,4 +1,4 @@
-"""What a study compares: contenders, each of which is one configuration on one environment with all its trials.
+"""What a report compares: contenders, each of which is one configuration on one environment with all its trials.
 
 Contenders of one algorithm are told apart by what differs in their configurations: `dqn lr=0.001`. `grouping` makes
 them of jobs.
@@ -18,6 +18,7 @@ import numpy as np
 
 from rlexp.jobs.results import Curve, Episodes, JobData
 from rlexp.math.statistics import area_under_curve, iqm, steps_to
+from rlexp.report.foreign import ForeignJob
 from rlexp.report.references import Reference
 
 
@@ -57,6 +58,21 @@ class Contender:
     def name(self) -> str:
         """The `label` of its configuration, by default its algorithm; not unique."""
         return str(self.jobs[0].config.get("label") or self.algo)
+
+    @property
+    def study(self) -> str:
+        """The study of its jobs."""
+        return str(self.jobs[0].job["study"])
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another program has trained it."""
+        return isinstance(self.jobs[0], ForeignJob)
+
+    @property
+    def pairs(self) -> list[int]:
+        """Numbers of the trials: those of equal numbers are a pair. A seed of another program has nothing of ours."""
+        return [-1 - seed for seed in self.seeds] if self.is_foreign else self.seeds
 
     @property
     def finished(self) -> bool:

@@ -11,30 +11,31 @@ from rlexp.data import seeding
 from rlexp.jobs.results import StudyData
 from rlexp.report.analysis import Analysis
 from rlexp.report.contenders import Contender, Task
-from rlexp.report.draft import Draft
+from rlexp.report.draft import MAX_ANIMATIONS, Draft, Origin
 from rlexp.report.drawing import Line, appearance
 from rlexp.report.page import Page
 from rlexp.report.sections.configurations import add_configurations, add_hyper_parameters
 from rlexp.report.sections.environment import add_environment, learning_curves, result_rows
 from rlexp.report.sections.overall import add_overall
-from rlexp.report.sections.sources import add_definitions, add_jobs, add_published
+from rlexp.report.sections.sources import add_definitions, add_jobs
 from rlexp.report.tables import ComparisonRow, CurveRow, ResultRow, TrialRow
 
 
-def write_document(data: StudyData, analysis: Analysis, folder: Path, command: str) -> Path:
+def write_document(data: StudyData, analysis: Analysis, folder: Path, origin: Origin) -> Path:
     """Write the page, the figures and the tables of a report.
 
     Args:
-        data: the study.
-        analysis: of the study.
+        data: the study, or several as one.
+        analysis: of it.
         folder: of the report.
-        command: that made the report, for the last section.
+        origin: of the report.
 
     Returns:
         The path of `index.html`.
     """
-    page, tasks = Page(f"Study {data.name}"), [a.task for a in analysis.tasks]
-    draft = Draft(page, folder, appearance(_labels(analysis)), seeding.generator(1, "report"))
+    page, tasks = Page(origin.title), [a.task for a in analysis.tasks]
+    generator, room = seeding.generator(1, "report"), MAX_ANIMATIONS // max(1, len(tasks))
+    draft = Draft(page, folder, appearance(_labels(analysis)), generator, origin, analysis.baseline, room)
     page.lead(analysis.headline)
     if analysis.warnings:
         page.notice(analysis.warnings)
@@ -50,9 +51,8 @@ def write_document(data: StudyData, analysis: Analysis, folder: Path, command: s
         results += rows
         curves += [row for c in a.task.contenders for row in _curve_rows(c, lines[c.label])]
     add_configurations(draft, [c for task in tasks for c in task.contenders], several=len(tasks) > 1)
-    add_published(page, tasks)
     add_definitions(page)
-    add_jobs(page, data.jobs, command)
+    add_jobs(page, data.jobs, origin.command)
     draft.write_rows("results", ResultRow, results)
     draft.write_rows("trials", TrialRow, (row for task in tasks for row in _trial_rows(task)))
     draft.write_rows("curves", CurveRow, curves)

@@ -5,6 +5,7 @@ Axes: `N` trials, `T` records.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,20 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from rlexp.jobs.plots import BLUE, INK, ORANGE, SKY, VERMILION
+from rlexp.jobs.plots import ROOM
 from rlexp.jobs.plots import style as style_axes
+from rlexp.report.colors import COLORS, INK, LIGHT, pale
 
-GREEN, PURPLE = "#009E73", "#CC79A7"  # Okabe-Ito, as in `plots`
-COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (9, 3)), (0, (5, 1, 1, 1, 1, 1)))  # of levels
-LIGHT = "#BBBBBB"  # contenders beyond the colours
 WIDTH, DPI = 5.6, 160  # inches, dots per inch: to be read at a phone's width
 NUM_POINTS = 150  # of a line, at most: more cannot be told apart
 FONT = 9.0  # points
-WORST_SHOWN = 3.0  # how far the y axis goes down, in distances between the top and the median
+WORST_SHOWN = 3.0  # how far the y axis goes down, in distances between the top and the median; bands are always shown
+OUTLINE = (Stroke(linewidth=3.4, foreground="white"), Normal())  # of a line above single trials
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,11 @@ def draw_line(axes: Axes, line: Line, trials: bool) -> None:
     if trials:
         for column in line.values[few].T:
             present = np.isfinite(column)
-            axes.plot(steps[present], column[present], color=line.color, linewidth=0.7, alpha=0.45, zorder=2)
+            axes.plot(steps[present], column[present], color=pale(line.color), linewidth=0.6, zorder=2)
     if front or trials:
         axes.fill_between(steps, *line.band[:, few], color=line.color, alpha=0.16, linewidth=0, zorder=1)
+        for bound in line.band[:, few]:
+            axes.plot(steps, bound, color=pale(line.color), linewidth=0.5, zorder=1.5)
     axes.plot(
         steps,
         line.middle[few],
@@ -121,21 +124,44 @@ def draw_line(axes: Axes, line: Line, trials: bool) -> None:
         markeredgewidth=0.6,
         markevery=max(1, len(few) // 8),
         zorder=4 if front else 2,
+        path_effects=OUTLINE if trials else None,
     )
 
 
 def set_limits(axes: Axes, lines: Sequence[Line], levels: Mapping[str, float]) -> None:
-    """Set limits that show all levels, and all trials except catastrophic ones."""
-    last = max((int(line.steps[-1]) for line in lines if len(line.steps)), default=1)
-    axes.set_xlim(0, max(1, last))
-    middles = np.concatenate([line.middle[np.isfinite(line.middle)] for line in lines])
-    values = np.concatenate([line.values[np.isfinite(line.values)] for line in lines])
+    """Set limits that show all levels, markers and bands, and all trials except catastrophic ones."""
+    last = max([1, *(int(line.steps[-1]) for line in lines if len(line.steps))])
+    axes.set_xlim(-ROOM * last, (1 + ROOM) * last)
+    middles, bands, values = (
+        np.concatenate([part[np.isfinite(part)] for part in parts])
+        for parts in ([x.middle for x in lines], [x.band for x in lines], [x.values for x in lines])
+    )
     if len(middles):
-        top = max([values.max(), *levels.values()])
+        top = max([values.max(), *bands, *levels.values()])
         floor = top - WORST_SHOWN * (top - np.median(middles)) if top > np.median(middles) else values.min()
-        bottom = max(values.min(), min(floor, middles.min()))  # one catastrophic trial does not flatten the others
+        shown = min([middles.min(), *bands, *levels.values()])
+        bottom = max(min(values.min(), shown), min(floor, shown))  # a catastrophic trial does not flatten the others
         room = 0.05 * (top - bottom) or 1.0
         axes.set_ylim(bottom - room, top + room)
+
+
+def panel_grid(figure: Figure, count: int, same_x: bool) -> list[Axes]:
+    """Panels with one y axis, two in a row; of an odd number the last takes a whole row, so that none is missing.
+
+    Args:
+        figure: an empty one.
+        count: number of panels.
+        same_x: whether they have one x axis, too.
+    """
+    grid = figure.add_gridspec(math.ceil(count / 2), 2)
+    panels: list[Axes] = []
+    for k in range(count):
+        place = grid[k // 2, :] if k == count - 1 and count % 2 else grid[k // 2, k % 2]
+        first = panels[0] if panels else None
+        axes = figure.add_subplot(place, sharey=first, sharex=first if same_x else None)
+        axes.tick_params(axis="y", labelleft=k % 2 == 0)
+        panels.append(axes)
+    return panels
 
 
 def draw_legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:

@@ -57,7 +57,7 @@ def families(task: Task) -> list[Family]:
     """The families that have a finished member, ranked by their best member."""
     found: dict[str, list[Contender]] = {}
     for c in task.finished:  # ranked, and so are the families
-        if name := family_of(c.algo):
+        if not c.is_foreign and (name := family_of(c.algo)):
             found.setdefault(name, []).append(c)
     return [Family(name, members) for name, members in found.items()]
 

@@ -10,15 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rlexp.jobs.plots import BLUE, GREY, INK, VERMILION
 from rlexp.report import drawing
-from rlexp.report.drawing import FONT, GREEN, LIGHT, MARKERS, Line
+from rlexp.report.colors import GREY, INK, LIGHT, SHADES
+from rlexp.report.drawing import FONT, MARKERS, Line
 
-SHADES = {  # of the members of a family, the best first; the first is the family's own colour
-    "policy gradients": (VERMILION, "#F4A582", "#8C3A00", "#FBC4A4"),
-    "tables": (GREEN, "#00442F", "#66C2A4", "#B8860B", "#A6DBA0", "#4D7C0F"),
-    "DQN": (BLUE, "#001F3F", "#6BAED6", "#7B61C4", "#B3CDE3"),
-}
 PANEL_HEIGHT = 2.05  # inches
 
 
@@ -43,11 +38,6 @@ def curves(panels: Sequence[tuple[str, Sequence[Line]]], levels: Mapping[str, fl
         _draw_members(axes, name, members)
         _text_title(axes, f"{name}", list(levels) if axes is grid[0, 0] else [])
     drawing.set_limits(grid[0, 0], [line for _, members in panels for line in members], levels)
-    bottom, top = grid[0, 0].get_ylim()
-    room = 0.03 * (top - bottom)
-    grid[0, 0].set_ylim(
-        min(bottom, *(level - room for level in levels.values()), bottom), top
-    )  # a level at the lower end, such as a regret of 0
     figure.supxlabel("env steps per trial", fontsize=FONT, color=INK)
     figure.supylabel(ylabel, fontsize=FONT, color=INK)
     return figure

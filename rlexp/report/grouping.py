@@ -1,4 +1,7 @@
-"""Grouping the jobs of a study by environment and contender: jobs that differ only in their seeds are one contender."""
+"""Grouping jobs by environment and contender: the jobs of a study that differ only in their seeds are one contender.
+
+Jobs of several studies are several contenders, even if their configurations are equal: the studies are compared.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from rlexp.system import words
 
 
 def tasks(jobs: Iterable[JobData]) -> list[Task]:
-    """The environments of a study with their contenders, sorted by name; contenders are ranked, the best first."""
-    grouped: dict[str, dict[str, list[JobData]]] = {}
+    """The environments of studies with their contenders, sorted by name; contenders are ranked, the best first."""
+    grouped: dict[str, dict[tuple[str, str], list[JobData]]] = {}
     for job in jobs:
         key = words.as_json(_env(job))
-        grouped.setdefault(key, {}).setdefault(job.job["group_id"], []).append(job)
+        grouped.setdefault(key, {}).setdefault((job.job["study"], job.job["group_id"]), []).append(job)
     found: list[Task] = []
     envs = []
     for groups in grouped.values():
@@ -49,12 +52,31 @@ def _env(job: JobData) -> dict[str, Any]:
 
 
 def _label(every: list[Task]) -> None:
-    """Label each contender with its name, and with what differs from others of this name on the same environment."""
-    fields = [[(c.name, c.config) for c in task.contenders] for task in every]
-    for task, labels in zip(every, study_names.contender_names(fields), strict=True):
-        repeated = {label for label, number in Counter(labels).items() if number > 1}
-        for c, label in zip(task.contenders, labels, strict=True):  # repeated for jobs of other versions of rlexp
-            c.label = f"{label} ({c.jobs[0].job['config_id']})" if label in repeated else label
+    """Label each contender with its name and what differs from others of this name on the same environment.
+
+    Those of several studies that share a label have the name of their study, too, on all environments. What other
+    programs have trained keeps its name.
+    """
+    own = [[c for c in task.contenders if not c.is_foreign] for task in every]
+    names = study_names.contender_names([[(c.name, c.config) for c in contenders] for contenders in own])
+    for contenders, labels in zip(own, names, strict=True):
+        for c, label in zip(contenders, labels, strict=True):
+            c.label = label
+    for task in every:
+        for c in task.contenders:
+            c.label = c.name if c.is_foreign else c.label
+    shared: set[str] = set()
+    for task in every:
+        studies: dict[str, set[str]] = {}
+        for c in task.contenders:
+            studies.setdefault(c.label, set()).add(c.study)
+        shared |= {label for label, found in studies.items() if len(found) > 1}
+    for task in every:
+        for c in task.contenders:
+            c.label += f" ({c.study})" if c.label in shared else ""
+        repeated = {label for label, number in Counter(c.label for c in task.contenders).items() if number > 1}
+        for c in task.contenders:  # repeated for jobs of other versions of rlexp
+            c.label += f" ({c.jobs[0].job['config_id']})" if c.label in repeated else ""
 
 
 def _rank(contender: Contender) -> tuple[bool, float, float, str]:

@@ -1,4 +1,7 @@
-"""One document, written as self-contained HTML (pictures inside, no scripts, no network) and as Markdown.
+"""One document, written as self-contained HTML (pictures inside, no network) and as Markdown.
+
+The HTML has its contents at the side, and one script of its own (`page.js`), which the page's policy names by its hash.
+Without it nothing is missing but copying of commands, toggling of curves, and reading of their values.
 
 All content is plain text: HTML and Markdown in it are escaped, control characters are spelled out, and what looks like
 a secret is masked.
@@ -7,7 +10,9 @@ a secret is masked.
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -17,48 +22,30 @@ from pathlib import Path
 from rlexp.data.checkpoint import write_atomically
 from rlexp.system.text import clean
 
-STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, sans-serif; color: #222; background: #fff; }
-body { max-width: 76rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: .6rem 0; } h2 { font-size: 1.25rem; margin: 2.4rem 0 .6rem; }
-h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
-p { max-width: 46rem; overflow-wrap: anywhere; }
-.lead { font-size: 1.15rem; line-height: 1.45; padding: .7rem 1rem; }
-.lead { border-left: .3rem solid #0072b2; background: #f0f6fa; }
-.lead, .notice { max-width: 60rem; overflow-wrap: anywhere; margin: 1rem 0; }
-.lead p, .notice p { margin: .35rem 0; max-width: none; }
-.notice { border-left: .3rem solid #d55e00; background: #fdf3ec; padding: .4rem 1rem; }
-.small { font-size: .87rem; color: #555; }
-.table { overflow-x: auto; margin: .8rem 0; } table { border-collapse: collapse; font-size: .87rem; line-height: 1.4; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .7rem; border-bottom: 1px solid #e6e6e6; }
-td { overflow-wrap: break-word; font-variant-numeric: tabular-nums; } td:first-child { min-width: 8rem; }
-td:last-child { min-width: 9rem; }
-th { border-bottom: 2px solid #666; } tr.good td:last-child { color: #006b4f; } tr.bad td:last-child { color: #b03a00; }
-.figures { display: grid; gap: 1rem; align-items: start; }
-.figures { grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
-figure { display: inline-block; margin: .6rem 1rem .6rem 0; max-width: 100%; } img { max-width: 100%; height: auto; }
-.figures figure { display: block; margin: 0; max-width: 38rem; } .figures img { width: 100%; }
-figcaption { font-size: .85rem; color: #555; } code { background: #f4f4f4; padding: 0 .25em; overflow-wrap: anywhere; }
-@media (max-width: 40rem) {
-  .table { overflow-x: visible; } table, tbody, tr, td { display: block; width: 100%; box-sizing: border-box; }
-  thead { display: none; } tr { border: 1px solid #ddd; border-radius: .4rem; margin: .5rem 0; padding: .25rem 0; }
-  td { border: 0; padding: .12rem .7rem; display: flex; gap: .6rem; overflow-wrap: anywhere; }
-  td:first-child { font-weight: 600; }
-  td::before { content: attr(data-label); flex: 0 0 42%; color: #666; overflow-wrap: anywhere; }
-  td:first-child::before { content: none; } td:first-child, td:last-child { min-width: 0; }
-}
-@media print {
-  @page { margin: 14mm; } body { font-size: 10pt; max-width: none; padding: 0; }
-  .lead, .notice, th { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  h2, h3, thead { break-after: avoid; } figure, tr, .lead, .notice { break-inside: avoid; }
-  .table { overflow: visible; } table { font-size: 8pt; } th, td { padding: .2rem .4rem; }
-  td:first-child, td:last-child { min-width: 0; } .figures { display: block; }
-  .figures figure { display: inline-block; width: 48%; margin-right: 1%; vertical-align: top; }
-}
-"""
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the page can fetch nothing
+STYLE, SCRIPT = (Path(__file__).with_name(name).read_text() for name in ("page.css", "page.js"))
+SCRIPT_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+# The page can fetch nothing, and runs no script but its own.
+POLICY = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{SCRIPT_HASH}'"
 TYPES = {".png": "image/png", ".gif": "image/gif"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a page shows of one contender.
+
+    Attributes:
+        title: its name.
+        lines: sentences about it.
+        commands: that train it, each with a button that copies it.
+        animation: the content of a GIF that HTML contains; None for none.
+        link: address of its file, to which Markdown, and HTML without `animation`, link; "" for none.
+    """
+
+    title: str
+    lines: Sequence[str]
+    commands: Sequence[str] = ()
+    animation: bytes | None = None
+    link: str = ""
 
 
 @dataclass
@@ -71,11 +58,17 @@ class Page:
 
     title: str
     _blocks: list[str] = field(default_factory=list)
-    _markdown: list[tuple[str, Path | None]] = field(default_factory=list)  # text with "{}" for the path, picture
+    _markdown: list[tuple[str, Path | None]] = field(default_factory=list)  # text before a path, and the path
+    _headings: list[tuple[int, str, str]] = field(default_factory=list)  # level, text, anchor
 
     def heading(self, text: str, level: int = 2) -> None:
-        """Start a section."""
-        self._blocks.append(f"<h{level}>{_html(text)}</h{level}>")
+        """Start a section, which the contents list if its level is 2 or 3."""
+        words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "part"
+        anchors = {anchor for _, _, anchor in self._headings}
+        numbered = (words if number == 1 else f"{words}-{number}" for number in itertools.count(1))
+        anchor = next(name for name in numbered if name not in anchors)
+        self._headings.append((level, text, anchor))
+        self._blocks.append(f'<h{level} id="{anchor}">{_html(text)}</h{level}>')
         self._markdown.append((f"{'#' * level} {_markdown(text)}", None))
 
     def text(self, text: str, code: str = "", small: bool = False) -> None:
@@ -123,6 +116,32 @@ class Page:
         markdown = [f"| {escaped[0]} |", "|" + "---|" * len(header), *(f"| {row} |" for row in escaped[1:])]
         self._markdown.append(("\n".join(markdown), None))
 
+    def command(self, text: str) -> None:
+        """Add a command, with a button that copies it."""
+        self._blocks.append(_command(text))
+        self._markdown.append((_markdown_code(text), None))
+
+    def cards(self, cards: Sequence[Card]) -> None:
+        """Add cards, side by side if there is room."""
+        self._blocks.append(f'<div class="cards">{"".join(map(_card, cards))}</div>')
+        for card in cards:
+            self._markdown.append((f"#### {_markdown(card.title)}", None))
+            self._markdown += [(_markdown(line), None) for line in card.lines]
+            self._markdown += [(_markdown_code(command), None) for command in card.commands]
+            if card.link:
+                self._markdown.append((f"[Animation]({card.link})", None))
+
+    def interactive(self, markup: str, picture: Path, caption: str) -> None:
+        """Add a figure as HTML; Markdown links to a picture of it.
+
+        Args:
+            markup: HTML in which all text is escaped.
+            picture: the same as PNG.
+            caption: of both.
+        """
+        self._blocks.append(f'<figure class="curves">{markup}<figcaption>{_html(caption)}</figcaption></figure>')
+        self._markdown.append((f"![{_markdown(caption)}]", picture))
+
     def picture(self, path: Path, caption: str) -> None:
         """Add a PNG or GIF with a caption; HTML contains the picture itself, Markdown a link to it."""
         self._blocks.append(self._figure(path, caption))
@@ -149,9 +168,10 @@ class Page:
                 f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
                 f"<title>{title}</title><style>{STYLE}</style></head><body>",
-                f"<h1>{title}</h1>",
+                self._contents(),
+                f"<main><h1>{title}</h1>",
                 *self._blocks,
-                "</body></html>",
+                f"</main><script>{SCRIPT}</script></body></html>",
             ]
         )
         blocks = [f"# {_markdown(self.title)}"]
@@ -160,6 +180,44 @@ class Page:
             blocks.append(f"{text}({relative.replace(' ', '%20')})" if picture else text)
         write_atomically(path, lambda file: file.write(document.encode()))
         write_atomically(path.with_suffix(".md"), lambda file: file.write(("\n\n".join(blocks) + "\n").encode()))
+
+    def _contents(self) -> str:
+        """Links to the headings of levels 2 and 3; a list within the list for level 3."""
+        entries: list[str] = []
+        inner = False
+        for level, text, anchor in self._headings:
+            if level > 3:
+                continue
+            nested = level == 3 and bool(entries)
+            if nested != inner:
+                entries.append("<ol>" if nested else "</ol></li>")
+            elif entries and not nested:
+                entries.append("</li>")
+            entries.append(f'<li><a href="#{anchor}">{_html(text)}</a>' + ("</li>" if nested else ""))
+            inner = nested
+        end = "</ol></li>" if inner else "</li>" if entries else ""
+        return (
+            '<nav class="contents" aria-label="Contents"><input type="checkbox" id="show-contents">'
+            f'<label for="show-contents">Contents</label><ol>{"".join(entries)}{end}</ol></nav>'
+        )
+
+
+def _card(card: Card) -> str:
+    title = _html(card.title)
+    lines = "".join(f"<p>{_html(line)}</p>" for line in card.lines)
+    animation = ""
+    if card.animation is not None:
+        data = base64.b64encode(card.animation).decode()
+        animation = f'<img src="data:image/gif;base64,{data}" alt="Animation of {title}">'
+    elif card.link:
+        animation = f'<p><a href="{_html(card.link)}">Animation of {title}</a></p>'
+    return f'<article class="card"><h4>{title}</h4>{lines}{animation}{"".join(map(_command, card.commands))}</article>'
+
+
+def _command(text: str) -> str:
+    return (
+        f'<div class="command"><code>{_html(text)}</code><button type="button" class="copy" hidden>Copy</button></div>'
+    )
 
 
 def _html(text: str) -> str:

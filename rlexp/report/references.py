@@ -1,16 +1,25 @@
 """Reference returns of environments: random play, the threshold of "solved", and published results.
 
 Thresholds are Gymnasium's own (`reward_threshold`); CliffWalking has none, so the return of the shortest path is used.
-Random play was measured with uniformly random actions and reset seeds from 200,000 on. Published results:
-rl-baselines3-zoo's `benchmark.md`, one run each, and CleanRL's docs, training return after 500,000 steps, mean of 3
-seeds.
+Random play was measured with uniformly random actions and reset seeds from 200,000 on. Published results come from
+`benchmark.md` of rl-baselines3-zoo, CleanRL's docs, `docs/BENCHMARKS.md` of SLM-Lab, `results/performance.md` of
+Jaxplorer, and `docs/modules/qrdqn.md` of sb3-contrib. Their protocols differ, so each result tells its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-ZOO, CLEANRL = "rl-baselines3-zoo", "CleanRL"
+ZOO, CLEANRL, SLM, JAXPLORER, CONTRIB = "rl-baselines3-zoo", "CleanRL", "SLM-Lab", "Jaxplorer", "sb3-contrib"
+DRAWN = (ZOO, CLEANRL)  # sources whose results are in the figures, at most four; tables have all
+OURS = {  # published algorithm -> its registry key here. The chapter's `dqn` has no target network: it is none of them
+    "DQN": "fixed_dqn",
+    "double DQN": "ddqn",
+    "PPO": "ppo",
+    "REINFORCE": "pg",
+}
 
 
 @dataclass(frozen=True)
@@ -19,10 +28,10 @@ class Published:
 
     Attributes:
         source: who measured it.
-        algo: the algorithm.
+        algo: the algorithm, by its published name.
         value: return.
         spread: standard deviation, None if it is not given.
-        note: steps, seeds, kind of return.
+        note: the protocol: steps, seeds, kind of return.
     """
 
     source: str
@@ -32,9 +41,25 @@ class Published:
     note: str
 
     @property
-    def name(self) -> str:
-        """Source and algorithm."""
-        return f"{self.source} {self.algo}"
+    def ours(self) -> str | None:
+        """The registry key of the same algorithm here; None if there is none."""
+        return OURS.get(self.algo)
+
+
+def differences(algo: str, config: Mapping[str, Any]) -> list[str]:
+    """What sets a contender apart from the published algorithm of its name.
+
+    Args:
+        algo: registry key.
+        config: keys joined by dots -> value.
+    """
+    told = []
+    if algo == "dqn" and config.get("algo.target", "none") == "none":
+        told.append("no target network, unlike fixed_dqn")
+    steps = config.get("algo.n_step")
+    if algo in ("dqn", *OURS.values()) and isinstance(steps, int) and steps > 1:
+        told.append(f"{steps}-step returns")
+    return told
 
 
 @dataclass(frozen=True)
@@ -56,12 +81,28 @@ class Reference:
     maximum: float | None = None
 
 
-def _zoo(algo: str, value: float, spread: float | None, steps: str) -> Published:
-    return Published(ZOO, algo, value, spread, f"{steps} steps, one run, greedy evaluation")
+V2 = ", LunarLander-v2"  # other wind, world and bounds than v3
+
+
+def _zoo(algo: str, value: float, spread: float | None, steps: str, version: str = "") -> Published:
+    return Published(ZOO, algo, value, spread, f"{steps} steps, one run, greedy evaluation{version}")
 
 
 def _cleanrl(algo: str, value: float, spread: float | None = None) -> Published:
     return Published(CLEANRL, algo, value, spread, "500k steps, mean of 3 seeds, training return")
+
+
+def _slm(algo: str, value: float, steps: str) -> Published:
+    return Published(SLM, algo, value, None, f"{steps} steps, mean of 4 seeds, moving average of training returns")
+
+
+def _jaxplorer(algo: str, value: float, steps: str, further: str = "") -> Published:
+    note = f"{steps} steps, mean of 5 seeds, the best learning rate of a sweep{further}"
+    return Published(JAXPLORER, algo, value, None, note)
+
+
+def _contrib(algo: str, value: float, spread: float | None, version: str = "") -> Published:
+    return Published(CONTRIB, algo, value, spread, f"steps not stated, mean of 5 seeds{version}")
 
 
 # (Gymnasium id, time limit if it is not the environment's own)
@@ -77,6 +118,15 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
             _cleanrl("DQN", 488.7, 16.1),
             _cleanrl("C51", 481.2, 20.5),
             _cleanrl("PPO", 490.0, 6.1),
+            _slm("REINFORCE", 483.0, "200k"),
+            _slm("DQN", 240.0, "200k"),
+            _slm("double DQN with prioritised replay", 452.0, "200k"),
+            _slm("A2C", 497.0, "200k"),
+            _slm("PPO", 499.0, "200k"),
+            _jaxplorer("DQN", 476.0, "100k", ", test return"),
+            _jaxplorer("double DQN", 478.0, "100k", ", test return"),
+            _contrib("DQN", 500.0, None),
+            _contrib("QR-DQN", 386.0, 64.0),
         ),
         maximum=500.0,
     ),
@@ -90,6 +140,13 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
             _cleanrl("DQN", -91.5),
             _cleanrl("C51", -87.7),
             _cleanrl("PPO", -86.4),
+            _slm("DQN", -94.0, "300k"),
+            _slm("double DQN with prioritised replay", -84.0, "300k"),
+            _slm("A2C", -84.0, "300k"),
+            _slm("PPO", -81.0, "300k"),
+            _jaxplorer("DQN", -91.0, "100k"),
+            _contrib("DQN", -74.0, 2.0),
+            _contrib("QR-DQN", -73.0, 2.0),
         ),
     ),
     ("MountainCar-v0", None): Reference(
@@ -102,15 +159,25 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
             _cleanrl("DQN", -195.0),
             _cleanrl("C51", -166.4),
             _cleanrl("PPO", -200.0),
+            _contrib("DQN", -107.0, 4.0),
+            _contrib("QR-DQN", -111.0, 4.0),
         ),
     ),
     ("LunarLander-v3", None): Reference(
         -182.0,
         200.0,
         published=(
-            _zoo("DQN", 154.0, 79.0, "100k"),
-            _zoo("PPO", 242.0, 32.0, "1M"),
-            _zoo("A2C (LunarLander-v2)", 156.0, None, "200k"),
+            _zoo("DQN", 154.0, 79.0, "100k", V2),
+            _zoo("PPO", 242.0, 32.0, "1M", V2),
+            _zoo("A2C", 156.0, None, "200k", V2),
+            _slm("DQN", 195.0, "300k"),
+            _slm("double DQN with prioritised replay", 266.0, "300k"),
+            _slm("A2C", 27.0, "300k"),
+            _slm("PPO", 183.0, "300k"),
+            _jaxplorer("DQN", 235.0, "1.5M", V2),
+            _jaxplorer("double DQN", 162.0, "1.5M", V2),
+            _contrib("DQN", 195.0, None, V2),
+            _contrib("QR-DQN", 168.0, None, V2),
         ),
     ),
     ("FrozenLake-v1", None): Reference(0.015, 0.70),

@@ -34,12 +34,10 @@ def sentence(
         why: what these have in common, if that is not their IQM.
     """
     leader = names[0]
-    middle, low, high = intervals[leader]
+    middle = intervals[leader][0]
     if first is None:
         first = [name for name in names if same(intervals[name][0], middle)]
-    reached = f"IQM {words.number(middle)}" + (
-        f", 95 % interval {words.number(low)} to {words.number(high)}" if np.isfinite(low) else ""
-    )
+    reached = _reached(intervals[leader])
     if len(first) > 1:
         return _shared(where, what, comparisons, names, first, reached, why)
     own = [c for c in comparisons if leader in (c.first, c.second)]
@@ -63,6 +61,46 @@ def sentence(
     return (
         f"{where} no algorithm is significantly better: {leader} has the highest {what} ({reached}), but it is "
         f"undecided against {_open(undecided, leader)}."
+    )
+
+
+def against(
+    where: str,
+    what: str,
+    baseline: str,
+    comparisons: Sequence[Comparison],
+    intervals: Mapping[str, tuple[float, float, float]],
+) -> str:
+    """Which contenders are certainly better or worse than a baseline, and which are undecided.
+
+    Args:
+        where, what: the environment, and the measure.
+        baseline: the second of each of the comparisons.
+        comparisons: with the baseline.
+        intervals: IQM and interval of each contender.
+    """
+    if baseline not in intervals:
+        return f"{where} the baseline {baseline} has no {what}: nothing is compared."
+    text = f"{where} the {what} of the baseline {baseline} is {_reached(intervals[baseline])}"
+    if not comparisons:
+        return f"{text}; there is nothing to compare it with."
+    told = []
+    for verdict in ("better", "worse"):
+        names = [f"{c.first} ({words.signed(c.difference)})" for c in comparisons if c.verdict == verdict]
+        if names:
+            told.append(f"{words.names(names)} {'is' if len(names) == 1 else 'are'} certainly {verdict}")
+    if told:
+        told[0] += f" ({CERTAIN}; numbers are mean differences)"
+    undecided = [c for c in comparisons if c.verdict == "undecided"]
+    if undecided:
+        told.append(f"{'it is undecided' if told else 'nothing is decided'} against {_open(undecided, baseline)}")
+    return f"{text}: {'; '.join(told)}."
+
+
+def _reached(interval: tuple[float, float, float]) -> str:
+    middle, low, high = interval
+    return f"IQM {words.number(middle)}" + (
+        f", 95 % interval {words.number(low)} to {words.number(high)}" if np.isfinite(low) else ""
     )
 
 

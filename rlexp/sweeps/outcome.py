@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-import traceback
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from rlexp.config import registry
-from rlexp.config.build import build
-from rlexp.config.schema.algos import DQNSettings
-from rlexp.config.schema.job import Settings
-from rlexp.system import cores, supervisor
-from rlexp.system.errors import Failure, Refusal
 from rlexp.system.stored_files import Damaged, find_json
 from rlexp.system.stored_schemas import OUTCOME
-from rlexp.system.text import clean
 from rlexp.system.tool import warn
 
 FILE = "outcome.json"
 IN_PROCESS = ("basic", "fused")  # launchers that run jobs one after another in the sweep's process
-SMALL_PRODUCT = 200_000  # multiplications of a product of matrices: about 5 us of one core
 EXIT_STATUS = {"done": 0, "failed": 1, "lost": 1, "refused": 2, "killed": 130, "pruned": 0}
 
 
@@ -39,7 +24,10 @@ class Outcome:
         score: IQM over the trials of the final returns; None without final returns.
         folder: the job's folder; None if it has none.
         error: one line: what went wrong, or when the job was pruned.
-        seconds: wall time of this attempt; close to zero for a job that was done before.
+        seconds: wall time of this attempt; close to zero for a job that was done before. Of jobs that were trained
+            together, each has an equal share.
+        grouped: number of jobs that were trained together.
+        ran: whether anything was left to run; false for a job that was done before.
     """
 
     status: str
@@ -47,6 +35,8 @@ class Outcome:
     folder: str | None = None
     error: str = ""
     seconds: float = 0.0
+    grouped: int = 1
+    ran: bool = True
 
     def write(self, folder: Path) -> None:
         """Write the outcome to a folder, atomically."""
@@ -66,136 +56,3 @@ class Outcome:
             return None
         known = {field.name for field in fields(cls)}
         return cls(**{key: value for key, value in found.items() if key in known}) if found else None
-
-
-def attempt(config: Any, run_job: Callable[..., Any] | None = None, settings: Settings | None = None) -> Outcome:
-    """Run the job that Hydra has composed; errors are printed to stderr and returned, not raised.
-
-    The outcome of a sweep's job is also written to its folder in the sweep.
-
-    Args:
-        config: the composed configuration.
-        run_job: runs the checked settings; default: `runner.run_job`.
-        settings: of the configuration, if it is checked already.
-
-    Raises:
-        KeyboardInterrupt: after a signal, once the outcome is written.
-    """
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    from rlexp.jobs import preflight, runner
-
-    began, hydra = time.monotonic(), HydraConfig.get()
-    own_folder = Path(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
-    if hydra.runtime.choices["hydra/launcher"] not in IN_PROCESS:
-        _begin_worker(hydra.job.num)
-    preflight.forget()
-    supervisor.note(job=str(own_folder), folder=None, env=None)
-
-    def outcome(status: str, error: str = "", job: Any = None) -> Outcome:
-        place = job.folder if job else preflight.last_folder()
-        line = (error.strip().splitlines() or [""])[0]
-        score = job["final/return"]["iqm"] if job else None
-        found = Outcome(status, score, str(place) if place else None, line, round(time.monotonic() - began, 3))
-        if own_folder is not None:
-            found.write(own_folder)
-        return found
-
-    try:
-        settings = settings or build(config)
-        supervisor.note(env=settings.env.id)
-        if "discretizer" in config.algo and not hasattr(settings.algo, "discretizer"):
-            print(f"note: {settings.algo.name} has no tables and ignores +discretizer", file=sys.stderr)
-        if own_folder is None:
-            _limit_threads(settings)
-        run, sweep = run_job or runner.run_job, own_folder.parents[1] if own_folder else None
-        job = run(settings, sweep=sweep, overrides=list(hydra.overrides.task), prune=_pruner(own_folder))
-        return outcome("done", job=job)
-    except KeyboardInterrupt as interrupt:
-        outcome("killed", str(interrupt))
-        raise
-    except (Exception, SystemExit) as error:
-        return outcome(*_explain(error, preflight.last_folder()))
-
-
-def _explain(error: Exception | SystemExit, folder: Path | None) -> tuple[str, str]:
-    """Print to stderr what went wrong with a job.
-
-    Args:
-        error: what was raised.
-        folder: of the job, if it has one; its error.txt may hold the traceback.
-
-    Returns:
-        Status and error of the `Outcome`.
-    """
-    if isinstance(error, Refusal):
-        print(f"refused: {error}", file=sys.stderr)
-        return "refused", str(error)
-    from rlexp.engines.services import Pruned
-
-    if isinstance(error, Pruned):
-        return "pruned", str(error)
-    if isinstance(error, SystemExit):
-        print(f"failed: the job called sys.exit({error.code!r})", file=sys.stderr)
-        return "failed", f"the job called sys.exit({error.code!r})"
-    if isinstance(error, Failure):
-        print(f"failed: {clean(error)}", file=sys.stderr)
-    elif folder is not None and (folder / "error.txt").is_file():
-        from rlexp.envs.faults import raised
-
-        print(f"failed: {raised(error, 'the job')}; the traceback is in {folder / 'error.txt'}", file=sys.stderr)
-    else:
-        print(clean(traceback.format_exc()), end="", file=sys.stderr)
-    return "failed", f"{type(error).__name__}: {error}"
-
-
-def _begin_worker(number: int) -> None:
-    """Prepare the process that a launcher started for job `number`."""
-    from rlexp.tracking.follower import keep_child
-
-    supervisor.own_process()
-    _share_machine(number)
-    keep_child()
-
-
-def _pruner(own_folder: Path | None) -> Callable[..., bool] | None:
-    """What ends a search's candidate early, given its folder in the sweep; None for other jobs."""
-    if own_folder is None:
-        return None
-    from rlexp.sweeps.search.candidates import pruner
-
-    return pruner(own_folder)
-
-
-def _share_machine(number: int) -> None:
-    """For a job that runs beside others: use one thread per operation, and one GPU, chosen by the job's number.
-
-    Has no effect in a process that loaded TensorFlow for an earlier job, which called this function too.
-    """
-    cores.share()
-    gpus = cores.gpus()
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-
-
-def _limit_threads(settings: Settings) -> None:
-    """For a process that runs a single job of small kernels: use one thread per operation.
-
-    Kernels of about 100 ns gain nothing from a second thread; what XLA's threads share slows them down. Jobs of such
-    kernels have tables, or one trial of a small network. Larger networks multiply matrices with both threads, and of
-    several trials each thread has a part.
-    Results do not depend on it. Processes that may run a larger job next must not call this, because TensorFlow reads
-    the setting once.
-    """
-    if registry.family(settings.algo.name).tabular or _is_one_small_network(settings):
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-
-
-def _is_one_small_network(settings: Settings) -> bool:
-    """Whether a job is one trial that learns from a replay, and the largest product of its updates is small."""
-    network = settings.network
-    if settings.trials > 1 or not isinstance(settings.algo, DQNSettings) or not registry.network(network.name).dense:
-        return False
-    inner = max((a * b for a, b in pairwise(network.hidden_units)), default=max(network.hidden_units, default=1))
-    return settings.algo.batch_size * inner <= SMALL_PRODUCT

@@ -13,10 +13,12 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlexp.jobs.names import stored_configs
 from rlexp.jobs.origin import command_line
 from rlexp.math.statistics import iqm
 from rlexp.sweeps.outcome import Outcome
@@ -71,7 +73,11 @@ class Search(Sweeper):
         }
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run the search; raises `Ended` if a candidate failed, `Refusal` before anything runs."""
+        """Run the search; raises `Ended` if a candidate failed, `Refusal` before anything runs.
+
+        Returns:
+            The sweep's folder, in a list.
+        """
         from rlexp.sweeps.search.candidates import require_optuna
         from rlexp.sweeps.search.objective import Objective
 
@@ -80,29 +86,30 @@ class Search(Sweeper):
         check(self.options)
         self._objective = Objective(self.options["objective"], self.options["threshold"])
         self._fixed, self._space = split(self._parse(arguments))
-        first = self._check_space()
+        examples = self._check_space()
+        first = examples[0]
         assert first.settings is not None
         space = [asdict(dimension) for dimension in self._space]
         identity = json.dumps([first.key, space, asdict(self._objective), self.options["seed"]])
         about = {"search": {**self.options, "space": space}}
-        sweep = _SearchSweep([first], self._name(), command_line(), identity, about)
+        sweep = _SearchSweep(examples, self._name(), command_line(), identity, about)
         sweep.rerun = first.settings.rerun
         self._complete(sweep, f"{self.options['num_candidates']} candidates for the best {self._objective}")
-        return []
+        return [sweep.folder]
 
     def _name(self) -> str:
         named = super()._name()
         return "search" if named == "sweep" else named
 
-    def _check_space(self) -> Planned:
-        """Compose each end and each choice of the space once; returns the candidate of all first values."""
+    def _check_space(self) -> list[Planned]:
+        """Compose each end and each choice of the space once; returns them, the one of all first values first."""
         planned = []
         for i in range(max(dimension.num_examples for dimension in self._space)):
             values = [dimension.override(dimension.example(i)) for dimension in self._space]
             planned.append(self._plan([*self._fixed, *values]))
             if planned[-1].settings is None:
                 raise Refusal(f"the candidate {' '.join(values)}: {planned[-1].refused}")
-        return planned[0]
+        return planned
 
     def _run(self, sweep: Sweep) -> None:
         from rlexp.sweeps.search.candidates import Candidates
@@ -202,7 +209,12 @@ class Search(Sweeper):
 
 
 class _SearchSweep(Sweep):
-    """A sweep whose jobs are chosen while it runs, and that keeps those of earlier starts."""
+    """A sweep whose jobs are chosen while it runs, and that keeps those of earlier starts.
+
+    Args:
+        probe: jobs at the ends of the space, by which names say all that is searched.
+        name, command, identity, about: see `Sweep`.
+    """
 
     rerun = False
 
@@ -210,7 +222,26 @@ class _SearchSweep(Sweep):
         self, probe: Sequence[Planned], name: str, command: str, identity: str, about: Mapping[str, Any]
     ) -> None:
         super().__init__(probe, name, command, identity, about)
-        self.jobs = []
+        self.jobs, self._probe = [], [job.settings.to_dict() for job in probe if job.settings is not None]
+        self._earlier: dict[int, dict[str, Any]] = {}  # configurations of jobs of earlier starts
+
+    @property
+    def total(self) -> int:
+        """Number of candidates, those that are not chosen yet included."""
+        return max(int(self._about["search"]["num_candidates"]), len(self.jobs))
+
+    def _others(self) -> list[dict[str, Any]]:
+        return [*super()._others(), *self._probe]
+
+    def _config(self, index: int) -> dict[str, Any] | None:
+        if (planned := super()._config(index)) is not None or self.jobs[index].refused:
+            return planned
+        if index not in self._earlier:
+            outcome = Outcome.read(self.job_folder(index))
+            folders = [Path(outcome.folder)] if outcome is not None and outcome.folder is not None else []
+            for config in stored_configs(folders).values():
+                self._earlier[index] = config
+        return self._earlier.get(index)
 
     def _forget(self) -> None:
         from rlexp.sweeps.search.candidates import JOURNAL

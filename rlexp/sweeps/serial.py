@@ -14,8 +14,9 @@ from typing import Any
 
 from rlexp.sweeps.sweep import Sweep
 from rlexp.system.supervisor import Death, Worker
+from rlexp.system.text import clean
 from rlexp.tracking.base import Tracker
-from rlexp.tracking.follower import MLflowTracker
+from rlexp.tracking.follower import adopt
 
 
 class SerialJobs:
@@ -49,6 +50,7 @@ class SerialJobs:
         while pending := [index for index in self._sweep.pending() if index in indices]:
             suspects = [index for index in pending if self._deaths[index]]
             batch = suspects[:1] or pending[: max_batch_size or len(pending)]
+            self._sweep.announce(batch)
             death = self._ask({"batch": [self._overrides(i) for i in batch], "first": batch[0]})
             left = [index for index in self._sweep.pending() if index in batch]
             if death is not None:
@@ -77,8 +79,7 @@ class SerialJobs:
         try:
             return self._worker.ask(request)
         finally:
-            if isinstance(self._tracker, MLflowTracker):
-                self._tracker.adopt(self._worker.followed)
+            adopt(self._tracker, self._worker.followed)
 
     def _serve(self, request: Any) -> None:
         """Answer a request; called in the worker."""
@@ -96,12 +97,12 @@ class SerialJobs:
     def _count(self, index: int, how: str, folder: str | None) -> None:
         """Count a death of job `index`, and give the job up after too many."""
         self._deaths[index] += 1
-        label, times = self._sweep.labels[index], self._deaths[index]
+        label, times = self._sweep.names[index], self._deaths[index]
         if times > self._restarts:
             died = f"its process died {times} times" if times > 1 else "its process died"
             self._sweep.lose(index, f"{died} ({how})", folder)
             where = f"; its folder: {folder}" if folder else ""
-            print(f"lost: {label}: {died} ({how}); the other jobs continue{where}", file=sys.stderr, flush=True)
+            print(f"lost: {clean(label)}: {died} ({how}); the other jobs continue{where}", file=sys.stderr, flush=True)
         else:
             again = f"starting it again ({times} of {self._restarts})"
-            print(f"{label}: its process died ({how}); {again}", file=sys.stderr, flush=True)
+            print(f"{clean(label)}: its process died ({how}); {again}", file=sys.stderr, flush=True)

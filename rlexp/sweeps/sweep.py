@@ -16,25 +16,28 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlexp.config.schema.job import Settings
 from rlexp.config.shorthands import shown
+from rlexp.jobs.names import planned_names, stored_configs
 from rlexp.sweeps.outcome import EXIT_STATUS, Outcome
+from rlexp.sweeps.progress import announce
 from rlexp.system.stored_files import Damaged, read_json, remove, set_aside
 from rlexp.system.stored_schemas import SWEEP
 from rlexp.system.tool import warn
+from rlexp.tracking.folders import find_jobs
 
 
 class Ended(Exception):
-    """A sweep has ended and not every job is done; `status` is the exit status of the process."""
+    """A sweep has ended and not every job is done; `status` is the exit status of the process, `folder` the sweep's."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, folder: Path) -> None:
         super().__init__(f"exit status {status}")
-        self.status = status
+        self.status, self.folder = status, folder
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,41 @@ class Sweep:
         self.id = hashlib.sha256(text.encode()).hexdigest()[:8]
         self.folder = self.output_dir / self.study / "sweeps" / self.id
         self._began = time.monotonic()
+        self._stored: list[dict[str, Any]] | None = None  # configurations of the study's other jobs
 
     @property
-    def labels(self) -> list[str]:
-        """Label of each job, see `labels`."""
-        return labels([job.overrides for job in self.jobs])
+    def total(self) -> int:
+        """Number of jobs, those that are not planned yet included."""
+        return len(self.jobs)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each job within its study; of a job without a configuration, the overrides that others lack."""
+        found = labels([job.overrides for job in self.jobs])
+        known = {i: config for i in range(len(self.jobs)) if (config := self._config(i)) is not None}
+        names = planned_names(list(known.values()), self._others())
+        for i, name in zip(known, names, strict=True):
+            found[i] = name
+        return found
+
+    def _config(self, index: int) -> dict[str, Any] | None:
+        """The configuration of a job; None if it was refused."""
+        settings = self.jobs[index].settings
+        return settings.to_dict() if settings is not None else None
+
+    def _others(self) -> list[dict[str, Any]]:
+        """The configurations of the jobs that the study had when the sweep started."""
+        if self._stored is None:
+            folders = find_jobs(self.output_dir / self.study)
+            self._stored = list(stored_configs(folders).values())
+        return self._stored
+
+    def announce(self, indices: Iterable[int]) -> None:
+        """Write the places of jobs that are about to start, for their consoles."""
+        names = self.names
+        for index in indices:
+            with contextlib.suppress(OSError):  # of a full disk, which the job will name
+                announce(self.job_folder(index), index + 1, self.total, names[index])
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -125,6 +158,7 @@ class Sweep:
             "started": time.time(),
             "tracking_uri": self.tracking.uri,
             "status": "running",
+            "total": self.total,
             **self._about,
         }
         write_json(path, self._plan)
@@ -165,7 +199,7 @@ class Sweep:
         status = "killed" if killed else "done" if good else "failed"
         jobs = [
             {"overrides": job.overrides, "label": label, **(vars(outcome) if outcome else {"status": "not run"})}
-            for job, label, outcome in zip(self.jobs, self.labels, outcomes, strict=True)
+            for job, label, outcome in zip(self.jobs, self.names, outcomes, strict=True)
         ]
         seconds = round(time.monotonic() - self._began, 3)
         write_json(self.folder / "sweep.json", {**self._plan, "status": status, "wall_seconds": seconds, "jobs": jobs})

@@ -30,10 +30,12 @@ from rlexp.system.errors import Refusal
 from rlexp.system.stopping import Interrupted, acknowledge, terminated_by
 from rlexp.system.text import clean
 from rlexp.system.words import decimal
-from rlexp.tracking.addresses import resolve_uri, sync_command
-from rlexp.tracking.base import Tracker, open_tracker
-from rlexp.tracking.follower import MLflowTracker, shared
+from rlexp.tracking.base import Tracker, open_tracker, parts
+from rlexp.tracking.follower import shared
 from rlexp.tracking.log import SET_ASIDE, one_line
+
+OTHER_COLUMNS = 56  # characters of a table beside the names and what went wrong
+SHORTEST = 16  # characters of those two columns
 
 
 class Sweeper(BasicSweeper):
@@ -50,7 +52,11 @@ class Sweeper(BasicSweeper):
         self._serial: SerialJobs | None = None  # while a sweep runs: the worker of jobs without a process of their own
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run all jobs; raises `Ended` unless all are done, `Refusal` if none can run."""
+        """Run all jobs; raises `Ended` unless all are done, `Refusal` if none can run.
+
+        Returns:
+            The sweep's folder, in a list.
+        """
         assert self.config is not None
         self._check()
         jobs = [self._plan(overrides) for overrides in self._combinations(arguments)]
@@ -58,8 +64,9 @@ class Sweeper(BasicSweeper):
             raise Refusal("sweep: expected at least one job, received none.\nA range or a choice in it is empty.")
         if all(job.settings is None for job in jobs):
             raise Refusal(jobs[0].refused if len(jobs) == 1 else f"all {len(jobs)} jobs: {jobs[0].refused}")
-        self._complete(Sweep(jobs, self._name(), command_line()), f"{len(jobs)} jobs")
-        return []
+        sweep = Sweep(jobs, self._name(), command_line())
+        self._complete(sweep, f"{len(jobs)} jobs")
+        return [sweep.folder]
 
     def _check(self) -> None:
         """Raise `Refusal` for a wrong option of the sweeper or the launcher."""
@@ -80,10 +87,10 @@ class Sweeper(BasicSweeper):
             with read_write(self.config):  # launchers write files of their own there
                 self.config.hydra.sweep.dir = str(sweep.folder)
             print(f"sweep {sweep.id} of study {sweep.study}: {what} in {sweep.folder}", flush=True)
-            for job, label in zip(sweep.jobs, sweep.labels, strict=True):
+            for job, label in zip(sweep.jobs, sweep.names, strict=True):
                 if job.settings is None:
-                    print(f"refused: {clean(label)}: {job.refused}", file=sys.stderr)
-            tracker = open_tracker(sweep.tracking.name, sweep.tracking.uri, [sweep.folder], sweep.output_dir)
+                    print(f"refused: {clean(label, newlines=False)}: {job.refused}", file=sys.stderr)
+            tracker = open_tracker(sweep.tracking.names, sweep.tracking.uri, [sweep.folder], sweep.output_dir)
             tracker.start()
             killed = True
             try:
@@ -94,7 +101,7 @@ class Sweeper(BasicSweeper):
             finally:
                 close(sweep, tracker, killed, self._serial)
         if status := sweep.exit_status():
-            raise Ended(status)
+            raise Ended(status, sweep.folder)
 
     def _parse(self, arguments: list[str]) -> list[Override]:
         """Overrides of the named sweep, then those of the command line."""
@@ -137,10 +144,12 @@ class Sweeper(BasicSweeper):
             again = "starting them again" if attempt < self.restarts else "giving them up"
             print(f"{len(lost)} jobs died without an outcome (killed, or out of memory?): {again}", file=sys.stderr)
         for index in lost:
-            sweep.lose(index, f"its process died {self.restarts + 1} times")
+            sweep.lose(index, died := f"its process died {self.restarts + 1} times")
+            print(f"lost: {clean(sweep.names[index])}: {died}", file=sys.stderr)
 
     def _launch(self, sweep: Sweep, indices: Sequence[int]) -> None:
         """Run jobs by the chosen launcher; its exceptions are printed, because it may have run some of the jobs."""
+        sweep.announce(indices)
         self._launch_batch([self._overrides(sweep, i) for i in indices], indices[0])
 
     def _overrides(self, sweep: Sweep, index: int) -> list[str]:
@@ -166,7 +175,7 @@ class Sweeper(BasicSweeper):
     def _sharing(self, tracker: Tracker) -> contextlib.AbstractContextManager[None]:
         """Let the sweep's tracker deliver jobs that run in this process, so that they do not wait for it."""
         here = self._choice("hydra/launcher") in IN_PROCESS
-        return shared(tracker) if here and isinstance(tracker, MLflowTracker) else contextlib.nullcontext()
+        return shared(tracker) if here else contextlib.nullcontext()
 
     def _name(self) -> str:
         """Name of the sweep."""
@@ -189,17 +198,17 @@ def close(sweep: Sweep, tracker: Tracker, killed: bool, serial: SerialJobs | Non
     if serial is not None:
         serial.close()  # the worker holds the tracker's pipe, too
     tracker.end(sweep.folder, status)
-    results = tracker.close(sweep.tracking.timeout).values()
-    missing = [result for result in results if not result.delivered]
-    if missing:
-        uri = resolve_uri(sweep.tracking.uri, sweep.output_dir)
-        command = sync_command(sweep.output_dir / sweep.study, uri, sweep.output_dir)
-        print(f"Warning: MLflow has not received everything of {len(missing)} jobs.", file=sys.stderr)
-        print(f"Nothing is lost; this delivers the rest:\n  {command}", file=sys.stderr)
-    for told in dict.fromkeys(line for r in results for line in r.message.splitlines() if line.startswith(SET_ASIDE)):
-        print(f"Warning: {told}", file=sys.stderr)
-    for command in dict.fromkeys(result.ui_command for result in results if result.ui_command):
-        print(f"look at it:  {command}")
+    for part in parts(tracker):
+        results = part.close(sweep.tracking.timeout).values()
+        if missing := sum(not result.delivered for result in results):
+            command = part.sync_command(sweep.output_dir / sweep.study)
+            print(f"Warning: {part.title} has not received everything of {missing} jobs.", file=sys.stderr)
+            print(f"Nothing is lost; this delivers the rest:\n  {command}", file=sys.stderr)
+        told = (line for r in results for line in r.message.splitlines() if line.startswith(SET_ASIDE))
+        for line in dict.fromkeys(told):
+            print(f"Warning: {line}", file=sys.stderr)
+        for command in dict.fromkeys(result.ui_command for result in results if result.ui_command):
+            print(f"look at it:  {command}")
 
 
 def report(sweep: Sweep) -> None:
@@ -217,18 +226,28 @@ def table(sweep: Sweep, status: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    names, outcomes = [clean(name, newlines=False) for name in sweep.names], sweep.outcomes()
+    longest = min(max(map(len, names), default=0), max(console.width - OTHER_COLUMNS, SHORTEST))
     shown = Table(title=f"sweep {sweep.id}: {status}", title_justify="left")
-    shown.add_column("job", overflow="fold")
-    shown.add_column("status")
-    shown.add_column("final return (IQM)", justify="right")
-    shown.add_column("seconds", justify="right")
-    shown.add_column("what went wrong", overflow="ellipsis", no_wrap=True, max_width=80)
-    for label, outcome in zip(sweep.labels, sweep.outcomes(), strict=True):
+    shown.add_column("job", overflow="fold", width=longest)
+    shown.add_column("status", no_wrap=True)
+    shown.add_column("final return (IQM)", justify="right", no_wrap=True)
+    shown.add_column("seconds", justify="right", no_wrap=True)
+    if any(outcome is not None and outcome.grouped > 1 for outcome in outcomes):
+        shown.caption = "seconds of jobs that were trained together: an equal share of their group's"
+    wrong = any(outcome is not None and outcome.error for outcome in outcomes)
+    if wrong:
+        room = max(console.width - OTHER_COLUMNS - longest, SHORTEST)
+        shown.add_column("what went wrong", overflow="ellipsis", no_wrap=True, max_width=room)
+    for name, outcome in zip(names, outcomes, strict=True):
         if outcome is None:
-            shown.add_row(clean(label), "not run", "-", "-", "")
+            shown.add_row(name, "not run", "-", "-")
             continue
-        shown.add_row(clean(label), outcome.status, decimal(outcome.score), f"{outcome.seconds:.1f}", outcome.error)
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(shown)
+        seconds = f"{outcome.seconds:.1f}" if outcome.ran else "-"
+        row = (outcome.status, decimal(outcome.score), seconds, *([outcome.error] if wrong else []))
+        shown.add_row(name, *(clean(cell, newlines=False) for cell in row))
+    console.print(shown)
 
 
 def _between_jobs(signum: int, frame: Any) -> None:

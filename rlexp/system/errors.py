@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
 
 from rlexp.system.text import clean
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-class Refusal(ValueError):
+
+class InWords:
+    """An exception whose message says everything: notebooks show it without a traceback."""
+
+    kind = "failed"
+
+    def _render_traceback_(self) -> list[str]:  # called by IPython
+        return f"{self.kind}: {clean(self)}".splitlines()
+
+
+class Refusal(InWords, ValueError):
     """A configuration that cannot run. The message says what was expected, what was received, what to do.
 
     The message may quote files, servers and command lines: control characters are escaped and secrets masked.
     """
+
+    kind = "refused"
+    __module__ = "rlexp"  # where users find it
 
     def __init__(self, message: str) -> None:
         super().__init__(clean(message))
@@ -33,12 +50,29 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {' or '.join(lower[n] for n in near)}?" if near else ""
 
 
-class Failure(RuntimeError):
+def refuse_briefly(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a public function raise refusals with a short traceback: the message says what the caller can change."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **options: P.kwargs) -> R:
+        try:
+            return function(*args, **options)
+        except Refusal as refused:
+            raise refused.with_traceback(None) from None
+
+    return called
+
+
+class Failure(InWords, RuntimeError):
     """An error that ends a job with one sentence instead of a traceback."""
+
+    __module__ = "rlexp"
 
 
 class Diverged(Failure):
     """Some trials of a job diverged, or failed because of their environment; the results of the others are complete."""
+
+    __module__ = "rlexp"
 
 
 WRONG_PATH = (  # errors of a path that the user named, not of the disk

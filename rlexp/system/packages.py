@@ -24,6 +24,7 @@ PACKAGES = {  # top-level module -> what to install, where the names differ or a
     "pygame": "gymnasium[classic-control]",
     "ray": "rlexp[ray]",
     "sklearn": "scikit-learn",
+    "tensorboard": "rlexp[tensorboard]",
     "tensorflow_probability": "tensorflow-probability",
     "yaml": "PyYAML",
 }

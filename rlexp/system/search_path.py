@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-MODULES = ("best", "chain", "ls", "play", "report", "sync", "ui")  # `python -m rlexp.<name>` is a tool
+MODULES = ("best", "chain", "env", "ls", "play", "report", "sync", "ui")  # `python -m rlexp.<name>` is a tool
 left_out: str | None = None  # the working directory, where a tool does not import from it
 _was_first = False  # whether it had been first in sys.path
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rlexp.system.errors import InWords
+
 DEBOUNCE = 0.5  # seconds within which a second signal counts as the same one
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -20,8 +22,11 @@ _late: list[int] = []  # signals that came too late to stop their job, which end
 _acknowledged: Callable[[], bool] | None = None  # see `acknowledge_once`
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(InWords, KeyboardInterrupt):
     """A signal stopped the job after its checkpoint was written. Any other KeyboardInterrupt is not from a signal."""
+
+    kind = "interrupted"
+    __module__ = "rlexp"  # where users find it
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rlexp.system.stored_schemas import COUNT, JOB, MAYBE_NUMBER, SUMMARY, TIME, Kind, Schema
 from rlexp.system.text import clean, printable_tree
@@ -53,6 +53,22 @@ def read_bytes(path: Path, most: int = MAX_JSON) -> bytes:
         FileNotFoundError: if nothing has that name.
         Damaged: for a folder, a pipe, a device, a link to nothing, a file that is too large or cannot be read.
     """
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise Damaged(path, f"at most {most:,} bytes", f"{size:,}")
+        return _content(path, file)
+
+
+def read_from(path: Path, start: int) -> bytes:
+    """The content of a growing regular file from byte `start` on; raises as `read_bytes` does."""
+    with _opened(path) as file:
+        file.seek(start)
+        return _content(path, file)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A regular file, opened without waiting for a pipe; raises as `read_bytes` does."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
@@ -65,13 +81,14 @@ def read_bytes(path: Path, most: int = MAX_JSON) -> bytes:
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise Damaged(path, "a file", kind_of_entry(found.st_mode))
-    with open(descriptor, "rb") as file:
-        if found.st_size > most:
-            raise Damaged(path, f"at most {most:,} bytes", f"{found.st_size:,}")
-        try:
-            return file.read()
-        except OSError as error:
-            raise Damaged(path, "a file that can be read", _first_line(error)) from error
+    return open(descriptor, "rb")
+
+
+def _content(path: Path, file: BinaryIO) -> bytes:
+    try:
+        return file.read()
+    except OSError as error:
+        raise Damaged(path, "a file that can be read", _first_line(error)) from error
 
 
 def kind_of_entry(mode: int) -> str:

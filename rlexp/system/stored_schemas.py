@@ -107,8 +107,9 @@ SUMMARY = Schema(
 )  # fmt: skip
 OUTCOME = Schema(
     status=one_of("done", "failed", "refused", "killed", "pruned", "lost"), score=MAYBE_NUMBER, folder=maybe(TEXT),
-    error=NOTE, seconds=SECONDS,
+    error=NOTE, seconds=SECONDS, grouped=COUNT, ran=FLAG,
 )  # fmt: skip
+PLACE = Schema(number=COUNT, total=COUNT, name=NOTE)
 SEARCH = Schema(
     num_candidates=COUNT, batch_size=COUNT, objective=TEXT, threshold=MAYBE_NUMBER, seed=COUNT, startup=COUNT,
     prune=FLAG, warmup=NUMBER, space=Kind("a list", lambda value: isinstance(value, list)),
@@ -116,7 +117,7 @@ SEARCH = Schema(
 SWEEP = Schema(
     id=TEXT, local_id=TEXT, name=TEXT, study=TEXT, command=NOTE, started=TIME, tracking_uri=maybe(NOTE),
     status=one_of("running", "done", "failed", "killed"), wall_seconds=SECONDS, jobs=[Schema(status=TEXT)],
-    search=SEARCH, scores=list_of(MAYBE_NUMBER),
+    search=SEARCH, scores=list_of(MAYBE_NUMBER), total=COUNT,
 )  # fmt: skip
 TRACKING = Schema(
     uri=TEXT, local_id=TEXT, experiment_id=TEXT, run_id=maybe(TEXT), trial_runs=mapping_of(TEXT), lines=COUNT,

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 MAX_NAMES = 5  # names that a sentence lists
+HUGE = 1e7  # from here on, numbers have an exponent
+ROUNDING = 1e-12  # relative size of what rounding errors make of zero
 
 
 def number(value: float | None) -> str:
@@ -22,10 +24,23 @@ def number(value: float | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """A return in a column: one decimal, or three digits if it is small; "-" for a missing value."""
-    if value is None:
+    """A return in a column: one decimal, three digits if it is small, five if it is huge; "-" for a missing value."""
+    if value is None or not math.isfinite(value):
         return "-"
+    if abs(value) >= HUGE:
+        return f"{value:.5g}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def without_noise(value: float | None, scale: float | None) -> float | None:
+    """A spread or a difference, but 0 for what only rounding errors have made.
+
+    Args:
+        value: for example a standard deviation.
+        scale: the largest absolute value among the numbers that it was computed from.
+    """
+    noise = value is not None and scale is not None and abs(value) <= ROUNDING * abs(scale)
+    return 0.0 if noise else value
 
 
 def signed(value: float) -> str:
@@ -60,6 +75,15 @@ def seconds(value: float) -> str:
     if not math.isfinite(value):
         return "-"
     return f"{value:.3g} s" if value < 100 else f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"
+
+
+def about(value: float) -> str:
+    """An estimated duration: `about 40 s`, `about 3 min`, `about 2.5 h`."""
+    if not math.isfinite(value):
+        return "-"
+    if value < 90:
+        return f"about {max(round(value), 1)} s"
+    return f"about {value / 60:.0f} min" if value < 5400 else f"about {value / 3600:.1f} h"
 
 
 def date(timestamp: Any) -> str:

@@ -11,7 +11,9 @@ from rlexp.system import places
 from rlexp.system.errors import refusal
 from rlexp.system.text import MASK, USER_INFO_HINT, mask, user_info
 from rlexp.tracking import store_file
+from rlexp.tracking.store_file import JOBS_VIEW
 
+LOCAL_SERVER = "http://127.0.0.1:5000"  # where `rlexp ui` serves, unless the port is taken
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "file")  # of MLflow's stores
 PUT_IN = f"with the password in place of {MASK}, or the whole address in MLFLOW_TRACKING_URI"
 
@@ -74,9 +76,31 @@ def sync_command(path: Path, uri: str | None = None, output_dir: Path | None = N
     return f"{command} --tracking-uri {shlex.quote(hidden)}" + (f"   ({PUT_IN})" if hidden != uri else "")
 
 
-def ui_command(uri: str) -> str:
-    """The command that shows what is at `uri`, or the address itself for a server; passwords are masked."""
+def study_page(server: str, experiment_id: str, view: str = JOBS_VIEW) -> str:
+    """The address of a study's page in MLflow: the table of its jobs, or of its trials.
+
+    Args:
+        server: address of MLflow's server.
+        experiment_id: of the study.
+        view: `JOBS_VIEW` or `TRIALS_VIEW`.
+    """
+    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={view}"
+    return f"{server.rstrip('/')}/{page}"
+
+
+def ui_command(uri: str, study: str = "", experiment_id: str = "") -> str:
+    """The command that shows what is at `uri`, or the address itself for a server; passwords are masked.
+
+    Args:
+        uri: tracking URI.
+        study: the study to show; empty for all.
+        experiment_id: of the study in the store, if it is known: its page's address is told, too.
+    """
     if uri.startswith("http"):
-        return mask(uri)
+        return study_page(mask(uri), experiment_id) if experiment_id else mask(uri)
     usual = resolve_uri(None, Path("outputs"))
-    return "rlexp ui" if uri == usual else f"rlexp ui --tracking-uri {shlex.quote(mask(uri))}"
+    words = ["rlexp ui", *(["--"] if study.startswith("-") else []), shlex.quote(study) if study else ""]
+    if uri != usual:
+        words.insert(1, f"--tracking-uri {shlex.quote(mask(uri))}")
+    command = " ".join(filter(None, words))
+    return f"{command}   ({study_page(LOCAL_SERVER, experiment_id)})" if experiment_id else command

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import pkgutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +16,7 @@ from typing import Protocol
 TRACKERS = {
     "files": "rlexp.tracking.files:FilesTracker",
     "mlflow": "rlexp.tracking.follower:MLflowTracker",
+    "tensorboard": "rlexp.tracking.tensorboard.tracker:TensorBoardTracker",
 }
 EARLY = {  # of trackers that take seconds to start: a context that begins with it, before there is a folder
     "mlflow": "rlexp.tracking.follower:started_early",
@@ -32,7 +32,7 @@ class TrackingResult:
     Attributes:
         delivered: whether the tracker has everything.
         message: lines to print to the user.
-        ui_command: command or address that shows the results, if there is one.
+        ui_command: commands or addresses that show the results, one per line, if there are any.
         run_id: the tracker's id of the job's run, if there is one.
     """
 
@@ -43,7 +43,13 @@ class TrackingResult:
 
 
 class Tracker(Protocol):
-    """Observes the folders of jobs that run together, usually one. No method raises; `close` alone may wait."""
+    """Observes the folders of jobs that run together, usually one. No method raises; `close` alone may wait.
+
+    Attributes:
+        title: its name in messages; empty for one that never misses anything.
+    """
+
+    title: str
 
     def start(self) -> None:
         """Begin to follow the folders; each has its `job.json` and `config.yaml` already."""
@@ -63,20 +69,76 @@ class Tracker(Protocol):
         """
         ...
 
-
-def started_early(name: str, uri: str | None, output_dir: Path) -> AbstractContextManager[None]:
-    """A context in which the tracker `name` of the next job starts, beside what else that job needs."""
-    context: AbstractContextManager[None] = contextlib.nullcontext()
-    if name in EARLY:
-        context = pkgutil.resolve_name(EARLY[name])(uri, output_dir)
-    return context
+    def sync_command(self, path: Path) -> str:
+        """The command that delivers a job or a study afterwards; empty for a tracker that never misses anything."""
+        ...
 
 
-def open_tracker(name: str, uri: str | None, folders: Sequence[Path], output_dir: Path) -> Tracker:
-    """Create the tracker `name` for jobs that run together.
+class SeveralTrackers:
+    """Trackers that follow the same jobs.
 
     Args:
-        name: a key of `TRACKERS`.
+        parts: the trackers.
+    """
+
+    def __init__(self, parts: Sequence[Tracker]) -> None:
+        self.parts = list(parts)
+        self.title = " and ".join(part.title for part in parts if part.title)
+
+    def start(self) -> None:
+        """Start each."""
+        for part in self.parts:
+            part.start()
+
+    def end(self, folder: Path, status: str) -> None:
+        """Tell each."""
+        for part in self.parts:
+            with contextlib.suppress(OSError):  # a full disk, which the job's own error names
+                part.end(folder, status)
+
+    def close(self, timeout: float, say: Callable[[str], None] = print) -> dict[Path, TrackingResult]:
+        """Close each, and put together what they say of each folder."""
+        found: dict[Path, list[TrackingResult]] = {}
+        for part in self.parts:
+            for folder, result in part.close(timeout, say).items():
+                found.setdefault(folder, []).append(result)
+        return {folder: _together(results) for folder, results in found.items()}
+
+    def sync_command(self, path: Path) -> str:
+        """The commands of all."""
+        return "; ".join(filter(None, (part.sync_command(path) for part in self.parts)))
+
+
+def _together(results: Sequence[TrackingResult]) -> TrackingResult:
+    """The results of several trackers for one folder as one."""
+    return TrackingResult(
+        delivered=all(result.delivered for result in results),
+        message="\n".join(result.message for result in results),
+        ui_command="\n".join(result.ui_command for result in results if result.ui_command) or None,
+        run_id=next((result.run_id for result in results if result.run_id), None),
+    )
+
+
+def parts(tracker: Tracker) -> list[Tracker]:
+    """The trackers in a tracker: those of several, else itself."""
+    return tracker.parts if isinstance(tracker, SeveralTrackers) else [tracker]
+
+
+@contextlib.contextmanager
+def started_early(names: Sequence[str], uri: str | None, output_dir: Path) -> Iterator[None]:
+    """A context in which the trackers of the next job start, beside what else that job needs."""
+    with contextlib.ExitStack() as contexts:
+        for name in names:
+            if name in EARLY:
+                contexts.enter_context(pkgutil.resolve_name(EARLY[name])(uri, output_dir))
+        yield
+
+
+def open_tracker(names: Sequence[str], uri: str | None, folders: Sequence[Path], output_dir: Path) -> Tracker:
+    """Create the trackers of jobs that run together.
+
+    Args:
+        names: keys of `TRACKERS`.
         uri: where results go, `tracking.uri` of the jobs' `config.yaml`; `None` for the default.
         folders: the jobs' folders.
         output_dir: the folder of the studies.
@@ -84,7 +146,8 @@ def open_tracker(name: str, uri: str | None, folders: Sequence[Path], output_dir
     Raises:
         ValueError: if there is no such tracker.
     """
-    if name not in TRACKERS:
-        raise ValueError(f"tracking.name={name!r} is not a tracker; choose one of {', '.join(TRACKERS)}.")
-    tracker: Tracker = pkgutil.resolve_name(TRACKERS[name])(uri, folders, output_dir)
-    return tracker
+    for name in names:
+        if name not in TRACKERS:
+            raise ValueError(f"tracking.name={name!r} is not a tracker; choose one of {', '.join(TRACKERS)}.")
+    opened: list[Tracker] = [pkgutil.resolve_name(TRACKERS[name])(uri, folders, output_dir) for name in names]
+    return opened[0] if len(opened) == 1 else SeveralTrackers(opened)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from rlexp.system.stored_files import find_json, folders_with, read_json
-from rlexp.system.stored_schemas import SUMMARY, SWEEP
+from rlexp.system.stored_schemas import SUMMARY, SWEEP, TRACKING
 from rlexp.system.stored_yaml import read_config, select
 from rlexp.system.text import clean, same_address
 from rlexp.tracking.addresses import local_store, resolve_uri
@@ -49,6 +50,16 @@ def place(folder: Path) -> tuple[Path, str]:
     return study.parent, study.name
 
 
+def asked_trackers(folder: Path) -> list[Any]:
+    """The trackers that a job's folder names; earlier versions wrote one name, not a list.
+
+    Raises:
+        ValueError: if its configuration cannot be read.
+    """
+    names = select(read_config(folder), "tracking", "name")
+    return names if isinstance(names, list) else [names]
+
+
 def asked_uri(folder: Path) -> str | None:
     """The tracking URI that a folder asks for, with a password masked; None if it names none.
 
@@ -85,6 +96,13 @@ def job_uri(folder: Path, uri: str | None) -> str:
     if local_store(asked, output_dir):
         return asked
     raise NotNamed(asked)
+
+
+def find_experiment(folder: Path) -> str | None:
+    """The id of a study's experiment in MLflow, from the receipt of a job or a sweep; None if it is not known."""
+    receipt = find_json(folder / "tracking.json", TRACKING)
+    experiment_id = receipt.get("experiment_id") if receipt is not None else None
+    return experiment_id if experiment_id and experiment_id.isdecimal() else None
 
 
 def final_status(folder: Path) -> str:

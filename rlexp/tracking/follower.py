@@ -25,7 +25,8 @@ from rlexp.system.stored_schemas import TRACKING
 from rlexp.system.text import clean, mask
 from rlexp.tracking import store_file
 from rlexp.tracking.addresses import resolve_uri, sync_command, ui_command
-from rlexp.tracking.base import TrackingResult
+from rlexp.tracking.base import Tracker, TrackingResult, parts
+from rlexp.tracking.folders import find_experiment, place
 from rlexp.tracking.log import has_ended, is_delivered, log_size, read_log, set_aside_lines, write_log
 
 CREATION = 600.0  # seconds for a child to create a store, beyond the time for its delivery
@@ -35,13 +36,30 @@ _of_sweep: list[MLflowTracker] = []  # the tracker of the sweep whose jobs run i
 
 
 @contextlib.contextmanager
-def shared(tracker: MLflowTracker) -> Iterator[None]:
-    """Within this context, jobs of this process use the child of `tracker` and do not wait for their delivery."""
-    _of_sweep.append(tracker)
+def shared(tracker: Tracker) -> Iterator[None]:
+    """Within this context, jobs of this process use the child of `tracker`, if it has one, and do not wait for it."""
+    ours = _children(tracker)
+    _of_sweep.extend(ours)
     try:
         yield
     finally:
-        _of_sweep.remove(tracker)
+        for each in ours:
+            _of_sweep.remove(each)
+
+
+def adopt(tracker: Tracker, followed: Iterable[tuple[str, int]]) -> None:
+    """Let a tracker wait for the jobs that a worker of this process follows with the tracker's child, too.
+
+    Args:
+        tracker: of a sweep.
+        followed: the jobs' folders, and the bytes of their logs before.
+    """
+    for each in _children(tracker):
+        each.adopt(followed)
+
+
+def _children(tracker: Tracker) -> list[MLflowTracker]:
+    return [part for part in parts(tracker) if isinstance(part, MLflowTracker)]
 
 
 class _Kept:
@@ -114,6 +132,8 @@ class MLflowTracker:
         output_dir: the folder of the studies.
     """
 
+    title = "MLflow"
+
     def __init__(self, uri: str | None, folders: Sequence[Path], output_dir: Path) -> None:
         self.folders = list(folders)
         self.uri, self._output_dir = resolve_uri(uri, output_dir), output_dir
@@ -172,6 +192,10 @@ class MLflowTracker:
             with contextlib.suppress(OSError):  # the child is gone: `close` reports it
                 self.process.stdin.write(f"{what} {folder}\n".encode())
                 self.process.stdin.flush()
+
+    def sync_command(self, path: Path) -> str:
+        """`rlexp sync` with the path, and with the store where that is needed."""
+        return sync_command(path, self.uri, self._output_dir)
 
     def close(self, timeout: float = 60.0, say: Callable[[str], None] = print) -> dict[Path, TrackingResult]:
         """Wait at most `timeout` seconds for the child to deliver, then stop it, unless it is creating a store."""
@@ -239,10 +263,12 @@ class MLflowTracker:
         return replace(found, message="\n".join([*set_aside_lines(log), found.message]))
 
     def _delivered_result(self, folder: Path) -> TrackingResult:
+        experiment_id = find_experiment(folder)
+        look = ui_command(self.uri, place(folder)[1], experiment_id or "")
         if (folder / "sweep.json").is_file():
-            return TrackingResult(True, f"MLflow: the sweep is in {mask(self.uri)}", ui_command(self.uri))
+            return TrackingResult(True, f"MLflow: the sweep is in {mask(self.uri)}", look)
         run_id = read_json(folder / "tracking.json", TRACKING, "run_id")["run_id"]
-        return TrackingResult(True, f"MLflow: run {run_id} is in {mask(self.uri)}", ui_command(self.uri), run_id)
+        return TrackingResult(True, f"MLflow: run {run_id} is in {mask(self.uri)}", look, run_id)
 
     def _warning(self, folder: Path) -> TrackingResult:
         lines = read_log(folder).splitlines()
@@ -252,4 +278,4 @@ class MLflowTracker:
             "Nothing is lost; this delivers the rest:\n"
             f"  {sync_command(folder, self.uri, self._output_dir)}"
         )
-        return TrackingResult(delivered=False, message=message, ui_command=ui_command(self.uri))
+        return TrackingResult(delivered=False, message=message, ui_command=ui_command(self.uri, place(folder)[1]))

@@ -14,6 +14,8 @@ from rlexp.tracking.addresses import resolve_uri, sync_command
 from rlexp.tracking.base import open_tracker
 from rlexp.tracking.folders import asked_uri, place
 from rlexp.tracking.store_file import store_path
+from rlexp.tracking.tensorboard import deliver as event_files
+from rlexp.tracking.tensorboard import tracker
 
 
 def is_delivered(folder: Path, uri: str) -> bool:
@@ -34,10 +36,15 @@ def deliver(settings: Settings, say: Callable[[str], None]) -> None:
         settings: of the job, with its engine chosen.
         say: called with the outcome; not called if nothing was missing.
     """
+    if "mlflow" in settings.tracking.names:
+        _deliver_to_mlflow(settings, say)
+    if "tensorboard" in settings.tracking.names and not event_files.is_delivered(settings.folder):
+        say(tracker.deliver_late(settings.folder).message)
+
+
+def _deliver_to_mlflow(settings: Settings, say: Callable[[str], None]) -> None:
     folder, tracking = settings.folder, settings.tracking
     output_dir = settings.output_folder
-    if tracking.name != "mlflow":
-        return
     uri = resolve_uri(tracking.uri, output_dir)
     if is_delivered(folder, uri):
         return
@@ -50,10 +57,10 @@ def deliver(settings: Settings, say: Callable[[str], None]) -> None:
         say(f"MLflow has not received all of it at {mask(uri)}; this delivers it:\n  {again}")
         return
     say("MLflow has not received all of it: delivering ...")
-    tracker = open_tracker(tracking.name, tracking.uri, [folder], output_dir)
-    tracker.start()
-    tracker.end(folder, "done")
-    say(tracker.close(tracking.timeout, say)[folder].message)
+    mlflow = open_tracker(["mlflow"], tracking.uri, [folder], output_dir)
+    mlflow.start()
+    mlflow.end(folder, "done")
+    say(mlflow.close(tracking.timeout, say)[folder].message)
 
 
 def _own_uri(folder: Path) -> str | None:

@@ -13,10 +13,9 @@ from rlexp.system.folder_lock import in_use
 from rlexp.system.links import check_folder
 from rlexp.system.stored_files import read_json
 from rlexp.system.stored_schemas import TRACKING
-from rlexp.system.stored_yaml import read_config, select
 from rlexp.system.text import same_address
 from rlexp.tracking.addresses import resolve_uri
-from rlexp.tracking.folders import asked_uri, find_jobs, find_sweeps, job_uri, place
+from rlexp.tracking.folders import asked_trackers, asked_uri, find_jobs, find_sweeps, job_uri, place
 from rlexp.tracking.log import add_note, one_line, write_log
 from rlexp.tracking.sync import sync
 
@@ -42,7 +41,7 @@ def _never_delivered(folder: Path, uri: str) -> bool:
     """Whether a folder without a receipt is that of a finished job that should have a run in the store at `uri`."""
     if not (folder / "summary.json").exists():
         return False  # its next start delivers it, and none of its runs is open
-    if select(read_config(folder), "tracking", "name") != "mlflow":
+    if "mlflow" not in asked_trackers(folder):
         return False
     return same_address(asked_uri(folder) or resolve_uri(None, place(folder)[0]), uri)
 

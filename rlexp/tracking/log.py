@@ -11,6 +11,7 @@ from rlexp.tracking.store_file import Unusable
 DELIVERED = "Delivered."  # the last line, once the tracker has everything
 NOT_DELIVERED = "Not delivered: "  # begins the line with which the tracker gives up
 SET_ASIDE = "Set aside: "  # begins the line about a damaged store
+STUDY_NOTE = "Names and views of the study in MLflow are as they were: "  # begins the line about why
 
 
 def read_log(folder: Path, start: int = 0) -> str:
@@ -50,8 +51,8 @@ def has_ended(log: str) -> bool:
 
 
 def set_aside_lines(log: str) -> list[str]:
-    """The lines of a log about stores that were set aside."""
-    return [line for line in log.splitlines() if line.startswith(SET_ASIDE)]
+    """The lines of a log about stores that were set aside, and about a study's page that could not be updated."""
+    return list(dict.fromkeys(line for line in log.splitlines() if line.startswith((SET_ASIDE, STUDY_NOTE))))
 
 
 def one_line(error: Exception) -> str:

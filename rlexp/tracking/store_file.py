@@ -14,6 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+JOBS_VIEW, TRIALS_VIEW = "rlexp", "rlexp-trials"  # of a study's jobs and trials; see `rlexp.tracking.mlflow.views`
+
 
 class Unusable(RuntimeError):
     """A store that this version can neither write nor replace; the message says what to do."""
@@ -62,6 +64,25 @@ def was_used(uri: str) -> bool:
             return has_rows(connection, "experiments")
     except sqlite3.DatabaseError:
         return False
+
+
+def studies(path: Path) -> dict[str, str]:
+    """The studies in a store by their names -> ids of their experiments. Answers without MLflow.
+
+    Raises:
+        sqlite3.DatabaseError: if the store cannot be read.
+    """
+    query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active' ORDER BY experiment_id"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return {str(name): str(number) for name, number in connection.execute(query) if number != 0}  # 0: MLflow's own
+
+
+def has_view(path: Path, experiment_id: str) -> bool:
+    """Whether the experiment of a study has a view (see `rlexp.tracking.mlflow.views`). Answers without MLflow."""
+    query = "SELECT 1 FROM experiment_tags WHERE experiment_id = ? AND key = ?"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        found = connection.execute(query, (experiment_id, f"mlflow.sharedViewState.{JOBS_VIEW}"))
+        return found.fetchone() is not None
 
 
 def has_rows(connection: sqlite3.Connection, table: str) -> bool:

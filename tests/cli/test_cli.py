@@ -191,5 +191,5 @@ def test_one_job_of_a_multirun_may_be_refused_and_the_others_run(tmp_path: Path)
     result = rlexp("-m", "algo=random,angle_policy", "env=mountain_car", "trials=1", "budget.steps=50", "tracking=files",
                    "evaluation.num_episodes=1", "evaluation.final_episodes=1", cwd=tmp_path)  # fmt: skip
     assert result.returncode == 2
-    assert "random on mountain_car: done" in result.stdout
+    assert "[1/2] random: done, final return -" in result.stdout
     assert result.stderr.splitlines()[0].startswith("refused: algo: expected an environment with two actions")

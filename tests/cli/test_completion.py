@@ -43,6 +43,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("rlexp report ladder ", []),
         ("rlexp play ", ["outputs/ladder/", "outputs/lakes/"]),
         ("rlexp play outputs/lakes/", ["outputs/lakes/ddqn-cartpole-2", "outputs/lakes/dqn-cartpole-1"]),
+        ("rlexp sync --to ", ["mlflow", "tensorboard"]),
+        ("rlexp sync --to tensorboard outputs/lad", ["outputs/ladder/"]),
         ("rlexp ui ", []),
         ("rlexp nonsense ", []),
         ("rlexp algo=dueling_", ["algo=dueling_ddqn", "algo=dueling_dqn"]),

@@ -95,7 +95,7 @@ def test_pages_of_help(answer: Any) -> None:
     for words in (["help", "run"], ["run", "--help"], ["algo=dqn", "--help"], ["help", "algo=dqn"]):
         assert answer(*words) == (0, training(), "")
     assert answer("help", "reprot")[::2] == (
-        2, "refused: help: expected run or one of ls, best, report, play, ui, sync, chain, completion, help, received "
+        2, "refused: help: expected run or one of env, ls, best, report, play, ui, sync, chain, completion, help, received "
         "'reprot'.\nDid you mean report?\n")  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def study(name: str) -> Path:
         ("budget.steps 3000", "Did you mean budget.steps=3000?"),
         ("dueling_ddqn", "Did you mean algo=dueling_ddqn?"),
         ("book/dqn", "Did you mean +experiment=book/dqn?"),
-        ("zzz", "Tools: ls, best, report, play, ui, sync, chain, completion, help   Training: rlexp algo=dueling_ddqn   "
+        ("zzz", "Tools: env, ls, best, report, play, ui, sync, chain, completion, help   Training: rlexp algo=dueling_ddqn   "
          "See: rlexp --help"),
     ],
 )  # fmt: skip

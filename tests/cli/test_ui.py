@@ -52,6 +52,9 @@ def test_the_pages_are_served_until_ctrl_c(tmp_path: Path) -> None:
     assert server.stdout is not None
     server.stdout.readline()
     address = server.stdout.readline().split()[0]
+    page = "/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=rlexp"
+    assert address.endswith(page)  # there is one study
+    address = address.removesuffix(page)
     with urllib.request.urlopen(address, timeout=30) as page:
         assert b"MLflow" in page.read()
     os.kill(server.pid, signal.SIGINT)

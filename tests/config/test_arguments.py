@@ -84,7 +84,7 @@ def test_sweeps_and_named_sweeps_take_them(typed: Any, tmp_path: Path) -> None:
     assert [(job.env.kwargs["is_slippery"], job.budget.steps, job.trials) for job in jobs] == [
         (True, 1000, 10), (True, 2000, 10), (False, 1000, 10), (False, 2000, 10)]  # fmt: skip
     (plan,) = tmp_path.glob("outputs/default/sweeps/*/sweep.json")
-    assert '"label": "env.kwargs.is_slippery=False budget.steps=2000"' in plan.read_text()
+    assert '"label": "dueling_ddqn steps=2000 on frozen_lake is_slippery=false"' in plan.read_text()
     folder = tmp_path / "conf" / "sweep"
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text(

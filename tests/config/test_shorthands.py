@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rlexp.config import paths, schedules
-from rlexp.config.shorthands import expand, shown
+from rlexp.config.build import build
+from rlexp.config.shorthands import as_written, expand, shown
 from rlexp.jobs.runner import compose
 from rlexp.sweeps.sweep import labels
 from rlexp.system.errors import Refusal
@@ -49,6 +50,20 @@ def test_what_hydra_is_told_is_told_once() -> None:
     assert expand(["+schedule@algo.alpha=constant"]) == ["+schedule/alpha@algo.alpha=constant"]
     assert expand(["budget.steps=3", "budget.episodes=null"]) == ["budget.steps=3", "budget.episodes=null"]
     assert expand(["algo=ddqn", "env.kwargs.budget=3"]) == ["algo=ddqn", "env.kwargs.budget=3"]
+
+
+def test_several_trackers_are_written_as_a_list() -> None:
+    several = compose("algo=dqn", "tracking=[mlflow,tensorboard,mlflow]", "tracking.uri=null")
+    assert several.tracking.names == ["mlflow", "tensorboard"]
+    assert compose("algo=dqn", "tracking=tensorboard").tracking.names == ["tensorboard"]
+    assert compose("algo=dqn", "tracking=[files]").tracking.names == ["files"]
+    assert {several.config_id} == {
+        compose("algo=dqn", f"tracking={one}").config_id for one in ("mlflow", "tensorboard")
+    }
+    assert build({**several.to_dict(), "tracking": {"name": "mlflow", "uri": None, "timeout": 60.0}}).tracking.names == ["mlflow"]  # fmt: skip
+    written, told = "tracking=[mlflow,tensorboard]", "tracking.name=[mlflow,tensorboard]"
+    assert expand([written]) == [told] == expand([told]) and as_written(told) == written
+    assert expand(["env.kwargs.x=tracking=[a]"]) == ["env.kwargs.x=tracking=[a]"]
 
 
 def scheduled(*overrides: str) -> dict[str, Any]:

@@ -116,9 +116,9 @@ def test_what_mlflow_shows_of_a_job(tracked: Any) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{tracked.folder.parents[1] / 'mlflow.db'}")
     tracking = json.loads((tracked.folder / "tracking.json").read_text())
     job = client.get_run(tracking["run_id"])
-    assert job.info.status == "FINISHED" and job.info.run_name == tracked.folder.name
+    assert job.info.status == "FINISHED" and job.data.tags["rlexp.job"] == tracked.folder.name
     assert job.data.params["algo.name"] == "dueling_ddqn" and job.data.params["network.options.aggregation"] == "mean"
-    assert job.data.metrics["final/return/mean"] == tracked["final/return"]["mean"]
+    assert job.data.metrics["final/return/iqm"] == tracked["final/return"]["iqm"]
     assert job.data.tags["rlexp.config_id"] == tracked["config_id"] and job.data.tags["version.gymnasium"]
     artifacts = {a.path for a in client.list_artifacts(tracking["run_id"])}
     assert artifacts >= {"config.yaml", "summary.json", "learning_curve.png", "evaluation.csv"}

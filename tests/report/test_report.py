@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
@@ -23,12 +23,13 @@ from rlexp.jobs.results import load_study
 from rlexp.math.statistics import bootstrap_ci, iqm
 from rlexp.report import study
 from rlexp.report.analysis import analyse
+from tests.browser import Browser
 from tests.studies import make_job
 
 NAN = float("nan")
 EVIL = "<img src=x onerror=alert(1)>$x^2$"
+GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")  # 1 x 1
 COMMAND = f"rlexp report '{EVIL}'"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def headline(folder: Path) -> list[str]:
@@ -278,16 +279,16 @@ def test_page_tables_and_pictures(page: Path, mixed: Path) -> None:
     text = page.read_text()
     for heading in (
         "Over all environments", "Results on acrobot (Acrobot-v1)", "Which is better on cartpole: final return",
-        "Hyper-parameters", "What differs in the configurations", "Published results", "How it was measured", "Where it comes from",
+        "Hyper-parameters", "What differs in the configurations", "Published results on acrobot", "How it was measured", "Where it comes from",
     ):  # fmt: skip
         assert f">{heading}</h" in text
-    assert "rl-baselines3-zoo DQN" in text and "-76.6 +- 11.8" in text and "0123abc" in text
+    assert "rl-baselines3-zoo" in text and "-76.6 +- 11.8" in text and "0123abc" in text
     names = sorted(path.stem for path in page.parent.glob("figures/*.png"))
     assert names == [
         "0-profiles", "1-acrobot-curves", "1-acrobot-final", "1-acrobot-trials-1", "2-cartpole-curves", "2-cartpole-final",
         "2-cartpole-trials-1", "2-cartpole-trials-2", "cartpole-dqn-heat-map", "cartpole-dqn-slices",
     ]  # fmt: skip
-    assert text.count("<img ") == len(names)
+    assert text.count("<img ") == len(names) - 2  # the curves are drawn by the page itself
     for name in names:
         assert Image.open(page.parent / "figures" / f"{name}.png").width == 896
         assert ElementTree.parse(page.parent / "figures" / f"{name}.svg").getroot().tag.endswith("svg")
@@ -356,17 +357,38 @@ def test_many_contenders_fit(tmp_path: Path) -> None:
     assert "5 others" in (tmp_path / "s" / "report" / "figures" / "1-cartpole-curves.svg").read_text()
 
 
-@pytest.mark.slow
-def test_a_hundred_jobs_take_less_than_20_seconds_and_15_megabytes(tmp_path: Path) -> None:
-    import time
-
-    g = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def hundred(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The report of a hundred jobs, each with an animation of 300 kB; and the seconds of CPU time that it took."""
+    folder, g = tmp_path_factory.mktemp("outputs") / "s", np.random.default_rng(0)
     for k in range(100):
-        make_job(tmp_path / "s", "dqn", g.normal(300 + k, 50, 10), config={"gamma": 0.9 + k / 1000}, points=500)
+        final = g.normal(300 + k, 50, 10)
+        job = make_job(folder, "dqn", final, config={"gamma": 0.9 + k / 1000}, points=500)
+        (job / "animation.gif").write_bytes(GIF + g.bytes(300_000))
     began = time.process_time()
-    page = study.write(tmp_path / "s")
-    assert time.process_time() - began < 20
-    assert page.stat().st_size < 15e6
+    return study.write(folder), time.process_time() - began
+
+
+@pytest.mark.slow
+def test_a_hundred_jobs_take_less_than_20_seconds_and_15_megabytes(hundred: tuple[Path, float]) -> None:
+    page, seconds = hundred
+    assert seconds < 20
+    assert 8e6 < page.stat().st_size < 15e6  # some animations are inside, the others are links
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_hundred_jobs_can_be_read_and_toggled_in_chromium(hundred: tuple[Path, float], browser: Browser) -> None:
+    browser.open(hundred[0].as_uri(), 390)
+    assert browser.evaluate("document.querySelectorAll('[data-curve]').length") == 100
+    assert browser.evaluate("document.querySelectorAll('.card img').length") == 20  # 6 MiB of animations
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    browser.click("[data-show=none]")
+    browser.click(".legend label:nth-of-type(3)")
+    browser.evaluate("document.querySelector('.area').focus()")
+    browser.press("End")
+    assert browser.evaluate("document.querySelectorAll('.readout div').length") == 1
+    assert browser.problems == []
 
 
 # The command.
@@ -417,12 +439,14 @@ def test_help_and_reports_need_neither_tensorflow_nor_mlflow(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def delivered(mixed: Path) -> str:
+def delivered(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     from rlexp.tracking.addresses import resolve_uri
     from rlexp.tracking.mlflow.deliver import Delivery
 
     uri = resolve_uri(None, mixed.parent)
-    for folder in sorted(job.parent for job in mixed.glob("*/job.json")):
+    filmed = make_job(tmp_path_factory.mktemp("others") / "filmed", "dqn", [1.0, 2.0])
+    (filmed / "animation.gif").write_bytes(GIF)
+    for folder in [*sorted(job.parent for job in mixed.glob("*/job.json")), filmed]:
         delivery = Delivery(folder, uri, running=True)
         delivery.send()
         if (folder / "summary.json").exists():
@@ -431,10 +455,16 @@ def delivered(mixed: Path) -> str:
 
 
 def test_report_from_mlflow_equals_report_from_files(page: Path, delivered: str, tmp_path: Path) -> None:
-    theirs, _ = study.make("mixed", output_dir=tmp_path, tracking_uri=delivered, to=None, command=COMMAND)
+    theirs, _ = study.make(["mixed"], output_dir=tmp_path, tracking_uri=delivered, to=None, command=COMMAND)
     assert theirs == tmp_path / "mixed" / "report" / "index.html"
     for path in page.parent.rglob("*.*"):
         assert (theirs.parent / path.relative_to(page.parent)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_animations_come_from_mlflow_too(delivered: str, tmp_path: Path) -> None:
+    page, _ = study.make(["filmed"], output_dir=tmp_path, tracking_uri=delivered, to=None, command=COMMAND)
+    assert f"data:image/gif;base64,{base64.b64encode(GIF).decode()}" in page.read_text()
+    assert "animation.gif" not in page.with_suffix(".md").read_text()  # no link to a file that is gone
 
 
 def test_an_unknown_experiment_is_refused(delivered: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -455,93 +485,15 @@ def test_configuration_of_params() -> None:
 # In a browser.
 
 
-class Browser:
-    """A headless Chromium, spoken to by its DevTools protocol over a pipe."""
-
-    def __init__(self, profile: Path) -> None:
-        (read_commands, self._write), (self._read, write_answers) = os.pipe(), os.pipe()
-        os.set_inheritable(read_commands, True)
-        os.set_inheritable(write_answers, True)
-
-        def descriptors() -> None:  # the protocol's own are 3 and 4
-            commands, answers = os.dup(read_commands), os.dup(write_answers)
-            os.dup2(commands, 3)
-            os.dup2(answers, 4)
-
-        assert CHROMIUM
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
-        self._process = subprocess.Popen(
-            [CHROMIUM, *flags, f"--user-data-dir={profile}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, close_fds=False, preexec_fn=descriptors,
-        )  # fmt: skip
-        os.close(read_commands)
-        os.close(write_answers)
-        self._buffer, self._number, self.events = b"", 0, []  # type: ignore[var-annotated]
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-
-    def call(self, method: str, **params: Any) -> Any:
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
-        if hasattr(self, "session"):
-            message["sessionId"] = self.session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._receive()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def wait(self, method: str) -> None:
-        while all(event.get("method") != method for event in self.events):
-            self.events.append(self._receive())
-
-    def _receive(self) -> Any:
-        while b"\0" not in self._buffer:
-            chunk = os.read(self._read, 1 << 16)
-            assert chunk, "Chromium is gone"
-            self._buffer += chunk
-        text, self._buffer = self._buffer.split(b"\0", 1)
-        return json.loads(text)
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(30)
-        os.close(self._read)
-        os.close(self._write)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)")
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1200])
-def test_in_chromium_pictures_are_drawn_and_nothing_leaves_the_page(page: Path, width: int, tmp_path: Path) -> None:
-    browser = Browser(tmp_path / "profile")
-    try:
-        for domain in ("Page", "Network", "Log", "Runtime"):
-            browser.call(f"{domain}.enable")
-        browser.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600
-        )
-        browser.call("Page.navigate", url=page.as_uri())
-        browser.wait("Page.loadEventFired")
-
-        def evaluate(expression: str) -> Any:
-            return browser.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
-
-        widths = evaluate("[...document.images].map(image => image.naturalWidth)")
-        assert widths == [896] * 10
-        assert evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out at the side
-        assert evaluate("document.querySelector('.lead').getBoundingClientRect().top") < 200
-        assert evaluate("document.querySelectorAll('script, iframe, link').length") == 0
-        requests = [
-            e["params"]["request"]["url"] for e in browser.events if e.get("method") == "Network.requestWillBeSent"
-        ]
-        assert {url.split(":")[0] for url in requests} <= {"file", "data"} and page.as_uri() in requests
-        assert [url for url in requests if url.startswith("file") and url != page.as_uri()] == []
-        assert [
-            e
-            for e in browser.events
-            if e.get("method") in ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
-        ] == []
-    finally:
-        browser.close()
+def test_in_chromium_pictures_are_drawn_and_nothing_leaves_the_page(page: Path, width: int, browser: Browser) -> None:
+    browser.open(page.as_uri(), width)
+    widths = browser.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert widths == [896] * 8
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out at the side
+    assert browser.evaluate("document.querySelector('.lead').getBoundingClientRect().top") < 200
+    assert browser.evaluate("document.querySelectorAll('iframe, link, script[src]').length") == 0
+    assert {url.split(":")[0] for url in browser.requests} <= {"file", "data"}
+    assert [url for url in browser.requests if url.startswith("file")] == [page.as_uri()]
+    assert browser.problems == []

@@ -46,6 +46,51 @@ def test_a_search_that_is_opened_again_before_each_candidate_asks_for_the_same_o
         assert a in ("x", "y") and 1e-4 <= b <= 1e-1 and c in (1, 3, 5, 7, 9) and 0 <= d <= 1
 
 
+@pytest.mark.parametrize(
+    ("value", "low", "high", "step", "plain"),
+    [
+        (0.00123456789, 1e-4, 1e-2, None, 0.001235),
+        (0.987654321, 0.98, 0.9999, None, 0.98765),  # four digits would leave twenty values
+        (0.99999, 0.5, 0.99995, None, 0.99995),
+        (123456.789, 1e3, 1e6, None, 123500.0),
+        (0.30000000000000004, 0.1, 0.9, 0.1, 0.3),
+        (0.0, 0.0, 1.0, None, 0.0),
+        (-0.123456, -1.0, 1.0, None, -0.1235),
+    ],
+)
+def test_samples_have_the_digits_that_matter(
+    value: float, low: float, high: float, step: float | None, plain: float
+) -> None:
+    assert candidates.rounded(value, low, high, step) == plain
+
+
+def test_what_a_candidate_prints_is_what_it_runs_and_what_optuna_knows(tmp_path: Path) -> None:
+    search = start(tmp_path)
+    for _ in range(5):  # drawn at random, and by what is known
+        number = search.ask()
+        trial = search._study.get_trials()[number]
+        values = search.values(number)
+        assert values == [trial.params[d.key] for d in SPACE]
+        assert all(len(f"{value:g}") <= 9 and float(f"{value}") == value for value in values[1::2])
+        assert all(trial.distributions[d.key].to_internal_repr(v) == trial.distributions[d.key].to_internal_repr(
+            trial.params[d.key]) for d, v in zip(SPACE, values, strict=True))  # fmt: skip
+        search.tell(number, "done", float(values[-1]))
+
+
+def test_candidates_of_earlier_versions_keep_all_their_digits(tmp_path: Path) -> None:
+    """Their jobs are found by the values that were stored."""
+    from optuna.samplers import TPESampler
+
+    search, long = start(tmp_path), {"a": "x", "b": 0.0123456789012345, "c": 3, "d": 0.12345678901234567}
+    search._study.sampler = TPESampler(seed=0)
+    search._study.enqueue_trial(long)
+    search._study.ask({d.key: candidates._distribution(d) for d in SPACE})
+    again = start(tmp_path)
+    assert again.values(0) == list(long.values()) and again.unfinished() == [0]
+    again.tell(0, "done", 1.0)
+    assert again.ask() == 1
+
+
 def test_outcomes_that_are_told(tmp_path: Path) -> None:
     search = start(tmp_path)
     for status, score in (("done", 2.5), ("failed", 9.0), ("pruned", 9.0), ("done", float("nan")), ("lost", 9.0)):

@@ -226,12 +226,18 @@ def test_a_sweep_runs_a_group_when_its_first_job_is_due(
     a, b, c, d = (settings(study) for study in "abcd")
     other, host = settings("e", "algo.batch_size=4"), settings("f", "engine=host")
     sweep = Groups([replace(job, engine="auto").to_dict() for job in (a, other, b, a, c, d)] + [host.to_dict()], 100)
-    assert sweep.run_job(replace(b, engine="auto")) == {"of": "b"}
+    assert sweep(replace(b, engine="auto")) == {"of": "b"}
     with pytest.raises(OSError, match="no"):
-        sweep.run_job(c)
-    assert [sweep.run_job(job) for job in (a, a, d, other, host)] == [
+        sweep(c)
+    assert [sweep(job) for job in (a, a, d, other, host)] == [
         {"of": "a"}, {"alone": "a"}, {"alone": "d"}, {"alone": "e"}, {"alone": "f"}]  # fmt: skip
     assert calls == [["a", "b", "c"]]
+    assert {share.jobs for share in sweep.shares.values()} == {3} and set(sweep.shares) == {
+        a.folder,
+        b.folder,
+        c.folder,
+    }
+    assert sum(share.seconds for share in sweep.shares.values()) == pytest.approx(sweep.shares[a.folder].of_all)
 
 
 def test_a_refusal_of_a_group_refuses_each_job(
@@ -245,7 +251,7 @@ def test_a_refusal_of_a_group_refuses_each_job(
     sweep = Groups([job.to_dict() for job in jobs], 100)
     for job in jobs:
         with pytest.raises(Refusal, match="network: no"):
-            sweep.run_job(job)
+            sweep(job)
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,7 +263,12 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert command_line._status() == 2
     said = capsys.readouterr()
     assert said.out.count("group of 2 jobs, 2 trials: one program") == 2
-    assert said.out.count("dqn on cartpole: done") == 4
+    assert said.out.count("s (its share: 2 jobs trained together)") == 4 == said.out.count(": done, final return ")
+    assert "] dqn gamma=0.9 lr=0.001 and 1 more: group of 2 jobs" in said.out and "┃ at step" not in said.out
+    (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("default/sweeps/*/sweep.json"))
+    done = [job for job in record["jobs"] if job["status"] == "done"]
+    assert [job["label"] for job in done] == [f"dqn gamma={g} lr={lr}" for lr in (0.001, 0.002) for g in (0.9, 0.95)]
+    assert [job["grouped"] for job in done] == [2] * 4 and sum(job["seconds"] for job in done) < record["wall_seconds"]
     assert said.err.count("algo.gamma=2: algo.gamma: expected a number >= 0 and <= 1, received 2.") == 2
     folders = sorted(tmp_path.glob("default/dqn-cartpole-*"))
     assert [json.loads((folder / "summary.json").read_text())["grouped"] for folder in folders] == [2] * 4

@@ -11,7 +11,7 @@ import pytest
 
 from rlexp.cli import run as command_line
 from rlexp.jobs.runner import compose
-from rlexp.sweeps import outcome, ray_cluster
+from rlexp.sweeps import attempt, ray_cluster
 from tests.sweeps.test_sweeps import BAD_ENV, QUICK, rlexp, swept
 
 BAD = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", "+env.kwargs.way=good,kill,raise", *QUICK)
@@ -58,7 +58,7 @@ def test_single_jobs_of_small_kernels_use_one_thread_per_operation(
     options: tuple[str, ...], threads: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
-    outcome._limit_threads(compose(*options))
+    attempt._limit_threads(compose(*options))
     assert os.environ.get("TF_NUM_INTRAOP_THREADS") == threads
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,6 +121,18 @@ def test_labels_are_the_overrides_that_differ() -> None:
     assert labels([["algo=dqn"]]) == ["algo=dqn"] and labels([[]]) == ["(as it is)"]
 
 
+def test_jobs_have_one_name_and_a_refused_job_that_of_its_overrides(tmp_path: Path) -> None:
+    jobs = planned("algo=random", "algo=dqn", output=tmp_path)
+    sweep = Sweep([*jobs, Planned(["algo=dqn", "algo.gamma=2"], None, "algo.gamma: no")], "sweep", "x")
+    sweep.begin()
+    assert sweep.names == ["random", "dqn", "algo=dqn algo.gamma=2"]
+    sweep.announce([1])
+    assert json.loads((sweep.job_folder(1) / "place.json").read_text())["name"] == "dqn"
+    sweep.end()
+    record = json.loads((sweep.folder / "sweep.json").read_text())
+    assert [job["label"] for job in record["jobs"]] == sweep.names and record["total"] == 3
+
+
 def test_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert cores.gpus() == ["2", "3"]
@@ -161,7 +174,7 @@ def test_a_job_that_kills_its_process_is_given_up_and_the_others_are_done(tmp_pa
     assert (lost["status"], lost["error"]) == ("lost", f"its process died 3 times ({killed})")
     assert good["status"] == "done" and swept(tmp_path)["status"] == "failed" and "report: " in result.stdout
     assert result.stderr.splitlines()[-1] == (
-        f"lost: +env.kwargs.way=kill: its process died 3 times ({killed}); the other jobs continue; its folder: {lost['folder']}"
+        f"lost: random on Bad-v0 way=kill: its process died 3 times ({killed}); the other jobs continue; its folder: {lost['folder']}"
     )
 
 
@@ -204,3 +217,22 @@ def test_a_sweep_without_a_job_that_can_run_writes_nothing(tmp_path: Path) -> No
     assert result.returncode == 2
     assert result.stderr == "refused: all 2 jobs: algo.gamma: expected a number >= 0 and <= 1, received 2.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_the_table_keeps_names_whole_beside_long_errors(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rlexp.sweeps.sweeper import table
+
+    sweep = Sweep(planned("algo=random", "algo=q_learning", output=tmp_path), "sweep", "x")
+    sweep.begin()
+    Outcome("done", 0.5, seconds=12.0).write(sweep.job_folder(0))
+    Outcome("failed", error="ValueError: " + "x" * 300).write(sweep.job_folder(1))
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    table(sweep, "failed")
+    said = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, said.splitlines())) <= width
+    assert "│ q_learning │ failed │                  - │     0.0 │ ValueError: xx" in said
+    assert "│ random     │ done   │                0.5 │    12.0 │ " in said

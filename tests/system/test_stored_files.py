@@ -101,7 +101,7 @@ def test_damaged_jobs_are_named_and_the_others_shown(tmp_path: Path, capsys: pyt
     os.mkfifo(pipe / "job.json")
     assert ls.main(["s", "--output-dir", str(tmp_path)]) == 0
     said = capsys.readouterr()
-    assert [line.split()[0] for line in said.out.splitlines()] == ["job", whole.name]
+    assert [line.split()[-1] for line in said.out.splitlines()] == ["folder", whole.name]
     warnings = said.err.splitlines()
     assert len(warnings) == 3 and all(line.startswith("warning: ") for line in warnings)
     assert f"warning: {cut}/summary.json: expected JSON, received Expecting" in said.err

@@ -18,6 +18,30 @@ def test_numbers(value: float | None, text: str) -> None:
     assert words.number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e30, "1e+30"), (-1.2345678e15, "-1.2346e+15"), (1e7, "1e+07"), (9_999_999.0, "9999999.0"), (12.34, "12.3"),
+     (1e-20, "1e-20"), (0.0, "0"), (math.nan, "-"), (-math.inf, "-"), (None, "-")],
+)  # fmt: skip
+def test_returns_in_columns_have_few_digits(value: float | None, text: str) -> None:
+    assert words.decimal(value) == text
+    assert len(text) <= 11
+
+
+def test_what_rounding_errors_leave_is_zero() -> None:
+    """A spread of 1e-15 among values near 10 is noise; among values near 1e-15 it is a spread."""
+    assert [words.without_noise(*pair) for pair in ((9.93e-16, 10.0), (9.93e-16, 1e-15), (None, 10.0), (0.5, None))] == [
+        0.0, 9.93e-16, None, 0.5,
+    ]  # fmt: skip
+    assert words.without_noise(0.0, 0.0) == 0.0
+
+
+def test_estimated_durations() -> None:
+    assert [words.about(seconds) for seconds in (0.2, 42.4, 200, 9000, math.inf)] == [
+        "about 1 s", "about 42 s", "about 3 min", "about 2.5 h", "-",
+    ]  # fmt: skip
+
+
 def test_other_numbers() -> None:
     assert [words.signed(v) for v in (1.5, -2.0, 0.0)] == ["+1.5", "-2", "0"]
     assert words.interval(500, 498.26, 500) == "500 [498.3, 500]"

@@ -177,7 +177,7 @@ def check_that_all_is_there_once(server: Server, folder: Path, study: str) -> No
     assert sweep.data.metrics == {"jobs/done": 2.0}
     for job in runs["job"]:
         assert job.data.tags["mlflow.parentRunId"] == sweep.info.run_id
-        own = folder / "outputs" / study / job.info.run_name
+        own = folder / "outputs" / study / job.data.tags["rlexp.job"]
         records = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
         assert len(records) >= 40
         trials = [run for run in runs["trial"] if run.data.tags["mlflow.parentRunId"] == job.info.run_id]

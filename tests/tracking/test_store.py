@@ -390,7 +390,7 @@ def test_a_finished_job_that_was_not_delivered_is_delivered_by_the_same_command(
     assert made == [] and said[-1].startswith("already done")
     tracked = (*options, "tracking=mlflow", "tracking.timeout=7")
     tiny("q_learning", *tracked)
-    assert made.pop().calls == [("mlflow", None, [folder], tmp_path), "start", (folder, "done")]
+    assert made.pop().calls == [(["mlflow"], None, [folder], tmp_path), "start", (folder, "done")]
     assert said[-2:] == ["MLflow has not received all of it: delivering ...", "waited 7 s"]
 
     uri = resolve_uri(None, tmp_path)

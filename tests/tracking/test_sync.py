@@ -48,8 +48,8 @@ def jobs(tmp_path_factory):
     killed = make_job(output_dir, "killed", num_records=8, status=None)
     alone = make_job(output_dir, "alone", uri=server)
     beside = make_job(output_dir, "beside", num_records=8, status=None)
-    trackers = [open_tracker("mlflow", None, folders, output_dir) for folders in ([ended, beside], [killed])]
-    trackers.append(open_tracker("mlflow", server, [alone], output_dir))
+    trackers = [open_tracker(["mlflow"], None, folders, output_dir) for folders in ([ended, beside], [killed])]
+    trackers.append(open_tracker(["mlflow"], server, [alone], output_dir))
     for tracker in trackers:
         tracker.start()
     for folder in (ended, beside, killed):
@@ -125,7 +125,7 @@ def test_absent_server_costs_seconds_and_no_data(jobs, capsys):
 
 def test_close_keeps_to_its_time(jobs):
     folder = make_job(jobs.output_dir, "slow", num_records=1)
-    tracker = open_tracker("mlflow", None, [folder], jobs.output_dir)
+    tracker = open_tracker(["mlflow"], None, [folder], jobs.output_dir)
     tracker.start()
     started = time.monotonic()
     tracker.end(folder, "done")
@@ -144,7 +144,7 @@ def test_a_worker_keeps_its_child_for_its_next_job(jobs, monkeypatch):
 
     def deliver(name, timeout=240.0):
         folder = make_job(jobs.output_dir, name, num_records=1)
-        tracker = open_tracker("mlflow", None, [folder], jobs.output_dir)
+        tracker = open_tracker(["mlflow"], None, [folder], jobs.output_dir)
         tracker.start()
         tracker.end(folder, "done")
         return tracker.process, tracker.close(timeout)[folder]
@@ -179,11 +179,11 @@ def children(monkeypatch):
 
 def test_a_child_that_was_started_early_takes_the_next_job(tmp_path, children):
     folder = make_job(tmp_path, "early", num_records=1)
-    with started_early("mlflow", None, tmp_path):
+    with started_early(["mlflow"], None, tmp_path):
         ((uri, child),) = children
         assert uri == f"sqlite:///{tmp_path}/mlflow.db" and child.poll() is None
-        with started_early("mlflow", None, tmp_path):  # one is enough
-            tracker = open_tracker("mlflow", None, [folder], tmp_path)
+        with started_early(["mlflow"], None, tmp_path):  # one is enough
+            tracker = open_tracker(["mlflow"], None, [folder], tmp_path)
             tracker.start()
         assert tracker.process is child and follower._Kept.child is None
     tracker.end(folder, "done")
@@ -192,9 +192,9 @@ def test_a_child_that_was_started_early_takes_the_next_job(tmp_path, children):
 
 
 def test_a_child_that_no_job_took_is_ended_and_one_for_another_store_is_not_taken(tmp_path, children):
-    with pytest.raises(KeyboardInterrupt), started_early("mlflow", None, tmp_path):
+    with pytest.raises(KeyboardInterrupt), started_early(["mlflow"], None, tmp_path):
         other = open_tracker(
-            "mlflow", "sqlite:////elsewhere.db", [make_job(tmp_path, "other", num_records=1)], tmp_path
+            ["mlflow"], "sqlite:////elsewhere.db", [make_job(tmp_path, "other", num_records=1)], tmp_path
         )
         other.start()
         raise KeyboardInterrupt
@@ -202,10 +202,10 @@ def test_a_child_that_no_job_took_is_ended_and_one_for_another_store_is_not_take
     assert uri == "sqlite:////elsewhere.db" and other.process is child and child.poll() is None
     assert early.returncode == -signal.SIGKILL
     child.communicate(timeout=20)
-    with started_early("files", None, tmp_path), started_early("mlflow", None, tmp_path):
+    with started_early(["files"], None, tmp_path), started_early(["mlflow"], None, tmp_path):
         children[-1][1].kill()
         children[-1][1].wait()
-        tracker = open_tracker("mlflow", None, [make_job(tmp_path, "dead", num_records=1)], tmp_path)
+        tracker = open_tracker(["mlflow"], None, [make_job(tmp_path, "dead", num_records=1)], tmp_path)
         tracker.start()  # not the dead one
     assert tracker.process is children[-1][1] is not children[-2][1]
     tracker.process.communicate(timeout=20)
@@ -236,7 +236,7 @@ def test_nothing_new(jobs, capsys, level):
     sync_command.main(command)
     capsys.readouterr()
     assert sync_command.main(command) == 0
-    folders = [jobs.ended] if level == "job" else sorted(jobs.ended.parent.iterdir())
+    folders = [jobs.ended] if level == "job" else sorted(path.parent for path in jobs.ended.parent.glob("*/job.json"))
     assert capsys.readouterr().out.splitlines() == [
         *(f"{folder}: nothing new" for folder in folders),
         f"See: rlexp ui --tracking-uri {jobs.client.tracking_uri}",
@@ -282,7 +282,9 @@ def test_help():
     command = [sys.executable, "-X", "importtime", "-m", "rlexp.sync", "--help"]
     environment = {**os.environ, "COLUMNS": "120"}
     result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert "usage: rlexp sync [-h] [--tracking-uri URI] [--rebuild] [--follow] PATH [PATH ...]" in result.stdout
+    assert (
+        "usage: rlexp sync [-h] [--to TRACKER] [--tracking-uri URI] [--rebuild] [--follow] [PATH ...]" in result.stdout
+    )
     assert (
         "exit code: 0 all delivered, 1 something was not delivered, 2 wrong path, or nothing was changed"
         in result.stdout

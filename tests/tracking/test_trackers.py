@@ -64,6 +64,7 @@ def end_job(folder, status):
         "iqm": 56.0,
         "min": 20.0,
         "max": 90.0,
+        "ci95": [21.5, 89.5],
     }
     summary = {"status": status, "final/return": final, "wall_seconds": 12.5, "trials": trials}
     summary |= {"observation_shape": [4], "observation_dtype": "float32", "action": {"kind": "discrete", "n": 2}}
@@ -115,7 +116,7 @@ def assert_delivered_once(client, folder, records):
         for trial, run_id in enumerate(state["trial_runs"].values()):
             assert points(client, run_id, name) == expected_points(records, name, trial), (name, trial)
         num_with_values = len(expected_points(records, name, 0))
-        for aggregate in ("mean", "iqm", "min", "max"):
+        for aggregate in ("mean",) if name == "train/loss" else ("iqm", "min", "max"):
             assert len(points(client, state["run_id"], f"{name}/{aggregate}")) == num_with_values
 
 
@@ -131,48 +132,71 @@ def test_uris_and_commands(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert ui_command(default) == "rlexp ui"
     assert ui_command("http://server:5000") == "http://server:5000"
+    page = "#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=rlexp"
+    assert ui_command("http://server:5000/", "ladder", "7") == f"http://server:5000/{page}"
+    assert ui_command(default, "my ladder", "7") == f"rlexp ui 'my ladder'   (http://127.0.0.1:5000/{page})"
+    assert ui_command(default, "-x") == "rlexp ui -- -x"
 
 
 def test_unknown_tracker():
-    with pytest.raises(ValueError, match=r"tracking.name='wandb' is not a tracker; choose one of files, mlflow\."):
-        open_tracker("wandb", None, [Path("folder")], Path("outputs"))
+    with pytest.raises(
+        ValueError, match=r"tracking.name='wandb' is not a tracker; choose one of files, mlflow, tensor"
+    ):
+        open_tracker(["wandb"], None, [Path("folder")], Path("outputs"))
 
 
 def test_training_process_imports_no_mlflow(tmp_path):
     code = (
         "import sys, pathlib; from rlexp.tracking.base import open_tracker, TRACKERS\n"
-        "for name in TRACKERS: open_tracker(name, None, [pathlib.Path('f')], pathlib.Path('o'))\n"
+        "open_tracker(list(TRACKERS), None, [pathlib.Path('f')], pathlib.Path('o'))\n"
         "print([name for name in ('mlflow', 'tensorflow', 'pandas') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("name", TRACKERS)
-def test_contract(name, client, output_dir):
-    folder = make_job(output_dir, f"contract-{name}", resolve_uri(None, output_dir))
+@pytest.mark.parametrize("names", [["files"], ["tensorboard"], ["mlflow", "tensorboard"]])
+def test_contract(names, client, output_dir):
+    assert set(names) <= set(TRACKERS)
+    folder = make_job(output_dir, f"contract-{names[0]}", resolve_uri(None, output_dir))
     before = {path.name for path in folder.iterdir()}
-    tracker = open_tracker(name, resolve_uri(None, output_dir), [folder], output_dir)
+    tracker = open_tracker(names, resolve_uri(None, output_dir), [folder], output_dir)
     tracker.start()
     tracker.end(folder, "done")
     result = tracker.close(timeout=60.0)[folder]
     assert result.delivered
     created = {path.name for path in folder.iterdir()} - before
-    if name == "files":
-        assert (result.message, result.ui_command, result.run_id) == (f"Results: {folder}", None, None)
-        assert created == set()
-    else:
-        uri, run_id = resolve_uri(None, output_dir), state_of(folder)["run_id"]
-        assert result.message == f"MLflow: run {run_id} is in {uri}"
-        assert (result.ui_command, result.run_id) == (f"rlexp ui --tracking-uri {uri}", run_id)
-        assert created == {"tracking.json", "tracking.log", ".tracking.lock"}
+    uri, root = resolve_uri(None, output_dir), folder.parent / "tensorboard"
+    run_id = state_of(folder)["run_id"] if "mlflow" in names else None
+    said = {
+        "files": f"Results: {folder}",
+        "mlflow": f"MLflow: run {run_id} is in {uri}",
+        "tensorboard": f"TensorBoard: event files are in {root}",
+    }
+    shown = {"tensorboard": f"tensorboard --logdir '{root}'"}
+    if "mlflow" in names:
+        shown["mlflow"] = ui_command(uri, "study one", state_of(folder)["experiment_id"])
+        address = "(http://127.0.0.1:5000/#/experiments/"
+        assert shown["mlflow"].startswith(f"rlexp ui --tracking-uri {uri} 'study one'   {address}")
+    files = {"mlflow": {"tracking.json", "tracking.log", ".tracking.lock"}, "tensorboard": {".tensorboard.lock"}}
+    assert result.message.splitlines() == [said[name] for name in names]
+    assert (result.ui_command or "").splitlines() == [shown[name] for name in names if name in shown]
+    assert result.run_id == run_id
+    assert created == set().union(*(files.get(name, ()) for name in names))
+    if "mlflow" in names:
         assert (folder / "tracking.log").read_text() == "Delivered.\n"
         assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_several_trackers_name_their_commands(tmp_path):
+    trackers = open_tracker(["mlflow", "files", "tensorboard"], None, [tmp_path / "study" / "job"], tmp_path)
+    assert trackers.title == "MLflow and TensorBoard"
+    assert trackers.sync_command(tmp_path) == f"rlexp sync {tmp_path}; rlexp sync --to tensorboard {tmp_path}"
 
 
 def test_follower_that_cannot_start(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: (_ for _ in ()).throw(OSError("no memory")))
     folder = make_job(tmp_path)
-    tracker = open_tracker("mlflow", "http://nowhere", [folder], tmp_path)
+    tracker = open_tracker(["mlflow"], "http://nowhere", [folder], tmp_path)
     tracker.start()
     tracker.end(folder, "done")
     result = tracker.close(timeout=1.0)[folder]
@@ -185,8 +209,9 @@ def test_follower_that_cannot_start(tmp_path, monkeypatch):
 
 
 def test_runs_params_tags_and_artifacts(client, output_dir):
-    config = {"layers": [120, 84], "f(x)": None, "env": {"kwargs": {}, "a.b/c": True}, "long": "x" * 7000}
-    folder = make_job(output_dir, "layout", config=config)
+    config = {"layers": [120, 84], "f(x)": 1, "env": {"kwargs": {}, "a.b/c": True}, "long": "x" * 7000}
+    config |= {"env": {"kwargs": {}, "a.b/c": True, "default_steps": 50}, "budget": {"steps": None, "episodes": None}}
+    folder = make_job(output_dir, "layout", config={**config, "label": "layout"})
     assert deliver(folder) == []
     state = state_of(folder)
     experiment = client.get_experiment(state["experiment_id"])
@@ -199,10 +224,10 @@ def test_runs_params_tags_and_artifacts(client, output_dir):
         "algo.name": "dqn",
         "algo.gamma": "0.99",
         "seed": "3",
-        "tracking.uri": "None",
+        "label": "layout",
+        "budget.steps": "50",  # the environment's
         "layers": "[120, 84]",
-        "f_x28_x_x29_": "None",
-        "env.kwargs": "{}",
+        "f_x28_x_x29_": "1",
         "env.a_x2e_b_x2f_c": "True",
         "long": "x" * (6000 - len(note)) + note,
     }
@@ -218,17 +243,24 @@ def test_runs_params_tags_and_artifacts(client, output_dir):
         "rlexp.env": "CartPole-v1",
         "rlexp.config_id": "layout",
         "rlexp.group": "feedbeef",
+        "rlexp.job": "layout",
+        "mlflow.user": (folder / "job.json").owner(),
+        "mlflow.source.name": "rlexp",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": "abc",
     }
     local_id = state["local_id"]
+    described = {name: job.data.tags.pop(name) for name in ("mlflow.note.content", "rlexp.description")}
+    assert described["mlflow.note.content"].startswith("**Final return 56** [21.5, 89.5] (IQM, 95 % interval) · min")
     assert job.data.tags == {
         **tags, "rlexp.kind": "job", "rlexp.local_id": local_id, "mlflow.runName": "layout"
     }  # fmt: skip
     for seed, status in zip(SEEDS, ["FINISHED", "FINISHED", "FAILED"], strict=True):
         trial = client.get_run(state["trial_runs"][str(seed)])
-        assert (trial.info.run_name, trial.info.status) == (f"trial {seed}", status)
+        assert (trial.info.run_name, trial.info.status) == (f"layout seed {seed}", status)
         assert trial.data.params == {**params, "seed": str(seed)}
         trial_tags = {"rlexp.kind": "trial", "rlexp.seed": str(seed), "rlexp.local_id": f"{local_id}/{seed}"}
-        trial_tags |= {"mlflow.parentRunId": state["run_id"], "mlflow.runName": f"trial {seed}"}
+        trial_tags |= {"mlflow.parentRunId": state["run_id"], "mlflow.runName": f"layout seed {seed}"}
         assert trial.data.tags == {**tags, **trial_tags}
     names = ["config.yaml", "evaluation.csv", "learning_curve.png", "metrics.jsonl", "summary.json"]
     assert [file.path for file in client.list_artifacts(state["run_id"])] == names
@@ -238,15 +270,16 @@ def test_runs_params_tags_and_artifacts(client, output_dir):
         (point,) = [p for p in client.get_metric_history(state["run_id"], name) if p.step == step]
         return point.value
 
-    values = {"mean": 24.7 / 3, "iqm": trim_mean([7.0, 17.0, 0.7], 0.25), "min": 0.7, "max": 17.0}
+    values = {"iqm": trim_mean([7.0, 17.0, 0.7], 0.25), "min": 0.7, "max": 17.0}
     assert {name: value(f"train/return/{name}") for name in values} == pytest.approx(values)
-    values = {"mean": 16.1 / 2, "iqm": 16.1 / 2, "min": 2.1, "max": 14.0}
+    values = {"iqm": 16.1 / 2, "min": 2.1, "max": 14.0}
     assert {name: value(f"eval/return/{name}") for name in values} == pytest.approx(values)
     assert value("time/steps_per_second") == pytest.approx(3 * 100 / 10.125)
     assert len(client.get_metric_history(state["run_id"], "time/steps_per_second")) == 19
-    final = {"mean": 55.0, "std": 35.0, "iqm": 56.0, "min": 20.0, "max": 90.0}
+    final = {"iqm": 56.0, "low": 21.5, "high": 89.5, "min": 20.0, "max": 90.0, "trials": 2}
     assert {name: value(f"final/return/{name}", 2000) for name in final} == final
-    assert value("time/wall_seconds", 2000) == 12.5
+    assert value("time/minutes", 2000) == 12.5 / 60
+    assert len(job.data.metrics) == 15
     end = int(last["time"] * 1000)
     assert points(client, state["trial_runs"]["4"], "final/return") == [(2000, 90.0, end)]
 
@@ -338,7 +371,7 @@ def test_runs_of_a_dead_process_are_closed_and_those_of_a_living_one_are_not(cli
             False,
             "delivered 1 records; the rest once it has ended (one is at work)",
         )
-        assert sync.sync(dead) == (True, "delivered 2 records, 2 files")
+        assert sync.sync(dead) == (True, "delivered 2 records, 1 files")
         assert (statuses(client, dead), statuses(client, living)) == ({"KILLED"}, {"RUNNING"})
     tags = client.get_run(state_of(dead)["run_id"]).data.tags
     assert tags["rlexp.lost"] == "its process died without reporting an end"
@@ -373,7 +406,7 @@ def test_a_folder_of_another_machine_is_left_alone_until_its_run_is_silent(clien
     assert not delivered and line.startswith("failed: process 7 on elsewhere is at work; its last sign of life was ")
     assert statuses(client, folder) == {"RUNNING"}
     long_ago(client, delivery.receipt["run_id"])
-    assert sync.sync(folder) == (True, "delivered 2 records, 2 files")
+    assert sync.sync(folder) == (True, "delivered 2 records, 1 files")
     assert statuses(client, folder) == {"KILLED"}
 
 
@@ -553,7 +586,7 @@ def test_many_trials_and_params_respect_the_limits_of_one_call(client, output_di
     assert delivery.send() == 450
     assert max(sizes) == 1000
     assert_delivered_once(client, folder, [make_record(index) for index in range(450)])
-    assert len(client.get_run(delivery.receipt["run_id"]).data.params) == 154
+    assert len(client.get_run(delivery.receipt["run_id"]).data.params) == 153
 
 
 def test_best_weights_are_an_mlflow_model(client, output_dir):
@@ -575,14 +608,14 @@ def test_best_weights_are_an_mlflow_model(client, output_dir):
         ]
 
     (logged,) = client.search_logged_models([state["experiment_id"]], f"source_run_id = '{state['run_id']}'")
-    assert (logged.name, str(logged.status), logged.tags["rlexp.seed"]) == ("best", "READY", "4")
+    assert (logged.name, str(logged.status)) == ("dqn-CartPole-v1-iqm56", "READY") and logged.tags["rlexp.seed"] == "4"
     run = client.get_run(state["run_id"])
     assert [output.model_id for output in run.outputs.model_outputs] == [logged.model_id]
 
     mlflow.set_tracking_uri(state["uri"])
     observations = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
     expected = models[4].predict(observations, verbose=0)
-    for uri in (f"models:/{logged.model_id}", f"runs:/{state['run_id']}/best"):
+    for uri in (f"models:/{logged.model_id}", f"runs:/{state['run_id']}/{logged.name}"):
         assert (mlflow.pyfunc.load_model(uri).predict(observations) == expected).all()
     loaded = mlflow.keras.load_model(f"models:/{logged.model_id}")
     assert (loaded.predict(observations, verbose=0) == expected).all()

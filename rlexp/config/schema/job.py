@@ -24,11 +24,16 @@ MOVES_NO_CURVE = (
 
 @dataclass
 class TrackingSettings:
-    """The tracker that receives results in addition to the job's folder."""
+    """The trackers that receive results in addition to the job's folder."""
 
-    name: str = opt("mlflow", "tracker", choices=("mlflow", "files"))
+    name: Any = opt("mlflow", "tracker, or a list of trackers", choices=("mlflow", "tensorboard", "files"))
     uri: str | None = opt(None, "tracking URI; null: MLFLOW_TRACKING_URI, else SQLite in output_dir")
     timeout: float = opt(60.0, "seconds to wait for delivery at the end", low=0)
+
+    @property
+    def names(self) -> list[str]:
+        """The trackers, each once."""
+        return list(dict.fromkeys(self.name)) if isinstance(self.name, list) else [self.name]
 
 
 @dataclass

@@ -72,7 +72,8 @@ class FusedEvaluator:
 
     def final(self, policy: Any) -> Scores:
         """Play fresh episodes on Gymnasium's environment that score the best weights of all trials again."""
-        evaluator = Evaluator(self._services.settings, self._services.info, self._services.stop)
+        services = self._services
+        evaluator = Evaluator(services.settings, services.info, services.stop, services.progress.phase)
         try:
             return evaluator.final(self._policy(policy))
         finally:

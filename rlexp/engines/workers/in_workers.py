@@ -40,6 +40,7 @@ from rlexp.engines.workers.messages import (
     Message,
     Open,
     Opened,
+    Phase,
     Record,
     Said,
     Save,
@@ -286,6 +287,10 @@ class InWorkers:
         """Take one message of a worker."""
         if isinstance(message, Said):
             self._pass_on(message)
+        elif isinstance(message, Phase):
+            worker.phase = message
+            least = min(filter(None, (other.phase for other in self._live())), key=Phase.order)
+            self._open_services().progress.phase(least.what, least.done, least.total)
         elif isinstance(message, Record):
             if self._final is not None:
                 self._final[worker.handle.number] = message

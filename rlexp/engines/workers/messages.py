@@ -157,6 +157,20 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """What a worker does after the training, see `Progress.phase`; `number`: of phases before."""
+
+    what: str
+    done: int
+    total: int
+    number: int
+
+    def order(self) -> tuple[int, int]:
+        """Smaller for a worker that is less far."""
+        return self.number, self.done
+
+
+@dataclass(frozen=True)
 class Record:
     """A record of some of the trials.
 

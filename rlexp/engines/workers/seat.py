@@ -20,7 +20,7 @@ import numpy as np
 
 from rlexp.data.checkpoint import State
 from rlexp.engines.workers.board import ENDED, Board
-from rlexp.engines.workers.messages import At, Evaluated, GoTo, Record, Said, Saved, Shown, Verdict
+from rlexp.engines.workers.messages import At, Evaluated, GoTo, Phase, Record, Said, Saved, Shown, Verdict
 
 MOST_AHEAD = 2.0  # seconds
 SHOW_PERIOD = 0.1  # seconds between two messages of progress
@@ -43,7 +43,7 @@ class Seat:
         self._answered = board.request  # number of the request that was answered last
         self._t = 0  # lock-steps so far
         self._meeting: GoTo | None = None
-        self._shown = 0.0
+        self._shown, self._phases = 0.0, list[str]()
         self._began, self._first = 0.0, 0
         self._most_ahead = 1  # lock-steps
 
@@ -98,6 +98,12 @@ class Seat:
             time.sleep(PAUSE)
             if board.request != self._answered:
                 self._meet()
+
+    def phase(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Send what happens after the training."""
+        if what not in self._phases:
+            self._phases.append(what)
+        self._connection.send(Phase(what, done, total, self._phases.index(what)))
 
     def say(self, text: str) -> None:
         """Send one line."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlexp.data.checkpoint import State
 from rlexp.engines.workers.handle import Handle
-from rlexp.engines.workers.messages import Evaluated, Message
+from rlexp.engines.workers.messages import Evaluated, Message, Phase
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Worker:
         known: of the last checkpoint, but without what its loop would go on from.
         asked: whether it has been asked for its state.
         answer: to the latest order.
+        phase: what it does after the training.
         note: why its trials failed, if its process has died.
     """
 
@@ -47,6 +48,7 @@ class Worker:
     known: dict[str, Any] = field(default_factory=dict)
     asked: bool = False
     answer: Message | None = None
+    phase: Phase | None = None
     note: str = ""
 
     @property

@@ -26,8 +26,9 @@ def add_hyper_parameters(draft: Draft, analyses: Sequence[TaskAnalysis]) -> None
     """Add figures of the final return against hyper-parameters, for algorithms with several configurations."""
     pictures = []
     for analysis in analyses:
-        for algo in sorted({c.name for c in analysis.task.finished}):
-            same = [c for c in analysis.task.finished if c.name == algo]
+        own = [c for c in analysis.task.finished if not c.is_foreign]
+        for algo in sorted({c.name for c in own}):
+            same = [c for c in own if c.name == algo]
             if len(same) >= MIN_JOBS and (keys := varied([c.config for c in same])):
                 pictures += _pictures(draft, analysis, algo, same, keys)
     if pictures:
@@ -56,8 +57,11 @@ def _pictures(
         path = draft.save(figures.heat_map(grid.xs, grid.ys, grid.cells, x, y), f"{stem}-heat-map")
         pictures.append((path, f"{where}: final return (IQM) by {y} and {x}."))
     bounds = np.array([analysis.intervals[c.label][1:] for c in same]).T
-    shown = list(keys.items())[:MAX_SLICES]
-    panels = {names[key]: (_plain_values(values), middle, bounds) for key, values in shown}
+    panels = {}
+    for key, values in list(keys.items())[:MAX_SLICES]:
+        plain = _plain_values(values)
+        logarithmic = figures.is_logarithmic(plain, key in draft.origin.logarithmic)
+        panels[names[key]] = figures.Slice(plain, middle, bounds, logarithmic)
     path = draft.save(figures.slices(panels), f"{stem}-slices")
     which = f" The first {MAX_SLICES} of {len(keys)} keys." if len(keys) > MAX_SLICES else ""
     pictures.append((path, f"{where}: final return of each job against each value.{which}"))
@@ -112,9 +116,16 @@ def add_configurations(draft: Draft, contenders: Sequence[Contender], several: b
         contenders: of all environments.
         several: whether there are several environments, so that the names of contenders need theirs.
     """
-    page = draft.page
+    page, contenders = draft.page, [c for c in contenders if not c.is_foreign]
+    if not contenders:
+        return
     page.heading("What differs in the configurations")
     keys = varied([c.config for c in contenders])
+    by_task: dict[str, list[Mapping[str, Any]]] = {}
+    for c in contenders:
+        by_task.setdefault(c.task.name, []).append(c.config)
+    within = {key for configs in by_task.values() for key in varied(configs)}  # what describes an environment is not
+    keys = {key: values for key, values in keys.items() if key in within or not key.startswith("env.")}
     if not keys:
         page.text("Nothing but what the names say.")
         return

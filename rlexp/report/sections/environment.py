@@ -9,19 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from rlexp.math.statistics import bootstrap_band, iqm
-from rlexp.report import figures
+from rlexp.report import figures, interactive
 from rlexp.report.analysis import TaskAnalysis
 from rlexp.report.contenders import Contender, Task
 from rlexp.report.draft import Draft, file_name
 from rlexp.report.drawing import Line, thinned
-from rlexp.report.sections import families
+from rlexp.report.sections import contenders, families, published
 from rlexp.report.sections.comparisons import add_comparisons
 from rlexp.report.tables import ResultRow
 from rlexp.system import words
 
 MAX_DRAWN = 24  # contenders with a row in a figure
 MAX_PANELS, PANELS = 12, 6  # contenders with a panel for their single trials; panels per figure
-SOURCES = ("DQN", "PPO")  # published algorithms with a line in the figures
 
 
 def learning_curves(draft: Draft, analysis: TaskAnalysis) -> dict[str, Line]:
@@ -86,8 +85,7 @@ def add_environment(
     page, task = draft.page, analysis.task
     stem = f"{number}-{file_name(task.name)}"
     page.heading(f"Results on {task.name if task.env_id in task.name else f'{task.name} ({task.env_id})'}")
-    if pictures := _pictures(draft, task, lines, stem):
-        page.pictures(pictures)
+    _add_pictures(draft, analysis, lines, stem)
     threshold = f"steps to {words.number(task.reference.solved)}" if task.reference else "steps to threshold"
     with_exact_value = task.optimum is not None
     exact = [f"exact value: IQM (the best policy: {words.number(task.optimum)})"] if with_exact_value else []
@@ -96,36 +94,46 @@ def add_environment(
          "area under curve: IQM", threshold, "env steps", "time and speed", "status"],
         [row.cells(with_exact_value) for row in rows],
     )  # fmt: skip
+    published.add_published(page, task)
     families.add_families(draft, analysis, lines, stem)
+    than = f" than {draft.baseline}" if draft.baseline else ""
     if analysis.returns:
-        page.heading(f"Which is better on {task.name}: final return", 3)
+        page.heading(f"Which is better{than} on {task.name}: final return", 3)
         add_comparisons(page, analysis.returns)
     if len(task.finished) > 1:
-        page.heading(f"Which learns faster on {task.name}: area under the curve", 3)
+        page.heading(f"Which learns faster{than} on {task.name}: area under the curve", 3)
         if analysis.speed:
             add_comparisons(page, analysis.speed)
         else:
             page.text(f"Not compared: {analysis.no_speed}.")
+    contenders.add_contenders(draft, analysis)
 
 
-def _pictures(draft: Draft, task: Task, lines: Mapping[str, Line], stem: str) -> list[tuple[Path, str]]:
-    """The figures of an environment with their captions."""
-    levels, pictures = _levels(task), []
-    if task.finished:
-        shown = [lines[c.label] for c in task.finished][:MAX_DRAWN]
-        path = draft.save(figures.final_returns(shown, levels), f"{stem}-final")
-        which = f" The best {MAX_DRAWN} of {len(task.finished)}." if len(task.finished) > MAX_DRAWN else ""
-        caption = f"Final returns on {task.name}: one dot per trial, diamond: IQM, bar: 95 % interval.{which}"
-        pictures.append((path, caption))
+def _add_pictures(draft: Draft, analysis: TaskAnalysis, lines: Mapping[str, Line], stem: str) -> None:
+    """Add the figures of an environment: the curves across the page, the others side by side."""
+    task, pictures = analysis.task, []
+    levels, theirs = _levels(task), published.marks(task)
     with_curve = [line for c in task.contenders if len((line := lines[c.label]).steps)]
     metrics = {c.curve_name for c in task.contenders} - {None}
     ylabel = "evaluation return" if metrics <= {"eval/return"} else "return (of training where nothing is evaluated)"
     if with_curve:
         path = draft.save(figures.learning_curves(with_curve, levels, ylabel), f"{stem}-curves")
-        pictures.append((path, f"Learning curves on {task.name}: IQM over trials, 95 % bootstrap band."))
+        caption = f"Learning curves on {task.name}: IQM over trials, 95 % bootstrap band."
+        markup = interactive.learning_curves(with_curve, levels, ylabel, caption)
+        draft.page.interactive(markup, path, caption)
+    if task.finished:
+        shown = [lines[c.label] for c in task.finished][:MAX_DRAWN]
+        if draft.baseline in analysis.intervals:
+            levels |= {f"baseline {draft.baseline}": analysis.intervals[draft.baseline][0]}
+        path = draft.save(figures.final_returns(shown, levels, theirs), f"{stem}-final")
+        which = f" The best {MAX_DRAWN} of {len(task.finished)}." if len(task.finished) > MAX_DRAWN else ""
+        hollow = " Hollow: published results of the same algorithm." if theirs else ""
+        caption = f"Final returns on {task.name}: one dot per trial, diamond: IQM, bar: 95 % interval.{hollow}{which}"
+        pictures.append((path, caption))
     if len(with_curve) > 1:  # the trials of a single contender are in the figure above
         pictures += _single_trials(draft, task, with_curve, ylabel, stem)
-    return pictures
+    if pictures:
+        draft.page.pictures(pictures)
 
 
 def _single_trials(draft: Draft, task: Task, lines: list[Line], ylabel: str, stem: str) -> list[tuple[Path, str]]:
@@ -139,12 +147,5 @@ def _single_trials(draft: Draft, task: Task, lines: list[Line], ylabel: str, ste
 
 
 def _levels(task: Task) -> dict[str, float]:
-    """Horizontal lines by name: the threshold, and published results; results with the same value share a line."""
-    if not task.reference:
-        return {}
-    by_value: dict[float, list[str]] = {task.reference.solved: ["solved"]}
-    for p in task.reference.published:
-        if p.algo.split()[0] in SOURCES:
-            known = [name for name in by_value.get(p.value, []) if name.startswith(p.source)]
-            by_value.setdefault(p.value, []).append(p.algo if known else p.name)
-    return {f"{', '.join(names)} {words.number(value)}": value for value, names in by_value.items()}
+    """The threshold of "solved" by its name, if there is one."""
+    return {f"solved {words.number(task.reference.solved)}": task.reference.solved} if task.reference else {}

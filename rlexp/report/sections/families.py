@@ -44,10 +44,11 @@ def add_families(draft: Draft, analysis: TaskAnalysis, lines: Mapping[str, Line]
     page, compared = draft.page, compare_families(ranked)
     page.heading(f"Families on {analysis.task.name}", 3)
     page.text(sentence(ranked, compared))
+    rivals = [] if draft.baseline else ["against members of other families"]  # which are not compared then
     page.table(
-        ["family", "best member", "its final return: IQM [95 % interval]", "against members of other families",
+        ["family", "best member", "its final return: IQM [95 % interval]", *rivals,
          "all members, the best first: IQM", "mean of all members: IQM [95 % interval]"],
-        [_row(family, ranked, analysis) for family in ranked],
+        [_row(family, ranked, analysis, bool(rivals)) for family in ranked],
     )  # fmt: skip
     page.text(EXPLANATION, small=True)
     _add_comparisons(page, compared)
@@ -59,7 +60,7 @@ def add_families(draft: Draft, analysis: TaskAnalysis, lines: Mapping[str, Line]
         _add_regrets(page, ranked)
 
 
-def _row(family: Family, ranked: Sequence[Family], analysis: TaskAnalysis) -> list[str]:
+def _row(family: Family, ranked: Sequence[Family], analysis: TaskAnalysis, with_rivals: bool) -> list[str]:
     rivals = [c for other in ranked if other is not family for c in other.members]
     better, worse, undecided = count_verdicts(family.best, rivals, analysis.returns)
     interval = analysis.intervals.get(family.best.label, (math.nan,) * 3)
@@ -67,7 +68,7 @@ def _row(family: Family, ranked: Sequence[Family], analysis: TaskAnalysis) -> li
         family.name,
         family.best.label,
         words.interval(*interval),
-        f"better than {better}, worse than {worse}, undecided against {undecided}",
+        *([f"better than {better}, worse than {worse}, undecided against {undecided}"] if with_rivals else []),
         ", ".join(f"{c.label} {words.number(float(iqm(c.scores)))}" for c in family.members),
         words.interval(*interval_of(family.means)),
     ]

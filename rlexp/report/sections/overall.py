@@ -7,8 +7,8 @@ import numpy as np
 from rlexp.math.statistics import iqm, performance_profile
 from rlexp.report import figures
 from rlexp.report.analysis import Overall
+from rlexp.report.colors import COLORS
 from rlexp.report.draft import Draft
-from rlexp.report.drawing import COLORS
 from rlexp.report.sections.comparisons import add_comparisons
 from rlexp.report.tables import ProfileRow
 from rlexp.system import words
@@ -42,7 +42,8 @@ def add_overall(draft: Draft, overall: Overall) -> None:
     )
     _add_profiles(draft, overall)
     if overall.comparisons:
-        page.heading("Which is better over all environments: normalised score", 3)
+        than = f" than {draft.baseline}" if draft.baseline else ""
+        page.heading(f"Which is better{than} over all environments: normalised score", 3)
         add_comparisons(page, overall.comparisons)
 
 

@@ -1,4 +1,4 @@
-"""The last sections: published results, how the results were measured, and the jobs that they come from."""
+"""The last sections: how the results were measured, and the jobs that they come from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rlexp.jobs.results import JobData
 from rlexp.report.compare import POWER
-from rlexp.report.contenders import Task
+from rlexp.report.foreign import ForeignJob
 from rlexp.report.page import Page
 from rlexp.report.verdicts import CERTAIN
 from rlexp.system import words
@@ -41,20 +41,6 @@ DEFINITIONS = (
 )  # fmt: skip
 
 
-def add_published(page: Page, tasks: Sequence[Task]) -> None:
-    """Add a table of published results on the environments, if there are any."""
-    rows = [
-        [task.name, p.name, words.number(p.value) + spread, p.note]
-        for task in tasks
-        for p in (task.reference.published if task.reference else ())
-        for spread in [f" +- {words.number(p.spread)}" if p.spread is not None else ""]
-    ]
-    if rows:
-        page.heading("Published results")
-        page.text("For orientation: other budgets, other rules of evaluation, fewer seeds. The dashed lines show them.")
-        page.table(["environment", "result", "return", "how"], rows)
-
-
 def add_definitions(page: Page) -> None:
     """Add the definitions of what the report measures."""
     page.heading("How it was measured")
@@ -65,17 +51,24 @@ def add_definitions(page: Page) -> None:
 def add_jobs(page: Page, jobs: Sequence[JobData], command: str) -> None:
     """Add the tags and the commands of the jobs, and the command that made the report."""
     page.heading("Where it comes from")
-    page.table(["what", "value (jobs, where they differ)"], _tag_rows(jobs))
-    page.table(
-        ["job", "command", "started", "status"],
-        [
-            [job.folder.name, str(job.job.get("command", "")), words.date(job.job.get("started")),
-             str((job.summary or {}).get("status", "unfinished"))]
-            for job in jobs
-        ],
-    )  # fmt: skip
+    own = [job for job in jobs if not isinstance(job, ForeignJob)]
+    foreign = dict.fromkeys(job.folder for job in jobs if isinstance(job, ForeignJob))
+    if foreign:
+        page.text(f"Results of other programs: {', '.join(map(str, foreign))}.")
+    if own:
+        page.table(["what", "value (jobs, where they differ)"], _tag_rows(own))
+        several = len({job.job["study"] for job in own}) > 1
+        page.table(
+            [*(["study"] if several else []), "job", "command", "started", "status"],
+            [
+                [*([str(job.job["study"])] if several else []), job.folder.name, str(job.job.get("command", "")),
+                 words.date(job.job.get("started")), str((job.summary or {}).get("status", "unfinished"))]
+                for job in own
+            ],
+        )  # fmt: skip
     if command:
-        page.text("This page was made by", command)
+        page.text("This page was made by:")
+        page.command(command)
 
 
 def _tag_rows(jobs: Sequence[JobData]) -> list[list[str]]:

@@ -80,11 +80,9 @@ class Candidates:
 
     def ask(self) -> int:
         """Choose one more candidate; returns its number."""
-        from optuna.samplers import TPESampler
-
         number = len(self)
         seed = int(seeding.generator(self._seed, "search", number).integers(2**32))
-        self._study.sampler = TPESampler(seed=seed, n_startup_trials=self._startup)
+        self._study.sampler = _sampler(seed, self._startup)
         return int(self._study.ask({d.key: _distribution(d) for d in self._space}).number)
 
     def tell(self, number: int, status: str, score: float = math.nan) -> None:
@@ -95,6 +93,44 @@ class Candidates:
         if state == TrialState.COMPLETE and math.isnan(score):
             state = TrialState.FAIL
         self._study.tell(number, score if state == TrialState.COMPLETE else None, state)
+
+
+def rounded(value: float, low: float, high: float, step: float | None = None) -> float:
+    """A sample with the digits that matter: four significant ones, or as many as divide its range into a thousand.
+
+    Args:
+        value: what was drawn.
+        low, high: the ends of its range, which the result does not leave.
+        step: between possible numbers, if there is one: only rounding errors are removed then.
+    """
+
+    def place(number: float, digits: int) -> int:
+        return digits - 1 - math.floor(math.log10(abs(number))) if number else 0
+
+    digits = place(value, 12) if step is not None else max(place(value, 4), place(high - low, 4))
+    return min(max(round(value, digits), low), high)
+
+
+def _sampler(seed: int, startup: int) -> Any:
+    """Optuna's sampler, whose numbers are rounded before they are stored: what is printed is what runs and counts."""
+    from optuna.distributions import FloatDistribution
+    from optuna.samplers import TPESampler
+
+    def plain(value: Any, distribution: Any) -> Any:
+        if not isinstance(distribution, FloatDistribution):
+            return value
+        return rounded(value, distribution.low, distribution.high, distribution.step)
+
+    class Rounded(TPESampler):
+        def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
+            drawn = super().sample_relative(study, trial, search_space)
+            return {name: plain(value, search_space[name]) for name, value in drawn.items()}
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            drawn = super().sample_independent(study, trial, param_name, param_distribution)
+            return plain(drawn, param_distribution)
+
+    return Rounded(seed=seed, n_startup_trials=startup)
 
 
 def pruner(job_folder: Path) -> Callable[[int, float, np.ndarray], bool] | None:

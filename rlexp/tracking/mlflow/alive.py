@@ -87,5 +87,5 @@ def close_silent(uri: str, study: str, living: Collection[str]) -> list[str]:
         client.set_tag(run_id, LOST, f"no sign of life since {run.data.tags[HEARTBEAT_TAG]}")
         for dead in (*trials, run):
             client.set_terminated(dead.info.run_id, "KILLED", int(ended * 1000))
-        closed.append(str(run.info.run_name))
+        closed.append(str(run.data.tags.get("rlexp.job") or run.info.run_name))
     return closed

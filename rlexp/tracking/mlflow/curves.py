@@ -12,7 +12,9 @@ from mlflow.entities import Metric
 from rlexp.math.statistics import iqm
 from rlexp.tracking.mlflow.params import mlflow_key
 
-AGGREGATES: dict[str, Callable[[Any], Any]] = {"mean": np.mean, "iqm": iqm, "min": np.min, "max": np.max}
+Aggregates = dict[str, Callable[[Any], Any]]
+OF_RETURNS: Aggregates = {"iqm": iqm, "min": np.min, "max": np.max}  # of `train/return` and `eval/return`
+OF_OTHERS: Aggregates = {"mean": np.mean}
 
 Last = Sequence[float] | None  # step and time of the record before, if there is one
 
@@ -49,7 +51,7 @@ def _add_values(found: dict[str, list[Metric]], record: dict[str, Any], timestam
                 found[run_id].append(Metric(name, float(value), timestamp, step))
         present = [value for value in values if value is not None]
         if present and name != "final/return":  # the job's final/return comes from the summary
-            for aggregate, function in AGGREGATES.items():
+            for aggregate, function in (OF_RETURNS if name.endswith("/return") else OF_OTHERS).items():
                 found[job_run].append(Metric(f"{name}/{aggregate}", float(function(present)), timestamp, step))
 
 

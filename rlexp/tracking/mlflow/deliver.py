@@ -3,7 +3,7 @@
     study -> experiment
     sweep -> run: its table, its report; the runs of its jobs are nested in it
     job   -> run: configuration as params, tags, aggregates over trials, artifacts, best weights as a model
-    trial -> nested run `trial <seed>`: the same params and its seed, raw curves, its best weights
+    trial -> nested run `<job> seed <seed>`: the same params and its seed, raw curves, its best weights
 
 A delivery can be interrupted at any moment and repeated. Runs are found again by their tag `rlexp.local_id`. Lines of
 `metrics.jsonl` are counted in `tracking.json`. MLflow keeps one copy of a point with the same run, name, step, value
@@ -13,6 +13,7 @@ holds before they are sent.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -27,17 +28,27 @@ from rlexp.system.stored_files import check_file, check_later, find_json, read_b
 from rlexp.system.stored_schemas import JOB, SUMMARY
 from rlexp.system.stored_yaml import read_config
 from rlexp.system.text import mask, mask_tree
-from rlexp.tracking.log import one_line
-from rlexp.tracking.mlflow import curves
+from rlexp.tracking.log import STUDY_NOTE, add_note, one_line
+from rlexp.tracking.mlflow import curves, study, study_jobs
 from rlexp.tracking.mlflow.alive import DIED, LOST, Heartbeat, reopen, seconds_silent
+from rlexp.tracking.mlflow.description import changed_tags, description, interval
 from rlexp.tracking.mlflow.experiment import (
     check_artifact_location,
     find_or_create_experiment,
     find_or_create_sweep_run,
     open_store,
 )
-from rlexp.tracking.mlflow.model import MODEL_NAME, best_seed, log_model, sha256
-from rlexp.tracking.mlflow.params import MAX_METRICS, MAX_PARAMS, MAX_RUNS, MAX_TAG, chunks, flat_params, mlflow_key
+from rlexp.tracking.mlflow.model import best_seed, log_model, model_name, sha256
+from rlexp.tracking.mlflow.params import (
+    MAX_METRICS,
+    MAX_PARAMS,
+    MAX_RUNS,
+    MAX_TAG,
+    chunks,
+    flat_params,
+    mlflow_key,
+    own_settings,
+)
 from rlexp.tracking.mlflow.receipt import load_receipt, new_receipt, save_receipt
 
 DELIVERED_KEYS = ("study", "name", "algo", "env", "config_id", "group_id", "seeds", "command", "started", "tags")
@@ -53,6 +64,7 @@ JOB_ARTIFACTS = (
     "error.txt",
     "metrics.jsonl",
 )
+USER = "mlflow.user"
 LINES_AT_ONCE = 200  # lines of metrics.jsonl between two writes of tracking.json
 
 
@@ -81,6 +93,7 @@ class Delivery:
         self.job = read_json(folder / "job.json", JOB, *DELIVERED_KEYS)
         self.changed = False
         self.sent_files: list[str] = []
+        self._name = self._find_name()
         with open_store(uri, self.folder, self.folder.parents[1]) as self.client:
             self.experiment_id = find_or_create_experiment(
                 self.client, uri, self.job["study"], folder.parent.parent, inside
@@ -91,6 +104,9 @@ class Delivery:
         job_run = found.get(self.receipt["local_id"])
         self.silent = seconds_silent(job_run) if job_run is not None else math.inf
         self._heartbeat = Heartbeat(self.client)
+        config = self.folder / "config.yaml"  # now, so that others can read a job that runs
+        self._send_once(config.name, config, self.client.log_artifact, self.receipt["run_id"], config)
+        self._refresh_study(created=not found)
         if running:
             self._reopen([run.info.run_id for run in found.values() if run.info.status != "RUNNING"])
             self.beat()
@@ -109,6 +125,23 @@ class Delivery:
 
     def _save(self) -> None:
         save_receipt(self.folder, self.receipt)
+
+    def _find_name(self) -> str:
+        """The job's name in its study; the folder's if other jobs' files keep it from being found."""
+        try:
+            names = study_jobs.names(self.folder.parent)
+        except Exception as error:  # of configurations that no job writes
+            add_note(self.folder, f"{STUDY_NOTE}{one_line(error)}")
+            names = {}
+        return names.get(self.folder.name, str(self.job["name"])[: study_jobs.MAX_NAME])
+
+    def _refresh_study(self, created: bool) -> None:
+        """Update names and views of the study; a failure is noted in the job's log and concerns nothing else."""
+        own = {self.folder.name: self._name} if created else {}
+        try:
+            study.refresh(self.client, self.uri, self.experiment_id, self.folder.parent, own)
+        except Exception as error:
+            add_note(self.folder, f"{STUDY_NOTE}{one_line(error)}")
 
     # Runs.
 
@@ -130,31 +163,41 @@ class Delivery:
         if local_id not in found:  # a new job, or a new store
             self.receipt = new_receipt(self.uri, self.experiment_id, local_id)
             self._save()
-        tags, params = self._tags(), dict(flat_params(mask_tree(read_config(self.folder))))
+        tags, params = self._tags(), dict(flat_params(own_settings(mask_tree(read_config(self.folder)))))
         job_tags = {**tags, "rlexp.kind": "job", "rlexp.local_id": local_id}
         if self.job.get("sweep"):
             with FileLock(self.folder.parent / ".sweep.lock"):  # each of its jobs may be the first
                 sweep_run = find_or_create_sweep_run(self.client, self.experiment_id, self.job["sweep"])
             job_tags["mlflow.parentRunId"] = sweep_run
-        run_id = self._find_or_create_run(found.get(local_id), self.job["name"], job_tags, params)
+        started = int(self.job["started"] * 1000)
+        run_id = self._find_or_create_run(found.get(local_id), self._name, job_tags, params, started)
         tags |= {"rlexp.kind": "trial", "mlflow.parentRunId": run_id}
         trial_runs = {}
-        for seed in self.job["seeds"]:
+        for number, seed in enumerate(reversed(self.job["seeds"])):  # MLflow lists the run that started last first
             trial_id = f"{local_id}/{seed}"
             trial_tags = {**tags, "rlexp.seed": str(seed), "rlexp.local_id": trial_id}
             trial_params = {**params, "seed": str(seed)}  # MLflow does not inherit params
+            name = study_jobs.trial_name(self._name, seed)
             trial_runs[str(seed)] = self._find_or_create_run(
-                found.get(trial_id), f"trial {seed}", trial_tags, trial_params
+                found.get(trial_id), name, trial_tags, trial_params, started + 1 + number
             )
-        self.receipt |= {"run_id": run_id, "trial_runs": trial_runs}
+        self.receipt |= {"run_id": run_id, "trial_runs": dict(reversed(trial_runs.items()))}
         self._save()
 
-    def _find_or_create_run(self, run: Run | None, name: str, tags: dict[str, str], params: dict[str, str]) -> str:
+    def _find_or_create_run(
+        self, run: Run | None, name: str, tags: dict[str, str], params: dict[str, str], started: int
+    ) -> str:
+        """The id of a run, with all tags and params; `name` and `started`, in milliseconds, are for a new one."""
         tags = {mlflow_key(key): mask(str(value))[:MAX_TAG] for key, value in tags.items()}
         if run is None:
-            run = self.client.create_run(self.experiment_id, int(self.job["started"] * 1000), tags, name)
+            run = self.client.create_run(self.experiment_id, started, tags, name)
         run_id = str(run.info.run_id)
-        new_tags = [RunTag(key, value) for key, value in tags.items() if run.data.tags.get(key) != value]
+        old = run.data.tags
+        new_tags = [
+            RunTag(key, value)
+            for key, value in tags.items()
+            if old.get(key) != value and not (key == USER and key in old)
+        ]
         # MLflow does not let a param change; the values of the first start stay.
         new_params = [Param(key, value) for key, value in params.items() if key not in run.data.params]
         for chunk in chunks(new_tags, MAX_PARAMS):
@@ -168,6 +211,8 @@ class Delivery:
         job = self.job
         return {
             **job["tags"],
+            **_source(self.folder, job["tags"]),
+            "rlexp.job": job["name"],
             "rlexp.command": job["command"],
             "rlexp.algo": job["algo"],
             "rlexp.env": job["env"],
@@ -224,13 +269,23 @@ class Delivery:
         """
         summary = find_json(self.folder / "summary.json", SUMMARY, "status") or {}
         check_later(self.folder / "evaluation.csv", summary)
-        self.client.get_run(self.receipt["run_id"])  # raises once for a server that cannot be reached
+        run = self.client.get_run(self.receipt["run_id"])  # raises once for a server that cannot be reached
+        self._refresh_study(created=False)
+        self._describe(run, summary)
         failures = self._send_files(summary)
         if self.receipt.get("missing", []) != failures:  # before the runs are closed, which marks the end
             self.receipt["missing"] = failures
             self._save()
         self._close_runs(status, summary)
         return failures
+
+    def _describe(self, run: Run, summary: dict[str, Any]) -> None:
+        """Write the description of the job's run, unless a user has written one."""
+        run_id = str(run.info.run_id)
+        text = description(self.folder, run_id, mask(self.job["command"]), summary)
+        tags = [RunTag(key, value) for key, value in changed_tags(run.data.tags, text).items()]
+        if tags:
+            self.client.log_batch(run_id, tags=tags)
 
     def _send_files(self, summary: dict[str, Any]) -> list[str]:
         """Send the files that are new or have changed; returns what could not be sent, and why."""
@@ -249,8 +304,10 @@ class Delivery:
                 send_once(f"trials/{seed}/{file.name}", file, self.client.log_artifact, run_id, file, "weights")
         if (best := best_seed(summary)) is not None:
             file, step = self._weights(best), self._end()[0]
-            model = (self.client, self.experiment_id, job_run, file, best, step, summary)
-            send_once(f"model {MODEL_NAME}", file, log_model, *model)
+            name = model_name(self.job["algo"], self.job["env"], summary)
+            send_once(
+                "model best", file, log_model, self.client, self.experiment_id, job_run, file, best, step, summary, name
+            )
         return failures
 
     def _send_once(self, what: str, file: Path, send: Callable[..., object], *args: object) -> str | None:
@@ -275,10 +332,12 @@ class Delivery:
 
     def _send_summary(self, path: Path, summary: dict[str, Any]) -> None:
         final = summary.get("final/return", {})
-        values = {f"final/return/{name}": final.get(name) for name in ("mean", "std", "iqm", "min", "max")}
+        values = {f"final/return/{name}": final.get(name) for name in ("iqm", "min", "max")}
+        values["final/return/low"], values["final/return/high"] = interval(summary)
         if final:  # how many trials these are over
             values["final/return/trials"] = sum(value is not None for value in final.get("per_trial", []))
-        values["time/wall_seconds"] = summary.get("wall_seconds")
+        if summary.get("wall_seconds") is not None:
+            values["time/minutes"] = summary["wall_seconds"] / 60
         values["time/grouped"] = summary.get("grouped")
         step, seconds = self._end()
         metrics = [
@@ -306,6 +365,16 @@ class Delivery:
         self.receipt["status"] = status
         self._save()
         self.changed = True
+
+
+def _source(folder: Path, tags: dict[str, str]) -> dict[str, str]:
+    """MLflow's tags about the user and the source of a run."""
+    found = {"mlflow.source.type": "LOCAL", "mlflow.source.name": f"rlexp {tags.get('version.rlexp', '')}".strip()}
+    if "git.commit" in tags:
+        found["mlflow.source.git.commit"] = tags["git.commit"]
+    with contextlib.suppress(OSError, KeyError, NotImplementedError):  # a user without a name
+        found[USER] = (folder / "job.json").owner()  # who ran the job, whoever delivers it
+    return found
 
 
 def _end_tags(status: str, summary: dict[str, Any]) -> dict[str, str]:

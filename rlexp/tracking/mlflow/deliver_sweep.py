@@ -47,9 +47,9 @@ class SweepDelivery:
         self.folder, self.uri = folder.absolute(), uri
         sweep, output_dir = read_json(folder / "sweep.json", SWEEP, *SWEEP_KEYS), self.folder.parents[2]
         with open_store(uri, self.folder, output_dir) as self.client:
-            experiment_id = find_or_create_experiment(self.client, uri, sweep["study"], output_dir, inside)
+            self.experiment_id = find_or_create_experiment(self.client, uri, sweep["study"], output_dir, inside)
         with FileLock(self.folder.parents[1] / ".sweep.lock"):
-            self.run_id = find_or_create_sweep_run(self.client, experiment_id, sweep)
+            self.run_id = find_or_create_sweep_run(self.client, self.experiment_id, sweep)
         self._heartbeat = Heartbeat(self.client)
         run = self.client.get_run(self.run_id)
         check_artifact_location(run.info.artifact_uri, uri, output_dir, inside)
@@ -100,4 +100,5 @@ class SweepDelivery:
         return failures
 
     def _write_receipt(self, status: str | None) -> None:
-        write_json(self.folder / "tracking.json", {"uri": self.uri, "run_id": self.run_id, "status": status})
+        receipt = {"uri": self.uri, "experiment_id": self.experiment_id, "run_id": self.run_id, "status": status}
+        write_json(self.folder / "tracking.json", receipt)

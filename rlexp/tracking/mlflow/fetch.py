@@ -5,6 +5,7 @@ A server is not trusted: names, seeds and sizes are checked, and nothing is writ
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -32,6 +33,7 @@ from rlexp.tracking.mlflow.model import best_seed
 from rlexp.tracking.mlflow.params import MAX_RUNS, config_of_params
 
 MAX_CONFIG, MAX_SUMMARY, MAX_RECORDS, MAX_WEIGHTS = 4 * 2**20, 64 * 2**20, 2**30, 4 * 2**30  # bytes per download
+MAX_ANIMATION = 2 * 2**20  # bytes
 BAD_CONTENT = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)  # of what a server sends
 
 
@@ -135,8 +137,9 @@ def _fetch_file(run: Run, uri: str, name: str, folder: Path, most: int) -> None:
 def fetch_study(study: str, uri: str | None, folder: Path) -> dict[str, str]:
     """Lay a study out as job folders: everything that a report needs, from MLflow alone.
 
-    Each job gets `config.yaml`, `job.json`, `metrics.jsonl`, `summary.json` and `evaluation.csv`. Files that a job has
-    not delivered yet (it runs, or died) are put together from its runs: params, tags, status, the trials' curves.
+    Each job gets `config.yaml`, `job.json`, `metrics.jsonl`, `summary.json`, `evaluation.csv` and, if it has one,
+    `animation.gif`. Data that a job has not delivered yet (it runs, or died) are put together from its runs: params,
+    tags, status, the trials' curves.
 
     Args:
         study: name of the experiment.
@@ -184,8 +187,13 @@ def _study_runs(client: MlflowClient, study: str, uri: str) -> tuple[dict[str, R
     )
     newest: dict[str, Run] = {}  # a job that was started from scratch again has several runs
     for run in sorted(jobs, key=lambda run: int(run.info.start_time)):
-        newest[str(run.info.run_name)] = run
+        newest[_job_name(run)] = run
     return newest, trials
+
+
+def _job_name(run: Run) -> str:
+    """The name of a job's folder; earlier versions gave it to the run."""
+    return str(run.data.tags.get("rlexp.job") or run.info.run_name)
 
 
 def _fetch_job_files(client: MlflowClient, uri: str, study: str, run: Run, trials: list[Run], folder: Path) -> None:
@@ -206,6 +214,9 @@ def _fetch_job_files(client: MlflowClient, uri: str, study: str, run: Run, trial
     ):
         if name in delivered:
             _fetch_file(run, uri, name, folder, most)
+    if "animation.gif" in delivered:
+        with contextlib.suppress(ValueError):  # the report does without one that is too large
+            _fetch_file(run, uri, "animation.gif", folder, MAX_ANIMATION)
     if "config.yaml" not in delivered:
         (folder / "config.yaml").write_text(json.dumps(config_of_params(run.data.params)))
     config = read_config(folder)
@@ -225,7 +236,7 @@ def _job_of_run(study: str, run: Run, seeds: list[int]) -> dict[str, Any]:
     tags = run.data.tags
     return {
         "study": study,
-        "name": str(run.info.run_name),
+        "name": _job_name(run),
         "algo": names.tag(tags, "rlexp.algo"),
         "env": names.tag(tags, "rlexp.env"),
         "config_id": names.tag(tags, "rlexp.config_id"),

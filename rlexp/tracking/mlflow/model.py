@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import re
 import shutil
 import tempfile
 import warnings
@@ -17,15 +18,33 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 
 from rlexp.envs.spec import from_json
+from rlexp.system import words
 from rlexp.system.archives import read_json as read_member
 
-MODEL_NAME = "best"
+MAX_NAME = 100  # characters
+
+
+def model_name(algo: str, env: str, summary: dict[str, Any]) -> str:
+    """The name of a job's model: algorithm, environment and score, `ddqn-cartpole-iqm500`.
+
+    MLflow forbids `/ : . % " '` in it: 0.74 becomes 0_74, any other character than letters, digits, `-` and `_` a `-`.
+    """
+    score = summary.get("final/return", {}).get("iqm")
+    told = f"-iqm{words.number(score)}".replace(".", "_").replace("+", "") if score is not None else ""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", f"{algo}-{env}")[: MAX_NAME - len(told)] + told
 
 
 def log_model(
-    client: MlflowClient, experiment_id: str, run_id: str, weights: Path, seed: int, step: int, summary: dict[str, Any]
+    client: MlflowClient,
+    experiment_id: str,
+    run_id: str,
+    weights: Path,
+    seed: int,
+    step: int,
+    summary: dict[str, Any],
+    name: str,
 ) -> None:
-    """Log the best weights of a job as the model `best` of its run; weights that are there already are not sent again.
+    """Log the best weights of a job as a model of its run; weights that are there already are not sent again.
 
     Args:
         client: of the store.
@@ -35,17 +54,18 @@ def log_model(
         seed: of the trial that the weights are from.
         step: env step of the job's last record.
         summary: the job's `summary.json`.
+        name: of the model.
 
     Raises:
         ValueError: if the shape of the model's input is not known.
     """
     signature = model_signature(weights, summary)
-    models = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}' AND name = '{MODEL_NAME}'")
+    models = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
     tags = {"rlexp.seed": str(seed), "rlexp.weights": sha256(weights)}
     same = [model for model in models if model.tags.items() >= tags.items()]  # of an earlier attempt
     if any(model.status == LoggedModelStatus.READY for model in same):
         return
-    logged = same[0] if same else client.create_logged_model(experiment_id, MODEL_NAME, run_id, tags=tags)
+    logged = same[0] if same else client.create_logged_model(experiment_id, name, run_id, tags=tags)
     model_id = logged.model_id
     model = Model(logged.artifact_location, run_id, model_uuid=model_id, model_id=model_id)
     with tempfile.TemporaryDirectory() as folder:

@@ -5,11 +5,42 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from rlexp.config import registry
+from rlexp.system.stored_yaml import select
 
 MAX_METRICS, MAX_PARAMS, MAX_RUNS = 1000, 100, 50_000  # per call
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000  # characters
+NO_SETTING = ("study", "output_dir", "tracking", "rerun", "checkpoint", "animation")  # they change no result
+
+
+def own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a job reads, resolved: those of its algorithm, network and environment, and its budget.
+
+    Without what other algorithms read (networks for tables, bins for networks), nulls and empty mappings and lists. The
+    artifact `config.yaml` has all of them.
+    """
+    found = {key: value for key, value in config.items() if key not in NO_SETTING}
+    env, known = select(found, "env"), registry.ALGOS.get(str(select(found, "algo", "name")))
+    if isinstance(env, dict):
+        unread = {"default_steps"} if known is None or _tabular(known) else {"default_steps", "discretizer"}
+        found["env"] = {key: value for key, value in env.items() if key not in unread}
+    if known is not None and not registry.FAMILIES[known.family].keras:
+        found.pop("network", None)
+    if not select(config, "budget", "episodes") and not select(config, "budget", "steps"):
+        found["budget"] = {"steps": select(config, "env", "default_steps")}
+    return _without_empty(found)
+
+
+def _tabular(algo: registry.Algo) -> bool:
+    return registry.FAMILIES[algo.family].tabular
+
+
+def _without_empty(tree: Mapping[str, Any]) -> dict[str, Any]:
+    pruned = {key: _without_empty(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    return {key: value for key, value in pruned.items() if value is not None and value not in ({}, [])}
 
 
 def flat_params(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -62,3 +62,20 @@ def test_a_checkpoint_takes_all_records_up_to_it() -> None:
         merged.add(0, record(t, 1, x=t))
     merged.write_up_to(6)
     assert [steps for steps, _ in kept.records] == [[4, 0]]
+
+
+def test_of_the_phases_after_the_training_that_of_the_slowest_worker_is_shown() -> None:
+    from multiprocessing import Pipe
+    from typing import Any
+
+    from rlexp.engines.workers.messages import Phase
+    from rlexp.engines.workers.seat import Seat
+
+    here, there = Pipe()
+    board: Any = type("Board", (), {"request": 0})()
+    seat = Seat(there, board, 0)
+    for what, done in (("second look", 0), ("second look", 1), ("final episodes", 0), ("final episodes", 20)):
+        seat.phase(what, done, 40)
+    heard = [here.recv() for _ in range(4)]
+    assert [phase.order() for phase in heard] == [(0, 0), (0, 1), (1, 0), (1, 20)]
+    assert min(heard[1:], key=Phase.order) == Phase("second look", 1, 40, 0)

@@ -31,7 +31,7 @@ class FusedLauncher(BasicLauncher):
         own = [[o for o in job if not o.startswith(("hydra.", "hydra/"))] for job in job_overrides]
         groups = Groups(map(self._compose, job_overrides), self.max_trials, own)
         task: Any = self.task_function
-        self.task_function = partial(task, run_job=groups.run_job)
+        self.task_function = partial(task, run_job=groups)
         try:
             return super().launch(job_overrides, initial_job_idx)
         finally:

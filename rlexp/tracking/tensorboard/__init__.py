@@ -1,0 +1,1 @@
+"""The tracker for TensorBoard: event files of a study's jobs, written by TensorFlow from the jobs' folders."""

@@ -64,6 +64,10 @@ class Agent(Protocol):
     def fixed(self) -> tuple[str, ...]:
         """Parts of the state that `learn` reads and returns as they are; `renew_target` changes them."""
 
+    @property
+    def prioritized(self) -> bool:
+        """Whether batches are drawn by the priorities of earlier updates; the loops read it of replay agents."""
+
     @classmethod
     def models(cls, make: Make, info: EnvInfo, config: Any) -> dict[str, keras.Model]:
         """The networks of one trial, by name; their initial weights come from the trial's seed, in this order."""
@@ -107,6 +111,10 @@ class Agent(Protocol):
     def deploy(self, params: Params) -> Params:
         """What `best.keras` holds, of what `acting` returned: one network that acts without noise, under its name. Of a
         network with several outputs the first is saved, so that heads that only train are left out."""
+
+    def policy_model(self, model: keras.Model) -> keras.Model:
+        """The model that `best.keras` holds, made of the network that `deploy` names: its outputs are what the greedy
+        action is the best of, [B, A], or actions [B, D]."""
 
 
 class RolloutAgent(Agent, Protocol):
@@ -159,6 +167,7 @@ class GradientAgent(abc.ABC):
         self.config, self.networks, self.num_actions = config, networks, info.num_actions
         self.scalars = scalar_paths(config)
         self.target_update: str = getattr(config, "target", "none")
+        self.prioritized = getattr(config, "replay", "uniform") == "prioritized"
         self.fixed = ("target",) if self.target_update == "hard" else ()
         self.optimizers = {name: self._optimizer(name) for name in networks}
 
@@ -177,10 +186,22 @@ class GradientAgent(abc.ABC):
     def deploy(self, params: Params) -> Params:
         return params
 
+    def policy_model(self, model: keras.Model) -> keras.Model:
+        return model
+
     def bootstrapping(self, state: State) -> Params:
         """The parameters that give targets: the target network's, or the online ones where there is none."""
         params: Params = state["online" if self.target_update == "none" else "target"]
         return params
+
+    def perturbed(self, state: State, u: tf.Tensor) -> State:
+        """Parameters with the noise of an update, where there is any: what `target` and `losses` are given.
+
+        Args:
+            state: "online", "target" or both -> parameters.
+            u: the uniform numbers of the update.
+        """
+        return state
 
     def target(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> Any:
         """What each row is moved towards, a tree of [B, ...]; no gradient passes through it. By default nothing."""
@@ -196,10 +217,11 @@ class GradientAgent(abc.ABC):
 
     def learn(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> Update:
         online = state["online"]
-        target = tf.nest.map_structure(tf.stop_gradient, self.target(state, batch, u, scalars))
+        seen = {**state, **self.perturbed({name: state[name] for name in ("online", "target") if name in state}, u)}
+        target = tf.nest.map_structure(tf.stop_gradient, self.target(seen, batch, u, scalars))
         with tf.GradientTape() as tape:
             tape.watch(online)
-            losses = self.losses(online, batch, target, u, scalars)
+            losses = self.losses(self.perturbed({"online": online}, u)["online"], batch, target, u, scalars)
             loss = self._sum({name: mean(rows, batch) for name, rows in losses.parts.items()}, scalars)
         grads = tape.gradient(loss, online, unconnected_gradients="zero")
         new: State = {**state, "online": {}, "optimizer": {}}

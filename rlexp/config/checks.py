@@ -122,6 +122,8 @@ def check_contradictions(settings: Settings) -> None:
     if ":" not in network.name and network.activation not in ACTIVATIONS:
         raise refusal("network.activation", "a Keras activation", repr(network.activation),
                       did_you_mean(network.activation, ACTIVATIONS))  # fmt: skip
+    if network.noisy and not getattr(settings.algo, "noisy", False):
+        raise refusal("network.noisy", f"false for {settings.algo.name}", "true", "Noise explores in the DQN family.")
     if env.preprocessing == "atari" and not env.id.rsplit(":", 1)[-1].startswith("ALE/"):
         raise refusal("env.preprocessing", f"none for {env.id}", "'atari'", "It is for ids that begin with ALE/.")
     if env.preprocessing == "atari" and "frameskip" in env.kwargs:

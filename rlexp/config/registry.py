@@ -115,6 +115,10 @@ ALGOS: dict[str, Algo] = {
     "ddqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
     "dueling_dqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.dqn:DQN"),
     "dueling_ddqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.ddqn:DoubleDQN"),
+    "c51": Algo("replay", algos.C51Settings, "rlexp.algos.c51:C51"),
+    "rainbow": Algo("replay", algos.C51Settings, "rlexp.algos.c51:C51"),
+    "qr_dqn": Algo("replay", algos.QRDQNSettings, "rlexp.algos.qr_dqn:QRDQN"),
+    "munchausen_dqn": Algo("replay", algos.MunchausenDQNSettings, "rlexp.algos.munchausen_dqn:MunchausenDQN"),
     "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG"),
     "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
     "ppo": Algo("rollout", algos.PPOSettings, "rlexp.algos.ppo:PPO"),
@@ -148,9 +152,15 @@ CNN = Network(
     check="rlexp.config.images:check",
     in_patches="rlexp.config.images:in_patches",
 )
+DENSE: dict[str, tuple[Any, ...]] = {  # options of dense layers
+    "initializer": ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "orthogonal"),
+    "layer_norm": (True, False),
+}
+DUELING = Network("rlexp.networks.dueling:build", dense=True, options={**DENSE, "aggregation": ("mean", "max")})
 NETWORKS: dict[str, Network] = {
-    "mlp": Network("rlexp.networks.mlp:build", dense=True, options={}),
-    "dueling": Network("rlexp.networks.dueling:build", dense=True, options={"aggregation": ("mean", "max")}),
+    "mlp": Network("rlexp.networks.mlp:build", dense=True, options=DENSE),
+    "dueling": DUELING,
+    "noisy_dueling": DUELING,
     "cnn": CNN,
     "dueling_cnn": CNN,
     "minatar": CNN,

@@ -73,9 +73,29 @@ class ReplayRing:
         Returns:
             o_tm1, a_tm1, r_t, terminated (0 or 1), num_steps (m, a float), o_t.  # [N, B, ...]
         """
-        held = np.minimum(self.added, self.size)[:, None]  # [N, 1]
-        newest = np.maximum(held - 1, 0)  # [N, 1], as an age; age 0 is the oldest
-        age = np.minimum((u * held).astype(np.int64), newest)  # [N, B]; float32 products can round up to `held` itself
+        held = self.held[:, None]
+        # An age of 0 is the oldest; float32 products can round up to `held` itself.
+        return self._starting_at(np.minimum((u * held).astype(np.int64), np.maximum(held - 1, 0)), gamma)
+
+    @property
+    def held(self) -> np.ndarray:
+        """Transitions in each trial's ring.  # [N]"""
+        return np.minimum(self.added, self.size)
+
+    @property
+    def next_slot(self) -> np.ndarray:
+        """The slot, of `size`, that each trial's next transition goes to.  # [N]"""
+        return self.added % self.size
+
+    def at(self, slots: np.ndarray, gamma: np.ndarray) -> dict[str, np.ndarray]:
+        """The samples, as of `sample`, that start at slots, of `size`.  # [N, B]"""
+        oldest = (self.added - self.held)[:, None]
+        return self._starting_at((slots - oldest) % self.size, gamma)
+
+    def _starting_at(self, age: np.ndarray, gamma: np.ndarray) -> dict[str, np.ndarray]:
+        """The samples that start with transitions of these ages, 0 the oldest.  # [N, B]"""
+        held = self.held[:, None]
+        newest = np.maximum(held - 1, 0)  # [N, 1], as an age
         start = self.added[:, None] - held + age  # [N, B], counted from the trial's first transition
         ahead = np.arange(self.n_step)
         index = self._index(self._trials[:, None, None], start[..., None] + ahead)  # [N, B, n]

@@ -36,6 +36,7 @@ from rlexp.algos.base import Agent, Params, RolloutAgent
 MIN_EXACT_LANES = 2
 LANES_TOGETHER = 4  # of `learn_some`, for trials that complete their batches at different times
 BYTES = np.dtype(np.uint8)  # of images
+PRIORITIES = "priorities"  # among metrics
 
 Tree = Any
 Programs = dict[tuple, "Compiled"]  # by name, lanes, and shapes of a trial's arrays
@@ -158,7 +159,7 @@ class Lanes(Generic[SomeAgent]):
             copy: trials whose hard target is renewed after this update.  # [N] bool
 
         Returns:
-            The agent's metrics.  # name: [N]
+            The agent's metrics, and "priorities" [N, B] of an agent that asks for them.  # name: [N]
         """
         self.state, metrics = self._call("learn", self._learn, self.state, (batch, u, scalars, due, copy))
         return {name: value.numpy()[: self.num_trials] for name, value in metrics.items()}
@@ -194,7 +195,7 @@ class Lanes(Generic[SomeAgent]):
         ((name, params),) = deployed.items()
         network = self.agent.networks[name]
         network.set_params(np.asarray(params))
-        return network.model
+        return self.agent.policy_model(network.model)
 
     def get_state(self) -> list[np.ndarray]:
         """Every tensor of the trials' state.  # [N, ...] each"""
@@ -227,7 +228,7 @@ class Lanes(Generic[SomeAgent]):
         due: tf.Tensor,
         copy: tf.Tensor,
     ) -> tuple[Tree, Tree]:
-        new, metrics, _ = self.agent.learn(state, _observed(batch), u, scalars)
+        new, metrics = learn(self.agent, state, _observed(batch), u, scalars)
         new = self.agent.renew_target(new, copy)
         return tf.nest.map_structure(lambda a, b: tf.where(due, a, b), new, state), metrics
 
@@ -287,6 +288,12 @@ class Lanes(Generic[SomeAgent]):
         concrete = traced.get_concrete_function(*[tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in flat])
         assert not concrete.captured_inputs, "compiled functions are pure: everything they read is an argument"
         return Compiled(concrete, results[-1])
+
+
+def learn(agent: Agent, state: Tree, batch: dict[str, tf.Tensor], u: tf.Tensor, scalars: Tree) -> tuple[Tree, Tree]:
+    """An update of one trial: its state and its metrics, with "priorities" [B] for an agent that asks for them."""
+    new, metrics, priorities = agent.learn(state, batch, u, scalars)
+    return new, {**metrics, PRIORITIES: priorities} if agent.prioritized else metrics
 
 
 class RolloutLanes(Lanes[RolloutAgent]):

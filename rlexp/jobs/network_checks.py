@@ -40,7 +40,8 @@ def check_dense_size(settings: Settings, info: EnvInfo) -> None:
     network = registry.network(settings.network.name)
     if network.dense and network.options is not None:
         sizes = [math.prod(info.observation_shape), *settings.network.hidden_units, math.prod(info.action.output_shape)]
-        check_weights(settings, sum((before + 1) * after for before, after in itertools.pairwise(sizes)))
+        weights = sum((before + 1) * after for before, after in itertools.pairwise(sizes))
+        check_weights(settings, weights * (1 + settings.network.noisy))
 
 
 def _check_options(config: NetworkSettings, network: registry.Network) -> None:

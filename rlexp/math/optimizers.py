@@ -197,7 +197,70 @@ class Nadam(Adam):
         return params, {"step": step, "momentum": momentum, "velocity": velocity, "u_product": u_product}
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam, "nadam": Nadam}
+@dataclasses.dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019); source: `keras.optimizers.AdamW`.
+
+    w <- w - lr weight_decay w;   then a step of Adam
+
+    Args: those of `Adam`, and
+        weight_decay: share of the weights that an update with learning rate 1 would take away, in [0, 1). Default
+        0.004.
+    """
+
+    weight_decay: float = 0.004
+
+    def update(
+        self, params: tf.Tensor, grad: tf.Tensor, state: State, learning_rate: tf.Tensor
+    ) -> tuple[tf.Tensor, State]:
+        return super().update(params - params * (self.weight_decay * learning_rate), grad, state, learning_rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class RAdam(Adam):
+    """Rectified Adam (Liu et al., 2020, algorithm 2); Keras has none, and the reference is the paper's.
+
+    rho_inf = 2 / (1 - beta_2) - 1;   rho_t = rho_inf - 2 t beta_2^t / (1 - beta_2^t);   m and v as in Adam
+    rho_t > 5:   w <- w - lr r_t m_hat sqrt(1 - beta_2^t) / (sqrt(v) + epsilon)
+                 r_t = sqrt((rho_t - 4) (rho_t - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho_t))
+    else:        w <- w - lr m_hat      (the variance of few gradients is not known)
+
+    Deviation: rectified from rho_t > 5 on, as PyTorch and Optax have it; the paper says 4.
+
+    Args: those of `Adam`; `beta_2` above 2/3, since no step would be rectified otherwise.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.beta_2 > 2 / 3:
+            raise ValueError(f"RAdam: beta_2 must be above 2/3, received {self.beta_2!r}: no step would be rectified.")
+
+    def update(
+        self, params: tf.Tensor, grad: tf.Tensor, state: State, learning_rate: tf.Tensor
+    ) -> tuple[tf.Tensor, State]:
+        step = state["step"] + 1.0  # []
+        momentum = state["momentum"] + (grad - state["momentum"]) * (1 - self.beta_1)  # [P]
+        velocity = state["velocity"] + (tf.square(grad) - state["velocity"]) * (1 - self.beta_2)  # [P]
+        m_hat = momentum / (1.0 - tf.pow(self.beta_1, step))  # [P]
+        power = tf.pow(self.beta_2, step)  # []
+        limit = 2.0 / (1.0 - self.beta_2) - 1.0
+        length = limit - 2.0 * step * power / (1.0 - power)  # [], how many gradients the average is of
+        ready = length > 5.0
+        known = tf.where(ready, length, 6.0)  # a root of a negative number must not be taken, not even to be left out
+        rectified = tf.sqrt((known - 4.0) * (known - 2.0) * limit / ((limit - 4.0) * (limit - 2.0) * known))
+        adaptive = rectified * tf.sqrt(1.0 - power) * m_hat / (tf.sqrt(velocity) + self.epsilon)  # [P]
+        params -= learning_rate * tf.where(ready, adaptive, m_hat)
+        return params, {"step": step, "momentum": momentum, "velocity": velocity}
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+    "nadam": Nadam,
+    "radam": RAdam,
+}
 
 
 def build(name: str, **hyperparameters: float | bool) -> Optimizer:

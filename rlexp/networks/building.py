@@ -38,6 +38,8 @@ def build(settings: Settings, info: EnvInfo, seed: int) -> dict[str, FlatModel]:
 
     try:
         models = seeding.with_keras_seed(seed, lambda: agent_class.models(make, info, settings.algo))
+        if config.noisy:
+            models["sigma"] = keras.models.clone_model(models["q"])  # one deviation for each weight
         return {name: FlatModel(model) for name, model in models.items()}
     except Exception as error:
         own = ":" in config.name  # anybody's code, which may raise anything
@@ -71,7 +73,7 @@ def _initializers(model: keras.Model) -> Iterator[keras.Initializer]:
         if isinstance(layer, keras.Model):
             yield from _initializers(layer)
         else:
-            yield from (value for value in vars(layer).values() if isinstance(value, keras.Initializer))
+            yield from (getattr(layer, f"{weight.name}_initializer") for weight in layer.weights)
 
 
 def check_saved(model: keras.Model) -> None:

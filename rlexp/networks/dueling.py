@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from rlexp.config.schema.network import NetworkSettings
-from rlexp.networks.mlp import body, check_options
+from rlexp.networks.mlp import OPTIONS, body, check_options
 from rlexp.networks.outputs import linear
 from rlexp.system.errors import refusal
 
@@ -24,8 +24,8 @@ BASELINES = {"mean": keras.ops.mean, "max": keras.ops.max}
 
 
 def build(observation_shape: Sequence[int], output_shape: Sequence[int], network: NetworkSettings) -> keras.Model:
-    """Dueling head on a multilayer perceptron; arguments as in `mlp.build`, and `options.aggregation`."""
-    check_options(network, ("aggregation",))
+    """Dueling head on a multilayer perceptron; arguments and options as in `mlp.build`, and `options.aggregation`."""
+    check_options(network, (*OPTIONS, "aggregation"))
     inputs, hidden = body(observation_shape, network)
     outputs = head(hidden, output_shape, network.options.get("aggregation", "mean"))
     return keras.Model(inputs, outputs, name="dueling")

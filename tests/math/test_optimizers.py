@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlexp.math.optimizers import OPTIMIZERS, SGD, Adam, Nadam, RMSprop, build, clip_by_global_norm
+from rlexp.math.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Nadam, RAdam, RMSprop, build, clip_by_global_norm
 
 KERAS = {
     "sgd": keras.optimizers.SGD,
     "rmsprop": keras.optimizers.RMSprop,
     "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
     "nadam": keras.optimizers.Nadam,
 }
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -27,6 +28,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("rmsprop", {"momentum": 0.5, "epsilon": 1e-3, "centered": True}),
     ("adam", {}),
     ("adam", {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}),
+    ("adamw", {}),
+    ("adamw", {"weight_decay": 0.5, "epsilon": 1e-3}),
     ("nadam", {}),
     ("nadam", {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}),
 ]
@@ -128,8 +131,11 @@ def test_first_steps_by_hand() -> None:
 
 
 def test_the_registry_has_the_defaults_of_keras() -> None:
-    assert list(OPTIMIZERS.items()) == [("sgd", SGD), ("rmsprop", RMSprop), ("adam", Adam), ("nadam", Nadam)]
-    for name in OPTIMIZERS:
+    assert {
+        "sgd": SGD, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW, "nadam": Nadam, "radam": RAdam,
+    } == OPTIMIZERS  # fmt: skip
+    assert vars(build("radam")) == vars(build("adam"))  # Keras has no rectified Adam
+    for name in KERAS:
         config, optimizer = KERAS[name]().get_config(), build(name)
         assert vars(optimizer) == {key: config[key] for key in vars(optimizer)}
 
@@ -175,11 +181,12 @@ def test_clip_keeps_divergence_visible_and_in_its_own_lane() -> None:
     "name, options, message",
     [
         (
-            "adamw",
+            "adamm",
             {},
-            "Unknown optimizer: expected one of sgd, rmsprop, adam, nadam; received 'adamw'. Did you mean 'adam'?",
+            "Unknown optimizer: expected one of sgd, rmsprop, adam, adamw, nadam, radam; received 'adamm'. "
+            "Did you mean 'adam'?",
         ),
-        ("Lion", {}, "Unknown optimizer: expected one of sgd, rmsprop, adam, nadam; received 'Lion'."),
+        ("Lion", {}, "Unknown optimizer: expected one of sgd, rmsprop, adam, adamw, nadam, radam; received 'Lion'."),
         (
             "adam",
             {"beta1": 0.9, "lr": 1.0, "epsilon": 1e-8},
@@ -214,3 +221,31 @@ def test_clip_norm_must_be_positive(clip_norm: float) -> None:
         match=f"^clip_norm: expected a number > 0, received {clip_norm}. For no clipping, do not call this function.$",
     ):
         clip_by_global_norm(tf.ones(2), clip_norm)
+
+
+@pytest.mark.parametrize("options", [{}, {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}], ids=["defaults", "options"])
+def test_fifty_steps_of_radam_equal_the_papers(options: dict[str, Any]) -> None:
+    """In float64, from the paper's algorithm 2 with PyTorch's threshold; with its defaults the first 5 steps are not
+    rectified."""
+    beta_1, beta_2, epsilon = (options.get(name, value) for name, value in vars(Adam()).items())
+    optimizer, params = build("radam", **options), tf.constant(numbers(P, seed=1))
+    state = optimizer.init(params)
+    expected, m, v, rectified = numbers(P, seed=1).astype(np.float64), np.zeros(P), np.zeros(P), 0
+    for t, (grad, rate) in enumerate(zip(GRADS.astype(np.float64), RATES, strict=True), start=1):
+        m, v = beta_1 * m + (1 - beta_1) * grad, beta_2 * v + (1 - beta_2) * grad**2
+        limit = 2 / (1 - beta_2) - 1
+        rho = limit - 2 * t * beta_2**t / (1 - beta_2**t)
+        step = m / (1 - beta_1**t)
+        if rho > 5:
+            rectified += 1
+            r = np.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
+            step = r * step * np.sqrt(1 - beta_2**t) / (np.sqrt(v) + epsilon)
+        expected -= rate * step
+        params, state = optimizer.update(params, tf.constant(grad, tf.float32), state, tf.constant(rate))
+        np.testing.assert_allclose(params, expected, rtol=2e-4, atol=1e-4)
+    assert 40 <= rectified < STEPS
+
+
+def test_radam_that_is_never_rectified_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"RAdam: beta_2 must be above 2/3, received 0\.5: no step"):
+        build("radam", beta_2=0.5)

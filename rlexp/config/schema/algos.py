@@ -31,6 +31,7 @@ class AlgoSettings:
     """What the settings of any algorithm say of it."""
 
     evaluation_policies: ClassVar[tuple[str, ...]] = ("greedy",)  # what `evaluation.policy` may be
+    noisy: ClassVar[bool] = False  # whether `network.noisy` may be true
 
     def check(self, where: str) -> None:
         """Raise `Refusal` for settings that contradict one another; `where` they stand: "algo"."""
@@ -75,7 +76,9 @@ OPTIMIZER_OPTIONS = {  # by their Keras names
     "sgd": ("momentum", "nesterov"),
     "rmsprop": ("rho", "momentum", "epsilon", "centered"),
     "adam": ("beta_1", "beta_2", "epsilon"),
+    "adamw": ("beta_1", "beta_2", "epsilon", "weight_decay"),
     "nadam": ("beta_1", "beta_2", "epsilon"),
+    "radam": ("beta_1", "beta_2", "epsilon"),
 }
 
 
@@ -116,6 +119,8 @@ class PPOOptimizerSettings(PGOptimizerSettings):
 class DQNSettings(AlgoSettings):
     """DQN, and what the algorithms that descend from it share."""
 
+    noisy: ClassVar[bool] = True
+
     name: str = opt("dqn", "registry key")
     gamma: Any = opt(0.998, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
     epsilon: Any = opt(
@@ -129,6 +134,16 @@ class DQNSettings(AlgoSettings):
     loss: str = opt("mse", "loss of the TD error", choices=("mse", "huber"))
     replay_size: int = opt(50_000, "transitions in the replay ring", low=1)
     batch_size: int = opt(64, "transitions per update", low=1)
+    replay: str = opt("uniform", "how a batch is drawn from the ring", choices=("uniform", "prioritized"))
+    priority_alpha: float = opt(0.6, "prioritized: exponent of priorities; 0 draws uniformly", low=0, high=1)
+    priority_beta: Any = opt(
+        {**linear(0.4, 1.0, 1), "unit": "budget"},
+        "prioritized: exponent of importance weights, a number or a schedule",
+        low=0,
+        high=1,
+        scalar=True,
+    )
+    priority_epsilon: float = opt(1e-6, "prioritized: added to each error", above=0)
     learn_unit: str = opt("step", "what learn_start and learn_period count", choices=("step", "episode"))
     learn_start: int = opt(1_000, "nothing is learned up to this count", low=0)
     learn_period: int = opt(2, "one learning phase every so many", low=1)
@@ -165,6 +180,66 @@ class FixedDQNSettings(DQNSettings):
         """There is a target network."""
         super().check(where)
         check_target(self)
+
+
+@dataclass
+class DistributionalSettings(FixedDQNSettings):
+    """What algorithms that learn the distribution of returns share."""
+
+    double: bool = opt(False, "the online network chooses the next action, the target network evaluates it")
+
+    @property
+    def num_outputs(self) -> int:
+        """K, the numbers that a network has for each action."""
+        raise NotImplementedError
+
+
+@dataclass
+class C51Settings(DistributionalSettings):
+    """Categorical DQN."""
+
+    name: str = opt("c51", "registry key")
+    loss: str = opt("cross_entropy", "loss of a distribution", choices=("cross_entropy",))
+    num_atoms: int = opt(51, "K, returns whose probabilities are learned", low=2, high=10_000)
+    v_min: float = opt(-100.0, "the lowest of these returns")
+    v_max: float = opt(100.0, "the highest of them")
+
+    @property
+    def num_outputs(self) -> int:
+        """K, the atoms."""
+        return self.num_atoms
+
+    def check(self, where: str) -> None:
+        """The support has a length."""
+        super().check(where)
+        if not self.v_min < self.v_max:
+            raise refusal(f"{where}.v_max", f"a number above {where}.v_min ({self.v_min:g})", f"{self.v_max:g}")
+
+
+@dataclass
+class QRDQNSettings(DistributionalSettings):
+    """Quantile regression DQN."""
+
+    name: str = opt("qr_dqn", "registry key")
+    loss: str = opt("quantile_huber", "loss of a distribution", choices=("quantile_huber",))
+    num_quantiles: int = opt(51, "K, quantiles that are learned", low=1, high=10_000)
+    kappa: float = opt(1.0, "error from which on the loss is linear; 0: throughout", low=0)
+
+    @property
+    def num_outputs(self) -> int:
+        """K, the quantiles."""
+        return self.num_quantiles
+
+
+@dataclass
+class MunchausenDQNSettings(FixedDQNSettings):
+    """Munchausen DQN."""
+
+    name: str = opt("munchausen_dqn", "registry key")
+    n_step: int = opt(1, "most steps that one target sums rewards over", low=1, high=1_000)
+    temperature: float = opt(0.03, "tau, of the softmax policy", above=0)
+    alpha: float = opt(0.9, "weight of the policy's logarithm in the reward", low=0, high=1)
+    clip: float = opt(-1.0, "l_0, the least that tau log pi counts", high=0)
 
 
 def check_target(settings: DQNSettings) -> None:

@@ -134,6 +134,11 @@ class Settings:
             del curve["env"]["wrappers"]
         if self.network.name in ("cnn", "dueling_cnn"):  # defaults of newer options do not count
             curve["network"]["options"] = options_that_differ(self.network)
+        if curve["algo"].get("replay") == "uniform":  # keeps the hash of versions without priorities
+            for key in ("replay", "priority_alpha", "priority_beta", "priority_epsilon"):
+                del curve["algo"][key]
+        if not self.network.noisy:  # keeps the hash of versions without noisy networks
+            del curve["network"]["noisy"]
         del curve["env"]["discretizer"]  # tables: the effective bins are in algo.discretizer; networks read none
         return _digest({"version": __version__, **curve})
 

@@ -23,6 +23,7 @@ class NetworkSettings:
     hidden_units: list[int] = opt([64, 64], "units of the hidden layers", low=1)
     activation: str = opt("tanh", "Keras name of the hidden activation")
     options: dict[str, Any] = opt({}, "further options of the network")
+    noisy: bool = opt(False, "noise on the weights of dense layers explores (Fortunato et al. 2018); DQN family")
 
 
 MNIH_2015: dict[str, Any] = {  # defaults of the options of `cnn`

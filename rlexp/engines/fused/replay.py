@@ -22,6 +22,7 @@ from rlexp.data import seeding
 from rlexp.engines import parts
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
+from rlexp.engines.fused import prioritized
 from rlexp.engines.fused.base import (
     MAX_EPISODES,
     NEVER,
@@ -41,6 +42,7 @@ from rlexp.engines.services import Services
 from rlexp.engines.vectorized import Lanes
 from rlexp.envs import tensor
 
+NAMED = {"best": Best, "priorities": prioritized.Priorities}  # parts of the carry that are there for some jobs
 ONE = ("steps", "updates")  # of what a call has come to: one number, where the rest has a column for each lane
 
 
@@ -90,6 +92,7 @@ class FusedReplayLoop:
             before=dict.fromkeys(self.trials.counts, count),
             copied=count,
             broken=np.zeros(n, bool),
+            priorities=prioritized.empty(n, config.replay_size) if agent.prioritized else (),
             best=Best(lanes.acting, np.full(n, -np.inf), count, np.zeros(n, bool)) if best else (),
         )
 
@@ -177,9 +180,8 @@ class FusedReplayLoop:
         Lanes go on when their trial has ended; what they hold from then on is left out.
         """
         n, held = self.lanes.num_trials, min(self.trials.t, self.config.replay_size)
-        carry = {name: value for name, value in self.carry._asdict().items() if name not in ("agent", "env", "best")}
-        if self.carry.best:
-            carry["best"] = self.carry.best._asdict()
+        carry = {name: value for name, value in self.carry._asdict().items() if name not in ("agent", "env", *NAMED)}
+        carry |= {name: value._asdict() for name in NAMED if (value := getattr(self.carry, name))}
         ring = np.concatenate([ring[:size, :held] for ring, size in zip(self.rings, self.shards.sizes, strict=True)])
         rows = tf.nest.map_structure(lambda value: np.asarray(value)[:n], carry)
         ended = ~self.trials.active
@@ -189,8 +191,9 @@ class FusedReplayLoop:
         """Put back what `get_state` returned."""
         self.lanes.set_state(state["lanes"])
         carry = tf.nest.map_structure(self.lanes.restored, state["carry"])
-        if "best" in carry:
-            carry["best"] = Best(**carry["best"])
+        for name, kind in NAMED.items():
+            if name in carry:
+                carry[name] = kind(**carry[name])
         self.carry = self.carry._replace(**carry)
         held = state["ring"].shape[1]
         for i, ring in enumerate(self.rings):

@@ -20,6 +20,7 @@ from rlexp.algos.base import Agent
 from rlexp.config.schema.algos import DQNSettings
 from rlexp.data.transition import SCALARS
 from rlexp.engines import rules
+from rlexp.engines.fused import prioritized
 from rlexp.engines.fused.base import (
     MAX_EPISODES,
     NEVER,
@@ -31,7 +32,7 @@ from rlexp.engines.fused.base import (
     one_after_another,
     write,
 )
-from rlexp.engines.vectorized import mapped
+from rlexp.engines.vectorized import PRIORITIES, learn, mapped
 from rlexp.envs.tensor.base import TensorEnv, limited_step
 
 Array = Any  # of NumPy on the host, of TensorFlow in a program
@@ -65,6 +66,7 @@ class Carry(NamedTuple):
     before: dict[str, Array]  # the same before the trial's last step
     copied: Array  # int32 [L], target periods that have ended in a copy
     broken: Array  # bool [L], trials that have diverged
+    priorities: Any = ()  # `prioritized.Priorities`, where batches are drawn by them; else nothing
     best: Any = ()  # `Best`, where the best training episode chooses the weights; else nothing
 
 
@@ -261,6 +263,9 @@ class ReplayProgram:
             better, score, step = offer(best.score, best.step, ended, env.returns, new_counts["step"])
             best = best._replace(score=score, step=step, new=best.new | better)
         carry = carry._replace(env=begin_next(over, first, env), counts=new_counts, before=before, best=best)
+        if self.agent.prioritized:
+            new = prioritized.add(carry.priorities, slot, self.config.priority_alpha)
+            carry = carry._replace(priorities=new)
         all_returns, all_lengths = episodes
         lengths = write(all_lengths, i, tf.where(ended, env.length, 0))
         return ring, carry, write(all_returns, i, env.returns), lengths
@@ -281,18 +286,27 @@ class ReplayProgram:
         numbers = first[:, None] + tf.range(self.config.num_updates)
         u = tf.gather(given.replay, numbers, batch_dims=1)  # [L, num_updates, B]
         # All slots are drawn before the loop: inside it, XLA would compute a slot anew for each number of its row.
-        slots = self.draw(u, added)  # [L, num_updates, B, n]
+        slots: Any = None if self.agent.prioritized else self.draw(u, added)  # [L, num_updates, B, n]
         u_learn = tf.gather(given.learn, numbers, batch_dims=1)  # [L, num_updates, W]
 
         def update(j: tf.Tensor, carry: Carry, out: Out) -> Tree:
             scalars = look_up(given.scalars, self.units, since(carry.counts, given))
-            batch = self.batch(ring, slots[:, j], added, scalars["gamma"])
+            if self.agent.prioritized:
+                drawn, weight = self.draw_by_priority(u[:, j], added, carry, scalars)
+                slot = self.with_those_after(drawn)
+                batch = {**self.batch(ring, slot, added, scalars["gamma"]), "weight": weight}
+            else:
+                batch = self.batch(ring, slots[:, j], added, scalars["gamma"])
             learning = due & ~carry.broken
             counts = {**carry.counts, "update": carry.counts["update"] + tf.cast(learning, tf.int32)}
             copy, copied = rules.target_due(self.config, counts, carry.copied, learning, tf)
             agent, metrics = self.update(given.num_trials, carry.agent, batch, u_learn[:, j], scalars, learning)
             agent = self.renew_targets(agent, copy)
             broken = learning & ~tf.math.is_finite(metrics["loss"])
+            if self.agent.prioritized:
+                how = self.config.priority_alpha, self.config.priority_epsilon
+                new = prioritized.update(carry.priorities, learning & ~broken, drawn, metrics[PRIORITIES], *how)
+                carry = carry._replace(priorities=new)
             values = tf.stack([metrics[name] for name in self.agent.metrics], axis=1)  # [L, H]
             carry = carry._replace(agent=agent, counts=counts, copied=copied, broken=carry.broken | broken)
             out = out._replace(
@@ -321,6 +335,8 @@ class ReplayProgram:
         args = fixed, batch, u, scalars, due
         if self.one_after_another:
             metrics = dict.fromkeys(self.agent.metrics, tf.zeros(self.sizes.lanes))
+            if self.agent.prioritized:
+                metrics[PRIORITIES] = tf.zeros((self.sizes.lanes, self.config.batch_size))
             moving, metrics = one_after_another(update, num_trials, moving, metrics, *args)
         else:
             moving, metrics = mapped(update)(moving, *args)
@@ -334,7 +350,7 @@ class ReplayProgram:
         Where learning counts episodes, a trial that is not due keeps its state bit for bit. Where it counts steps, all
         trials that still train are due together, and nobody looks at what the others do: the mask would cost a tenth.
         """
-        new, metrics, _ = self.agent.learn(state, batch, u, scalars)
+        new, metrics = learn(self.agent, state, batch, u, scalars)
         if self.config.learn_unit == "step":
             return new, metrics
         return tf.nest.map_structure(lambda a, b: tf.where(due, a, b), new, state), metrics
@@ -362,7 +378,18 @@ class ReplayProgram:
         held = tf.minimum(added, size)
         oldest = tf.where(added > size, added % size, 0)
         age = tf.cast(tf.cast(u, tf.float64) * tf.cast(held, tf.float64), tf.int32)  # 0 is the oldest
-        return (oldest + age[..., None] + tf.range(self.config.n_step)) % size
+        return self.with_those_after(oldest + age)
+
+    def draw_by_priority(
+        self, u: tf.Tensor, added: tf.Tensor, carry: Carry, scalars: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Slots and importance weights of one update's batch for uniform numbers.  # [L, B]"""
+        held = tf.minimum(added, self.config.replay_size)
+        return prioritized.draw(carry.priorities, u, held, scalars["priority_beta"])
+
+    def with_those_after(self, slot: tf.Tensor) -> tf.Tensor:
+        """Each slot [...] with the n - 1 that follow it in time.  # [..., n]"""
+        return (slot[..., None] + tf.range(self.config.n_step)) % self.config.replay_size
 
     def batch(self, ring: tf.Tensor, slot: tf.Tensor, added: tf.Tensor, gamma: tf.Tensor) -> dict[str, tf.Tensor]:
         """Transitions from slots [L, B, n], summed over up to n steps as `replay.ReplayRing.sample` does."""

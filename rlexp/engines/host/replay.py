@@ -12,11 +12,12 @@ from rlexp.algos.base import Agent, Params
 from rlexp.config import registry, schedules
 from rlexp.config.schema.algos import DQNSettings
 from rlexp.data import seeding
+from rlexp.data.priorities import Priorities
 from rlexp.engines import rules
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores
 from rlexp.engines.services import Services
-from rlexp.engines.vectorized import Lanes
+from rlexp.engines.vectorized import PRIORITIES, Lanes
 from rlexp.envs.trial_envs import Step
 
 
@@ -30,6 +31,10 @@ class ReplayLoop:
         self.trials = Trials(services, lanes.params())
         ring = registry.replay(config.name)(settings.env.frame_stack)
         self.ring = ring(settings.trials, config.replay_size, info.observation, info.action, config.n_step)
+        self.priorities = None
+        if lanes.agent.prioritized:
+            how = config.priority_alpha, config.priority_epsilon
+            self.priorities = Priorities(settings.trials, config.replay_size, *how)
         self.u_act = seeding.Uniforms(settings.seeds, "act", widths["act"])
         self.u_learn = seeding.Uniforms(settings.seeds, "learn", widths["learn"])
         self.u_replay = seeding.Uniforms(settings.seeds, "replay", config.batch_size)
@@ -47,6 +52,8 @@ class ReplayLoop:
             u = self.u_act.step(trials.t)
             a_tm1 = self.lanes.act(o_tm1, u, scalars)
             step = envs.step(a_tm1, trials.active)
+            if self.priorities is not None:
+                self.priorities.add(trials.active, self.ring.next_slot)
             self.ring.add(trials.active, o_tm1=o_tm1, a_tm1=a_tm1, **self._outcome(step))
             ended = trials.advance(step)
             if step.finished and trials.settings.evaluation.selection == "train_episode":
@@ -63,11 +70,13 @@ class ReplayLoop:
             return
         for _ in range(self.config.num_updates):
             scalars = self._scalars()
-            batch = self.ring.sample(self.u_replay.rows(counts["update"]), scalars["gamma"])
+            batch, slots = self._batch(self.u_replay.rows(counts["update"]), scalars)
             u = self.u_learn.rows(counts["update"])
             counts["update"] += due
             copy, self.copied = rules.target_due(self.config, counts, self.copied, due, np)
             metrics = self.lanes.learn(batch, u, scalars, due, copy)
+            if self.priorities is not None:
+                self.priorities.update(due, slots, metrics.pop(PRIORITIES))
             broken = due & ~np.isfinite(metrics["loss"])
             if broken.any():
                 trials.diverge(broken, "the loss is not finite")
@@ -81,7 +90,10 @@ class ReplayLoop:
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the trials do not hold: agent, ring, target counters."""
-        return {"lanes": self.lanes.get_state(), "ring": self.ring.get_state(), "copied": self.copied}
+        state = {"lanes": self.lanes.get_state(), "ring": self.ring.get_state(), "copied": self.copied}
+        if self.priorities is not None:
+            state["priorities"] = self.priorities.get_state(int(self.ring.held.max(initial=0)))
+        return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put back what `get_state` returned."""
@@ -89,6 +101,15 @@ class ReplayLoop:
         self.ring.set_state(state["ring"])
         self.ring.break_off(self.trials.restarted)
         self.copied = state["copied"]
+        if self.priorities is not None:
+            self.priorities.set_state(state["priorities"])
+
+    def _batch(self, u: np.ndarray, scalars: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Any]:
+        """A batch for uniform numbers [N, B], and the slots [N, B] that priorities have drawn, where there are any."""
+        if self.priorities is None:
+            return self.ring.sample(u, scalars["gamma"]), None
+        slots, weights = self.priorities.draw(u, self.ring.held, scalars["priority_beta"])
+        return {**self.ring.at(slots, scalars["gamma"]), "weight": weights}, slots
 
     def _scalars(self) -> dict[str, np.ndarray]:
         """What is scheduled, now.  # path: [N]"""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rlexp.config.schema.algos import PRIORITY_KEYS
 from rlexp.config.schema.job import MOVES_NO_CURVE
 from rlexp.system import words
 from rlexp.system.words import setting
@@ -134,10 +135,11 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     walk({key: value for key, value in config.items() if key not in MOVES_NO_CURVE}, "")
     if found.get("budget.episodes") is None and found.get("budget.steps") is None:
         found["budget.steps"] = found.get("env.default_steps")
+    unread = {f"algo.{key}" for key in PRIORITY_KEYS} if found.get("algo.replay") == "uniform" else set()
     return {
         key: value
         for key, value in found.items()
-        if key != "algo.name" and not (key.startswith("env.") and key.split(".")[1] in ENV_KEYS)
+        if key != "algo.name" and key not in unread and not (key.startswith("env.") and key.split(".")[1] in ENV_KEYS)
     }
 
 

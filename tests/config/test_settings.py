@@ -9,8 +9,8 @@ from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
 
 REFUSALS = [
-    ("algo=dueling_dqqn", "algo: expected one of angle_policy, ddqn, double_q_learning, dqn, dueling_ddqn, dueling_dqn, "
-     "expected_sarsa, fixed_dqn, pg, pg_baseline, ppo, q_learning, q_value_iteration, random, sarsa, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
+    ("algo=dueling_dqqn", "algo: expected one of angle_policy, c51, ddqn, double_q_learning, dqn, dueling_ddqn, dueling_dqn, "
+     "expected_sarsa, fixed_dqn, munchausen_dqn, pg, pg_baseline, ppo, q_learning, q_value_iteration, qr_dqn, rainbow, random, sarsa, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
     ("env=cartpol", "env: expected one of acrobot, cartpole, cliff_walking, frozen_lake, frozen_lake_8x8, lunar_lander, markov_chain, "
      "mountain_car, space_invaders, taxi, three_state_mdp, received 'cartpol'.\nDid you mean cartpole?"),
     ("algo.gama=.9", "algo.gama: expected a key of the configuration, received an unknown one.\nDid you mean algo.gamma"),
@@ -32,8 +32,8 @@ REFUSALS = [
     ("algo.optimizer.lr=0", "algo.optimizer.lr: expected a number > 0, received 0."),
     ("algo.optimizer.lr=fast", "algo.optimizer.lr: expected a number or a mapping with the keys kind, initial, final, "
      "duration, decay, unit; received 'fast' (str)."),
-    ("algo.optimizer.name=adamw", "algo.optimizer.name: expected one of sgd, rmsprop, adam, nadam, received 'adamw'.\n"
-     "Did you mean adam"),
+    ("algo.optimizer.name=adamm", "algo.optimizer.name: expected one of sgd, rmsprop, adam, adamw, nadam, radam, "
+     "received 'adamm'.\nDid you mean adam"),
     ("algo.loss=mae", "algo.loss: expected one of mse, huber, received 'mae'."),
     ("algo.batch_size=100000", "algo.batch_size: expected at most algo.replay_size (50000), received 100000."),
     ("algo.target=none", "algo.target: expected hard or soft for dueling_ddqn, received 'none'.\n"
@@ -45,7 +45,7 @@ REFUSALS = [
     ("study=../elsewhere", "study: expected letters, digits and _ . + - (it names a folder), received '../elsewhere'."),
     ("tracking.uri=nowhere", "tracking.uri: expected sqlite:///<file>, postgresql://..., or http(s)://<server>, received 'nowhere'."),
     ("network.hidden_units=[0]", "network.hidden_units: expected a number >= 1, received 0."),
-    ("network.name=transformer", "network.name: expected one of cnn, dueling, dueling_cnn, minatar, mlp, received 'transformer'."),
+    ("network.name=transformer", "network.name: expected one of cnn, dueling, dueling_cnn, minatar, mlp, noisy_dueling, received 'transformer'."),
     ("env.id=CartPol-v1", "env.id: expected a Gymnasium id, received 'CartPol-v1', which is not registered or out of date.\n"
      "Did you mean CartPole-v1"),
     ("env.id=LunarLander-v2", "env.id: expected a Gymnasium id, received 'LunarLander-v2', which is not registered or out of "

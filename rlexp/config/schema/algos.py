@@ -115,6 +115,9 @@ class PPOOptimizerSettings(PGOptimizerSettings):
     lr: Any = opt(linear(5e-3, 1e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
 
 
+PRIORITY_KEYS = ("priority_alpha", "priority_beta", "priority_epsilon")  # of algo; read for `replay: prioritized` alone
+
+
 @dataclass
 class DQNSettings(AlgoSettings):
     """DQN, and what the algorithms that descend from it share."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlexp.config.schema.algos import DQNSettings
+from rlexp.config.schema.algos import PRIORITY_KEYS, DQNSettings
 from rlexp.config.schema.env import EnvSettings
 from rlexp.config.schema.fields import opt
 from rlexp.config.schema.network import NetworkSettings
@@ -135,7 +135,7 @@ class Settings:
         if self.network.name in ("cnn", "dueling_cnn"):  # defaults of newer options do not count
             curve["network"]["options"] = options_that_differ(self.network)
         if curve["algo"].get("replay") == "uniform":  # keeps the hash of versions without priorities
-            for key in ("replay", "priority_alpha", "priority_beta", "priority_epsilon"):
+            for key in ("replay", *PRIORITY_KEYS):
                 del curve["algo"][key]
         if not self.network.noisy:  # keeps the hash of versions without noisy networks
             del curve["network"]["noisy"]

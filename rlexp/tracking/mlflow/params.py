@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rlexp.config import registry
+from rlexp.config.schema.algos import PRIORITY_KEYS
 from rlexp.system.stored_yaml import select
 
 MAX_METRICS, MAX_PARAMS, MAX_RUNS = 1000, 100, 50_000  # per call
@@ -29,6 +30,8 @@ def own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         found["env"] = {key: value for key, value in env.items() if key not in unread}
     if known is not None and not registry.FAMILIES[known.family].keras:
         found.pop("network", None)
+    if select(found, "algo", "replay") == "uniform":
+        found["algo"] = {key: value for key, value in found["algo"].items() if key not in PRIORITY_KEYS}
     if not select(config, "budget", "episodes") and not select(config, "budget", "steps"):
         found["budget"] = {"steps": select(config, "env", "default_steps")}
     return _without_empty(found)

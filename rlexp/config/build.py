@@ -58,7 +58,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Settings:
         settings.algo.epsilon = 0.0  # noise explores instead
     bins.follow_id(settings.env)
     _rename_env(settings.env)
-    resolve_shares(settings.algo, "algo", settings)
+    _resolve_shares(settings.algo, "algo", settings)
     check_ranges(settings, "")
     if isinstance(settings.algo, TabularSettings):
         settings.algo.discretizer = bins.replaced(settings.env.discretizer, settings.algo.discretizer)
@@ -75,12 +75,12 @@ def _without_bins(schema: type, algo: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: value for key, value in algo.items() if key != "discretizer"}
 
 
-def resolve_shares(node: Any, prefix: str, settings: Settings) -> None:
+def _resolve_shares(node: Any, prefix: str, settings: Settings) -> None:
     """Convert schedules in shares of the budget to the unit that the budget counts."""
     for f in dataclasses.fields(node):
         value, where = getattr(node, f.name), f"{prefix}.{f.name}"
         if dataclasses.is_dataclass(value):
-            resolve_shares(value, where, settings)
+            _resolve_shares(value, where, settings)
         elif f.metadata.get("scalar") and isinstance(value, Mapping) and value.get("unit") == schedules.BUDGET:
             episodes = settings.budget.episodes
             unit, count = ("episode", episodes) if episodes is not None else ("step", settings.max_steps or 1)

@@ -32,6 +32,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from rlexp.algos.base import Agent, Params, RolloutAgent
+from rlexp.config.schedules import scalar_paths
 
 MIN_EXACT_LANES = 2
 LANES_TOGETHER = 4  # of `learn_some`, for trials that complete their batches at different times
@@ -385,9 +386,10 @@ def pad_lanes(values: np.ndarray, num_lanes: int) -> np.ndarray:
 
 
 def compiled_settings(algo: Any, scalars: Sequence[str]) -> dict[str, Any]:
-    """An algorithm's settings but for the scalars, which are handed to its programs as numbers, by their paths."""
+    """An algorithm's settings but for the scalars, which are handed to its programs as numbers, by their paths, or are
+    not read."""
     settings = dataclasses.asdict(algo)
-    for path in scalars:
+    for path in dict.fromkeys([*scalars, *scalar_paths(algo)]):
         *parents, name = path.split(".")
         del functools.reduce(operator.getitem, parents, settings)[name]
     return settings

@@ -118,7 +118,7 @@ def test_actions_that_no_algorithm_takes() -> None:
     [
         ("Raise", "reset raised ValueError: the  [31msensor fell off (test_env.py, line "),
         ("Exit", "reset raised SystemExit: 3 (test_env.py, line "),
-        ("Hang", "reset has not returned within 1 s (env.step_timeout)"),
+        pytest.param("Hang", "reset has not returned within 1 s (env.step_timeout)", marks=pytest.mark.slow),
     ],
 )
 def test_whatever_an_environment_does_is_told_in_a_sentence(way: str, words: str) -> None:

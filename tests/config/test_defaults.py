@@ -11,7 +11,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from rlexp.config import registry
-from rlexp.config.build import build, resolve_shares
+from rlexp.config.build import build
 from rlexp.config.paths import conf_dir
 from rlexp.config.schema.env import DiscretizerSettings
 from rlexp.config.schema.job import Settings
@@ -32,10 +32,7 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.__name__)
 def test_an_algorithms_dataclass_says_what_its_yaml_says(schema: type) -> None:
     """Of several algorithms with one schema, the one that its name says; the others differ from it in their YAML."""
-    settings = compose(f"algo={schema().name}", "env=frozen_lake")
-    said = schema()
-    resolve_shares(said, "algo", settings)  # of the budget
-    assert flat(said) == flat(settings.algo)
+    assert flat(schema()) == flat(compose(f"algo={schema().name}", "env=frozen_lake").algo)
 
 
 def test_everything_else_says_what_the_yaml_says() -> None:
@@ -45,9 +42,7 @@ def test_everything_else_says_what_the_yaml_says() -> None:
     """
     said = compose("algo=dqn")
     said.env.discretizer = DiscretizerSettings()
-    defaults = Settings()
-    resolve_shares(defaults.algo, "algo", said)
-    assert flat(defaults) == flat(said)
+    assert flat(Settings()) == flat(said)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +74,7 @@ def test_a_schema_of_ones_own_may_leave_values_to_its_parents() -> None:
         name: str = "mine"
         temperature: float = 0.5
 
-    mine, settings = Mine(), compose("algo=dqn")
-    resolve_shares(mine, "algo", settings)
-    assert {**flat(mine), "name": "dqn"} == {**flat(settings.algo), "temperature": 0.5}
+    assert {**flat(Mine()), "name": "dqn"} == {**flat(compose("algo=dqn").algo), "temperature": 0.5}
 
 
 def test_a_schedule_that_is_given_has_no_keys_of_the_default_one() -> None:

@@ -38,7 +38,8 @@ def trial(job: Any, seed: int) -> tuple[list[Any], list[bytes]]:
 ALONE = [
     pytest.param(
         algo,
-        marks=[pytest.mark.slow] * (algo in ("dqn", "fixed_dqn", "ddqn", "dueling_dqn", "pg", "pg_baseline", "ppo")),
+        marks=[pytest.mark.slow]
+        * (registry.FAMILIES[registry.ALGOS[algo].family].keras and algo not in ("dueling_ddqn", "rainbow")),
     )
     for algo in sorted(registry.ALGOS)
 ]

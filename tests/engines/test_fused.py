@@ -345,6 +345,7 @@ def test_a_third_partys_dynamics_and_a_diverging_trial_that_leaves_the_others_un
     assert [t["note"] for t in Job(again)["trials"]] == [t["note"] for t in job["trials"]]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("third_party")
 def test_a_job_ends_where_its_last_trial_diverges(
     tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,9 +23,9 @@ FUSED = ("engine=fused", "network.hidden_units=[8]")
 @pytest.mark.parametrize(
     ("algo", "options"),
     [
-        ("pg", ("budget.episodes=14", "algo.batch_size=3", "evaluation.policy=sampled", "algo.head=softmax",
+        pytest.param("pg", ("budget.episodes=14", "algo.batch_size=3", "evaluation.policy=sampled", "algo.head=softmax",
                 "evaluation.selection=train_episode", "algo.truncation_penalty=2", "algo.reward_scale=0.5",
-                "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 10, unit: episode}")),
+                "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 10, unit: episode}"), marks=pytest.mark.slow),
         pytest.param("ppo", ("algo.batch_unit=step", "algo.batch_size=70", "algo.num_updates=2", "budget.steps=260",
                          "algo.optimizer.lr={kind: linear, initial: 1e-2, final: 1e-3, duration: 5, unit: update}",
                          "algo.entropy_coef={kind: linear, initial: 0.1, final: 0, duration: 200}"), marks=pytest.mark.slow),

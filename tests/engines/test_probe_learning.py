@@ -32,9 +32,9 @@ def q_values(job: Any, observations: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(model(observations)) for model in models]
 
 
-# The later two ask for all that the first two do.
+# The last one asks for all that the others do.
 PROBES = [pytest.param(probe, marks=pytest.mark.slow) for probe in (probes.Identity, probes.Bandit)]
-PROBES += [probes.DelayedReward, probes.TwoStateChain]  # type: ignore[list-item]
+PROBES += [pytest.param(probes.DelayedReward, marks=pytest.mark.slow), pytest.param(probes.TwoStateChain)]
 
 
 @pytest.mark.parametrize(

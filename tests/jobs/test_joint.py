@@ -101,8 +101,8 @@ def test_settings_together() -> None:
     assert scalars["gamma"](counts).tolist() == [0.5, 0.5, 0.75]
     np.testing.assert_allclose(scalars["optimizer.lr"](counts), [1.0, 0.1, 2e-3 - 50 * 1.5e-3 / 50_000], rtol=1e-6)
     assert dataclasses.replace(
-        settings.algo, gamma=0, epsilon=0, tau=0.5, optimizer=OptimizerSettings()
-    ) == DQNSettings(gamma=0, epsilon=0, tau=0.5)
+        settings.algo, gamma=0, epsilon=0, tau=0.5, priority_beta=1, optimizer=OptimizerSettings()
+    ) == DQNSettings(gamma=0, epsilon=0, tau=0.5, priority_beta=1)
 
 
 @pytest.mark.parametrize("name", [n for n, a in registry.ALGOS.items() if registry.FAMILIES[a.family].keras])

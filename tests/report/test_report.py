@@ -454,6 +454,7 @@ def delivered(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
+@pytest.mark.slow
 def test_report_from_mlflow_equals_report_from_files(page: Path, delivered: str, tmp_path: Path) -> None:
     theirs, _ = study.make(["mixed"], output_dir=tmp_path, tracking_uri=delivered, to=None, command=COMMAND)
     assert theirs == tmp_path / "mixed" / "report" / "index.html"

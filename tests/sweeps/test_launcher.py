@@ -170,6 +170,7 @@ def test_policy_gradients_together_equal_policy_gradients_alone(tmp_path: Path) 
         assert everything(one.folder) == everything(same.folder)
 
 
+@pytest.mark.slow
 def test_a_job_that_diverges_does_not_change_the_others(
     settings: Callable[..., Settings], alone: list[list[Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:

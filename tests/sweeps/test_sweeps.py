@@ -140,6 +140,7 @@ def test_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores.gpus() == []
 
 
+@pytest.mark.slow
 def test_jobs_that_raise_or_exit_do_not_stop_the_others_and_a_second_start_runs_only_them(tmp_path: Path) -> None:
     (tmp_path / "bad_env.py").write_text(BAD_ENV)
     sweep = ("-m", "algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", "+env.kwargs.way=raise,exit,good", *QUICK)

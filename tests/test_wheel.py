@@ -63,6 +63,7 @@ def test_a_job_runs_from_the_wheel(command: list[str], installed: Path, tmp_path
     assert (folder / "summary.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_launcher_is_found_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     sweep = ["-m", "hydra/launcher=fused", "algo=random,angle_policy", "trials=1", "budget.steps=60"]
     result = run(installed / "rlexp", *sweep, "tracking=files", "animation.enabled=false", cwd=tmp_path)

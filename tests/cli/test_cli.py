@@ -187,6 +187,7 @@ def test_a_failure_keeps_its_traceback_and_exits_with_1(tmp_path: Path) -> None:
     assert (folder / "error.txt").read_text().endswith("ValueError: the sensor fell off\n")
 
 
+@pytest.mark.slow
 def test_one_job_of_a_multirun_may_be_refused_and_the_others_run(tmp_path: Path) -> None:
     result = rlexp("-m", "algo=random,angle_policy", "env=mountain_car", "trials=1", "budget.steps=50", "tracking=files",
                    "evaluation.num_episodes=1", "evaluation.final_episodes=1", cwd=tmp_path)  # fmt: skip

@@ -51,10 +51,10 @@ def test_every_preset_composes_and_opens_with_its_command() -> None:
 @pytest.mark.parametrize(
     "algo",
     [
-        pytest.param(a, marks=[pytest.mark.slow] * (a in ("dqn", "dueling_ddqn", "pg_baseline", "ppo")))
+        pytest.param(a, marks=[pytest.mark.slow] * (a in ("dqn", "dueling_ddqn", "pg_baseline", "ppo", "c51", "ddqn")))
         for a in sorted(registry.ALGOS)
     ],
-)  # those run in test_engines
+)  # those run in test_engines, or are a part of another
 def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -> None:
     family = registry.ALGOS[algo].family
     learning = {

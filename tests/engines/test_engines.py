@@ -38,8 +38,7 @@ def trial(job: Any, seed: int) -> tuple[list[Any], list[bytes]]:
 ALONE = [
     pytest.param(
         algo,
-        marks=[pytest.mark.slow]
-        * (registry.FAMILIES[registry.ALGOS[algo].family].keras and algo not in ("dueling_ddqn", "rainbow")),
+        marks=[pytest.mark.slow] * (registry.FAMILIES[registry.ALGOS[algo].family].keras and algo != "dueling_ddqn"),
     )
     for algo in sorted(registry.ALGOS)
 ]

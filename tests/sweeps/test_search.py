@@ -83,6 +83,7 @@ def heights() -> list[str]:
     return [next(o for o in job["overrides"] if "height" in o) for job in record()["jobs"]]
 
 
+@pytest.mark.slow
 def test_a_search_finds_prunes_and_continues_and_its_best_is_reproduced(capsys: pytest.CaptureFixture[str]) -> None:
     assert search(HEIGHT, "hydra.sweeper.num_candidates=5") == 0
     first = heights()

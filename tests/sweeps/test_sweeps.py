@@ -195,6 +195,7 @@ def test_termination_between_jobs_closes_a_sweep_as_killed(tmp_path: Path) -> No
     assert swept(tmp_path)["status"] == "killed"
 
 
+@pytest.mark.slow
 def test_termination_while_a_job_is_scored_lets_it_end_and_stops_the_sweep(tmp_path: Path) -> None:
     (tmp_path / "bad_env.py").write_text(BAD_ENV)
     bad = ("algo=random", "env.id=Bad-v0", "env.imports=[bad_env]", *QUICK)

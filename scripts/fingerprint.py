@@ -59,6 +59,21 @@ JOBS: dict[str, tuple[str, ...]] = {
         for engine in ("host", "fused")
     },
     **{
+        f"{name}, {engine}": (f"engine={engine}", *DQN, *overrides)
+        for name, overrides in {
+            "c51, double": ("algo=c51", "algo.double=true", "algo.num_atoms=11"),
+            "qr_dqn": ("algo=qr_dqn", "algo.num_quantiles=8"),
+            "munchausen_dqn, adamw": ("algo=munchausen_dqn", "algo.optimizer.name=adamw"),
+            "ddqn by priority": ("algo=ddqn", "algo.replay=prioritized", "algo.num_updates=2"),
+            "fixed_dqn with noise, radam": (
+                "algo=fixed_dqn", "network.noisy=true", "algo.epsilon=0", "algo.optimizer.name=radam",
+                "network.options={layer_norm: true, initializer: he_normal}",
+            ),
+            "rainbow": ("algo=rainbow", "algo.num_atoms=11"),
+        }.items()
+        for engine in ("host", "fused")
+    },
+    **{
         f"ddqn n_step=1 soft huber, {engine}": (
             "algo=ddqn", f"engine={engine}", *DQN, "algo.n_step=1", "algo.target=soft", "algo.loss=huber",
         )

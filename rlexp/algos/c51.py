@@ -11,6 +11,8 @@ Axes: B batch, A actions, K atoms.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 import tensorflow as tf
 
@@ -41,8 +43,9 @@ class C51(DistributionalDQN):
         """The cross-entropy of each row [B]."""
         return distributions.cross_entropy(target, outputs)
 
-    def policy_model(self, model: keras.Model) -> keras.Model:
+    def policy_model(self, models: Mapping[str, keras.Model]) -> keras.Model:
         """The network with the mean as two layers more: softmax, and a product with the atoms."""
+        model = models["q"]
         mean = keras.layers.Dense(1, use_bias=False, trainable=False, name="expected_return")
         values = mean(keras.layers.Softmax(name="return_probabilities")(model.output))  # [B, A, 1]
         mean.set_weights([self.atoms[:, None]])

@@ -56,8 +56,8 @@ class DQN(GradientAgent):
         return super().init(params)
 
     def deploy(self, params: Params) -> Params:
-        """The network without noise."""
-        return {"q": params["q"]}
+        """The networks without noise."""
+        return {name: vector for name, vector in params.items() if name != "sigma"}
 
     def q_values(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
         """Action values [E, A] for observations [E, ...]."""

@@ -11,6 +11,8 @@ Axes: B batch, A actions, K quantiles.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 import tensorflow as tf
 
@@ -42,6 +44,7 @@ class QRDQN(DistributionalDQN):
         """The quantile regression loss of each row [B]."""
         return distributions.quantile_regression(outputs, self.taus, target, self.config.kappa)
 
-    def policy_model(self, model: keras.Model) -> keras.Model:
+    def policy_model(self, models: Mapping[str, keras.Model]) -> keras.Model:
         """The network with the mean of its quantiles."""
+        model = models["q"]
         return keras.Model(model.inputs, keras.ops.mean(model.output, axis=-1), name="qr_dqn")

@@ -118,6 +118,7 @@ ALGOS: dict[str, Algo] = {
     "c51": Algo("replay", algos.C51Settings, "rlexp.algos.c51:C51"),
     "rainbow": Algo("replay", algos.C51Settings, "rlexp.algos.c51:C51"),
     "qr_dqn": Algo("replay", algos.QRDQNSettings, "rlexp.algos.qr_dqn:QRDQN"),
+    "iqn": Algo("replay", algos.IQNSettings, "rlexp.algos.iqn:IQN"),
     "munchausen_dqn": Algo("replay", algos.MunchausenDQNSettings, "rlexp.algos.munchausen_dqn:MunchausenDQN"),
     "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG"),
     "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),

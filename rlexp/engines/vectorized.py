@@ -193,10 +193,9 @@ class Lanes(Generic[SomeAgent]):
     def deploy(self, row: np.ndarray) -> keras.Model:
         """The model that `best.keras` holds of one trial, whose row is given.  # [P]"""
         deployed = self.agent.deploy(tf.nest.map_structure(lambda leaf: leaf[0], self._unflatten(row[None])))
-        ((name, params),) = deployed.items()
-        network = self.agent.networks[name]
-        network.set_params(np.asarray(params))
-        return self.agent.policy_model(network.model)
+        for name, params in deployed.items():
+            self.agent.networks[name].set_params(np.asarray(params))
+        return self.agent.policy_model({name: self.agent.networks[name].model for name in deployed})
 
     def get_state(self) -> list[np.ndarray]:
         """Every tensor of the trials' state.  # [N, ...] each"""

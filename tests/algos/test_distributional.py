@@ -95,7 +95,7 @@ def test_what_is_saved_has_action_values(kind: Any, is_dueling: bool, tmp_path: 
     network = FlatModel(kind.models(make, INFO, config)["q"])
     agent = kind(config, {"q": network}, INFO)
     observations = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
-    save_model(agent.policy_model(network.model), tmp_path / "best.keras")
+    save_model(agent.policy_model({"q": network.model}), tmp_path / "best.keras")
     loaded = keras.saving.load_model(tmp_path / "best.keras", safe_mode=True)
     values = agent.q_values({"q": tf.constant(network.get_params())}, tf.constant(observations))
     assert loaded.output_shape == (None, 3)

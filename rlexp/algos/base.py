@@ -109,8 +109,8 @@ class Agent(Protocol):
         """The state, with its target networks renewed where that is `due`, bool []."""
 
     def deploy(self, params: Params) -> Params:
-        """What `best.keras` holds, of what `acting` returned: the networks that act without noise, usually one, by name.
-        Of a network with several outputs the first is saved, so that heads that only train are left out."""
+        """What `best.keras` holds, of what `acting` returned: the networks that act without noise, usually one, by
+        name. Of a network with several outputs the first is saved, so that heads that only train are left out."""
 
     def policy_model(self, models: Mapping[str, keras.Model]) -> keras.Model:
         """The model that `best.keras` holds, made of the networks that `deploy` names: its outputs are what the greedy

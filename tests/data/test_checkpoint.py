@@ -366,6 +366,8 @@ def test_killed_and_interrupted_jobs_continue_to_the_same_bits(tmp_path: Path) -
 @pytest.mark.parametrize(("algo", "options"), [
     ("dueling_ddqn", []),
     pytest.param("dueling_ddqn", ["env.frame_stack=3"], marks=pytest.mark.slow),
+    pytest.param("rainbow", [], marks=pytest.mark.slow),
+    pytest.param("iqn", ["algo.replay=prioritized", "env.frame_stack=3"], marks=pytest.mark.slow),
     pytest.param("pg", ["evaluation.policy=sampled"], marks=pytest.mark.slow),
     pytest.param("ppo", ["algo.batch_unit=step", "algo.batch_size=60", "algo.num_minibatches=4"], marks=pytest.mark.slow),
 ])  # fmt: skip

@@ -279,9 +279,12 @@ def resumed(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callab
     return run
 
 
-def test_a_job_resumes_to_the_same_bits(resumed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("algo", ["ddqn", pytest.param("rainbow", marks=pytest.mark.slow)])
+def test_a_job_resumes_to_the_same_bits(
+    algo: str, resumed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replay, "num_cores", lambda: 2)
-    resumed("ddqn", *FUSED, *SAME, "trials=5", call=17)
+    resumed(algo, *FUSED, *SAME, "trials=5", call=17)
 
 
 class NaNReward(TensorEnv):

@@ -65,6 +65,13 @@ def test_quantile_regression(taus: list[float], kappa: float, expected: float) -
     assert (distributions.quantile_regression(rows(-1, 3), taus_[None], rows(-3, 4, 2), kappa) == found).numpy().all()
 
 
+def test_an_error_below_zero_weighs_one_less_the_share_however_small_it_is() -> None:
+    share = np.array([0.25], np.float32)
+    for error, expected in ((0.001, 0.00025), (-0.001, 0.00075), (0.0, 0.0)):
+        found = distributions.quantile_regression(rows(0), share, rows(error), 0)
+        assert float(found[0]) == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_shares_of_quantiles_are_midpoints() -> None:
     np.testing.assert_allclose(distributions.midpoints(4), [0.125, 0.375, 0.625, 0.875])
 

@@ -55,6 +55,10 @@ def test_normal_numbers() -> None:
     assert abs(numbers.mean()) < 0.01 and numbers.std() == pytest.approx(1, abs=0.01)
     assert (np.abs(numbers) < 1.96).mean() == pytest.approx(0.95, abs=0.003)
     assert np.isfinite(normal(tf.constant([0.0, 1 - 2.0**-24, 0.0, 0.5]))).all()
+    # A radius of 1 at a quarter and a third of a turn.
+    first = 1 - np.exp(-0.5)
+    turned = normal(tf.constant([first, first, 1 / 4, 1 / 3], tf.float32))
+    np.testing.assert_allclose(turned, [0, -1 / 2, 1, np.sqrt(3) / 2], atol=1e-6)
 
 
 def test_sigma_starts_at_one_half_over_the_root_of_the_inputs() -> None:

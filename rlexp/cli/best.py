@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rlexp.config import commands
 from rlexp.config.study_names import job_names
-from rlexp.jobs import commands
 from rlexp.jobs.names import stored_configs
 from rlexp.jobs.results import JobData, load_job
 from rlexp.math.statistics import iqm

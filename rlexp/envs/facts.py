@@ -102,7 +102,7 @@ def gather(settings: EnvSettings) -> Facts:
 
 
 def measure(settings: EnvSettings, seconds: float) -> Pace:
-    """Step one instance with random actions, as a job's own environments are made.
+    """Step one instance with random actions that its action mask permits, as a job's own environments are made.
 
     Args:
         settings: the environment.
@@ -112,23 +112,44 @@ def measure(settings: EnvSettings, seconds: float) -> Pace:
         env = making.make(settings)
         env.action_space.seed(0)
         actions = [env.action_space.sample() for _ in range(NUM_ACTIONS)]
+        draws = np.random.default_rng(0).random(NUM_ACTIONS)
         announce("reset")
-        env.reset(seed=0)
+        _, info = env.reset(seed=0)
         steps = episodes = 0
         low, high, total, ended = math.inf, -math.inf, 0.0, 0.0
         began = time.perf_counter()
         while steps == 0 or time.perf_counter() - began < seconds:
             watch.calls, watch.method = watch.calls + 1, "step"
-            _, reward, terminated, truncated, _ = env.step(actions[steps % NUM_ACTIONS])
+            k = steps % NUM_ACTIONS
+            _, reward, terminated, truncated, info = env.step(_possible(actions[k], draws[k], info, env))
             reward, steps = float(reward), steps + 1
             low, high, total = min(low, reward), max(high, reward), total + reward
             if terminated or truncated:
                 episodes, ended, total = episodes + 1, ended + total, 0.0
                 watch.calls, watch.method = watch.calls + 1, "reset"
-                env.reset()
+                _, info = env.reset()
         took = time.perf_counter() - began
         close_all([env])
         return Pace(steps, episodes, took, (low, high), ended / episodes if episodes else None)
+
+
+def _possible(drawn: Any, u: float, info: Any, env: gym.Env) -> Any:
+    """A drawn action; with a mask of the state that was just observed, one of those that it permits.
+
+    Args:
+        drawn: of all actions.
+        u: uniform number in [0, 1), which chooses one of the possible actions.
+        info: of the state.
+        env: of the actions.
+    """
+    space = env.action_space
+    mask: Any = info.get("action_mask") if isinstance(info, Mapping) else None
+    if not isinstance(space, gym.spaces.Discrete) or np.shape(mask) != (space.n,):
+        return drawn
+    possible = np.flatnonzero(mask)
+    if not len(possible):
+        return drawn
+    return space.start + possible[int(u * len(possible))]
 
 
 def first_frame(settings: EnvSettings) -> np.ndarray:

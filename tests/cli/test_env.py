@@ -101,6 +101,14 @@ def test_a_table(tmp_path: Path) -> None:
         assert (picture.format, picture.size) == ("PNG", (256, 256))
 
 
+def test_random_actions_respect_the_action_mask() -> None:
+    rows = told("three_state_mdp", seconds=0.05)
+    assert rows["observation"].endswith("tables see 3 states, an action mask beside it")
+    low, high = facts.measure(env._settings("three_state_mdp").env, 0.05).rewards
+    assert (low, high) == (-50, 40)
+    assert rows["random actions"].startswith("rewards from -50 to 40 in ")
+
+
 def test_actions_that_no_algorithm_takes() -> None:
     rows = told("Pendulum-v1")
     assert rows["actions"] == "Box: 1 number, float32, each -2 to 2"

@@ -27,6 +27,8 @@ from rlexp.envs.watchdog import watch
 from rlexp.system import packages
 from rlexp.system.backend import quiet_stderr
 from rlexp.system.errors import refusal
+from rlexp.system.version import __version__
+from rlexp.system.words import plural
 
 MOST_NUMBERS = 12  # of an observation whose bounds are listed one by one
 MOST_WRAPPERS = 100
@@ -214,7 +216,7 @@ def space_words(space: Any, indent: str = "") -> list[str]:
     spaces = gym.spaces
     if isinstance(space, spaces.Discrete):
         last = int(space.start) + int(space.n) - 1
-        return [f"{indent}Discrete: one of {int(space.n)} numbers, {int(space.start)} to {last}"]
+        return [f"{indent}Discrete: one of {plural(int(space.n), 'number')}, {int(space.start)} to {last}"]
     if isinstance(space, spaces.Box):
         return [f"{indent}{line}" for line in _box_words(space)]
     if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
@@ -277,6 +279,8 @@ def _table_rewards(env: gym.Env) -> tuple[float, float] | None:
 def _package(cls: type) -> str:
     """The distribution that a class is from, with its version; its module where it is in none."""
     top = cls.__module__.partition(".")[0]
+    if top == "rlexp":  # an editable installation does not say what is in it
+        return f"rlexp {__version__}"
     names = importlib.metadata.packages_distributions().get(top, [])
     told = [f"{name} {importlib.metadata.version(name)}" for name in dict.fromkeys(names)]
     return " or ".join(told) or f"the module {cls.__module__}, which is in no installed package"

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     interval, warnings = _interval(args), Warnings()
     if args.study is not None:
         args.study, args.output_dir = named_study(args.study, args.output_dir)
-    if args.watch and Path(args.study).name == args.study and sweeps(args.output_dir / args.study):
+    if args.watch and Path(str(args.study)).name == args.study and sweeps(args.output_dir / args.study):
         return watch(args.output_dir / args.study, interval, warnings)  # its first job may be about to start
     found = jobs(args.output_dir, warnings)
     if not found:

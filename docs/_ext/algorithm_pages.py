@@ -106,7 +106,8 @@ def _results(name: str) -> str:
         if job["algo"] == name
     ]
     if not lines:
-        return ""
+        told = f"Its defaults have not been measured yet. This command does, and prints them: `rlexp algo={name}`."
+        return page("## Results", told)
     head = ("environment", "env steps per trial", "final return, IQM (95 % interval)", "command")
     return page(
         "## Results", table(head, lines), "Measured by `python scripts/docs_pictures.py`. [All](index.md#results)."
@@ -151,7 +152,9 @@ def index() -> str:
             "The defaults of each algorithm, measured by `python scripts/docs_pictures.py`. They show what to expect, "
             "and do not rank algorithms: [How to compare](../../researchers/comparing.md) says what a ranking needs."
         )
+        without = [f"`{name}`" for name in registry.ALGOS if all(job["algo"] != name for job in measured)]
         blocks += ["## Results", text, table(head, lines)]
+        blocks += [f"Not measured yet: {', '.join(without)}."] if without else []
     names = "\n".join(registry.ALGOS)
     return page(*blocks, f"```{{toctree}}\n:hidden:\n\n{names}\n```")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rlexp.cli.listing import named_study
+from rlexp.config import commands
 from rlexp.config.study_names import job_names
-from rlexp.jobs import commands
 from rlexp.jobs.names import stored_configs
 from rlexp.jobs.results import JobData, load_job
 from rlexp.math.statistics import iqm
@@ -179,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "reproduces it, with its score and the second's; for each environment of the study.",
         examples=("rlexp best dqn_ladder", "rlexp best search_dqn --objective steps_to_threshold --threshold 475"),
     )
-    parser.add_argument("study", metavar="STUDY", help="name of a study")
+    parser.add_argument("study", metavar="STUDY", help="name of a study, or its folder")
     parser.add_argument(
         "--objective", choices=tuple(WORDS), help="what is compared, as IQM over the trials; default: what the "
         "study's last search has chosen by, else final",
@@ -187,7 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threshold", type=float, metavar="RETURN", help="of --objective steps_to_threshold")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
     args = parser.parse_args(argv)
-    print(_answer(args.output_dir, args.study, args.objective, args.threshold))
+    study, output_dir = named_study(args.study, args.output_dir)
+    print(_answer(output_dir, study, args.objective, args.threshold))
     return 0
 
 

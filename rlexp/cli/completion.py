@@ -93,16 +93,18 @@ def candidates(line: str) -> list[str]:
 
 
 def _folders(before: Sequence[str], word: str) -> Iterator[str]:
-    """Studies for the tools that take one, paths for those that take a folder; nothing where there is one already."""
+    """Studies for the tools that take one, paths for those that take a folder; no second one but for a report."""
     output_dir = Path("outputs")
     if "--output-dir" in before[:-1]:
         output_dir = Path(before[before.index("--output-dir") + 1])
     given = any(not each.startswith("-") and not last.startswith("-") for last, each in pairwise(before))
-    if before[0] not in ("best", "ls", "play", "report", "sync") or given or before[-1].startswith("-"):
+    given = given and before[0] != "report"  # it compares several studies
+    if before[0] not in ("best", "ls", "play", "report", "sync", "ui") or given or before[-1].startswith("-"):
         return
     for folder in folders_with(output_dir, "job.json", "*/*"):
-        if before[0] in ("best", "ls", "report"):
-            yield folder.parent.name
+        if before[0] in ("best", "ls", "report", "ui"):
+            if folder.parent.name not in before[1:]:
+                yield folder.parent.name
         else:
             study = f"{folder.parent}/"
             yield str(folder) if word.startswith(study) else study

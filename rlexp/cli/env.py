@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import signal
 import sys
@@ -17,7 +18,7 @@ from rlexp.system.errors import Refusal, did_you_mean, refusal
 from rlexp.system.stored_yaml import parse
 from rlexp.system.text import clean
 from rlexp.system.tool import BROKEN_PIPE, Parser, refuse, shortened, tool
-from rlexp.system.words import decimal, plural
+from rlexp.system.words import decimal, names, plural
 
 if TYPE_CHECKING:
     from rlexp.config.schema.job import Settings
@@ -175,6 +176,9 @@ def described(name: str, picture: Path | None, seconds: float, timeout: float) -
     if seen is not None:
         yield from _users(settings, choice, *seen)
     if picture is not None:
+        if "rgb_array" not in found.render_modes:
+            modes = names(found.render_modes) or "nothing"
+            raise refusal("--picture", "an environment that renders to rgb_array", f"one that renders to {modes}")
         from rlexp.jobs.animation import write_png
 
         write_png(facts.first_frame(settings.env), picture.expanduser())
@@ -292,7 +296,8 @@ def _pace(pace: Any) -> Iterator[str]:
         f" with a mean return of {decimal(pace.mean_return)}" if pace.episodes else ""
     )
     yield _row("speed", f"{pace.steps / pace.seconds:,.0f} steps/s of one instance here, in {pace.seconds:.1f} s")
-    yield _row("random actions", f"rewards from {decimal(low)} to {decimal(high)} in {pace.steps:,} steps{ended}")
+    told = f"rewards from {decimal(low)} to {decimal(high)}" if math.isfinite(low + high) else "no finite rewards"
+    yield _row("random actions", f"{told} in {pace.steps:,} steps{ended}")
 
 
 def _users(settings: Settings, choice: str, plain: EnvInfo, tabular: EnvInfo) -> Iterator[str]:

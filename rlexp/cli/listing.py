@@ -70,6 +70,12 @@ def listed(folder: Path) -> Listed:
     )
 
 
+def named_study(study: str, output_dir: Path) -> tuple[str, Path]:
+    """The name of a study and its output folder, also if its folder is given: `outputs/ladder`."""
+    path = Path(study).expanduser()
+    return (study, output_dir) if study == path.name or not path.name else (path.name, path.parent)
+
+
 class Warnings:
     """Prints each warning once."""
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlexp.cli.listing import STATUSES, Listed, Listing, Warnings, aligned, jobs
+from rlexp.cli.listing import STATUSES, Listed, Listing, Warnings, aligned, jobs, named_study
 from rlexp.cli.watch import sweeps, watch
 from rlexp.system.errors import did_you_mean, refusal
 from rlexp.system.tool import Parser, tool
@@ -33,13 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             "rlexp ls --output-dir /data/outputs",
         ),
     )
-    parser.add_argument("study", nargs="?", metavar="STUDY", help="name of a study; without it, all studies")
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="name of a study, or its folder; without it, all")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
     parser.add_argument("--watch", action="store_true", help="show the jobs while they run, until none does")
     parser.add_argument("--interval", type=float, metavar="SECONDS", help="of --watch, between two looks; default: 2")
     args = parser.parse_args(argv)
     interval, warnings = _interval(args), Warnings()
-    if args.watch and Path(args.study).name == args.study and sweeps(args.output_dir / args.study):
+    if args.study is not None:
+        args.study, args.output_dir = named_study(args.study, args.output_dir)
+    if args.watch and Path(str(args.study)).name == args.study and sweeps(args.output_dir / args.study):
         return watch(args.output_dir / args.study, interval, warnings)  # its first job may be about to start
     found = jobs(args.output_dir, warnings)
     if not found:

@@ -36,7 +36,8 @@ PATIENCE = 120.0  # seconds for the server to answer
 def command(uri: str, host: str, port: int) -> list[str]:
     """The command line of MLflow's server, without a URI that holds a password: other users can read it."""
     store = ["--backend-store-uri", uri] if mask(uri) == uri else []
-    return [sys.executable, "-m", "mlflow", "ui", *store, "--host", host, "--port", str(port)]
+    quiet = ["--uvicorn-opts", "--log-level=warning"]  # thirty lines would hide the address
+    return [sys.executable, "-m", "mlflow", "ui", *store, "--host", host, "--port", str(port), *quiet]
 
 
 def _trouble(uri: str) -> str | None:
@@ -100,8 +101,9 @@ def _make_view(uri: str, experiment_id: str, folder: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The server's environment: no telemetry, no job workers (eight processes and 2 GB)."""
+    """The server's environment: no telemetry, no job workers (eight processes and 2 GB), no warnings of its imports."""
     ours = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    ours["PYTHONWARNINGS"] = "ignore"
     ours["PYTHONSAFEPATH"] = "1"  # so that a flask.py in the working directory is not imported
     return {**os.environ, **ours}
 

@@ -27,6 +27,8 @@ from rlexp.envs.watchdog import watch
 from rlexp.system import packages
 from rlexp.system.backend import quiet_stderr
 from rlexp.system.errors import refusal
+from rlexp.system.version import __version__
+from rlexp.system.words import plural
 
 MOST_NUMBERS = 12  # of an observation whose bounds are listed one by one
 MOST_WRAPPERS = 100
@@ -102,7 +104,7 @@ def gather(settings: EnvSettings) -> Facts:
 
 
 def measure(settings: EnvSettings, seconds: float) -> Pace:
-    """Step one instance with random actions, as a job's own environments are made.
+    """Step one instance with random actions that its action mask permits, as a job's own environments are made.
 
     Args:
         settings: the environment.
@@ -112,23 +114,44 @@ def measure(settings: EnvSettings, seconds: float) -> Pace:
         env = making.make(settings)
         env.action_space.seed(0)
         actions = [env.action_space.sample() for _ in range(NUM_ACTIONS)]
+        draws = np.random.default_rng(0).random(NUM_ACTIONS)
         announce("reset")
-        env.reset(seed=0)
+        _, info = env.reset(seed=0)
         steps = episodes = 0
         low, high, total, ended = math.inf, -math.inf, 0.0, 0.0
         began = time.perf_counter()
         while steps == 0 or time.perf_counter() - began < seconds:
             watch.calls, watch.method = watch.calls + 1, "step"
-            _, reward, terminated, truncated, _ = env.step(actions[steps % NUM_ACTIONS])
+            k = steps % NUM_ACTIONS
+            _, reward, terminated, truncated, info = env.step(_possible(actions[k], draws[k], info, env))
             reward, steps = float(reward), steps + 1
             low, high, total = min(low, reward), max(high, reward), total + reward
             if terminated or truncated:
                 episodes, ended, total = episodes + 1, ended + total, 0.0
                 watch.calls, watch.method = watch.calls + 1, "reset"
-                env.reset()
+                _, info = env.reset()
         took = time.perf_counter() - began
         close_all([env])
         return Pace(steps, episodes, took, (low, high), ended / episodes if episodes else None)
+
+
+def _possible(drawn: Any, u: float, info: Any, env: gym.Env) -> Any:
+    """A drawn action; with a mask of the state that was just observed, one of those that it permits.
+
+    Args:
+        drawn: of all actions.
+        u: uniform number in [0, 1), which chooses one of the possible actions.
+        info: of the state.
+        env: of the actions.
+    """
+    space = env.action_space
+    mask: Any = info.get("action_mask") if isinstance(info, Mapping) else None
+    if not isinstance(space, gym.spaces.Discrete) or np.shape(mask) != (space.n,):
+        return drawn
+    possible = np.flatnonzero(mask)
+    if not len(possible):
+        return drawn
+    return space.start + possible[int(u * len(possible))]
 
 
 def first_frame(settings: EnvSettings) -> np.ndarray:
@@ -193,7 +216,7 @@ def space_words(space: Any, indent: str = "") -> list[str]:
     spaces = gym.spaces
     if isinstance(space, spaces.Discrete):
         last = int(space.start) + int(space.n) - 1
-        return [f"{indent}Discrete: one of {int(space.n)} numbers, {int(space.start)} to {last}"]
+        return [f"{indent}Discrete: one of {plural(int(space.n), 'number')}, {int(space.start)} to {last}"]
     if isinstance(space, spaces.Box):
         return [f"{indent}{line}" for line in _box_words(space)]
     if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
@@ -256,6 +279,8 @@ def _table_rewards(env: gym.Env) -> tuple[float, float] | None:
 def _package(cls: type) -> str:
     """The distribution that a class is from, with its version; its module where it is in none."""
     top = cls.__module__.partition(".")[0]
+    if top == "rlexp":  # an editable installation does not say what is in it
+        return f"rlexp {__version__}"
     names = importlib.metadata.packages_distributions().get(top, [])
     told = [f"{name} {importlib.metadata.version(name)}" for name in dict.fromkeys(names)]
     return " or ".join(told) or f"the module {cls.__module__}, which is in no installed package"

@@ -29,6 +29,7 @@ SCORES = {  # key of summary.json -> the score that chose a trial's best weights
 }
 LINE_PERIOD = 15.0  # seconds between lines without a terminal
 BAR_PERIOD = 0.1  # seconds between updates of the bar
+FIRST = 0.05  # of the budget: a first update with less of it tells how long compiling took, not how long training will
 SHORT = 1.0  # seconds; a shorter phase has no line
 BAR, SMALL_BAR = 30, 10  # characters
 WIDE = 100  # characters of a terminal that has room for the large one
@@ -51,7 +52,7 @@ class JobConsole:
         self._console = Console(highlight=False, soft_wrap=True, **plain)
         self._bar: Progress | NotebookBar | None = None
         self._began = self._shown = time.monotonic()
-        self._first_step: int | None = None
+        self._first: tuple[float, int, float] | None = None  # time, step and share done of the first update
         self._task: Any = None
         self._phase, self._room = "", 0  # characters beside the bar
         self._timer: threading.Timer | None = None  # says the phase, if it lasts
@@ -59,7 +60,7 @@ class JobConsole:
     def start(self) -> None:
         """Show the bar, on a terminal of its own and in a notebook."""
         self._began = self._shown = time.monotonic()
-        self._first_step = None
+        self._first = None
         if self._quiet or self._bar is not None or not (self._console.is_terminal or self._in_notebook):
             return
         if self.place is not None and self.place.beside:
@@ -98,17 +99,21 @@ class JobConsole:
             eval_return: of the last evaluation; NaN before the first.  # [N]
         """
         now = time.monotonic()
-        if self._first_step is None:
-            self._first_step = step - 1
+        since, first_step, first_done = self._first or (self._began, step - 1, 0.0)
+        if self._first is None:
+            self._first = now, step, done  # compiling comes before it, and an interrupted job has done more than that
+            if done < FIRST:
+                self._shown = now
+                return
         period = BAR_PERIOD if self._bar is not None else LINE_PERIOD
         if self._quiet or (now - self._shown < period and done < 1.0):
             return
         self._shown = now
-        speed = self._n * (step - self._first_step) / max(now - self._began, 1e-9)
+        speed = self._n * (step - first_step) / max(now - since, 1e-9)
         seen = eval_return[np.isfinite(eval_return)]
         score = decimal(seen.mean()) if seen.size else "-"
         text = f"step {step:,}  {speed:,.0f} steps/s  eval return {score}"
-        left = (now - self._began) * (1.0 - done) / done if done > 0 else 0.0
+        left = (now - since) * (1.0 - done) / (done - first_done) if done > first_done else 0.0
         if self._bar is not None:
             if self.place is not None:  # a narrow terminal cuts off the end
                 text = f"{left:,.0f} s left{self._sweep_left(done)}  eval return {score}  step {step:,}  {speed:,.0f}/s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def finish(
     console.phase(f"learning curve{of_which}")
     summary = summarize(settings, context, results, scores, train_seconds, grouped)
     data = load_job(folder)
-    data.summary = summary
+    data.summary, data.config = summary, {"evaluation": asdict(settings.evaluation)}
     plots.learning_curve(data, folder / "learning_curve.png", seeding.generator(0, "report"))
     weights = sorted((folder / "trials").glob("*/best.*"))
     summary[FILES] = digests([*(folder / name for name in DIGESTED), *weights])

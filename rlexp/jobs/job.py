@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,7 @@ class Job(dict[str, Any]):
         from rlexp.data import seeding
         from rlexp.jobs.plots import learning_curve_figure
 
-        return learning_curve_figure(self.data, seeding.generator(0, "report"))
+        return learning_curve_figure(self._with_config(), seeding.generator(0, "report"))
 
     def __repr__(self) -> str:
         final = f", final return IQM {self.score_in_words}" if "final/return" in self else ""
@@ -131,7 +132,11 @@ class Job(dict[str, Any]):
     def _repr_html_(self) -> str:  # called by IPython
         from rlexp.jobs.html import job_html
 
-        return job_html(self.data, self.status, self.score_in_words)
+        return job_html(self._with_config(), self.status, self.score_in_words)
+
+    def _with_config(self) -> JobData:
+        """The data with the configuration, if it can be read."""
+        return replace(self.data, config=self.config)
 
 
 def load(source: str | Path, output_dir: str | Path = "outputs") -> Job:

@@ -58,7 +58,7 @@ def learning_curve_figure(data: JobData, generator: np.random.Generator) -> Figu
     final = (data.summary or {}).get("final/return")
     if final and final["iqm"] is None:  # no trial has a value
         final = None
-    figure, axes, edge = _panels(with_final=bool(final))
+    figure, axes, edge = _panels(data, with_final=bool(final))
     if evaluation:
         _draw_evaluation(axes, evaluation, training, generator)
     elif training:
@@ -81,7 +81,7 @@ def learning_curve_figure(data: JobData, generator: np.random.Generator) -> Figu
     return figure
 
 
-def _panels(with_final: bool) -> tuple[Figure, Axes, Axes | None]:
+def _panels(data: JobData, with_final: bool) -> tuple[Figure, Axes, Axes | None]:
     """A figure with axes for the curves, and narrow ones at the right for the final returns if there are any."""
     figure = Picture(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
     figure.subplots_adjust(left=0.105, right=0.975, bottom=0.13, top=0.82, wspace=0.05)
@@ -89,12 +89,18 @@ def _panels(with_final: bool) -> tuple[Figure, Axes, Axes | None]:
     grid = figure.add_gridspec(1, len(width_ratios), width_ratios=width_ratios)
     axes, *edge = grid.subplots(sharey=True, squeeze=False)[0]
     axes.set_xlabel("env steps per trial", fontsize=8.5, color=INK)
-    axes.set_ylabel("return per episode (greedy evaluation)", fontsize=8.5, color=INK)
+    axes.set_ylabel(f"return per episode ({_policy(data)}evaluation)", fontsize=8.5, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     for panel in (axes, *edge):
         style(panel)
     return figure, axes, edge[0] if edge else None
+
+
+def _policy(data: JobData) -> str:
+    """How actions are chosen in the evaluations, as an adjective; nothing where the configuration is not known."""
+    policy = (data.config.get("evaluation") or {}).get("policy")
+    return {"greedy": "greedy ", "sampled": "sampling "}.get(str(policy), "")
 
 
 def _draw_evaluation(

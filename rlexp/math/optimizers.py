@@ -220,10 +220,10 @@ class AdamW(Adam):
 class RAdam(Adam):
     """Rectified Adam (Liu et al., 2020, algorithm 2); Keras has none, and the reference is the paper's.
 
-    rho_inf = 2 / (1 - beta_2) - 1;   rho_t = rho_inf - 2 t beta_2^t / (1 - beta_2^t);   m and v as in Adam
-    rho_t > 5:   w <- w - lr r_t m_hat sqrt(1 - beta_2^t) / (sqrt(v) + epsilon)
-                 r_t = sqrt((rho_t - 4) (rho_t - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho_t))
-    else:        w <- w - lr m_hat      (the variance of few gradients is not known)
+        rho_inf = 2 / (1 - beta_2) - 1;   rho_t = rho_inf - 2 t beta_2^t / (1 - beta_2^t);   m and v as in Adam
+        rho_t > 5:   w <- w - lr r_t m_hat sqrt(1 - beta_2^t) / (sqrt(v) + epsilon)
+                     r_t = sqrt((rho_t - 4) (rho_t - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho_t))
+        else:        w <- w - lr m_hat      (the variance of few gradients is not known)
 
     Deviation: rectified from rho_t > 5 on, as PyTorch and Optax have it; the paper says 4.
 

@@ -17,6 +17,8 @@ DRAWN = (ZOO, CLEANRL)  # sources whose results are in the figures, at most four
 OURS = {  # published algorithm -> its registry key here. The chapter's `dqn` has no target network: it is none of them
     "DQN": "fixed_dqn",
     "double DQN": "ddqn",
+    "C51": "c51",
+    "QR-DQN": "qr_dqn",
     "PPO": "ppo",
     "REINFORCE": "pg",
 }
@@ -59,6 +61,8 @@ def differences(algo: str, config: Mapping[str, Any]) -> list[str]:
     steps = config.get("algo.n_step")
     if algo in ("dqn", *OURS.values()) and isinstance(steps, int) and steps > 1:
         told.append(f"{steps}-step returns")
+    if algo in ("dqn", *OURS.values()) and config.get("algo.replay", "uniform") != "uniform":
+        told.append("prioritised replay")
     return told
 
 

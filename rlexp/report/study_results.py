@@ -159,16 +159,19 @@ class Study:
         data = StudyData(self.name, [job.data for job in self.jobs], self.problems)
         return " ".join(analyse(data, seeding.generator(0, "report")).headline)
 
-    def report(self) -> Path:
+    def report(self, baseline: str | None = None) -> Path:
         """Write the report of the whole study: figures, tables, and which algorithm is significantly better.
+
+        Args:
+            baseline: job with which the others are compared, by its name or algorithm; None: compare each pair.
 
         Returns:
             The path of its page, `index.html`; `index.md`, `figures/` and `tables/` lie beside it.
 
         Raises:
-            Refusal: if there is no job that can be read.
+            Refusal: if there is no job that can be read, or no such baseline.
         """
-        return study.write(self.folder)
+        return study.write(self.folder, baseline=baseline)
 
     def __repr__(self) -> str:
         best = next((job for job, score in zip(self.jobs, self._scores, strict=True) if np.isfinite(score)), None)

@@ -32,7 +32,7 @@ from rlexp.system.text import clean
 from rlexp.system.words import decimal
 from rlexp.tracking.base import Tracker, open_tracker, parts
 from rlexp.tracking.follower import shared
-from rlexp.tracking.log import SET_ASIDE, one_line
+from rlexp.tracking.log import one_line, set_aside_lines
 
 OTHER_COLUMNS = 56  # characters of a table beside the names and what went wrong
 SHORTEST = 16  # characters of those two columns
@@ -204,8 +204,7 @@ def close(sweep: Sweep, tracker: Tracker, killed: bool, serial: SerialJobs | Non
             command = part.sync_command(sweep.output_dir / sweep.study)
             print(f"Warning: {part.title} has not received everything of {missing} jobs.", file=sys.stderr)
             print(f"Nothing is lost; this delivers the rest:\n  {command}", file=sys.stderr)
-        told = (line for r in results for line in r.message.splitlines() if line.startswith(SET_ASIDE))
-        for line in dict.fromkeys(told):
+        for line in dict.fromkeys(line for result in results for line in set_aside_lines(result.message)):
             print(f"Warning: {line}", file=sys.stderr)
         for command in dict.fromkeys(result.ui_command for result in results if result.ui_command):
             print(f"look at it:  {command}")

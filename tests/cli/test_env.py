@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import rlexp
 from rlexp.cli import env
 from rlexp.cli.completion import candidates
 from rlexp.cli.help import overview
@@ -99,6 +100,19 @@ def test_a_table(tmp_path: Path) -> None:
     assert rows["start with"] == "rlexp algo=q_learning env=frozen_lake"
     with Image.open(tmp_path / "lake.png") as picture:
         assert (picture.format, picture.size) == ("PNG", (256, 256))
+
+
+def test_random_actions_respect_the_action_mask() -> None:
+    with pytest.raises(
+        Refusal, match="expected an environment that renders to rgb_array, received one that renders to nothing"
+    ):
+        told("three_state_mdp", picture=Path("mdp.png"))
+    rows = told("three_state_mdp", seconds=0.05)
+    assert rows["package"] == f"rlexp {rlexp.__version__}"
+    assert " | tables see 3 states, an action mask beside it | " in rows["observation"]
+    low, high = facts.measure(env._settings("three_state_mdp").env, 0.05).rewards
+    assert (low, high) == (-50, 40)
+    assert rows["random actions"].startswith("rewards from -50.0 to 40.0 in ")
 
 
 def test_actions_that_no_algorithm_takes() -> None:

@@ -44,6 +44,16 @@ def test_jobs_of_a_study_the_oldest_first(outputs: Path, capsys: pytest.CaptureF
     assert rows == [["ddqn-cartpole-2", "failed", "-", "2"], ["dqn-cartpole-1", "done", "412.3", "2"]]
 
 
+def test_a_study_is_named_by_its_folder_too(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ladder", "--output-dir", str(outputs)]) == 0
+    by_name = capsys.readouterr().out
+    for folder in (f"{outputs}/ladder", f"{outputs}/ladder/"):
+        assert main([folder]) == 0
+        assert capsys.readouterr().out == by_name
+    assert main([f"{outputs}/lader"]) == 2
+    assert "Did you mean ladder?" in capsys.readouterr().err
+
+
 def test_the_score_of_a_failed_job_says_whose_it_is(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A diverged trial keeps the score of its best weights, a failed one has none."""
     trials = [{"status": status} for status in ("done", "diverged", "failed")]

@@ -18,6 +18,7 @@ from rlexp.cli import ui
 def test_it_listens_on_this_machine_only_and_starts_no_workers() -> None:
     words = ui.command("sqlite:///x.db", ui.LOOPBACK, 5001)
     assert words[words.index("--host") + 1] == "127.0.0.1" and words[words.index("--port") + 1] == "5001"
+    assert words[words.index("--uvicorn-opts") + 1] == "--log-level=warning"  # else the address is lost among its lines
     assert ui.environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert ui.environment()["MLFLOW_DISABLE_TELEMETRY"] == "true"
 

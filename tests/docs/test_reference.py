@@ -53,6 +53,8 @@ def test_algorithms(pages: dict[str, str]) -> None:
         assert len(section(page, "The update")) > 40, name
         assert set(rows(section(page, "Settings"))) == set(_leaves(entry.schema, "algo.")), name
     assert "(Watkins 1989; Sutton and Barto 2018" in pages["algorithms/q_learning.md"]
+    for name in registry.ALGOS:  # one that has not been measured says so
+        assert f"`rlexp algo={name}" in section(pages[f"algorithms/{name}.md"], "Results")
     assert rows(pages["algorithms/ppo.md"])["algo.clip_ratio"][0] == "`0.2`"
 
 

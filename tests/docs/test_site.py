@@ -49,6 +49,15 @@ def test_links_are_files() -> None:
     assert missing == []
 
 
+def test_included_files_are_there() -> None:
+    included = [
+        (path, name)
+        for path in TEXTS
+        for name in re.findall(r"^```\{(?:literal)?include\} (\S+)", path.read_text(), re.M)
+    ]
+    assert len(included) > 5 and [name for path, name in included if not (path.parent / name).is_file()] == []
+
+
 @pytest.mark.parametrize("path", STUDENTS, ids=lambda path: path.stem)
 def test_a_section_has_theory_in_three_sentences_command_picture_and_what_next(path: Path) -> None:
     parts = re.split(r"^## (.+)\n", path.read_text(), flags=re.M)

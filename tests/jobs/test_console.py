@@ -73,6 +73,23 @@ def test_the_bar_of_a_sweeps_job_and_its_phases(terminal: io.StringIO) -> None:
     assert any("final episodes 50/100" in line for line in said) and "animation" in said[-1]
 
 
+def test_speed_and_time_left_are_those_of_training_without_compiling(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console, "LINE_PERIOD", 0.0)
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    shown = JobConsole(2)
+    shown.start()
+    for now[0], done in ((100.0, 0.01), (101.0, 0.11), (102.0, 0.21)):
+        shown.update(done, int(1000 * done), NONE)
+    shown.stop()
+    assert capsys.readouterr().out.splitlines() == [
+        " 11%  step 110  200 steps/s  eval return -  9 s left",
+        " 21%  step 210  200 steps/s  eval return -  8 s left",
+    ]
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 200])
 @pytest.mark.parametrize("alone", [True, False])
 def test_the_bar_fits_into_one_line_of_any_terminal(width: int, alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_finished_job_shows_trials_iqm_band_training_and_final_returns():
     )
     axes, edge = figure.axes
     assert axes.get_xlabel() == "env steps per trial"
-    assert axes.get_ylabel() == "return per episode (greedy evaluation)"
+    assert axes.get_ylabel() == "return per episode (evaluation)"
     assert legend(figure) == ["single trials", "95 % interval", "IQM", "training (mean of 2 records)"]
     assert axes.get_xlim() == (-1_000, 51_000)  # markers lie inside the frame
 
@@ -144,6 +144,14 @@ def test_moving_mean_skips_missing_values():
     values = np.tile([[1.0], [3.0], [np.nan], [np.nan], [7.0]], (10, 1))
     axes = learning_curve_figure(job({"train/return": (STEPS, values)}, 1), rng()).axes[0]
     np.testing.assert_array_equal(axes.lines[0].get_ydata()[:6], [1.0, 2.0, 3.0, np.nan, 7.0, 4.0])
+
+
+def test_the_axis_says_how_the_evaluated_policy_acts():
+    data = job({"eval/return": curve(2)}, 2)
+    for policy, words in (("greedy", "greedy evaluation"), ("sampled", "sampling evaluation"), (7, "evaluation")):
+        data.config = {"evaluation": {"policy": policy}}
+        axes = learning_curve_figure(data, rng()).axes[0]
+        assert axes.get_ylabel() == f"return per episode ({words})"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def task(tmp_path: Path) -> Task:
 
 
 def test_our_names_of_published_algorithms_exist() -> None:
-    assert OURS["DQN"] == "fixed_dqn"
+    assert OURS["DQN"] == "fixed_dqn" and OURS["C51"] == "c51" and OURS["QR-DQN"] == "qr_dqn"
     for name in OURS.values():
         registry.algo(name)  # or it is refused
 
@@ -46,6 +46,10 @@ def test_differences_from_the_published_algorithm_are_told() -> None:
     assert differences("dqn", chapters) == ["no target network, unlike fixed_dqn", "10-step returns"]
     assert differences("fixed_dqn", {"algo.target": "hard", "algo.n_step": 1}) == []
     assert differences("ppo", {}) == []
+    assert differences("c51", {"algo.replay": "prioritized", "algo.n_step": 3}) == [
+        "3-step returns",
+        "prioritised replay",
+    ]
 
 
 def test_dqn_of_the_books_stands_beside_fixed_dqn(task: Task, tmp_path: Path) -> None:
@@ -64,7 +68,7 @@ def test_dqn_of_the_books_stands_beside_fixed_dqn(task: Task, tmp_path: Path) ->
     ) in lines
     rows = [line for line in lines if line.startswith("| ")][1:]
     assert [row.split(" | ")[1] for row in rows].index("not among the contenders") == 6  # ours first
-    assert rows[-1].split(" | ")[1] == "no such algorithm"
+    assert rows[-1].split(" | ")[1] == "no algorithm of this name"
     (text,) = (line for line in lines if line.startswith("Each figure"))
     assert text.endswith(
         "dqn is the chapter's DQN, not the published one (no target network, unlike fixed_dqn; 10-step returns), so none belongs to it."

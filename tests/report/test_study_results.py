@@ -88,7 +88,7 @@ def test_html_and_report(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "<td>2 of 3 scored</td>" in html and "<b>Study ladder</b>: 4 jobs" in html and "data:image/png" in html
     assert list(study.problems) == ["zzz"] and "Not read: zzz" in html and "<b>&" not in html
     assert study.plot()._repr_png_().startswith(b"\x89PNG")
-    monkeypatch.setattr("rlexp.report.study.write", lambda folder: folder / "report" / "index.html")
+    monkeypatch.setattr("rlexp.report.study.write", lambda folder, baseline=None: folder / "report" / "index.html")
     assert study.verdict().startswith("On cartpole no algorithm is significantly better: dqn gamma=0.99 has")
     assert study.report() == outputs / "ladder" / "report" / "index.html"
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from rlexp.jobs import commands
+from rlexp.config import commands
 from rlexp.jobs.results import JobData
 from rlexp.report.analysis import TaskAnalysis
 from rlexp.report.contenders import Contender, final_returns

@@ -53,7 +53,7 @@ def _value(p: Published) -> str:
 def _here(task: Task, p: Published) -> str:
     same = _same(task, p)
     if not same:
-        return "not among the contenders" if p.ours else "no such algorithm"
+        return "not among the contenders" if p.ours else "no algorithm of this name"
     told = []
     for c in same[:MAX_NAMED]:
         own = differences(c.algo, c.config)

@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 
+from rlexp.config import commands
 from rlexp.system.links import owned
 from rlexp.system.stored_files import MAX_RECORDS as MAX_LINES
 from rlexp.system.stored_files import check_file, check_later, find_json, read_bytes, read_json, read_record
@@ -213,12 +214,16 @@ class Delivery:
             **job["tags"],
             **_source(self.folder, job["tags"]),
             "rlexp.job": job["name"],
-            "rlexp.command": job["command"],
+            "rlexp.command": self._command(),
             "rlexp.algo": job["algo"],
             "rlexp.env": job["env"],
             "rlexp.config_id": job["config_id"],
             "rlexp.group": job["group_id"],
         }
+
+    def _command(self) -> str:
+        """The command that trains the job alone; where its overrides are not known, the one that started it."""
+        return commands.of_job(self.job) or str(self.job["command"])
 
     def _run_ids(self) -> list[str]:
         return [self.receipt["run_id"], *self.receipt["trial_runs"].values()]
@@ -282,7 +287,7 @@ class Delivery:
     def _describe(self, run: Run, summary: dict[str, Any]) -> None:
         """Write the description of the job's run, unless a user has written one."""
         run_id = str(run.info.run_id)
-        text = description(self.folder, run_id, mask(self.job["command"]), summary)
+        text = description(self.folder, run_id, mask(self._command()), summary)
         tags = [RunTag(key, value) for key, value in changed_tags(run.data.tags, text).items()]
         if tags:
             self.client.log_batch(run_id, tags=tags)

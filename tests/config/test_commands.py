@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from rlexp.jobs import commands
+from rlexp.config import commands
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,18 @@ def test_it_is_drawn_for_each_step_and_update_and_off_in_evaluation() -> None:
     assert all(np.abs(a - b).max() > 0.01 for a, b in zip(seen["online"]["q"], seen["target"]["q"], strict=True))
 
 
+def test_weights_are_mu_and_sigma_times_noise() -> None:
+    agent = agent_of()
+    assert agent.noise is not None
+    generator = np.random.default_rng(3)
+    mu, sigma = (generator.normal(size=(2, agent.networks["q"].size))).astype(np.float32)
+    u = tf.constant(generator.random(2 * agent.noise.width), tf.float32)
+    kernel, bias = agent.noise.draw(u[: agent.noise.width])
+    seen = agent.perturbed({"online": {"q": tf.constant(mu), "sigma": tf.constant(sigma)}}, u)["online"]["q"]
+    np.testing.assert_allclose(seen[0], mu[:6].reshape(2, 3) + sigma[:6].reshape(2, 3) * kernel, rtol=1e-6)
+    np.testing.assert_allclose(seen[1], mu[6:] + sigma[6:] * bias, rtol=1e-6)
+
+
 def test_sigma_is_learned_and_what_is_saved_has_none() -> None:
     agent = agent_of(hidden=(8,), target="hard")
     generator = np.random.default_rng(1)

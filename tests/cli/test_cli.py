@@ -85,6 +85,7 @@ def test_a_refusal_is_two_lines_at_most_status_2_and_no_file(args: list[str], me
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_whole_job_then_again_then_play(tmp_path: Path) -> None:
     """Everything the contract names lies in the folder; a finished job is not run again; play renders it."""
     job = [*(o for o in (*TINY, *TINY_DQN) if not o.startswith("animation")), "animation.max_steps=50"]

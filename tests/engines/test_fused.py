@@ -71,9 +71,8 @@ def test_what_a_call_is_given_is_made_for_the_steps_between_two_records_or_evalu
     assert base.call_size(settings, info) == size
 
 
-@pytest.mark.parametrize(
-    ("algo", "options"), [("ddqn", SAME), pytest.param("dueling_ddqn", EPISODES, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("algo", "options"), [("ddqn", SAME), ("dueling_ddqn", EPISODES)])
 def test_a_trial_alone_equals_the_trial_in_a_batch(
     algo: str, options: tuple[str, ...], tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_trial_alone_equals_the_trial_in_a_batch(tiny: Callable[..., Any]) -> 
     assert len({entry["steps"] for entry in ten["trials"]}) > 1
 
 
+@pytest.mark.slow
 def test_a_job_resumes_to_the_same_bits(resumed: Callable[..., Any]) -> None:  # noqa: F811
     """Stopped within batches."""
     resumed("pg", *FUSED, "trials=3", "algo.batch_size=3", call=11)

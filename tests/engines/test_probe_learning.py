@@ -59,7 +59,8 @@ def test_images_and_stacks_of_them(tiny: Callable[..., Any]) -> None:
         np.testing.assert_allclose(q, probes.Blink.q_star, atol=0.2)
 
 
-@pytest.mark.parametrize("notebook", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", [False, True])
 def test_truncation_bootstraps_and_termination_does_not(notebook: bool, tiny: Callable[..., Any]) -> None:
     """The notebook takes both for an end."""
 

@@ -79,6 +79,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
     return [everything(runner.run_job(compose(*TINY_FUSED, output, *job), quiet=True).folder) for job in JOBS]
 
 
+@pytest.mark.slow
 def test_jobs_together_equal_jobs_alone_even_after_interruptions(
     settings: Callable[..., Settings], alone: list[list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,7 +123,7 @@ def test_a_trial_of_ones_own_convolutions_alone_equals_the_trial_in_a_batch(
 ) -> None:
     options = (*CATCH, f"network.name={__name__}:my_cnn", "engine=auto", "budget.steps=150", "evaluation.period=75")
     two, one = tiny(algo, "trials=2", *options), tiny(algo, "trials=1", "seed=1", *options)
-    assert two["engine"] == "host" and two["observation_dtype"] == "uint8" and two["updates"][0] > 10
+    assert two["engine"] == "host" and two["observation_dtype"] == "uint8" and two["updates"][0] > 5
     assert trial(two, 1) == trial(one, 1) != trial(two, 0)
 
 

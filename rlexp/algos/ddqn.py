@@ -7,9 +7,6 @@ The difference to DQN with fixed targets: the online network w chooses the actio
 
 from __future__ import annotations
 
-import tensorflow as tf
-
-from rlexp.algos.base import State
 from rlexp.algos.dqn import DQN
 
 
@@ -17,7 +14,4 @@ class DoubleDQN(DQN):
     """DQN whose target is van Hasselt's."""
 
     needs_target = True
-
-    def bootstrap_action(self, state: State, o_t: tf.Tensor) -> tf.Tensor:
-        """The next actions [B] whose values count: the best by w."""
-        return self.greedy(state["online"], o_t)
+    double = True

@@ -19,7 +19,6 @@ import tensorflow as tf
 
 from rlexp.algos.base import Batch, Losses, Make, Params, Scalars, State
 from rlexp.algos.dqn import DQN
-from rlexp.config.schema.algos import DistributionalSettings
 from rlexp.envs.info import EnvInfo
 from rlexp.math import targets
 
@@ -28,7 +27,6 @@ class DistributionalDQN(DQN):
     """A DQN that learns the distribution of returns, and acts by its mean."""
 
     needs_target = True
-    config: DistributionalSettings
 
     @classmethod
     def models(cls, make: Make, info: EnvInfo, config: Any) -> dict[str, keras.Model]:
@@ -60,10 +58,6 @@ class DistributionalDQN(DQN):
     def q_values(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
         """The mean returns [E, A]."""
         return self.mean(self.outputs(params, o_t))
-
-    def bootstrap_action(self, state: State, o_t: tf.Tensor) -> tf.Tensor:
-        """The next actions [B]: the best by w', or by w for `double: true`."""
-        return self.greedy(state["online"] if self.config.double else self.bootstrapping(state), o_t)
 
     def target(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         """The distributions that those of o_tm1 are moved towards."""

@@ -30,6 +30,7 @@ class DQN(GradientAgent):
     """Acts by its action values, and moves them towards what a step has shown."""
 
     needs_target = False  # whether `target: none` would make another algorithm of it
+    double = False  # whether the online network chooses the next action; a setting of this name says it for a job
     logged = ("epsilon", "optimizer.lr")
     metrics = ("loss", "q_mean", "grad_norm")
     widths: Mapping[str, int] = {"act": 2, "learn": 0}
@@ -40,6 +41,7 @@ class DQN(GradientAgent):
             self.scalars = tuple(path for path in self.scalars if path != "priority_beta")
         if self.needs_target:
             check_target(config)
+        self.double = getattr(config, "double", self.double)
         self.noise = Noise(networks["q"]) if "sigma" in networks else None  # see networks/noisy.py
         if self.noise is not None:
             self.widths = {"act": 2 + self.noise.width, "learn": 2 * self.noise.width}
@@ -81,8 +83,8 @@ class DQN(GradientAgent):
         return {name: self._noisy(params, draws[name]) for name, params in state.items()}
 
     def bootstrap_action(self, state: State, o_t: tf.Tensor) -> tf.Tensor:
-        """The next actions [B] whose values count: the best by w'."""
-        return self.greedy(self.bootstrapping(state), o_t)
+        """The next actions [B] whose values count: the best by w', or by w where the algorithm is double."""
+        return self.greedy(state["online"] if self.double else self.bootstrapping(state), o_t)
 
     def discount(self, batch: Batch, scalars: Scalars) -> tf.Tensor:
         """d_t = gamma^m (1 - terminated) [B]: what counts of the value of o_t."""

@@ -64,10 +64,6 @@ class IQN(DQN):
         """Mean returns [E, A], of the worst share of them for `cvar` below 1."""
         return tf.reduce_mean(self.quantiles(params, o_t, tf.constant(self.taus)), axis=1)
 
-    def bootstrap_action(self, state: State, o_t: tf.Tensor) -> tf.Tensor:
-        """The next actions [B]: the best by w', or by w for `double: true`."""
-        return self.greedy(state["online"] if self.config.double else self.bootstrapping(state), o_t)
-
     def target(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         """Samples of the target distribution [B, N']."""
         _, taus = self._draw(u)

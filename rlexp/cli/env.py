@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shlex
 import signal
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -86,7 +85,7 @@ def _supervised(args: Any) -> int:
         worker = supervisor.Worker()
         stopping.acknowledge_once(lambda: True)  # there is no training that the usual line could speak of
         if not worker.is_worker:
-            return _status_after(worker.wait())
+            return supervisor.exit_status(worker.wait())
     status = 1
     try:
         for line in described(args.env, args.picture, 0.0 if args.quick else SECONDS, args.timeout):
@@ -102,16 +101,6 @@ def _supervised(args: Any) -> int:
     finally:
         supervisor.note(status=status)
     return status
-
-
-def _status_after(ended: supervisor.Death | int) -> int:
-    """The exit status after the process of an environment; if it died, says how."""
-    if isinstance(ended, int):
-        return ended
-    if ended.signum is not None:
-        return 128 + ended.signum
-    print(f"failed: {ended.sentence()}", file=sys.stderr)
-    return 1
 
 
 def _list(pattern: str) -> int:

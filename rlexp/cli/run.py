@@ -72,7 +72,7 @@ def _status() -> int:
         alone = HydraConfig.get().mode == RunMode.RUN
         settings = _checked(config) if alone else None
         if settings is not None and (ended := supervisor.run_in_worker()) is not None:
-            apart.append(_end(ended))
+            apart.append(supervisor.exit_status(ended))
             return None
         outcomes.append(attempt(config, run_job, settings))
         if not alone:
@@ -118,16 +118,6 @@ def _checked(config: Any) -> Settings | None:
         return build(config)
     except Refusal:
         return None
-
-
-def _end(ended: supervisor.Death | int) -> int:
-    """The exit status after a job's process; if it died, says so and returns 1 or the signal's status."""
-    if isinstance(ended, int):
-        return ended
-    if ended.signum is not None:
-        return 128 + ended.signum
-    print(f"failed: {ended.sentence()}", file=sys.stderr)
-    return 1
 
 
 def _refuse(text: str) -> int:

@@ -244,6 +244,16 @@ def run_in_worker() -> Death | int | None:
     return None if worker.is_worker else worker.wait()
 
 
+def exit_status(ended: Death | int) -> int:
+    """The exit status of a command after its worker: of one that died, which is told, 1 or the signal's."""
+    if isinstance(ended, int):
+        return ended
+    if ended.signum is not None:
+        return 128 + ended.signum
+    print(f"failed: {ended.sentence()}", file=sys.stderr)
+    return 1
+
+
 @contextlib.contextmanager
 def crash_file(folder: Path) -> Iterator[None]:
     """While a job runs, write the tracebacks of fatal signals to its folder, unless the process has its own handler."""

@@ -191,11 +191,6 @@ class DistributionalSettings(FixedDQNSettings):
 
     double: bool = opt(False, "the online network chooses the next action, the target network evaluates it")
 
-    @property
-    def num_outputs(self) -> int:
-        """K, the numbers that a network has for each action."""
-        raise NotImplementedError
-
 
 @dataclass
 class C51Settings(DistributionalSettings):
@@ -209,7 +204,7 @@ class C51Settings(DistributionalSettings):
 
     @property
     def num_outputs(self) -> int:
-        """K, the atoms."""
+        """K, the numbers that a network has for each action."""
         return self.num_atoms
 
     def check(self, where: str) -> None:
@@ -230,19 +225,18 @@ class QRDQNSettings(DistributionalSettings):
 
     @property
     def num_outputs(self) -> int:
-        """K, the quantiles."""
+        """K, the numbers that a network has for each action."""
         return self.num_quantiles
 
 
 @dataclass
-class IQNSettings(FixedDQNSettings):
+class IQNSettings(DistributionalSettings):
     """Implicit quantile networks."""
 
     noisy: ClassVar[bool] = False
 
     name: str = opt("iqn", "registry key")
     loss: str = opt("quantile_huber", "loss of a distribution", choices=("quantile_huber",))
-    double: bool = opt(False, "the online network chooses the next action, the target network evaluates it")
     kappa: float = opt(1.0, "error from which on the loss is linear; 0: throughout", low=0)
     num_taus: int = opt(8, "N, shares drawn for what is predicted", low=1, high=1_000)
     num_target_taus: int = opt(8, "N', shares drawn for the target", low=1, high=1_000)

@@ -15,6 +15,7 @@ from typing import Any
 from rlexp.system import words
 
 ZOO, CLEANRL, SLM, JAXPLORER, CONTRIB = "rl-baselines3-zoo", "CleanRL", "SLM-Lab", "Jaxplorer", "sb3-contrib"
+ONE_RUN = "one run"
 DRAWN = (ZOO, CLEANRL)  # sources whose results are in the figures, at most four; tables have all
 OURS = {  # published algorithm -> its registry key here. The chapter's `dqn` has no target network: it is none of them
     "DQN": "fixed_dqn",
@@ -54,7 +55,7 @@ class Published:
     def note(self) -> str:
         """The protocol: steps, seeds, kind of return."""
         steps = "steps not stated" if self.steps is None else f"{words.steps(self.steps)} steps"
-        seeds = "one run" if self.seeds == 1 else f"mean of {self.seeds} seeds"
+        seeds = ONE_RUN if self.seeds == 1 else f"mean of {self.seeds} seeds"
         return ", ".join(filter(None, [steps, seeds, self.measure, self.version]))
 
     def unlike(self, steps: Collection[float]) -> list[str]:
@@ -74,7 +75,7 @@ class Published:
             told.append("kind of return not stated")
         if "best" in self.measure:
             told.append("chosen after the measurement")
-        return told + ["one run"] * (self.seeds == 1) + [self.version] * bool(self.version)
+        return told + [ONE_RUN] * (self.seeds == 1) + [self.version] * bool(self.version)
 
     @property
     def ours(self) -> str | None:

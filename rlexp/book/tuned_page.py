@@ -165,21 +165,33 @@ def summary(rows: Sequence[Row]) -> str:
     A preset with several ranges of seeds is represented by its lowest. The lines have no spaces between their cells:
     README counts its words.
     """
-    best: dict[str, Row] = {}
-    for row in (row for row in rows if row.measured):
-        lowest = min((r for r in rows if r.measured and r.preset == row.preset), key=_score)
+    lowest: dict[str, Row] = {}  # preset -> its row
+    for row in sorted((row for row in rows if row.measured), key=_score, reverse=True):
+        lowest[row.preset] = row
+    best: dict[str, list[Row]] = {}  # environment -> the rows of its best presets
+    for row in sorted(lowest.values(), key=lambda row: row.rank):
         before = best.get(row.env_id)
-        if before is None or _score(lowest) > _score(before):
-            best[row.env_id] = lowest
-    lines = [f"|{env}|`{row.name}`, {words.steps(row.steps)}|{scored(row)}|{_goal(row)}|" for env, row in best.items()]
+        if before is None or _score(row) > _score(before[0]):
+            best[row.env_id] = [row]
+        elif _score(row) == _score(before[0]):
+            before.append(row)
+    lines = [
+        f"|{env}|{_named(equal)}, {words.steps(equal[0].steps)}|{scored(equal[0])}|{_goal(equal[0])}|"
+        for env, equal in best.items()
+    ]
     about = "[every tuned preset, with protocols](docs/researchers/tuned.md)"
     if not lines:
         return f"See {about}.\n"
-    trials = sorted({row.trials for row in best.values()})
+    trials = sorted({row.trials for equal in best.values() for row in equal})
     many = f"{trials[0]} to {trials[-1]}" if len(trials) > 1 else f"{trials[0]}"
     told = f"The best presets, {many} trials on fresh seeds. Published figures have other protocols: {about}."
     head = "|environment|preset, steps|IQM [95 %]|best published|\n|---|---|---|---|"
     return "\n".join([told, "", head, *lines]) + "\n"
+
+
+def _named(equal: Sequence[Row]) -> str:
+    others = f" and {words.plural(len(equal) - 1, 'other')}" if len(equal) > 1 else ""
+    return f"`{equal[0].name}`{others}"
 
 
 def _score(row: Row) -> tuple[float, ...]:

@@ -1,0 +1,467 @@
+"""The tuned presets' table: its figures, what stands beside them, what is run, and what is generated from it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlexp.book import tuned_page, tuned_results, tuned_rows
+from rlexp.book.processes import Absent
+from rlexp.book.tuned_page import BEGIN, END
+from rlexp.book.tuned_rows import Row
+from rlexp.config.schema.job import Settings
+from rlexp.jobs.preflight import resolve
+from rlexp.jobs.runner import compose
+from rlexp.math.two_way import summarize_final
+from rlexp.system.errors import Refusal
+from rlexp.system.stored_files import Damaged
+
+ROOT = Path(__file__).resolve().parents[2]
+PRESETS = ["ppo_cartpole", "q_learning_frozen_lake", "q_learning_taxi"]
+ACROBOT = Row(
+    "qr_dqn_acrobot", 20_000, 10, environment="acrobot", env_id="Acrobot-v1", algorithm="qr_dqn",
+    published_as=("QR-DQN",), group_id="abc", steps=100_000, missing="", iqm=-71.25, low=-72.5, high=-70.125,
+    smallest=-75.0, largest=-69.0, seconds=432.0, cores=2,
+)  # fmt: skip
+LAKE = Row(
+    "q_learning_frozen_lake_8x8", 20_000, 10, environment="frozen_lake_8x8", env_id="FrozenLake8x8-v1",
+    algorithm="q_learning", group_id="abc", steps=800_000, missing="", iqm=0.91234, low=0.9101, high=0.9127,
+    smallest=0.90712, largest=0.91301, exact=True, optimum=0.91324, seconds=30.0, cores=2,
+)  # fmt: skip
+
+
+@functools.cache
+def _composed(preset: str) -> Settings:
+    return compose(preset)
+
+
+def quick(*words: str) -> Settings:
+    """As `compose`, for overrides of this script; each preset is composed once for all tests."""
+    values = dict(word.split("=", 1) for word in words[1:])
+    numbers = {key: int(values[key]) for key in ("trials", "seed")}
+    return replace(_composed(words[0]), study=values["study"], output_dir=values["output_dir"], **numbers)
+
+
+def finish(*words: str, returns: Sequence[float] = (), exact: Sequence[float] = ()) -> Path:
+    """Write the folder of a finished job."""
+    settings = resolve(quick(*words))[0]
+    folder, seeds = settings.folder, settings.seeds
+    played = np.array(returns or np.arange(len(seeds)), float)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "job.json").write_text(json.dumps({"seeds": seeds, "name": folder.name}))
+    summary: dict[str, Any] = {
+        "status": "done", "seeds": seeds, "steps": 5_000, "wall_seconds": 90.0,
+        "final/return": summarize_final(played, None),
+        "trials": [{"seed": seed, "status": "done", "final_return": float(x)} for seed, x in zip(seeds, played, strict=True)],
+    }  # fmt: skip
+    if exact:
+        summary |= {"final/value": summarize_final(np.array(exact), None), "optimum": 0.7442}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+class Runs:
+    """What stands in for the processes of jobs: each preset ends as `ends` says, by default with results."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+        self.ends: dict[str, Absent | type[BaseException]] = {}
+
+    def __call__(self, command: Sequence[str], environment: dict[str, str]) -> Absent | None:
+        self.commands.append(list(command[3:]))
+        end = self.ends.get(self.presets[-1])
+        if isinstance(end, type):
+            raise end
+        if end is None:
+            finish(*command[3:], exact=[0.25, 0.5] if "frozen_lake" in command[3] else ())
+        return end
+
+    @property
+    def presets(self) -> list[str]:
+        return [words[0].removeprefix("+experiment=tuned/") for words in self.commands]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    made = Runs()
+    monkeypatch.setattr(tuned_results, "run", made)
+    monkeypatch.setattr(tuned_rows, "presets", lambda: list(PRESETS))
+    monkeypatch.setattr(tuned_rows, "compose", quick)
+    return made
+
+
+@pytest.fixture
+def main(runs: Runs, tmp_path: Path) -> Callable[..., tuple[int, str, list[Row]]]:
+    """Exit status, Markdown and rows of the command with two trials."""
+
+    def command(*words: str, root: Path | None = None) -> tuple[int, str, list[Row]]:
+        status = tuned_results.main([*words, "--trials", "2", "--output-dir", str(tmp_path)], root)
+        folder = tmp_path / "reproduce_results"
+        if not (folder / "page.md").is_file():
+            return status, "", []
+        return status, (folder / "page.md").read_text(), tuned_rows.read(folder / "results.json")
+
+    return command
+
+
+def test_every_preset_is_run_by_environment_and_has_its_line(
+    main: Any, runs: Runs, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status, markdown, rows = main()
+    assert status == 0 and runs.presets == PRESETS
+    assert runs.commands[0] == [
+        "+experiment=tuned/ppo_cartpole", "trials=2", "seed=20000", "study=reproduce_results", f"output_dir={tmp_path}",
+    ]  # fmt: skip
+    assert [row.preset for row in rows] == PRESETS and all(row.measured for row in rows)
+    assert (
+        "| ppo | 5,000 | 2, seeds from 20000 | 0.5 \\[0, 1\\] | 0, 1 | PPO 500 (rl-baselines3-zoo: 100k steps, one run, greedy "
+        "evaluation; not comparable); 2 others below | 1.5 | `rlexp +experiment=tuned/ppo_cartpole trials=2 seed=20000` |"
+    ) in markdown
+    assert (
+        "| q_learning | 5,000 | 2, seeds from 20000 | 0.375 \\[0.25, 0.5\\], exact | 0.25, 0.5 | best of all policies: 0.7442, "
+        "exact | 1.5 |"
+    ) in markdown
+    titles = [line for line in markdown.splitlines() if line.startswith("## ")]
+    assert titles == ["## CartPole-v1", "## FrozenLake-v1", "## Taxi-v4"]
+    out = capsys.readouterr().out
+    assert "0 jobs are done, 3 to run; rlexp ls reproduce_results --watch shows them\n" in out
+    assert "[1/3] ppo_cartpole, seeds 20000 to 20001: running, 50,000 env steps per trial\n" in out
+    assert "[1/3] ppo_cartpole, seeds 20000 to 20001: IQM 0.5 [0, 1], min and max 0, 1, 1.5 minutes\n" in out
+
+
+def test_a_failure_and_a_missing_package_stay_in_the_table(
+    main: Any, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.ends = {
+        "ppo_cartpole": Absent("failed: killed by signal 9"),
+        "q_learning_frozen_lake": Absent("not run: needs pip install 'rlexp[box2d]'", failed=False),
+    }
+    status, markdown, rows = main()
+    assert status == 1 and runs.presets == PRESETS  # the others go on
+    assert [row.missing for row in rows] == ["failed: killed by signal 9", runs.ends["q_learning_frozen_lake"].why, ""]
+    assert "| missing: failed: killed by signal 9 | - | PPO 500 (" in markdown
+    assert "| missing: not run: needs pip install 'rlexp\\[box2d\\]' | - |" in markdown
+    assert "`rlexp +experiment=tuned/q_learning_frozen_lake trials=2 seed=20000` |" in markdown
+    assert "failed: ppo_cartpole; the same command tries them again" in capsys.readouterr().err
+
+    runs.ends.pop("ppo_cartpole")
+    status, markdown, rows = main()  # what is finished is not run again; a missing package is no failure
+    assert status == 0 and runs.presets[3:] == PRESETS[:2]
+    assert [row.measured for row in rows] == [True, False, True]
+
+
+def test_a_preset_that_is_refused_is_not_started(
+    main: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(settings: Settings) -> Any:
+        if settings.env.name == "cartpole":
+            raise Refusal("env.id: expected an installed package.\npip install 'rlexp[box2d]' brings it.")
+        return resolve(settings)
+
+    monkeypatch.setattr(tuned_rows, "resolve", refused)
+    status, markdown, _ = main("--only", "cartpole", "--only", "taxi")
+    assert status == 0 and runs.presets == ["q_learning_taxi"]
+    assert "| missing: not run: needs pip install 'rlexp\\[box2d\\]' | - |" in markdown
+    assert "ppo_cartpole, seeds 20000 to 20001: missing: not run: needs pip" in capsys.readouterr().out
+
+
+def test_the_table_is_written_after_every_job(main: Any, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.ends = {"q_learning_frozen_lake": KeyboardInterrupt}
+    status, markdown, rows = main()
+    assert status == 130 and "interrupted; the same command continues" in capsys.readouterr().err
+    assert [row.measured for row in rows] == [True, False, False] and rows[1].missing == "not run yet"
+    assert "1 of 3 lines have figures." in markdown
+
+
+def test_only_chooses_by_name_or_part() -> None:
+    known = ["ddqn_acrobot", "dueling_ddqn_acrobot", "ppo_cartpole"]
+    assert tuned_rows.chosen(["ddqn_acrobot"], known) == ["ddqn_acrobot"]
+    assert tuned_rows.chosen(["acrobot"], known) == known[:2]
+    assert tuned_rows.chosen(["cartpole", "dueling"], known) == known[1:]
+    assert tuned_rows.chosen([], known) == known
+    with pytest.raises(
+        Refusal, match=r"received 'ddqn_acrobat'\.\nDid you mean ddqn_acrobot or dueling_ddqn_acrobot\?"
+    ):
+        tuned_rows.chosen(["ddqn_acrobat"], known)
+    with pytest.raises(Refusal, match="--list shows them"):
+        tuned_rows.chosen([""], known)
+
+
+def test_one_row_at_a_time_and_several_ranges_of_seeds(main: Any, runs: Runs) -> None:
+    main("--only", "taxi", "--seed", "30000")
+    status, _, rows = main("--only", "q_learning_taxi")
+    assert status == 0 and runs.presets == ["q_learning_taxi"] * 2
+    taxi = [row for row in rows if row.preset == "q_learning_taxi"]
+    assert [(row.seed, row.measured) for row in taxi] == [(20_000, True), (30_000, True)]  # one line per range
+    assert [row.missing for row in rows if row not in taxi] == ["not run yet"] * 2
+    main("--only", "taxi", "--seed", "20000", "--seed", "30000")
+    assert len(runs.presets) == 2  # both are done
+
+
+def test_the_list_runs_and_writes_nothing(main: Any, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    status, markdown, _ = main("--list", "--only", "q_learning")
+    assert status == 0 and runs.commands == [] and markdown == ""
+    assert capsys.readouterr().out == (
+        "q_learning_frozen_lake  FrozenLake-v1  300,000 steps  seeds 20000 to 20001  not run yet\n"
+        "q_learning_taxi         Taxi-v4        200,000 steps  seeds 20000 to 20001  not run yet\n"
+    )
+
+
+def test_a_damaged_table_is_made_again(
+    main: Any, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main("--only", "taxi")
+    path = tmp_path / "reproduce_results" / "results.json"
+    path.write_text(path.read_text()[:40])
+    status, _, rows = main("--no-run")
+    assert status == 0 and runs.presets == ["q_learning_taxi"] and rows[-1].measured
+    assert "warning: " in (err := capsys.readouterr().err) and "the jobs' folders tell its rows again" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--trials", "0"], "expected 1 or more, received 0"),
+        (["--seed", "20000", "--seed", "20001"], "--seed: expected ranges of 2 seeds that are apart, received 20000 and 20001"),
+        (["--seed", "-1"], "--seed: expected 0 or more, received -1"),
+        (["trials=3"], "KEY=VALUE: expected an override other than trials, seed, study, output_dir, received 'trials=3'"),
+        (["taxi"], "A preset: --only NAME."),
+        (["--write-docs"], "--write-docs: expected a checkout of the repository, received none"),
+        (["--write-docs", "algo.gamma=1"], "--write-docs: expected presets without overrides, received algo.gamma=1"),
+        (["--only", "taxy"], "--only: expected a tuned preset, or a part of its name, received 'taxy'"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_refused(
+    words: list[str], said: str, main: Any, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--trials" in words:
+        assert tuned_results.main(words) == 2
+    else:
+        assert main(*words)[0] == 2
+    assert said in capsys.readouterr().err and runs.commands == []
+
+
+def test_help_has_examples_and_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tuned_results.main(["--help"])
+    out = capsys.readouterr().out
+    assert "examples:\n  python scripts/reproduce_results.py --only" in out and "'rlexp[box2d]'" in out
+
+
+def test_figures_of_a_summary() -> None:
+    played = {"per_trial": [1.0, 3.0], "iqm": 2.0, "min": 1.0, "max": 3.0, "ci95": [1.5, 2.5]}
+    summary = {"steps": 7, "wall_seconds": 60.0, "final/return": played}
+    row = tuned_rows.measured(Row("a", 0, 2), summary)
+    assert (row.iqm, row.low, row.high, row.smallest, row.largest) == (2.0, 1.5, 2.5, 1.0, 3.0)
+    assert (row.measured, row.exact, row.steps, row.seconds) == (True, False, 7, 60.0)
+    exact = tuned_rows.measured(Row("a", 0, 2), summary | {"final/value": played | {"iqm": 2.1}, "optimum": 4.0})
+    assert (exact.iqm, exact.exact, exact.optimum) == (2.1, True, 4.0)
+    assert tuned_rows.measured(Row("a", 0, 2), {"final/return": played | {"per_trial": [1.0, None]}}).missing == (
+        "failed: not every trial has a final return"
+    )
+
+
+def test_cells_of_played_and_exact_figures() -> None:
+    assert tuned_page.cells(ACROBOT) == [
+        "qr_dqn", "100,000", "10, seeds from 20000", "-71.2 [-72.5, -70.1]", "-75, -69",
+        "QR-DQN -69.1 (rl-baselines3-zoo: 100k steps, one run, greedy evaluation); 1 other below", "7.2",
+        "rlexp +experiment=tuned/qr_dqn_acrobot trials=10 seed=20000",
+    ]  # fmt: skip
+    assert tuned_page.cells(LAKE)[3:6] == [
+        "0.9123 [0.9101, 0.9127], exact", "0.9071, 0.913", "best of all policies: 0.9132, exact",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"steps": 200_000}, "QR-DQN -69.1 (rl-baselines3-zoo: 100k steps, one run, greedy evaluation; not comparable); 1 other below"),
+        ({"published_as": ("double DQN with prioritised replay",), "differences": ("3-step returns",)},
+         "double DQN with prioritised replay -84 (SLM-Lab: 300k steps, mean of 4 seeds, moving average of training returns; not "
+         "comparable); here with 3-step returns"),
+        ({"published_as": ()}, "none of this algorithm; the highest of others: QR-DQN -69.1 (rl-baselines3-zoo: 100k steps, one "
+         "run, greedy evaluation)"),
+        ({"changed": True}, "none"),
+        ({"env_id": "Own-v0"}, "none"),
+    ],
+)  # fmt: skip
+def test_what_stands_beside_a_row(changes: dict[str, Any], text: str) -> None:
+    assert tuned_page.beside(replace(ACROBOT, **changes)) == text
+
+
+def test_published_figures_say_whether_they_can_be_compared() -> None:
+    cells = tuned_page.published_cells([ACROBOT])
+    assert cells[0] == ["QR-DQN", "-69.1", "100,000", "1", "greedy evaluation", "rl-baselines3-zoo", "yes, but one run"]
+    assert ["DQN", "-74 +- 2", "not stated", "5", "not stated", "sb3-contrib",
+            "no: steps not stated, kind of return not stated"] in cells  # fmt: skip
+    assert [cell[-1] for cell in cells if cell[5] == "CleanRL"] == ["no: other steps, training returns"] * 3
+
+
+def test_prioritised_replay_has_its_own_published_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(
+        tuned_rows, "compose",
+        lambda *words: compose("algo=ddqn", "env=acrobot", "algo.n_step=3", "algo.replay=prioritized"),
+    )  # fmt: skip
+    row = tuned_rows.Jobs("s", tmp_path).look("ddqn_prioritized_acrobot", 5, 3)
+    assert row.published_as == ("double DQN with prioritised replay",) and row.differences == ("3-step returns",)
+    assert (row.environment, row.env_id, row.name, row.steps) == ("acrobot", "Acrobot-v1", "ddqn_prioritized", 100_000)
+
+
+def test_texts_are_escaped(tmp_path: Path) -> None:
+    row = replace(ACROBOT, preset="<b>", missing="failed: <script>alert(1)</script> | [x](y)")
+    tuned_page.page([row], "x<y", ["a=<i>"]).write(tmp_path / "page.html")
+    text, markdown = (tmp_path / "page.html").read_text(), (tmp_path / "page.md").read_text()
+    assert "<script>alert" not in text and "<b>" not in text and "<i>" not in text and "&lt;script&gt;" in text
+    assert "missing: failed: \\<script\\>alert(1)\\</script\\> \\| \\[x\\](y)" in markdown
+
+
+def test_lines_of_the_table() -> None:
+    again, second = replace(ACROBOT, trials=5), replace(ACROBOT, seed=30_000, missing="failed: x", iqm=None)
+    waiting = replace(ACROBOT, seed=40_000, missing="not run yet", iqm=None)
+    other = Row("b", 20_000, 10)
+    assert tuned_rows.shown([again, waiting, LAKE, ACROBOT, second, other, replace(other, seed=30_000)]) == [
+        ACROBOT, second, LAKE, replace(other, seed=30_000),
+    ]  # fmt: skip
+
+
+def test_documentation_keeps_what_was_measured_elsewhere() -> None:
+    old = [ACROBOT, replace(ACROBOT, seed=30_000), LAKE, replace(LAKE, preset="gone")]
+    missing = replace(LAKE, missing="not run yet", iqm=None)
+    here = [replace(ACROBOT, iqm=-70.0), missing]
+    assert tuned_rows.documented(here, old) == ([here[0], old[1], LAKE], [])
+    # The preset has changed: its old figures are replaced where it was measured, and else kept and named.
+    changed = [replace(here[0], group_id="new"), replace(missing, group_id="new")]
+    assert tuned_rows.documented(changed, old) == ([changed[0], LAKE], ["q_learning_frozen_lake_8x8"])
+
+
+SUMMARY = """\
+The best presets, 10 trials on fresh seeds. Published figures have other protocols: \
+[every tuned preset, with protocols](docs/researchers/tuned.md).
+
+|environment|preset, steps|IQM [95 %]|best published|
+|---|---|---|---|
+|Acrobot-v1|`qr_dqn`, 100k|-71.2 [-72.5, -70.1]|-69.1 QR-DQN, 100k, rl-baselines3-zoo|
+|FrozenLake8x8-v1|`q_learning`, 800k|0.9123 [0.9101, 0.9127], exact|optimum 0.9132|
+"""
+
+
+def test_the_summary_has_the_best_preset_of_each_environment() -> None:
+    """A preset with two ranges counts with its lower one; one that is not measured does not count; equals are counted."""
+    lucky = [replace(ACROBOT, preset="a_acrobot", iqm=-60.0), replace(ACROBOT, preset="a_acrobot", seed=3, iqm=-80.0)]
+    missing = replace(ACROBOT, preset="b_acrobot", missing="not run yet", iqm=-1.0)
+    assert tuned_page.summary([*lucky, ACROBOT, missing, LAKE]) == SUMMARY
+    equal = [replace(ACROBOT, preset=f"{name}_acrobot") for name in "cd"]
+    slower = replace(ACROBOT, preset="e_acrobot", steps=200_000)
+    assert "|Acrobot-v1|`c` and 2 others, 100k|-71.2 [" in tuned_page.summary([slower, *equal, ACROBOT])
+    assert tuned_page.summary([]) == "See [every tuned preset, with protocols](docs/researchers/tuned.md).\n"
+    assert tuned_page.documentation([missing]) == "Not measured yet.\n"
+
+
+def test_the_summary_of_eight_environments_leaves_readme_its_one_page() -> None:
+    classic = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3")
+    tables = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
+    rows = [replace(ACROBOT, env_id=env, preset=f"dueling_ddqn_{env}") for env in classic]
+    rows += [replace(LAKE, env_id=env, preset=f"q_learning_{env}") for env in tables]
+    readme = (ROOT / "README.md").read_text()
+    other = readme.split(BEGIN)[0] + BEGIN + END + readme.split(END)[1]
+    assert len(tuned_page.summary(rows).split()) <= 90 and len(other.split()) <= 900 - 90
+
+
+def test_readme_and_documentation_show_what_the_data_gives() -> None:
+    """Written by `python scripts/reproduce_results.py --write-docs`."""
+    rows = tuned_rows.read(ROOT / "docs" / "tuned.json")
+    for path, text in (
+        (ROOT / "README.md", tuned_page.summary(rows)),
+        (ROOT / "docs" / "researchers" / "tuned.md", tuned_page.documentation(rows)),
+    ):
+        assert f"{BEGIN}\n\n{text}\n{END}" in path.read_text(), path.name
+
+
+def test_write_docs(main: Any, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    (root / "docs" / "researchers").mkdir(parents=True)
+    (root / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    (root / "docs" / "researchers" / "tuned.md").write_text(f"# T\n\n{BEGIN}{END}\n")
+    status, *_ = main("--only", "taxi", "--write-docs", root=root)
+    readme, page = (root / "README.md").read_text(), (root / "docs" / "researchers" / "tuned.md").read_text()
+    assert (
+        status == 0 and readme.startswith(f"before\n{BEGIN}\n\nThe best presets, 2 trials on") and "old" not in readme
+    )
+    assert "|Taxi-v4|`q_learning`, 5k|0.5 [0, 1]|-|" in readme and readme.endswith(f"{END}\nafter\n")
+    assert "| ppo | 50,000 | 2, seeds from 20000 | missing: not run yet |" in page
+    text = (root / "docs" / "tuned.json").read_text()
+    assert str(tmp_path) not in text + page + readme  # no path of this machine
+    assert [row.measured for row in tuned_rows.read(root / "docs" / "tuned.json")] == [False, False, True]
+    (root / "README.md").write_text("nothing")
+    assert main("--no-run", "--write-docs", root=root)[0] == 2
+    assert f"README.md: expected a part between {BEGIN} and {END}, received none" in capsys.readouterr().err
+    assert (root / "docs" / "tuned.json").read_text() == text
+
+
+def test_a_file_of_rows_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    tuned_rows.write(path, [ACROBOT, LAKE], "c")
+    assert tuned_rows.read(path) == [ACROBOT, LAKE]
+    path.write_text(path.read_text().replace("-71.25", '"much"'))
+    with pytest.raises(Damaged, match=r"rows\[0\].iqm"):
+        tuned_rows.read(path)
+
+
+def test_a_signal_is_passed_on_to_the_job(tmp_path: Path) -> None:
+    ready, stopped = tmp_path / "ready", tmp_path / "stopped"
+    child = (
+        "import pathlib, signal, sys, time\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({str(stopped)!r}).touch(), sys.exit(143)))\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        "time.sleep(60)\n"
+    )
+
+    def interrupt() -> None:
+        while not ready.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        tuned_results.run([sys.executable, "-c", child], dict(os.environ))
+    assert stopped.exists()
+
+
+def test_the_reason_of_a_failed_process() -> None:
+    failing = "import sys; print('failed: no space', file=sys.stderr); sys.exit(1)"
+    assert tuned_results.run([sys.executable, "-c", failing], dict(os.environ)) == Absent("failed: no space")
+    assert tuned_results.run([sys.executable, "-c", ""], dict(os.environ)) is None
+
+
+@pytest.mark.slow
+def test_two_presets_are_run_and_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "--only", "q_learning_taxi", "--only", "ppo_cartpole", "--trials", "2", "--output-dir", str(tmp_path), "budget.steps=600",
+        "evaluation.period=300", "evaluation.final_episodes=4", "tracking=files", "animation.enabled=false",
+    ]  # fmt: skip
+    assert tuned_results.main(command) == 0
+    folder = tmp_path / "reproduce_results_changed"
+    rows = {row.preset: row for row in tuned_rows.read(folder / "results.json") if row.measured}
+    assert set(rows) == {"q_learning_taxi", "ppo_cartpole"}
+    assert rows["q_learning_taxi"].exact and not rows["ppo_cartpole"].exact
+    for row in rows.values():
+        (summary,) = (json.loads(path.read_text()) for path in folder.glob(f"{row.algorithm}-*/summary.json"))
+        figures = summary["final/value" if row.exact else "final/return"]
+        assert (row.iqm, row.smallest, row.largest) == (figures["iqm"], figures["min"], figures["max"])
+        assert row.steps == 600 and summary["seeds"] == [20_000, 20_001]
+    assert "these are not the results of the presets" in (folder / "page.md").read_text()
+    capsys.readouterr()
+    assert tuned_results.main(command) == 0
+    assert "2 jobs are done, 0 to run" in capsys.readouterr().out

@@ -60,7 +60,10 @@ def add_tables(made: Page, rows: Sequence[Row]) -> None:
     for env in dict.fromkeys(environment(row) for row in rows):
         own = [row for row in rows if environment(row) == env]
         made.heading(env)
-        made.table(HEAD, [cells(row) for row in own], code=HEAD[-1:])
+        before = [None, *(row.preset for row in own)]
+        made.table(
+            HEAD, [cells(row, row.preset == last) for row, last in zip(own, before, strict=False)], code=HEAD[-1:]
+        )
         if found := published_cells(own):
             made.table(PUBLISHED_HEAD, found)
 
@@ -70,8 +73,8 @@ def environment(row: Row) -> str:
     return row.env_id or "Presets that are refused"
 
 
-def cells(row: Row) -> list[str]:
-    """The cells of a row, as in `HEAD`."""
+def cells(row: Row, again: bool = False) -> list[str]:
+    """The cells of a row, as in `HEAD`; `again` for a further range of seeds of the preset in the line above."""
     digits = figure if row.exact else words.number
     score, ends, minutes = f"missing: {row.missing}", "-", "-"
     if row.measured:
@@ -79,7 +82,7 @@ def cells(row: Row) -> list[str]:
         minutes = f"{row.seconds / 60:.1f}" if row.seconds >= 60 else f"{row.seconds / 60:.1g}"
     return [
         row.name, f"{row.steps:,}" if row.steps else "-", f"{row.trials}, seeds from {row.seed}", score, ends,
-        beside(row), minutes, row.command,
+        "as above" if again else beside(row), minutes, row.command,
     ]  # fmt: skip
 
 
@@ -107,7 +110,8 @@ def beside(row: Row) -> str:
         own = f"; here with {words.names(row.differences)}" if row.differences else ""
         return _told(nearest, row) + own + rest
     if published:
-        return f"none of this algorithm; the highest of others: {_told(highest(published), row)}"
+        best = highest(published)
+        return f"none; the highest of others: {best.algo} {_value(best)} ({best.source}), below"
     return "none"
 
 

@@ -41,8 +41,14 @@ OWN = ("trials", "seed", "study", "output_dir")  # keys that are not given as ov
 DATA, DOCUMENT, README = Path("docs/tuned.json"), Path("docs/researchers/tuned.md"), Path("README.md")
 
 
-def run(command: Sequence[str], environment: dict[str, str]) -> Absent | None:
-    """Run one job in a process of its own; returns the reason if it has no results. A signal is passed on to it."""
+def run(command: Sequence[str], environment: dict[str, str], output_dir: Path) -> Absent | None:
+    """Run one job in a process of its own; returns the reason if it has no results. A signal is passed on to it.
+
+    Args:
+        command: of the job.
+        environment: variables of the process.
+        output_dir: a path that the reason does not tell, since tables are for others.
+    """
     with (
         tempfile.TemporaryFile("w+", errors="replace") as stderr,
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, env=environment) as process,
@@ -54,7 +60,7 @@ def run(command: Sequence[str], environment: dict[str, str]) -> Absent | None:
             process.wait()  # until its checkpoint is written
             raise
         stderr.seek(0)
-        return explain(status, stderr.read()) if status else None
+        return explain(status, tuned_rows.without(output_dir, stderr.read())) if status else None
 
 
 def _positive(text: str) -> int:
@@ -195,9 +201,9 @@ def _entry(row: Row) -> list[str]:
 def run_rows(table: Table, waiting: Sequence[Row], environment: dict[str, str]) -> list[str]:
     """Run jobs one after the other, and write the table after each; returns the presets that failed."""
     measured = sum(row.measured for row in table.rows())
-    print(
-        f"{measured} jobs are done, {len(waiting)} to run; rlexp ls {table.jobs.study} --watch shows them", flush=True
-    )
+    elsewhere = "" if table.jobs.output_dir == Path("outputs").resolve() else f" --output-dir {table.jobs.output_dir}"
+    watch = f"rlexp ls {table.jobs.study} --watch{elsewhere}"
+    print(f"{measured} jobs are done, {len(waiting)} to run; {watch} shows them", flush=True)
     failed = []
     for number, row in enumerate(waiting, 1):
         where = f"[{number}/{len(waiting)}] {row.heading}"
@@ -205,7 +211,7 @@ def run_rows(table: Table, waiting: Sequence[Row], environment: dict[str, str]) 
             print(f"{where}: running, {row.steps:,} env steps per trial", flush=True)
             overrides = tuned_rows.overrides(row, table.jobs.study, table.jobs.output_dir, table.changes)
             try:
-                absent = run([sys.executable, "-m", "rlexp", *overrides], environment)
+                absent = run([sys.executable, "-m", "rlexp", *overrides], environment, table.jobs.output_dir)
             except KeyboardInterrupt:
                 print("interrupted; the same command continues", file=sys.stderr)
                 raise

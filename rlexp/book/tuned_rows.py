@@ -195,20 +195,20 @@ class Jobs:
         row = Row(preset, seed, trials, missing=missing)
         settings = self._settings(preset)
         if isinstance(settings, Refusal):
-            return replace(row, missing=_refused(settings))
+            return replace(row, missing=self._refused(settings))
         settings = replace(settings, seed=seed, trials=trials)
         row = _described(row, settings)
         try:
             settings, _ = resolve(settings)
         except Refusal as refused:
-            return replace(row, missing=_refused(refused))
+            return replace(row, missing=self._refused(refused))
         row = replace(row, group_id=settings.group_id)
         if status_of(settings.folder) != "done":
             return row
         try:
             return measured(row, read_job(settings.folder)[1] or {})
         except (ValueError, OSError, KeyError) as error:  # of one job's files: the others are shown
-            return replace(row, missing=unreadable(error).why)
+            return replace(row, missing=without(self.output_dir, unreadable(error).why))
 
     def _settings(self, preset: str) -> Settings | Refusal:
         if preset not in self._composed:
@@ -220,9 +220,13 @@ class Jobs:
                 self._composed[preset] = refused
         return self._composed[preset]
 
+    def _refused(self, refused: Refusal) -> str:
+        return explain(REFUSED, without(self.output_dir, f"refused: {refused}")).why
 
-def _refused(refused: Refusal) -> str:
-    return explain(REFUSED, f"refused: {refused}").why
+
+def without(output_dir: Path, text: str) -> str:
+    """A text that names the output folder as users know it, and not by its path on this machine."""
+    return text.replace(str(output_dir), "outputs")
 
 
 def _described(row: Row, settings: Settings) -> Row:

@@ -79,7 +79,7 @@ class Runs:
         self.commands: list[list[str]] = []
         self.ends: dict[str, Absent | type[BaseException]] = {}
 
-    def __call__(self, command: Sequence[str], environment: dict[str, str]) -> Absent | None:
+    def __call__(self, command: Sequence[str], environment: dict[str, str], output_dir: Path) -> Absent | None:
         self.commands.append(list(command[3:]))
         end = self.ends.get(self.presets[-1])
         if isinstance(end, type):
@@ -136,7 +136,8 @@ def test_every_preset_is_run_by_environment_and_has_its_line(
     titles = [line for line in markdown.splitlines() if line.startswith("## ")]
     assert titles == ["## CartPole-v1", "## FrozenLake-v1", "## Taxi-v4"]
     out = capsys.readouterr().out
-    assert "0 jobs are done, 3 to run; rlexp ls reproduce_results --watch shows them\n" in out
+    watch = f"rlexp ls reproduce_results --watch --output-dir {tmp_path}"
+    assert f"0 jobs are done, 3 to run; {watch} shows them\n" in out
     assert "[1/3] ppo_cartpole, seeds 20000 to 20001: running, 50,000 env steps per trial\n" in out
     assert "[1/3] ppo_cartpole, seeds 20000 to 20001: IQM 0.5 [0, 1], min and max 0, 1, 1.5 minutes\n" in out
 
@@ -291,14 +292,21 @@ def test_cells_of_played_and_exact_figures() -> None:
         ({"published_as": ("double DQN with prioritised replay",), "differences": ("3-step returns",)},
          "double DQN with prioritised replay -84 (SLM-Lab: 300k steps, mean of 4 seeds, moving average of training returns; not "
          "comparable); here with 3-step returns"),
-        ({"published_as": ()}, "none of this algorithm; the highest of others: QR-DQN -69.1 (rl-baselines3-zoo: 100k steps, one "
-         "run, greedy evaluation)"),
+        ({"published_as": ()}, "none; the highest of others: QR-DQN -69.1 (rl-baselines3-zoo), below"),
         ({"changed": True}, "none"),
         ({"env_id": "Own-v0"}, "none"),
     ],
 )  # fmt: skip
 def test_what_stands_beside_a_row(changes: dict[str, Any], text: str) -> None:
     assert tuned_page.beside(replace(ACROBOT, **changes)) == text
+
+
+def test_a_further_range_of_seeds_is_one_more_line() -> None:
+    made = tuned_page.page([ACROBOT, replace(ACROBOT, seed=30_000, iqm=-74.0), LAKE], "c").markdown(Path())
+    lines = [line for line in made.splitlines() if line.startswith("| qr_dqn | ")]
+    assert ["| QR-DQN -69.1 (" in line for line in lines] == [True, False]
+    assert "| 10, seeds from 30000 | -74 \\[-72.5, -70.1\\] | -75, -69 | as above | 7.2 |" in lines[1]
+    assert made.count("| as above |") == 1
 
 
 def test_published_figures_say_whether_they_can_be_compared() -> None:
@@ -435,29 +443,30 @@ def test_a_signal_is_passed_on_to_the_job(tmp_path: Path) -> None:
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        tuned_results.run([sys.executable, "-c", child], dict(os.environ))
+        tuned_results.run([sys.executable, "-c", child], dict(os.environ), tmp_path)
     assert stopped.exists()
 
 
-def test_the_reason_of_a_failed_process() -> None:
-    failing = "import sys; print('failed: no space', file=sys.stderr); sys.exit(1)"
-    assert tuned_results.run([sys.executable, "-c", failing], dict(os.environ)) == Absent("failed: no space")
-    assert tuned_results.run([sys.executable, "-c", ""], dict(os.environ)) is None
+def test_the_reason_of_a_failed_process_tells_no_path_of_this_machine(tmp_path: Path) -> None:
+    failing = f"import sys; print('failed: 1 of 2 diverged: {tmp_path}/s/job', file=sys.stderr); sys.exit(1)"
+    why = tuned_results.run([sys.executable, "-c", failing], dict(os.environ), tmp_path)
+    assert why == Absent("failed: 1 of 2 diverged: outputs/s/job")
+    assert tuned_results.run([sys.executable, "-c", ""], dict(os.environ), tmp_path) is None
 
 
 @pytest.mark.slow
 def test_two_presets_are_run_and_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [
-        "--only", "q_learning_taxi", "--only", "ppo_cartpole", "--trials", "2", "--output-dir", str(tmp_path), "budget.steps=600",
+        "--only", "taxi", "--only", "q_learning_mountain_car", "--trials", "2", "--output-dir", str(tmp_path), "budget.steps=600",
         "evaluation.period=300", "evaluation.final_episodes=4", "tracking=files", "animation.enabled=false",
     ]  # fmt: skip
     assert tuned_results.main(command) == 0
     folder = tmp_path / "reproduce_results_changed"
     rows = {row.preset: row for row in tuned_rows.read(folder / "results.json") if row.measured}
-    assert set(rows) == {"q_learning_taxi", "ppo_cartpole"}
-    assert rows["q_learning_taxi"].exact and not rows["ppo_cartpole"].exact
+    assert set(rows) == {"q_learning_taxi", "q_learning_mountain_car"}
+    assert rows["q_learning_taxi"].exact and not rows["q_learning_mountain_car"].exact
     for row in rows.values():
-        (summary,) = (json.loads(path.read_text()) for path in folder.glob(f"{row.algorithm}-*/summary.json"))
+        (summary,) = (json.loads(path.read_text()) for path in folder.glob(f"*-{row.environment}-*/summary.json"))
         figures = summary["final/value" if row.exact else "final/return"]
         assert (row.iqm, row.smallest, row.largest) == (figures["iqm"], figures["min"], figures["max"])
         assert row.steps == 600 and summary["seeds"] == [20_000, 20_001]

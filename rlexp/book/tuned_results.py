@@ -36,6 +36,7 @@ from rlexp.system.tool import DONE, FAILED, Parser, tool, warn
 
 STUDY, CHANGED = "reproduce_results", "reproduce_results_changed"  # the latter for jobs with overrides
 SEED, TRIALS = 20_000, 10
+LARGEST = 2**32  # number of seeds that there are
 SCRIPT = "python scripts/reproduce_results.py"
 OWN = ("trials", "seed", "study", "output_dir")  # keys that are not given as overrides
 DATA, DOCUMENT, README = Path("docs/tuned.json"), Path("docs/researchers/tuned.md"), Path("README.md")
@@ -100,8 +101,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     for earlier, later in zip(args.seed, args.seed[1:], strict=False):
         if later < earlier + args.trials:
             raise refusal("--seed", f"ranges of {args.trials} seeds that are apart", f"{earlier} and {later}")
-    if args.seed[0] < 0:
-        raise refusal("--seed", "0 or more", str(args.seed[0]))
+    if wrong := [seed for seed in args.seed if not 0 <= seed <= LARGEST - args.trials]:
+        raise refusal("--seed", f"seeds from 0 to {LARGEST - 1}", f"{wrong[0]} with {args.trials} trials")
     for text in args.overrides:
         key = text.partition("=")[0].lstrip("+~")
         if "=" not in text or key in OWN:
@@ -154,9 +155,10 @@ class Table:
 
     def _add_stored(self) -> None:
         """Add what the file has beyond this table: another command may have written it meanwhile."""
+        known = tuned_rows.presets()
         for row in stored(self.folder / "results.json"):
             ours = self._rows.get(row.key)
-            if row.preset in tuned_rows.presets() and (ours is None or (row.measured and not ours.measured)):
+            if row.preset in known and (ours is None or (row.measured and not ours.measured)):
                 ours = self._rows[row.key] = self.jobs.look(*row.key)
             if ours and ours.missing == NOT_RUN and is_failure(row) and ours.group_id == row.group_id:
                 self._rows[row.key] = row

@@ -207,7 +207,7 @@ class Jobs:
             return row
         try:
             return measured(row, read_job(settings.folder)[1] or {})
-        except (ValueError, OSError, KeyError) as error:  # of one job's files: the others are shown
+        except (ValueError, TypeError, OSError, KeyError) as error:  # of one job's files: the others are shown
             return replace(row, missing=without(self.output_dir, unreadable(error).why))
 
     def _settings(self, preset: str) -> Settings | Refusal:
@@ -250,7 +250,7 @@ def measured(row: Row, summary: Mapping[str, Any]) -> Row:
     values = score["per_trial"]
     if len(values) != row.trials or any(value is None or not math.isfinite(value) for value in values):
         return replace(row, missing="failed: not every trial has a final return")
-    low, high = score["ci95"] or (None, None)
+    low, high = map(float, score["ci95"]) if score["ci95"] else (None, None)
     return replace(
         row, missing="", iqm=score["iqm"], low=low, high=high, smallest=score["min"], largest=score["max"], exact=exact,
         optimum=summary.get("optimum"), steps=summary["steps"], seconds=summary["wall_seconds"], cores=cores.usable(),
@@ -284,10 +284,10 @@ def documented(rows: Sequence[Row], before: Iterable[Row]) -> tuple[list[Row], l
     """
     here = {(row.preset, row.seed) for row in rows if row.measured}
     groups = {row.preset: row.group_id for row in rows if row.group_id}
-    again = {preset for preset, _ in here}
+    known, again = {row.preset for row in rows}, {preset for preset, _ in here}
     kept = [
         row for row in before
-        if row.measured and row.preset in {row.preset for row in rows} and (row.preset, row.seed) not in here
+        if row.measured and row.preset in known and (row.preset, row.seed) not in here
         and (row.preset not in again or groups[row.preset] == row.group_id)
     ]  # fmt: skip
     old = sorted({row.preset for row in kept if groups.get(row.preset, row.group_id) != row.group_id})

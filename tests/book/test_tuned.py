@@ -236,7 +236,8 @@ def test_a_damaged_table_is_made_again(
     [
         (["--trials", "0"], "expected 1 or more, received 0"),
         (["--seed", "20000", "--seed", "20001"], "--seed: expected ranges of 2 seeds that are apart, received 20000 and 20001"),
-        (["--seed", "-1"], "--seed: expected 0 or more, received -1"),
+        (["--seed", "-1"], "--seed: expected seeds from 0 to 4294967295, received -1 with 2 trials"),
+        (["--seed", "4294967295"], "--seed: expected seeds from 0 to 4294967295, received 4294967295 with 2 trials"),
         (["trials=3"], "KEY=VALUE: expected an override other than trials, seed, study, output_dir, received 'trials=3'"),
         (["taxi"], "A preset: --only NAME."),
         (["--write-docs"], "--write-docs: expected a checkout of the repository, received none"),
@@ -272,6 +273,17 @@ def test_figures_of_a_summary() -> None:
     assert tuned_rows.measured(Row("a", 0, 2), {"final/return": played | {"per_trial": [1.0, None]}}).missing == (
         "failed: not every trial has a final return"
     )
+
+
+def test_a_damaged_summary_is_in_its_row(main: Any, runs: Runs, tmp_path: Path) -> None:
+    main("--only", "taxi")
+    (path,) = tmp_path.glob("reproduce_results/q_learning-taxi-*/summary.json")
+    summary = json.loads(path.read_text())
+    summary["final/return"]["ci95"] = ["<b>", None]
+    path.write_text(json.dumps(summary))
+    status, markdown, rows = main("--no-run")
+    assert status == 0 and rows[-1].missing.startswith("failed: its results cannot be read (ValueError: ")
+    assert "could not convert string to float: '\\<b\\>'" in markdown
 
 
 def test_cells_of_played_and_exact_figures() -> None:

@@ -1,4 +1,4 @@
-"""The textbook chapter: its notebook's own loops, run literally, and the reproduction of its figures by presets."""
+"""Reproduction of figures: the textbook chapter's, with its notebook's own loops, and those of the tuned presets."""
 
 from rlexp.system import lazy
 

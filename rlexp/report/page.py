@@ -73,7 +73,7 @@ class Page:
 
     def text(self, text: str, code: str = "", small: bool = False) -> None:
         """Add a paragraph, with a line of code at its end; `small` for details."""
-        shown = f" <code>{_html(code)}</code>" if code else ""
+        shown = f" {_html_code(code)}" if code else ""
         mark = ' class="small"' if small else ""
         self._blocks.append(f"<p{mark}>{_html(text)}{shown}</p>")
         self._markdown.append((_markdown(text) + (f" {_markdown_code(code)}" if code else ""), None))
@@ -91,13 +91,20 @@ class Page:
         self._blocks.append(f'<div class="{name}">{inside}</div>')
         self._markdown.append(("\n>\n".join(f"> {_markdown(sentence)}" for sentence in sentences), None))
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], good: Sequence[bool | None] = ()) -> None:
+    def table(
+        self,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        good: Sequence[bool | None] = (),
+        code: Sequence[str] = (),
+    ) -> None:
         """Add a table, whose rows are cards on a phone.
 
         Args:
             header: names of the columns.
             rows: texts.
             good: for each row, the colour of its last cell: True green, False red, None neither.
+            code: names of the columns that hold code.
         """
         marks = list(good) or [None] * len(rows)
         head = "".join(f"<th>{_html(cell)}</th>" for cell in header)
@@ -105,15 +112,23 @@ class Page:
         for row, mark in zip(rows, marks, strict=True):
             name = {True: ' class="good"', False: ' class="bad"', None: ""}[mark]
             cells = "".join(
-                f'<td data-label="{_html(label)}">{_html(cell)}</td>' for label, cell in zip(header, row, strict=True)
+                f'<td data-label="{_html(label)}">{_html_code(cell) if label in code else _html(cell)}</td>'
+                for label, cell in zip(header, row, strict=True)
             )
             lines.append(f"<tr{name}>{cells}</tr>")
         body = "\n".join(lines)
         self._blocks.append(
             f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         )
-        escaped = [" | ".join(_markdown(cell).replace("\n", " ") for cell in row) for row in (header, *rows)]
-        markdown = [f"| {escaped[0]} |", "|" + "---|" * len(header), *(f"| {row} |" for row in escaped[1:])]
+        escaped = [
+            " | ".join(
+                _markdown_code(cell).replace("|", "\\|") if label in code else _markdown(cell).replace("\n", " ")
+                for label, cell in zip(header, row, strict=True)
+            )
+            for row in rows
+        ]
+        titles = " | ".join(map(_markdown, header))
+        markdown = [f"| {titles} |", "|" + "---|" * len(header), *(f"| {row} |" for row in escaped)]
         self._markdown.append(("\n".join(markdown), None))
 
     def command(self, text: str) -> None:
@@ -174,12 +189,21 @@ class Page:
                 f"</main><script>{SCRIPT}</script></body></html>",
             ]
         )
-        blocks = [f"# {_markdown(self.title)}"]
-        for text, picture in self._markdown:
-            relative = os.path.relpath(picture, path.parent).replace(os.sep, "/") if picture else ""
-            blocks.append(f"{text}({relative.replace(' ', '%20')})" if picture else text)
+        markdown = "\n\n".join([f"# {_markdown(self.title)}", *self._linked(path.parent)]) + "\n"
         write_atomically(path, lambda file: file.write(document.encode()))
-        write_atomically(path.with_suffix(".md"), lambda file: file.write(("\n\n".join(blocks) + "\n").encode()))
+        write_atomically(path.with_suffix(".md"), lambda file: file.write(markdown.encode()))
+
+    def markdown(self, folder: Path) -> str:
+        """The blocks as Markdown, without the headline; `folder` is where the links to pictures start."""
+        return "\n\n".join(self._linked(folder)) + "\n"
+
+    def _linked(self, folder: Path) -> list[str]:
+        """The blocks as Markdown; links to pictures start at `folder`."""
+        blocks = []
+        for text, picture in self._markdown:
+            relative = os.path.relpath(picture, folder).replace(os.sep, "/") if picture else ""
+            blocks.append(f"{text}({relative.replace(' ', '%20')})" if picture else text)
+        return blocks
 
     def _contents(self) -> str:
         """Links to the headings of levels 2 and 3; a list within the list for level 3."""
@@ -215,14 +239,16 @@ def _card(card: Card) -> str:
 
 
 def _command(text: str) -> str:
-    return (
-        f'<div class="command"><code>{_html(text)}</code><button type="button" class="copy" hidden>Copy</button></div>'
-    )
+    return f'<div class="command">{_html_code(text)}<button type="button" class="copy" hidden>Copy</button></div>'
 
 
 def _html(text: str) -> str:
     """Text escaped for HTML."""
     return html.escape(clean(text))
+
+
+def _html_code(code: str) -> str:
+    return f"<code>{_html(code)}</code>"
 
 
 def _markdown(text: str) -> str:

@@ -8,11 +8,14 @@ Jaxplorer, and `docs/modules/qrdqn.md` of sb3-contrib. Their protocols differ, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlexp.system import words
+
 ZOO, CLEANRL, SLM, JAXPLORER, CONTRIB = "rl-baselines3-zoo", "CleanRL", "SLM-Lab", "Jaxplorer", "sb3-contrib"
+ONE_RUN = "one run"
 DRAWN = (ZOO, CLEANRL)  # sources whose results are in the figures, at most four; tables have all
 OURS = {  # published algorithm -> its registry key here. The chapter's `dqn` has no target network: it is none of them
     "DQN": "fixed_dqn",
@@ -33,14 +36,46 @@ class Published:
         algo: the algorithm, by its published name.
         value: return.
         spread: standard deviation, None if it is not given.
-        note: the protocol: steps, seeds, kind of return.
+        steps: env steps of the training, None if they are not stated.
+        seeds: number of trials that the value is the mean of.
+        measure: the kind of return, "" if it is not stated.
+        version: the environment's, if it is another one than here.
     """
 
     source: str
     algo: str
     value: float
     spread: float | None
-    note: str
+    steps: float | None
+    seeds: int
+    measure: str
+    version: str = ""
+
+    @property
+    def note(self) -> str:
+        """The protocol: steps, seeds, kind of return."""
+        steps = "steps not stated" if self.steps is None else f"{words.steps(self.steps)} steps"
+        seeds = ONE_RUN if self.seeds == 1 else f"mean of {self.seeds} seeds"
+        return ", ".join(filter(None, [steps, seeds, self.measure, self.version]))
+
+    def unlike(self, steps: Collection[float]) -> list[str]:
+        """Why the value cannot be compared with greedy evaluations of many trials.
+
+        Args:
+            steps: numbers of env steps that those were trained for.
+        """
+        told = []
+        if self.steps is not None and self.steps not in steps:
+            told.append("other steps")
+        if self.steps is None:
+            told.append("steps not stated")
+        if "training" in self.measure:
+            told.append("training returns")
+        elif not any(word in self.measure for word in ("evaluation", "test return")):
+            told.append("kind of return not stated")
+        if "best" in self.measure:
+            told.append("chosen after the measurement")
+        return told + [ONE_RUN] * (self.seeds == 1) + [self.version] * bool(self.version)
 
     @property
     def ours(self) -> str | None:
@@ -85,28 +120,27 @@ class Reference:
     maximum: float | None = None
 
 
-V2 = ", LunarLander-v2"  # other wind, world and bounds than v3
+V2 = "LunarLander-v2"  # other wind, world and bounds than v3
 
 
-def _zoo(algo: str, value: float, spread: float | None, steps: str, version: str = "") -> Published:
-    return Published(ZOO, algo, value, spread, f"{steps} steps, one run, greedy evaluation{version}")
+def _zoo(algo: str, value: float, spread: float | None, steps: float, version: str = "") -> Published:
+    return Published(ZOO, algo, value, spread, steps, 1, "greedy evaluation", version)
 
 
 def _cleanrl(algo: str, value: float, spread: float | None = None) -> Published:
-    return Published(CLEANRL, algo, value, spread, "500k steps, mean of 3 seeds, training return")
+    return Published(CLEANRL, algo, value, spread, 500e3, 3, "training return")
 
 
-def _slm(algo: str, value: float, steps: str) -> Published:
-    return Published(SLM, algo, value, None, f"{steps} steps, mean of 4 seeds, moving average of training returns")
+def _slm(algo: str, value: float, steps: float) -> Published:
+    return Published(SLM, algo, value, None, steps, 4, "moving average of training returns")
 
 
-def _jaxplorer(algo: str, value: float, steps: str, further: str = "") -> Published:
-    note = f"{steps} steps, mean of 5 seeds, the best learning rate of a sweep{further}"
-    return Published(JAXPLORER, algo, value, None, note)
+def _jaxplorer(algo: str, value: float, steps: float, further: str = "", version: str = "") -> Published:
+    return Published(JAXPLORER, algo, value, None, steps, 5, f"the best learning rate of a sweep{further}", version)
 
 
 def _contrib(algo: str, value: float, spread: float | None, version: str = "") -> Published:
-    return Published(CONTRIB, algo, value, spread, f"steps not stated, mean of 5 seeds{version}")
+    return Published(CONTRIB, algo, value, spread, None, 5, "", version)
 
 
 # (Gymnasium id, time limit if it is not the environment's own)
@@ -115,20 +149,20 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
         22.0,
         475.0,
         published=(
-            _zoo("DQN", 500.0, None, "50k"),
-            _zoo("QR-DQN", 500.0, None, "50k"),
-            _zoo("PPO", 500.0, None, "100k"),
-            _zoo("A2C", 500.0, None, "500k"),
+            _zoo("DQN", 500.0, None, 50e3),
+            _zoo("QR-DQN", 500.0, None, 50e3),
+            _zoo("PPO", 500.0, None, 100e3),
+            _zoo("A2C", 500.0, None, 500e3),
             _cleanrl("DQN", 488.7, 16.1),
             _cleanrl("C51", 481.2, 20.5),
             _cleanrl("PPO", 490.0, 6.1),
-            _slm("REINFORCE", 483.0, "200k"),
-            _slm("DQN", 240.0, "200k"),
-            _slm("double DQN with prioritised replay", 452.0, "200k"),
-            _slm("A2C", 497.0, "200k"),
-            _slm("PPO", 499.0, "200k"),
-            _jaxplorer("DQN", 476.0, "100k", ", test return"),
-            _jaxplorer("double DQN", 478.0, "100k", ", test return"),
+            _slm("REINFORCE", 483.0, 200e3),
+            _slm("DQN", 240.0, 200e3),
+            _slm("double DQN with prioritised replay", 452.0, 200e3),
+            _slm("A2C", 497.0, 200e3),
+            _slm("PPO", 499.0, 200e3),
+            _jaxplorer("DQN", 476.0, 100e3, ", test return"),
+            _jaxplorer("double DQN", 478.0, 100e3, ", test return"),
             _contrib("DQN", 500.0, None),
             _contrib("QR-DQN", 386.0, 64.0),
         ),
@@ -138,17 +172,17 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
         -499.9,
         -100.0,
         published=(
-            _zoo("DQN", -76.6, 11.8, "100k"),
-            _zoo("QR-DQN", -69.1, None, "100k"),
-            _zoo("PPO", -73.5, None, "1M"),
+            _zoo("DQN", -76.6, 11.8, 100e3),
+            _zoo("QR-DQN", -69.1, None, 100e3),
+            _zoo("PPO", -73.5, None, 1e6),
             _cleanrl("DQN", -91.5),
             _cleanrl("C51", -87.7),
             _cleanrl("PPO", -86.4),
-            _slm("DQN", -94.0, "300k"),
-            _slm("double DQN with prioritised replay", -84.0, "300k"),
-            _slm("A2C", -84.0, "300k"),
-            _slm("PPO", -81.0, "300k"),
-            _jaxplorer("DQN", -91.0, "100k"),
+            _slm("DQN", -94.0, 300e3),
+            _slm("double DQN with prioritised replay", -84.0, 300e3),
+            _slm("A2C", -84.0, 300e3),
+            _slm("PPO", -81.0, 300e3),
+            _jaxplorer("DQN", -91.0, 100e3),
             _contrib("DQN", -74.0, 2.0),
             _contrib("QR-DQN", -73.0, 2.0),
         ),
@@ -157,9 +191,9 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
         -200.0,
         -110.0,
         published=(
-            _zoo("DQN", -100.8, 9.9, "120k"),
-            _zoo("QR-DQN", -106.0, None, "120k"),
-            _zoo("PPO", -110.4, None, "1M"),
+            _zoo("DQN", -100.8, 9.9, 120e3),
+            _zoo("QR-DQN", -106.0, None, 120e3),
+            _zoo("PPO", -110.4, None, 1e6),
             _cleanrl("DQN", -195.0),
             _cleanrl("C51", -166.4),
             _cleanrl("PPO", -200.0),
@@ -171,15 +205,15 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
         -182.0,
         200.0,
         published=(
-            _zoo("DQN", 154.0, 79.0, "100k", V2),
-            _zoo("PPO", 242.0, 32.0, "1M", V2),
-            _zoo("A2C", 156.0, None, "200k", V2),
-            _slm("DQN", 195.0, "300k"),
-            _slm("double DQN with prioritised replay", 266.0, "300k"),
-            _slm("A2C", 27.0, "300k"),
-            _slm("PPO", 183.0, "300k"),
-            _jaxplorer("DQN", 235.0, "1.5M", V2),
-            _jaxplorer("double DQN", 162.0, "1.5M", V2),
+            _zoo("DQN", 154.0, 79.0, 100e3, V2),
+            _zoo("PPO", 242.0, 32.0, 1e6, V2),
+            _zoo("A2C", 156.0, None, 200e3, V2),
+            _slm("DQN", 195.0, 300e3),
+            _slm("double DQN with prioritised replay", 266.0, 300e3),
+            _slm("A2C", 27.0, 300e3),
+            _slm("PPO", 183.0, 300e3),
+            _jaxplorer("DQN", 235.0, 1.5e6, version=V2),
+            _jaxplorer("double DQN", 162.0, 1.5e6, version=V2),
             _contrib("DQN", 195.0, None, V2),
             _contrib("QR-DQN", 168.0, None, V2),
         ),

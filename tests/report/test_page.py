@@ -38,6 +38,17 @@ def test_html_and_markdown_of_one_page(tmp_path: Path) -> None:
     )
 
 
+def test_a_column_of_a_table_may_hold_code(tmp_path: Path) -> None:
+    page = Page("T")
+    page.table(["what", "command"], [["a_b", "rlexp 'x[<1>]' | cat"]], code=["command"])
+    page.write(tmp_path / "index.html")
+    assert (
+        '<td data-label="command"><code>rlexp &#x27;x[&lt;1&gt;]&#x27; | cat</code></td>'
+        in (tmp_path / "index.html").read_text()
+    )
+    assert page.markdown(tmp_path) == "| what | command |\n|---|---|\n| a_b | `rlexp 'x[<1>]' \\| cat` |\n"
+
+
 def test_boxes_pictures_and_levels(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(name.encode())

@@ -41,6 +41,25 @@ def test_every_published_result_tells_its_protocol() -> None:
     assert old and all(p.note.endswith("LunarLander-v2") for p in old)
 
 
+@pytest.mark.parametrize(
+    ("env", "source", "algo", "steps", "why"),
+    [
+        ("Acrobot-v1", "rl-baselines3-zoo", "QR-DQN", 100_000, ["one run"]),
+        ("Acrobot-v1", "rl-baselines3-zoo", "PPO", 100_000, ["other steps", "one run"]),
+        ("Acrobot-v1", "CleanRL", "C51", 500_000, ["training returns"]),
+        ("Acrobot-v1", "SLM-Lab", "DQN", 100_000, ["other steps", "training returns"]),
+        ("Acrobot-v1", "sb3-contrib", "DQN", 100_000, ["steps not stated", "kind of return not stated"]),
+        ("CartPole-v1", "Jaxplorer", "DQN", 100_000, ["chosen after the measurement"]),
+        ("LunarLander-v3", "rl-baselines3-zoo", "DQN", 100_000, ["one run", "LunarLander-v2"]),
+    ],
+)
+def test_why_a_published_result_cannot_be_compared(
+    env: str, source: str, algo: str, steps: int, why: list[str]
+) -> None:
+    (found,) = [p for p in REFERENCES[env, None].published if (p.source, p.algo) == (source, algo)]
+    assert found.unlike([50_000, steps]) == why
+
+
 def test_differences_from_the_published_algorithm_are_told() -> None:
     chapters = {"algo.target": "none", "algo.n_step": 10}
     assert differences("dqn", chapters) == ["no target network, unlike fixed_dqn", "10-step returns"]

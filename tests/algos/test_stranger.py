@@ -61,7 +61,7 @@ def test_it_is_one_short_file_one_yaml_and_one_entry_point() -> None:
 def test_its_yaml_is_found_and_its_settings_are_checked() -> None:
     settings, _ = resolve(compose("algo=advantage_dqn", "algo.alpha=0.1"))
     assert (settings.algo.name, settings.algo.target, settings.algo.alpha, settings.algo.persistent) == (
-        "advantage_dqn", "hard", 0.1, True,
+        "advantage_dqn", "soft", 0.1, True,
     )  # fmt: skip
     assert settings.engine == "fused"
     for args, said in (

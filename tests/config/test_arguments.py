@@ -55,8 +55,9 @@ FREE = [
     ),
     (("algo.optimizer.options={beta_2: .99}",), "algo.optimizer.options", {"beta_2": 0.99}),
     (("algo.optimizer.options.beta_2=.99",), "algo.optimizer.options", {"beta_2": 0.99}),
-    (("network.options={aggregation: max}",), "network.options", {"aggregation": "max"}),
-    (("network.name=my:own", "network.options.size.w=3"), "network.options", {"aggregation": "mean", "size": {"w": 3}}),
+    (("network=cnn", "network.options={dueling: true}"), "network.options.dueling", True),
+    (("network=mlp_tanh", "network.options={layer_norm: true}"), "network.options", {"layer_norm": True}),
+    (("network=mlp_tanh", "network.name=my:own", "network.options.size.w=3"), "network.options", {"size": {"w": 3}}),
 ]
 
 

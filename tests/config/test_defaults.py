@@ -10,21 +10,24 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from rlexp.config import registry
+from rlexp.config import registry, schedules
 from rlexp.config.build import build
 from rlexp.config.paths import conf_dir
 from rlexp.config.schema.env import DiscretizerSettings
 from rlexp.config.schema.job import Settings
 from rlexp.jobs.runner import compose
 
+STEPS = 50_000  # as on CartPole
 SCHEMAS = sorted({entry.schema for entry in registry.ALGOS.values()}, key=lambda schema: schema.__name__)
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Values by dotted keys; schedules and options are values."""
+    """Values by dotted keys; schedules, of a budget of `STEPS`, and options are values."""
     found: dict[str, Any] = {}
     for f in dataclasses.fields(node):
         value = getattr(node, f.name)
+        if isinstance(value, dict) and value.get("unit") == schedules.BUDGET:
+            value = schedules.of_budget(value, f.name, "step", STEPS)
         found.update(flat(value, f"{prefix}{f.name}.") if dataclasses.is_dataclass(value) else {prefix + f.name: value})
     return found
 
@@ -32,7 +35,7 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.__name__)
 def test_an_algorithms_dataclass_says_what_its_yaml_says(schema: type) -> None:
     """Of several algorithms with one schema, the one that its name says; the others differ from it in their YAML."""
-    assert flat(schema()) == flat(compose(f"algo={schema().name}", "env=frozen_lake").algo)
+    assert flat(schema()) == flat(compose(f"algo={schema().name}", "env=frozen_lake", f"budget.steps={STEPS}").algo)
 
 
 def test_everything_else_says_what_the_yaml_says() -> None:

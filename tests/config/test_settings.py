@@ -194,7 +194,7 @@ def test_book_presets_keep_the_notebooks_numbers() -> None:
     )
     assert (algo.target, algo.target_period, algo.target_unit) == ("hard", 50, "update")
     assert (settings.network.hidden_units, settings.network.activation) == ([32, 32], "elu")
-    assert settings.network.options == {"aggregation": "max"}
+    assert (settings.network.options["aggregation"], settings.network.options["layer_norm"]) == ("max", False)
     assert compose("+experiment=book/ddqn").algo.optimizer.lr == 1e-2
     assert compose("+experiment=book/dqn").algo.target == "none"
     soft = compose("+experiment=book/soft_dqn").algo

@@ -81,13 +81,13 @@ def test_every_named_schedule_ends_within_the_budget_whatever_it_counts(name: st
         table = scheduled("algo=q_learning", budget, f"schedule@algo.epsilon={name}", f"schedule@algo.alpha={name}")
         lr = scheduled("algo=ddqn", budget, f"schedule@algo.optimizer.lr={name}")["lr"]
         for value, first, last, reached in (
-            (table["epsilon"], 1.0, 0.1, 200), (table["alpha"], 0.1, 0.002, 400), (lr, 2e-3, 5e-4, 400)):  # fmt: skip
+            (table["epsilon"], 1.0, 0.1, 200), (table["alpha"], 0.1, 0.002, 400), (lr, 1e-3, 1e-4, 400)):  # fmt: skip
             schedule: Any = schedules.parse(value, "x")
             assert schedule.kind == name and schedule.unit == ("step" if name == "constant" else unit)
             at = {each: np.array([0, reached // 4, reached, 400]) for each in schedules.UNITS}
             values = schedule(at)
             if name == "constant":
-                constant = {1.0: 0.1, 0.1: 0.1, 2e-3: 2e-3}[first]
+                constant = {1.0: 0.1, 0.1: 0.1, 1e-3: 1e-3}[first]
                 np.testing.assert_allclose(values, constant, rtol=1e-6)
                 continue
             np.testing.assert_allclose(values[[0, 2, 3]], [first, last, last], rtol=2e-2)

@@ -32,6 +32,29 @@ def test_every_tuned_learner_beats_chance_by_far(tmp_path: Path) -> None:
         assert job(tmp_path, f"algo={algo}", "trials=10")["final/return"]["iqm"] >= 400, algo
 
 
+FRESH = [20_000, 30_000, 40_000]  # first seeds of ranges that were never looked at while tuning
+
+
+@pytest.mark.parametrize("seed", FRESH)
+@pytest.mark.parametrize(
+    "algo", ["fixed_dqn", "ddqn", "ddqn_prioritized", "dueling_ddqn", "qr_dqn", "c51", "rainbow", "munchausen_dqn"]
+)
+def test_tuned_dqns_solve_cartpole(algo: str, seed: int, tmp_path: Path) -> None:
+    """Ten trials, 100 fresh greedy episodes each."""
+    result = job(tmp_path, f"+experiment=tuned/{algo}_cartpole", f"seed={seed}", "trials=10")
+    assert result["final/return"]["iqm"] == 500.0
+
+
+@pytest.mark.parametrize("seed", FRESH)
+@pytest.mark.parametrize(("env", "iqm", "least"), [("acrobot", -76, -90), ("mountain_car", -101, -110)])
+def test_tuned_double_dqn_reaches_the_goal_in_every_trial(
+    env: str, iqm: float, least: float, seed: int, tmp_path: Path
+) -> None:
+    """Ten trials; a trial that never reaches the goal has -500 or -200."""
+    found = job(tmp_path, f"+experiment=tuned/ddqn_{env}", f"seed={seed}", "trials=10")["final/return"]
+    assert found["iqm"] > iqm and min(found["per_trial"]) > least
+
+
 @pytest.mark.parametrize("algo", ["dqn", "fixed_dqn", "ddqn", "dueling_ddqn"])
 def test_book_presets_reach_the_notebooks_figure(algo: str, tmp_path: Path) -> None:
     """The notebook's best episode reaches the limit of 200 with one lucky seed; most of ten trials do."""

@@ -131,7 +131,12 @@ def test_the_networks_of_a_seed_do_not_depend_on_noise(network: str) -> None:
     assert [*noisy] == ["q", "sigma"] and (plain["q"].get_params() == noisy["q"].get_params()).all()
     assert (redraw(noisy, 3)["q"] == noisy["q"].get_params()).all()
     sigma = Noise(noisy["q"]).sigma()
-    assert (sigma == 0).any() == (network == "minatar")  # a convolution has no noise
+    layers = noisy["q"].model.layers
+    without = [layer for layer in layers if layer.weights and not isinstance(layer, keras.layers.Dense)]
+    assert [layer.name.rstrip("_0123456789") for layer in without] == (
+        ["conv2d"] if network == "minatar" else ["layer_normalization"] * 2
+    )
+    assert (sigma == 0).sum() == sum(np.prod(w.shape) for layer in without for w in layer.weights)
 
 
 def test_refusals_and_names() -> None:

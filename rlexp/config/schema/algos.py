@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from rlexp.config.schema.env import DiscretizerSettings
-from rlexp.config.schema.fields import linear, opt
+from rlexp.config.schema.fields import constant, linear, opt
 from rlexp.system.errors import did_you_mean, refusal
 
 
@@ -87,7 +87,7 @@ class OptimizerSettings:
     """Optimiser, with the values of the DQN family; hyper-parameter names are Keras'."""
 
     name: str = opt("adam", "optimiser", choices=tuple(OPTIMIZER_OPTIONS))
-    lr: Any = opt(linear(2e-3, 5e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
+    lr: Any = opt(constant(1e-3), "learning rate, a number or a schedule", above=0, scalar=True)
     clip_norm: float | None = opt(10.0, "largest global gradient norm of a trial; null: no clipping", above=0)
     options: dict[str, Any] = opt({}, "further hyper-parameters by their Keras names")
 
@@ -125,22 +125,22 @@ class DQNSettings(AlgoSettings):
     noisy: ClassVar[bool] = True
 
     name: str = opt("dqn", "registry key")
-    gamma: Any = opt(0.998, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
+    gamma: Any = opt(0.99, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
     epsilon: Any = opt(
-        {**linear(1.0, 0.1, 10_000), "decay": None},
+        {**linear(1.0, 0.01, 10_000), "decay": None},
         "probability of a random action, a number or a schedule",
         low=0,
         high=1,
         scalar=True,
     )
     optimizer: OptimizerSettings = opt(OptimizerSettings, "optimiser")
-    loss: str = opt("mse", "loss of the TD error", choices=("mse", "huber"))
+    loss: str = opt("huber", "loss of the TD error", choices=("mse", "huber"))
     replay_size: int = opt(50_000, "transitions in the replay ring", low=1)
     batch_size: int = opt(64, "transitions per update", low=1)
     replay: str = opt("uniform", "how a batch is drawn from the ring", choices=("uniform", "prioritized"))
     priority_alpha: float = opt(0.6, "prioritized: exponent of priorities; 0 draws uniformly", low=0, high=1)
     priority_beta: Any = opt(
-        linear(0.4, 1.0, 50_000),
+        {**linear(0.4, 1.0, 1), "unit": "budget"},
         "prioritized: exponent of importance weights, a number or a schedule",
         low=0,
         high=1,
@@ -150,12 +150,12 @@ class DQNSettings(AlgoSettings):
     learn_unit: str = opt("step", "what learn_start and learn_period count", choices=("step", "episode"))
     learn_start: int = opt(1_000, "nothing is learned up to this count", low=0)
     learn_period: int = opt(2, "one learning phase every so many", low=1)
-    n_step: int = opt(10, "most steps that one target sums rewards over", low=1, high=1_000)
+    n_step: int = opt(3, "most steps that one target sums rewards over", low=1, high=1_000)
     num_updates: int = opt(1, "updates per learning phase", low=1)
     target: str = opt("none", "target network", choices=("none", "hard", "soft"))
-    target_period: int = opt(128, "hard: copied every so many target_unit", low=1)
+    target_period: int = opt(200, "hard: copied every so many target_unit", low=1)
     target_unit: str = opt("update", "what target_period counts", choices=("update", "step", "episode"))
-    tau: Any = opt(0.01, "soft: weight of the online network per update", above=0, high=1, scalar=True)
+    tau: Any = opt(0.005, "soft: weight of the online network per update", above=0, high=1, scalar=True)
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
     reward_clip: float | None = opt(None, "rewards are learned from as clipped to +- this; null: as they are", above=0)
 
@@ -177,7 +177,7 @@ class FixedDQNSettings(DQNSettings):
     """DQN with a target network, fixed between its renewals: double DQN and dueling variants, too."""
 
     name: str = opt("fixed_dqn", "registry key")
-    target: str = opt("hard", "target network", choices=("none", "hard", "soft"))
+    target: str = opt("soft", "target network", choices=("none", "hard", "soft"))
 
     def check(self, where: str) -> None:
         """There is a target network."""

@@ -34,6 +34,11 @@ def opt(
     return field(default=default, metadata=metadata)
 
 
+def constant(value: float) -> dict[str, Any]:
+    """A schedule that stays where it is."""
+    return {"kind": "constant", "initial": value, "unit": "step"}
+
+
 def linear(initial: float, final: float, duration: int) -> dict[str, Any]:
     """A linear schedule over `duration` env steps."""
     return {"kind": "linear", "initial": initial, "final": final, "duration": duration, "unit": "step"}

@@ -29,7 +29,7 @@ from rlexp.system.words import number
 COLORS = (BLUE, VERMILION, "#009E73", ORANGE, "#CC79A7", SKY)  # of actions (Okabe and Ito 2008)
 HEIGHT, WIDTH, DPI = 270, 420, 100  # pixels of the panel; the environment is scaled to its height
 MAX_FRAMES = 100  # more would take too long to draw, and make a large file
-MAX_ACTIONS = len(COLORS)  # drawn: those with the highest mean somewhere
+MAX_ACTIONS = len(COLORS)  # drawn: those chosen most often, then those with the highest means
 
 
 def animate_returns(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> float:
@@ -90,7 +90,8 @@ def draw_panels(bars: Histogram, means: np.ndarray, chosen: Sequence[int], xlabe
     Returns:
         RGB pictures of `HEIGHT` by `WIDTH` pixels.
     """
-    drawn = sorted(np.argsort(-means.max(axis=0), kind="stable")[:MAX_ACTIONS].tolist())
+    number_of_times = np.bincount(chosen, minlength=means.shape[1])
+    drawn = sorted(np.lexsort((-means.max(axis=0), -number_of_times))[:MAX_ACTIONS].tolist())
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor="white", layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -104,7 +105,7 @@ def draw_panels(bars: Histogram, means: np.ndarray, chosen: Sequence[int], xlabe
     shapes = {a: axes.stairs(bars.heights[0, a], bars.edges, fill=True, color=colors[a]) for a in drawn}
     outlines = {a: axes.stairs(bars.heights[0, a], bars.edges, color=colors[a]) for a in drawn}
     lines = {a: axes.axvline(0.0, color=colors[a], linestyle="--") for a in drawn}
-    _add_legend(axes, colors)
+    _add_legend(axes, colors, means.shape[1] - len(drawn))
     title = axes.set_title(_title(chosen[0], means[0]), loc="left", fontsize=8, color=INK)
     pictures = []
     for t, action in enumerate(chosen):
@@ -132,10 +133,13 @@ def _with_room(limits: tuple[float, float]) -> tuple[float, float]:
     return limits[0] - room, limits[1] + room
 
 
-def _add_legend(axes: Axes, colors: dict[int, str]) -> None:
+def _add_legend(axes: Axes, colors: dict[int, str], left_out: int) -> None:
     handles: list[Any] = [Patch(color=color, alpha=0.6) for color in colors.values()]
     handles.append(Line2D([], [], color=GREY, linestyle="--"))
     names = [*(f"action {action}" for action in colors), "mean"]
+    if left_out:
+        handles.append(Line2D([], [], linestyle=""))
+        names.append(f"{left_out} not drawn")
     axes.legend(handles, names, fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 

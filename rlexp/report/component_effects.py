@@ -110,9 +110,9 @@ def study_ablation(tasks: Sequence[Task]) -> Ablation | None:
     panels = find_panels(tasks)
     generator = seeding.generator(3, "report")
     everywhere = _everywhere(panels, tasks)
-    planned = [pair for task in tasks for pair in _pairs(panels, [task], task.name)]
-    if everywhere:
-        planned = [*_pairs(panels, everywhere, OVERALL), *planned]
+    over_all = list(_pairs(panels, everywhere, OVERALL)) if everywhere else []
+    everywhere = everywhere if over_all else []  # else no variant is on each environment
+    planned = [*over_all, *(pair for task in tasks for pair in _pairs(panels, [task], task.name))]
     if not planned:
         return None
     compared = compare_pairs([(pair.variant, pair.base) for pair in planned], generator)
@@ -231,14 +231,14 @@ def _clause(panel: Panel, measure: str, effects: Sequence[Effect], scaled: bool)
     base = f" {'from' if removed else 'to'} {panel.base}"
     what = f"the normalised {measure}" if scaled else f"the {measure}"
     certain = sorted((e for e in effects if e.significant), key=lambda e: -abs(e.value))
-    each = f"component's {noun}" if len(effects) > 1 else f"{noun} of {effects[0].name}"
     if not certain:
         few = [e.comparison for e in effects if e.comparison.num_trials < e.comparison.minimum]
         why = f" ({few[0].reason.removeprefix('undecided: ')})" if len(few) == len(effects) else ""
-        return f"by {what}, no {each}{base} is significant{why}"
+        none = f"no component's {noun}{base} is" if len(effects) > 1 else f"{doing} {effects[0].name}{base} is not"
+        return f"by {what}, {none} significant{why}"
     told = [f"{doing} {e.name}{base if e is certain[0] else ''} {_change(e, what if e is certain[0] else '')}"
             for e in certain]  # fmt: skip
-    others = "" if len(certain) == len(effects) else f"; no other {each} is significant"
+    others = "" if len(certain) == len(effects) else f"; no other component's {noun} is significant"
     return " and ".join(filter(None, [", ".join(told[:-1]), told[-1]])) + others
 
 

@@ -228,6 +228,18 @@ def test_a_half_finished_sweep_draws_what_is_there_and_names_what_is_missing(
     ]
 
 
+def test_variants_on_different_environments_are_not_compared_over_all(
+    configs: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    for env, label in (("acrobot", "rainbow-double"), ("cartpole", "rainbow-noisy")):
+        for name in ("rainbow", label):
+            add(tmp_path / "s", configs[name], np.arange(10.0), env)
+    found = ablation(tmp_path / "s")
+    assert found and found.places == ["acrobot", "cartpole"] and found.everywhere == []
+    assert len(found.sentences) == 2 + len(found.missing)
+    assert "removing double DQN from rainbow is not significant" in found.sentences[0]
+
+
 def test_few_trials_decide_nothing_and_the_sentence_says_so(configs: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     for label in ("rainbow", "rainbow-double", "rainbow-n_step"):
         add(tmp_path / "s", configs[label], [1.0, 2.0, 3.0])

@@ -24,6 +24,7 @@ from rlexp.jobs.plots import BLUE, GREY, INK, ORANGE, SKY, VERMILION, style
 from rlexp.jobs.policy import Policy
 from rlexp.jobs.returns import Histogram, histogram, quantity, returns_of
 from rlexp.system.backend import quiet_stderr
+from rlexp.system.errors import refusal
 from rlexp.system.words import number
 
 COLORS = (BLUE, VERMILION, "#009E73", ORANGE, "#CC79A7", SKY)  # of actions (Okabe and Ito 2008)
@@ -45,7 +46,7 @@ def animate_returns(policy: Policy, episode_seed: int, path: Path, max_steps: in
         The undiscounted return.
 
     Raises:
-        Refusal: if the algorithm has no distributions.
+        Refusal: if the algorithm has no distributions, or they are not finite.
     """
     returns = returns_of(policy)
     observations: list[np.ndarray] = []
@@ -68,6 +69,8 @@ def animate_returns(policy: Policy, episode_seed: int, path: Path, max_steps: in
     kept = np.unique(np.rint(np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES))).astype(int))
     steps = np.minimum(kept, len(actions) - 1)  # the last frame shows the state after the last step
     found = returns(np.stack([observations[step] for step in steps]))
+    if not (np.isfinite(found.values).all() and np.isfinite(found.probabilities).all()):
+        raise refusal("distribution", "a saved model that gives finite returns", "one that does not")
     panels = draw_panels(histogram(found), found.means, [actions[step] for step in steps], quantity(policy.settings))
     joined = [beside(frames[place], panel) for place, panel in zip(kept, panels, strict=True)]
     rate = fps * len(joined) / len(frames)  # as long as the episode

@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from rlexp.algos.base import Batch, Networks
-from rlexp.algos.distributional import DistributionalDQN
+from rlexp.algos.distributional import DistributionalDQN, ReturnModel
 from rlexp.config.schema.algos import C51Settings
 from rlexp.envs.info import EnvInfo
 from rlexp.math import distributions
@@ -52,3 +52,10 @@ class C51(DistributionalDQN):
         return keras.Model(
             model.inputs, keras.layers.Reshape((self.num_actions,), name="action_values")(values), name="c51"
         )
+
+    @classmethod
+    def return_model(cls, policy: keras.Model) -> ReturnModel:
+        """The probabilities in a model that `policy_model` has made."""
+        probabilities = policy.get_layer("return_probabilities").output
+        (atoms,) = policy.get_layer("expected_return").get_weights()
+        return ReturnModel(keras.Model(policy.inputs[0], probabilities), atoms[:, 0])

@@ -4,7 +4,7 @@
     target:  the distribution of r_t + d_t Z(o_t, a_t; w'), a_t the best action by w' or, for double, by w
 
 An algorithm of this kind says what its K numbers are (`mean`, `bootstrapped`, `row_losses`) and how they are saved as
-action values (`policy_model`).
+action values (`policy_model`). Its `return_model` finds the distributions in that saved model again.
 
 Axes: B batch, A actions, K numbers of a distribution.
 """
@@ -12,15 +12,43 @@ Axes: B batch, A actions, K numbers of a distribution.
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rlexp.algos.base import Batch, Losses, Make, Params, Scalars, State
 from rlexp.algos.dqn import DQN
 from rlexp.envs.info import EnvInfo
 from rlexp.math import targets
+
+
+class ReturnModel(NamedTuple):
+    """The distributions of returns of a saved policy.
+
+    Attributes:
+        model: observations [B, ...] -> [B, A, K]: probabilities of `atoms`, or returns of equal probability.
+        atoms: the returns that have probabilities; None if the model gives returns.  # [K]
+    """
+
+    model: keras.Model
+    atoms: np.ndarray | None
+
+    def __call__(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns and their probabilities, [B, A, K] each; their means are what the policy chooses by."""
+        outputs = np.asarray(self.model(tf.constant(observations)), np.float64)
+        if self.atoms is None:
+            return outputs, np.full(outputs.shape, 1 / outputs.shape[-1])
+        return np.broadcast_to(self.atoms.astype(np.float64), outputs.shape), outputs
+
+
+def before_mean(policy: keras.Model) -> Any:
+    """The tensor whose mean a saved policy's output is; raises `ValueError` for another last step."""
+    last = policy.operations[-1]
+    if type(last).__name__ != "Mean" or last.output is not policy.outputs[0]:
+        raise ValueError(f"a model that ends in {type(last).__name__}")
+    return last.input
 
 
 class DistributionalDQN(DQN):

@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlexp.algos.base import Batch, Losses, Make, Networks, Params, Scalars, State
+from rlexp.algos.distributional import ReturnModel, before_mean
 from rlexp.algos.dqn import DQN
 from rlexp.config.schema.algos import IQNSettings
 from rlexp.envs.info import EnvInfo
@@ -88,6 +89,12 @@ class IQN(DQN):
         for layer in models["head"].layers:
             joint = layer(joint)
         return keras.Model(models["psi"].inputs, keras.ops.mean(joint, axis=1), name="iqn")
+
+    @classmethod
+    def return_model(cls, policy: keras.Model) -> ReturnModel:
+        """The quantiles in a model that `policy_model` has made; for `cvar` below 1 those of the worst share."""
+        quantiles = keras.layers.Permute((2, 1))(before_mean(policy))  # [B, A, K]
+        return ReturnModel(keras.Model(policy.inputs[0], quantiles), None)
 
     def _draw(self, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """tau [B, N] and tau' [B, N'] from the uniform numbers of an update."""

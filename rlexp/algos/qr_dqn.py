@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from rlexp.algos.base import Batch, Networks
-from rlexp.algos.distributional import DistributionalDQN
+from rlexp.algos.distributional import DistributionalDQN, ReturnModel, before_mean
 from rlexp.config.schema.algos import QRDQNSettings
 from rlexp.envs.info import EnvInfo
 from rlexp.math import distributions
@@ -48,3 +48,8 @@ class QRDQN(DistributionalDQN):
         """The network with the mean of its quantiles."""
         model = models["q"]
         return keras.Model(model.inputs, keras.ops.mean(model.output, axis=-1), name="qr_dqn")
+
+    @classmethod
+    def return_model(cls, policy: keras.Model) -> ReturnModel:
+        """The quantiles in a model that `policy_model` has made."""
+        return ReturnModel(keras.Model(policy.inputs[0], before_mean(policy)), None)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rlexp.config import registry
 from rlexp.config.schema.job import Settings
 from rlexp.envs.faults import Misbehaved
 from rlexp.envs.guard import Guarded
 from rlexp.jobs.animation import animate
 from rlexp.jobs.policy import Policy, load_policy
+from rlexp.jobs.returns import check_algorithm
 from rlexp.system.errors import refusal
 from rlexp.system.tool import Parser, shortened, tool
 
@@ -48,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         examples=(
             "rlexp play outputs/default/dueling_ddqn-cartpole-0123abcd",
             "rlexp play outputs/default/dueling_ddqn-cartpole-0123abcd --seed 3 --output best.mp4",
+            "rlexp play outputs/default/c51-cartpole-0123abcd --distribution",
             "rlexp play runs:/<id> --tracking-uri http://server:5000 --screen",
         ),
     )
@@ -63,6 +67,12 @@ def main(argv: list[str] | None = None) -> int:
         "--max-steps", type=int, default=1_000, help="cut an episode after so many steps (default 1000)"
     )
     parser.add_argument("--output", type=Path, help=".gif or .mp4 file (default: play-<seed>.gif here)")
+    parser.add_argument(
+        "--distribution",
+        action="store_true",
+        help=f"draw the distribution of returns of each action beside the animation "
+        f"({', '.join(registry.distributional())})",
+    )
     parser.add_argument("--screen", action="store_true", help="show a window instead of writing a file")
     parser.add_argument(
         "--tracking-uri",
@@ -82,6 +92,15 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+def _draw(args: Any) -> Callable[[Policy, int, Path, int], float]:
+    """What writes the file of an episode."""
+    if not args.distribution:
+        return animate
+    from rlexp.jobs.return_animation import animate_returns  # Matplotlib takes a second
+
+    return animate_returns
+
+
 def _play(args: Any) -> int:
     if args.output is not None and args.output.suffix not in (".gif", ".mp4"):
         raise refusal("--output", "a .gif or .mp4 file", str(args.output))
@@ -99,7 +118,11 @@ def _play(args: Any) -> int:
         and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     ):
         raise refusal("--screen", "a display", "none (DISPLAY is not set)", "Leave --screen out and look at the file.")
+    if args.distribution and args.screen:
+        raise refusal("--distribution", "a file", "a window (--screen)", "Give one of the two.")
     policy = load_policy(args.source, seed=args.seed, tracking_uri=args.tracking_uri, allow_imports=args.allow_imports)
+    if args.distribution:
+        check_algorithm(policy.settings.algo.name, "--distribution")
     output = args.output or Path(f"play-{policy.seed}.gif")
     if args.output is None and output.is_symlink():  # the user has not chosen it
         raise refusal("--output", f"a file {output} of its own here", "a symbolic link", "Remove it, or give --output.")
@@ -109,6 +132,6 @@ def _play(args: Any) -> int:
             print(f"episode seed {episode_seed}: return {watch(policy, episode_seed, args.max_steps):g}")
             continue
         path = output if args.episodes == 1 else output.with_stem(f"{output.stem}-{episode_seed}")
-        episode_return = animate(policy, episode_seed, path, args.max_steps)
+        episode_return = _draw(args)(policy, episode_seed, path, args.max_steps)
         print(f"episode seed {episode_seed}: return {episode_return:g}, written to {path}")
     return 0

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlexp.config import registry
+from rlexp.system.errors import refusal
 from rlexp.system.tool import Parser, tool
 
 
@@ -27,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "rlexp report monday tuesday                       # outputs/reports/monday+tuesday/index.html",
             "rlexp report dqn_ladder sb3.csv                   # a curve of Stable-Baselines3 beside ours",
             "rlexp report dqn_ladder --tracking-uri http://server:5000",
+            "rlexp report rainbow_ablation                     # which component matters where",
+            "rlexp report my_study --distributions             # what c51, qr_dqn, iqn and rainbow expect",
         ),
     )
     parser.add_argument(
@@ -47,13 +51,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="default: <output dir>/<study>/report; for several studies, or with a CSV, <output dir>/reports/<A>+<B>",
     )
+    parser.add_argument(
+        "--distributions",
+        action="store_true",
+        help="draw, beside the animations, the distribution of returns of each action where it is missing: "
+        f"distribution.gif in the folders of jobs ({', '.join(registry.distributional())})",
+    )
     args = parser.parse_args(argv)
+    if args.distributions and args.tracking_uri is not None:
+        raise refusal(
+            "--distributions", "job folders, which have the weights", "--tracking-uri", "Give one of the two."
+        )
     command = shlex.join(["rlexp", "report", *(sys.argv[1:] if argv is None else argv)])
     from rlexp.report import study
 
     path, headline = study.make(
         args.study, output_dir=args.output_dir, tracking_uri=args.tracking_uri, to=args.to, command=command,
-        baseline=args.baseline,
+        baseline=args.baseline, distributions=args.distributions,
     )  # fmt: skip
     print("\n".join([*headline, f"report: {path}"]))
     return 0

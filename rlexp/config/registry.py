@@ -189,6 +189,11 @@ def algos_taking(kind: str) -> list[str]:
     return names
 
 
+def distributional() -> list[str]:
+    """Names of this package's algorithms that learn the distribution of returns."""
+    return sorted(name for name, entry in ALGOS.items() if issubclass(entry.schema, algos.DistributionalSettings))
+
+
 def family(algo_name: str) -> Family:
     """The family of the registered algorithm `algo_name`."""
     return FAMILIES[algo(algo_name).family]

@@ -27,6 +27,7 @@ RERUN_REMOVES = (  # what `rerun=true` starts without
     "metrics.jsonl",
     "tracking.json",
     "animation.gif",
+    "distribution.gif",
     "evaluation.csv",
     "episodes.npz",
     "history.npz",

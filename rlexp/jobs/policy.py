@@ -65,19 +65,22 @@ class Policy:
 
     def __call__(self, observation: Any) -> Any:
         """The action for one observation, or the actions [B, *action shape] for a batch [B, ...]."""
-        if self._tabular:
-            if isinstance(observation, tuple | dict):  # not numbered yet
-                observation = self._flatten(observation)
-            observation = np.asarray(observation)
-        else:
-            if not isinstance(observation, np.ndarray) or np.ndim(observation) < len(self._shape):
-                observation = self._flatten(observation)
-            observation = np.asarray(observation, np.float32)
+        observation = self.observed(observation)
         single = observation.ndim == len(self._shape)
         actions = self._action.to_env(self._choose(observation[None] if single else observation))
         if not single:
             return actions
         return int(actions[0]) if isinstance(self._action, Discrete) else actions[0]
+
+    def observed(self, observation: Any) -> np.ndarray:
+        """An observation of the environment, or a batch of them, as the model or table takes it."""
+        if self._tabular:
+            if isinstance(observation, tuple | dict):  # not numbered yet
+                observation = self._flatten(observation)
+            return np.asarray(observation)
+        if not isinstance(observation, np.ndarray) or np.ndim(observation) < len(self._shape):
+            observation = self._flatten(observation)
+        return np.asarray(observation, np.float32)
 
     def make_env(self, render_mode: str | None = None) -> Any:
         """Make a new environment like the one that the policy was trained on.

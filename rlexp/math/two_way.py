@@ -15,7 +15,7 @@ Axes: `N` trials, `E` episodes, `R` resamples. NumPy only.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -75,6 +75,46 @@ def iqm_interval(
     if parts:  # no mean lies outside the range of the returns: CartPole has none above 500
         known = np.concatenate([*strata, *(matrix.ravel() for matrix in matrices if matrix is not None)])
         low, high = np.clip([low, high], np.nanmin(known), np.nanmax(known))
+    return float(low), float(high)
+
+
+def difference_interval(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    paired: bool,
+    statistic: Callable[..., Any],
+    generator: np.random.Generator,
+    shared: Sequence[np.ndarray] = (),
+) -> tuple[float, float]:
+    """The 95 % bootstrap interval of a statistic of `first` minus that of `second`, stratified by environment.
+
+    Args:
+        first, second: results of the trials, one array [N] per environment; without NaNs.
+        paired: whether trials of one place are resampled together, as trials of one seed should be.
+        statistic: called as `statistic(resamples, axis=-1)`, for example `iqm` or `np.mean`.
+        generator: source of the resampling.
+        shared: of one environment, the luck of the episodes in the difference: independent parts [E], as from
+            `shared_difference`.
+
+    Returns:
+        `(low, high)`; NaN if no environment has two trials.
+    """
+    sizes = [len(x) for x in first] if paired else [len(x) for x in (*first, *second)]
+    if max(sizes, default=0) < 2 or not all(sizes):
+        return math.nan, math.nan
+    rows = [generator.integers(len(x), size=(NUM_RESAMPLES, len(x))) for x in first]
+    others = rows if paired else [generator.integers(len(y), size=(NUM_RESAMPLES, len(y))) for y in second]
+    one, other = (
+        statistic(np.concatenate([x[r] for x, r in zip(values, drawn, strict=True)], axis=-1), axis=-1)
+        for values, drawn in ((first, rows), (second, others))
+    )
+    estimates = one - other  # [R]
+    nominal = _expanded(0.95, float(estimates.var()), sizes, shared) if shared else expanded(0.95, sizes)
+    for part in shared:
+        estimates = estimates + (part - part.mean())[
+            generator.integers(len(part), size=(NUM_RESAMPLES, len(part)))
+        ].mean(axis=1)
+    low, high = np.quantile(estimates, [(1 - nominal) / 2, (1 + nominal) / 2])
     return float(low), float(high)
 
 

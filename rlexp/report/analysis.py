@@ -13,6 +13,7 @@ from rlexp.math import two_way
 from rlexp.math.statistics import iqm, normalise
 from rlexp.report import verdicts
 from rlexp.report.compare import Comparison, Sample, compare
+from rlexp.report.component_effects import Ablation, study_ablation
 from rlexp.report.contenders import Contender, Task
 from rlexp.report.foreign import ForeignJob
 from rlexp.report.grouping import tasks
@@ -71,6 +72,7 @@ class Analysis:
         tasks: one analysis per environment.
         overall: None unless there are several environments.
         baseline: label of the contender that the others are compared with; None: each pair is compared.
+        ablation: the effects of single components; None unless contenders differ by one component each.
         headline: one or more sentences on which contender is better, and how certain that is.
         warnings: sentences on what is missing, failed, diverged, or cannot be compared.
     """
@@ -79,6 +81,7 @@ class Analysis:
     tasks: list[TaskAnalysis]
     overall: Overall | None
     baseline: str | None = None
+    ablation: Ablation | None = None
     headline: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -99,7 +102,8 @@ def analyse(data: StudyData, generator: np.random.Generator, baseline: str | Non
     baseline = _find_baseline(found, baseline) if baseline is not None else None
     analyses = [_analyse_task(task, generator, baseline) for task in found]
     overall = _overall(found, generator, baseline)
-    result = Analysis(data.name, analyses, overall, baseline, warnings=_warnings(data, found))
+    ablation = study_ablation(found)
+    result = Analysis(data.name, analyses, overall, baseline, ablation, warnings=_warnings(data, found))
     if overall and baseline is not None:
         result.headline.append(verdicts.against("Over all environments", "normalised score", baseline,
                                                 overall.comparisons, overall.intervals))  # fmt: skip
@@ -108,6 +112,7 @@ def analyse(data: StudyData, generator: np.random.Generator, baseline: str | Non
                                                  list(overall.scores), overall.intervals))  # fmt: skip
     for analysis in analyses:
         result.headline += _task_sentences(analysis, baseline)
+    result.headline += ablation.sentences if ablation else []
     return result
 
 

@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from rlexp.jobs.results import Episodes
-from rlexp.math import significance
+from rlexp.math import significance, two_way
 from rlexp.math.significance import EXACT, holm, permutation_test, sign_flip_test
 from rlexp.math.statistics import probability_of_improvement
 from rlexp.math.two_way import shared_difference
@@ -103,10 +104,20 @@ def compare(samples: Sequence[Sample], generator: np.random.Generator, baseline:
         generator: source of the arrangements if there are too many to enumerate.
         baseline: name of one of them: the pairs are then each other one with it.
     """
-    draws = int(generator.integers(2**32))  # the same for each pair: a result does not depend on the other pairs
     together = list(itertools.combinations(samples, 2))
     if baseline is not None:
         together = [(x, base) for base in samples if base.name == baseline for x in samples if x is not base]
+    return compare_pairs(together, generator)
+
+
+def compare_pairs(together: Sequence[tuple[Sample, Sample]], generator: np.random.Generator) -> list[Comparison]:
+    """Compare the samples of each pair, with Holm's correction over all of the pairs, whose units may differ.
+
+    Args:
+        together: the pairs.
+        generator: source of the arrangements if there are too many to enumerate.
+    """
+    draws = int(generator.integers(2**32))  # the same for each pair: a result does not depend on the other pairs
     pairs = [(_pair(a, b, len(together)), a, b) for a, b in together]
     tested = _test([pair for pair, _, _ in pairs], draws)
     adjusted, factors = holm(np.array(tested))
@@ -122,6 +133,25 @@ def compare(samples: Sequence[Sample], generator: np.random.Generator, baseline:
             )
         )  # fmt: skip
     return results
+
+
+def difference_interval(
+    a: Sample, b: Sample, generator: np.random.Generator, statistic: Callable[..., Any] = np.mean
+) -> tuple[float, float]:
+    """The 95 % interval of a statistic of `a` minus that of `b`; trials are resampled as pairs if their seeds agree.
+
+    On one environment it includes the luck of the final episodes if they are known, over several that of the trials
+    alone. It is not corrected for other comparisons, unlike the p-values and verdicts of `compare`.
+
+    Args:
+        a, b: the samples.
+        generator: source of the resampling.
+        statistic: called as `statistic(resamples, axis=-1)`.
+    """
+    pair = _Pair(a, b, _seeds_agree(a, b))
+    luck = pair.luck[0] if len(pair.luck) == 1 else []
+    first, second = ([np.asarray(x) if pair.paired else np.sort(x) for x in own] for own in (pair.first, pair.second))
+    return two_way.difference_interval(first, second, pair.paired, statistic, generator, luck)
 
 
 def _test(pairs: Sequence[_Pair], seed: int) -> list[float]:
@@ -143,11 +173,15 @@ def _pair(a: Sample, b: Sample, factor: int) -> _Pair:
         a, b: the samples.
         factor: comparisons in their table. The choice depends on this and on the numbers of trials, not on results.
     """
-    agree = all(sorted(s) == sorted(t) for s, t in zip(a.seeds, b.seeds, strict=True))
+    agree = _seeds_agree(a, b)
     pair = _Pair(a, b, agree)
     if agree and factor * 2 / 2 ** (pair.size * len(a.values)) > LEVEL:
         return _Pair(a, b, False)
     return pair
+
+
+def _seeds_agree(a: Sample, b: Sample) -> bool:
+    return all(sorted(s) == sorted(t) for s, t in zip(a.seeds, b.seeds, strict=True))
 
 
 class _Pair:

@@ -55,6 +55,16 @@ class Contender:
     value: np.ndarray
 
     @property
+    def best_job(self) -> JobData:
+        """The job with the best trial: its animation shows that trial."""
+
+        def best(job: JobData) -> float:
+            returns = final_returns(job)
+            return float(np.nanmax(returns)) if returns is not None and np.isfinite(returns).any() else -np.inf
+
+        return max(self.jobs, key=best)
+
+    @property
     def name(self) -> str:
         """The `label` of its configuration, by default its algorithm; not unique."""
         return str(self.jobs[0].config.get("label") or self.algo)

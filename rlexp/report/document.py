@@ -14,6 +14,7 @@ from rlexp.report.contenders import Contender, Task
 from rlexp.report.draft import MAX_ANIMATIONS, Draft, Origin
 from rlexp.report.drawing import Line, appearance
 from rlexp.report.page import Page
+from rlexp.report.sections.components import add_components
 from rlexp.report.sections.configurations import add_configurations, add_hyper_parameters
 from rlexp.report.sections.environment import add_environment, learning_curves, result_rows
 from rlexp.report.sections.overall import add_overall
@@ -41,6 +42,8 @@ def write_document(data: StudyData, analysis: Analysis, folder: Path, origin: Or
         page.notice(analysis.warnings)
     if analysis.overall:
         add_overall(draft, analysis.overall)
+    if analysis.ablation:
+        add_components(draft, analysis.ablation)
     add_hyper_parameters(draft, analysis.tasks)
     results: list[ResultRow] = []
     curves: list[CurveRow] = []

@@ -30,6 +30,21 @@ TYPES = {".png": "image/png", ".gif": "image/gif"}
 
 
 @dataclass(frozen=True)
+class Animation:
+    """An animation of a card.
+
+    Attributes:
+        what: it shows, in words; "animation" for the environment alone.
+        data: the content of a GIF that HTML contains; None for none.
+        link: address of its file, to which Markdown, and HTML without `data`, link; "" for none.
+    """
+
+    what: str
+    data: bytes | None = None
+    link: str = ""
+
+
+@dataclass(frozen=True)
 class Card:
     """What a page shows of one contender.
 
@@ -37,15 +52,13 @@ class Card:
         title: its name.
         lines: sentences about it.
         commands: that train it, each with a button that copies it.
-        animation: the content of a GIF that HTML contains; None for none.
-        link: address of its file, to which Markdown, and HTML without `animation`, link; "" for none.
+        animations: of it.
     """
 
     title: str
     lines: Sequence[str]
     commands: Sequence[str] = ()
-    animation: bytes | None = None
-    link: str = ""
+    animations: Sequence[Animation] = ()
 
 
 @dataclass
@@ -143,8 +156,7 @@ class Page:
             self._markdown.append((f"#### {_markdown(card.title)}", None))
             self._markdown += [(_markdown(line), None) for line in card.lines]
             self._markdown += [(_markdown_code(command), None) for command in card.commands]
-            if card.link:
-                self._markdown.append((f"[Animation]({card.link})", None))
+            self._markdown += [(f"[{_capital(a.what)}]({a.link})", None) for a in card.animations if a.link]
 
     def interactive(self, markup: str, picture: Path, caption: str) -> None:
         """Add a figure as HTML; Markdown links to a picture of it.
@@ -229,13 +241,19 @@ class Page:
 def _card(card: Card) -> str:
     title = _html(card.title)
     lines = "".join(f"<p>{_html(line)}</p>" for line in card.lines)
-    animation = ""
-    if card.animation is not None:
-        data = base64.b64encode(card.animation).decode()
-        animation = f'<img src="data:image/gif;base64,{data}" alt="Animation of {title}">'
-    elif card.link:
-        animation = f'<p><a href="{_html(card.link)}">Animation of {title}</a></p>'
-    return f'<article class="card"><h4>{title}</h4>{lines}{animation}{"".join(map(_command, card.commands))}</article>'
+    animations = "".join(_animation(shown, f"{_html(_capital(shown.what))} of {title}") for shown in card.animations)
+    commands = "".join(map(_command, card.commands))
+    return f'<article class="card"><h4>{title}</h4>{lines}{animations}{commands}</article>'
+
+
+def _animation(shown: Animation, name: str) -> str:
+    if shown.data is not None:
+        return f'<img src="data:image/gif;base64,{base64.b64encode(shown.data).decode()}" alt="{name}">'
+    return f'<p><a href="{_html(shown.link)}">{name}</a></p>' if shown.link else ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _command(text: str) -> str:

@@ -17,6 +17,7 @@ from rlexp.data import seeding
 from rlexp.jobs.results import StudyData, load_study
 from rlexp.report import foreign
 from rlexp.report.analysis import analyse
+from rlexp.report.distributions import draw_missing
 from rlexp.report.document import write_document
 from rlexp.report.draft import Origin, file_name
 from rlexp.system import words
@@ -30,7 +31,12 @@ LONGEST = 100  # characters of the name of a folder
 
 
 def write(
-    source: str | Path, *others: str | Path, to: Path | None = None, baseline: str | None = None, command: str = ""
+    source: str | Path,
+    *others: str | Path,
+    to: Path | None = None,
+    baseline: str | None = None,
+    command: str = "",
+    distributions: bool = False,
 ) -> Path:
     """Write the report of one or more studies; may be called at any time, also while jobs run.
 
@@ -40,6 +46,7 @@ def write(
         to: folder of the report; default `report` in the folder of a study, `reports/<A>+<B>` beside it for several.
         baseline: contender that the others are compared with; None: compare each pair.
         command: that made the report, for the page's last section.
+        distributions: draw the distributions of returns that are missing (see `distributions.draw_missing`).
 
     Returns:
         The path of `index.html`. `index.md`, `figures/` and `tables/` lie beside it.
@@ -54,7 +61,7 @@ def write(
     usual = folders[0] / "report" if len(paths) == 1 and folders else beside / "reports" / _joined(paths)
     every = [*data, *_foreign(paths, data)]
     origin = Origin(_title(every), command, logarithmic_keys(folders))
-    return _report(every, _report_folder(to, usual), origin, baseline)[0]
+    return _report(every, _report_folder(to, usual), origin, baseline, distributions)[0]
 
 
 def make(
@@ -65,6 +72,7 @@ def make(
     to: Path | None,
     command: str,
     baseline: str | None = None,
+    distributions: bool = False,
 ) -> tuple[Path, list[str]]:
     """`write` for the command line: finds studies by their names, or reads them from MLflow.
 
@@ -75,6 +83,7 @@ def make(
         to: folder of the report; default `<output_dir>/<study>/report`, for several `<output_dir>/reports/<A>+<B>`.
         command: that made the report.
         baseline: contender that the others are compared with; None: compare each pair.
+        distributions: as in `write`.
 
     Returns:
         The path of `index.html`, and the sentences of its headline.
@@ -101,7 +110,7 @@ def make(
         folder = _report_folder(to, usual if len(sources) == 1 else several)
         every = [*data, *_foreign(paths, data)]
         origin = Origin(_title(every), command, logarithmic, has_files=tracking_uri is None)
-        return _report(every, folder, origin, baseline)
+        return _report(every, folder, origin, baseline, distributions)
 
 
 def logarithmic_keys(folders: Iterable[Path]) -> frozenset[str]:
@@ -187,12 +196,16 @@ def _title(studies: Sequence[StudyData]) -> str:
     return f"Study {names[0]}" if len(names) == 1 else f"Studies {', '.join(names[:-1])} and {names[-1]}"
 
 
-def _report(studies: Sequence[StudyData], folder: Path, origin: Origin, baseline: str | None) -> tuple[Path, list[str]]:
+def _report(
+    studies: Sequence[StudyData], folder: Path, origin: Origin, baseline: str | None, distributions: bool
+) -> tuple[Path, list[str]]:
     data = _as_one(studies)
     if not data.jobs:
         problems = "; ".join(f"{name}: {why}" for name, why in data.problems.items())
         raise refusal("study", "at least one job that can be read", problems or "none")
     analysis = analyse(data, seeding.generator(0, "report"), baseline)
+    if distributions:
+        draw_missing([one.task for one in analysis.tasks])
     return write_document(data, analysis, folder, origin), analysis.headline
 
 

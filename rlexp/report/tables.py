@@ -156,7 +156,32 @@ class ComparisonRow:
         )  # fmt: skip
 
 
-Row = ResultRow | TrialRow | CurveRow | ProfileRow | ComparisonRow
+@dataclass(frozen=True)
+class ComponentRow:
+    """The effect of one component: a row of `components.csv`; `low` and `high` bound the effect.
+
+    The effect is that of `contender` minus that of `base`: of the mean return on one environment, of the IQM of
+    normalised scores over all of them.
+    """
+
+    environment: str
+    measure: str
+    change: str
+    component: str
+    base: str
+    contender: str
+    trials: int
+    paired: bool
+    effect: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    verdict: str
+    reason: str
+
+
+Row = ResultRow | TrialRow | CurveRow | ProfileRow | ComparisonRow | ComponentRow
 
 
 def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from rlexp.report import interactive
 from rlexp.report.colors import COLORS, LIGHT
 from rlexp.report.drawing import Line
-from rlexp.report.page import Card, Page
+from rlexp.report.page import Animation, Card, Page
 from tests.browser import Browser
 
 HASH = "0123456789abcdef" * 4
@@ -60,7 +60,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made.table(["what", *"abcdefgh"], [[HASH, *[f"cell {HASH}"] * 8]] * 2, [True, False])
     made.heading("Contenders", 3)
     made.cards(
-        [Card("ddqn", ["Good."], [COMMAND], gif.getvalue()), Card(HASH, ["Bad."], [COMMAND], link="../x/animation.gif")]
+        [
+            Card("ddqn", ["Good."], [COMMAND], [Animation("animation", gif.getvalue())]),
+            Card(HASH, ["Bad."], [COMMAND], [Animation("animation", link="../x/animation.gif")]),
+        ]
     )
     made.heading("Where it comes from")
     made.text("Made by", HASH, small=True)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
-import numpy as np
-
 from rlexp.config import commands
 from rlexp.jobs.results import JobData
 from rlexp.report.analysis import TaskAnalysis
-from rlexp.report.contenders import Contender, final_returns
+from rlexp.report.contenders import Contender
+from rlexp.report.distributions import RETURNS
 from rlexp.report.draft import Draft
 from rlexp.report.foreign import ForeignJob
-from rlexp.report.page import Card
+from rlexp.report.page import Animation, Card
 from rlexp.system import words
 from rlexp.system.stored_files import Damaged, check_file, read_bytes
 
 MAX_COMMANDS = 3  # of a contender
 MAX_ANIMATION = 2 * 2**20  # bytes of one animation
+PICTURES = {"animation.gif": "animation", RETURNS: "distribution of returns"}  # files of a job -> what they show
 
 
 def add_contenders(draft: Draft, analysis: TaskAnalysis) -> None:
@@ -27,7 +27,7 @@ def add_contenders(draft: Draft, analysis: TaskAnalysis) -> None:
     draft.page.heading(f"Contenders on {task.name}", 3)
     cards: list[Card] = []
     for c in task.contenders:
-        room = draft.animation_bytes - sum(len(card.animation or b"") for card in cards)
+        room = draft.animation_bytes - sum(len(shown.data or b"") for card in cards for shown in card.animations)
         cards.append(_card(draft, c, analysis, room))
     draft.page.cards(cards)
 
@@ -39,7 +39,7 @@ def _card(draft: Draft, c: Contender, analysis: TaskAnalysis, room: int) -> Card
         draft: the report.
         c: the contender.
         analysis: of its environment.
-        room: bytes that its animation may have.
+        room: bytes that its animations may have.
     """
     lines = []
     if c.label in analysis.intervals:
@@ -54,10 +54,13 @@ def _card(draft: Draft, c: Contender, analysis: TaskAnalysis, room: int) -> Card
         lines.append(f"{MAX_COMMANDS} of {len(every)} commands.")
     if of_sweep:
         lines.append("The command is that of its sweep.")
-    animation, link, problem = _animation(draft, _best_job(c), room)
-    if problem:
-        lines.append(problem)
-    return Card(c.label, lines, every[:MAX_COMMANDS], animation, link)
+    pictures = []
+    for name, what in PICTURES.items():
+        data, link, problem = _picture(draft, c.best_job, name, what, room)
+        room -= len(data or b"")
+        lines += [problem] if problem else []
+        pictures += [Animation(what, data, link)] if data or link else []
+    return Card(c.label, lines, every[:MAX_COMMANDS], pictures)
 
 
 def _commands(c: Contender) -> tuple[list[str], bool]:
@@ -70,19 +73,17 @@ def _commands(c: Contender) -> tuple[list[str], bool]:
     return [command for command in dict.fromkeys(found) if command], of_sweep
 
 
-def _best_job(c: Contender) -> JobData:
-    """The job with the best trial: its animation shows that trial."""
+def _picture(draft: Draft, job: JobData, name: str, what: str, room: int) -> tuple[bytes | None, str, str]:
+    """A job's animation if the page has room for it, the address of its file, and what is wrong with it.
 
-    def best(job: JobData) -> float:
-        returns = final_returns(job)
-        return float(np.nanmax(returns)) if returns is not None and np.isfinite(returns).any() else -np.inf
-
-    return max(c.jobs, key=best)
-
-
-def _animation(draft: Draft, job: JobData, room: int) -> tuple[bytes | None, str, str]:
-    """A job's animation if the page has room for it, the address of its file, and what is wrong with it."""
-    path = job.folder / "animation.gif"
+    Args:
+        draft: the report.
+        job: whose best trial it shows.
+        name: of the file.
+        what: what it shows, in words.
+        room: bytes that it may have.
+    """
+    path = job.folder / name
     if isinstance(job, ForeignJob) or not os.path.lexists(path):
         return None, "", ""
     try:
@@ -91,7 +92,7 @@ def _animation(draft: Draft, job: JobData, room: int) -> tuple[bytes | None, str
         if not data.startswith((b"GIF87a", b"GIF89a")):
             raise Damaged(path, "a GIF", "another file")
     except (OSError, ValueError) as error:
-        return None, "", f"Its animation cannot be used: {str(error).removeprefix(f'{path}: ')}."
+        return None, "", f"Its {what} cannot be used: {str(error).removeprefix(f'{path}: ')}."
     link = (
         quote(os.path.relpath(path, os.path.realpath(draft.folder)).replace(os.sep, "/"))
         if draft.origin.has_files
@@ -99,5 +100,5 @@ def _animation(draft: Draft, job: JobData, room: int) -> tuple[bytes | None, str
     )
     if len(data) > min(MAX_ANIMATION, room):
         where = "this is a link to its file" if link else "look at it in MLflow"
-        return None, link, f"The page would become too large with its animation: {where}."
+        return None, link, f"The page would become too large with its {what}: {where}."
     return data, link, ""

@@ -169,6 +169,24 @@ def test_the_fused_form_by_hand() -> None:
     assert all((a.numpy() == b.numpy()).all() for a, b in zip(kept, zero, strict=True))
 
 
+def test_counts_of_running_sums_are_those_of_a_cumulative_sum_to_the_bit() -> None:
+    """Where a sum ends exactly at the point, just before or just after it, and in blocks that are not full."""
+    generator = np.random.default_rng(0)
+    powers = generator.exponential(1, (3, 50, BLOCK)).astype(np.float32)
+    powers[1, :, 100:] = powers[2, :25, :] = 0
+    forms = [tf.function(form, jit_compile=True, autograph=False) for form in (
+        lambda powers, rest: tf.reduce_sum(tf.cast(tf.cumsum(powers, axis=-1) <= rest[..., None], tf.int32), axis=-1),
+        prioritized._count_running_sums,
+    )]  # fmt: skip
+    ends = tf.function(lambda x: tf.cumsum(x, axis=-1), jit_compile=True, autograph=False)(tf.constant(powers)).numpy()
+    for away in (0.0, -np.inf, np.inf):
+        chosen = generator.integers(0, BLOCK, (3, 50, 1))
+        exact = np.take_along_axis(ends, chosen, axis=-1)[..., 0]
+        rest = tf.constant(np.nextafter(exact, np.float32(away)) if away else exact)
+        counts, found = (form(tf.constant(powers), rest).numpy() for form in forms)
+        assert (counts == found).all() and (counts == chosen[..., 0] + (away >= 0))[0].all()
+
+
 def test_the_fused_form_draws_the_same() -> None:
     size, alpha, generator = 2 * BLOCK + 40, 0.6, np.random.default_rng(5)
     host, both = Priorities(2, size, alpha, 1e-6), np.ones(2, bool)

@@ -123,13 +123,14 @@ def test_a_job_finds_them(algo: str, engine: str, tiny: Callable[..., Any]) -> N
     job = tiny(algo, "env.id=probes/KnownReturns-v0", f"engine={engine}", *options, *own)
     # Rainbow's own policy soon takes the better action alone, and learns no more of the other.
     seen = KnownReturns.q_star == KnownReturns.q_star.max(axis=1, keepdims=True) if algo == "rainbow" else np.s_[:]
+    tolerance = 0.4 if algo == "rainbow" else 0.3
     for seed in job["seeds"]:
         model = keras.models.load_model(job.folder / "trials" / str(seed) / "best.keras")
         is_c51 = algo in ("c51", "rainbow")
         layer = model.get_layer("return_probabilities").output if is_c51 else model.operations[-1].input
         outputs = np.asarray(keras.Model(model.input, layer)(STATES))
         outputs = np.moveaxis(outputs, 1, 2) if algo == "iqn" else outputs
-        assert (distances(outputs, is_c51)[seen] < 0.3).all()
+        assert (distances(outputs, is_c51)[seen] < tolerance).all()
         values = np.asarray(model(STATES))
-        np.testing.assert_allclose(values[seen], KnownReturns.q_star[seen], atol=0.3)
+        np.testing.assert_allclose(values[seen], KnownReturns.q_star[seen], atol=tolerance)
         assert values.argmax(axis=1).tolist() == [0, 0]

@@ -25,6 +25,7 @@ from typing import Any
 import convolutions
 import engine_costs
 import engines
+import family_costs
 import lockstep
 import measuring
 import report_costs
@@ -354,6 +355,7 @@ PARTS: measuring.Parts = {
     "workers": lambda output: sweep_costs.workers(command, output, ROUNDS),
     "ladder": partial(sweep_costs.ladder, command),
     "families": partial(sweep_costs.families, command),
+    "family": lambda output: family_costs.family(run, output, NO_SCORING, ROUNDS, QUICK),
     "tabular": tabular,
     "engines": lambda output: engines.engines(output, ROUNDS, QUICK),
     "minatar": lambda output: convolutions.minatar(ROUNDS),
@@ -371,7 +373,9 @@ def main() -> int:
     global CHAPTER_TRIALS, QUICK, ROUNDS
     parser = measuring.parser(__doc__, PARTS, Path("outputs/benchmark.json"))
     parser.add_argument(
-        "--quick", action="store_true", help="speed: only entries with a target; engines: fewer jobs, once each"
+        "--quick",
+        action="store_true",
+        help="speed: only entries with a target; engines: fewer jobs, once each; family: fewer steps",
     )
     parser.add_argument(
         "--write",
@@ -382,7 +386,7 @@ def main() -> int:
         "--rounds",
         type=int,
         default=ROUNDS,
-        help="start, speed, sweep, workers, engines, lockstep, minatar, report: pairs of each ratio (default: 3)",
+        help="start, speed, sweep, workers, engines, family, lockstep, minatar, report: pairs per ratio (default: 3)",
     )
     parser.add_argument(
         "--chapter-trials",

@@ -63,6 +63,10 @@ JOBS: dict[str, tuple[str, ...]] = {
         for name, overrides in {
             "c51, double": ("algo=c51", "algo.double=true", "algo.num_atoms=11"),
             "qr_dqn": ("algo=qr_dqn", "algo.num_quantiles=8"),
+            "iqn": ("algo=iqn", "algo.num_features=16"),
+            "iqn, dueling, by priority": (
+                "algo=iqn", "algo.num_features=16", "network=dueling", "algo.double=true", "algo.replay=prioritized",
+            ),
             "munchausen_dqn, adamw": ("algo=munchausen_dqn", "algo.optimizer.name=adamw"),
             "ddqn by priority": ("algo=ddqn", "algo.replay=prioritized", "algo.num_updates=2"),
             "fixed_dqn with noise, radam": (

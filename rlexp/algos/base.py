@@ -10,7 +10,7 @@ Axes: B rows of a batch, E observations, A actions, D numbers of a continuous ac
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -26,8 +26,21 @@ State = dict[str, Any]  # a tree of tensors under the names of its parts, e.g. {
 Params = dict[str, Any]  # of each network by its name: [P], or the weights that `unpack` made of it
 Scalars = Mapping[str, tf.Tensor]  # path -> []
 Batch = dict[str, tf.Tensor]  # field -> [B, ...]
-Make = Callable[[tuple[int, ...]], keras.Model]  # shape of one output -> a network as it is configured
 Networks = Mapping[str, FlatModel]
+
+
+class Make(Protocol):
+    """Makes networks of observations as they are configured."""
+
+    @property
+    def dueling(self) -> str | None:
+        """How the configured dueling head aggregates advantages, "mean" or "max"; None where there is none."""
+
+    def __call__(self, output_shape: tuple[int, ...]) -> keras.Model:
+        """The configured network: observations [B, ...] -> outputs [B, *output_shape]."""
+
+    def features(self, number: int) -> keras.Model:
+        """The same without its dueling head, whose aggregation has no sense for features: [B, ...] -> [B, number]."""
 
 
 class Update(NamedTuple):

@@ -50,7 +50,7 @@ class C51(DistributionalDQN):
         values = mean(keras.layers.Softmax(name="return_probabilities")(model.output))  # [B, A, 1]
         mean.set_weights([self.atoms[:, None]])
         return keras.Model(
-            model.inputs, keras.layers.Reshape((self.num_actions,), name="action_values")(values), name="c51"
+            model.input, keras.layers.Reshape((self.num_actions,), name="action_values")(values), name="c51"
         )
 
     @classmethod

@@ -6,8 +6,9 @@
     w <- w - optimiser step of d/dw mean of sum_i mean_j rho(y_j - Z(tau_i; o_tm1, a_tm1; w))      (equation 3)
 
 Deviations: Q is the mean at the middles of K equal parts, not at K draws, so that a policy has no noise; psi ends in a
-linear layer; f has one hidden layer. `cvar` below 1 acts by the mean of the worst share of returns (CVaR: section 3.2).
-`double: true` lets the online network choose a_t.
+linear layer; f has one hidden layer, on which a dueling network (`network=dueling`) has its head: Z = V + A - mean A at
+each tau. `cvar` below 1 acts by the mean of the worst share of returns (CVaR: section 3.2). `double: true` lets the
+online network choose a_t.
 
 Axes: B batch, A actions, F features, K shares of one distribution.
 """
@@ -27,6 +28,7 @@ from rlexp.algos.dqn import DQN
 from rlexp.config.schema.algos import IQNSettings
 from rlexp.envs.info import EnvInfo
 from rlexp.math import distributions
+from rlexp.networks import dueling
 
 
 class IQN(DQN):
@@ -43,14 +45,15 @@ class IQN(DQN):
     @classmethod
     def models(cls, make: Make, info: EnvInfo, config: Any) -> dict[str, keras.Model]:
         """psi: observations [B, ...] -> [B, F]; phi: cosines [B, n] -> [B, F]; head: [B, F] -> quantiles [B, A]."""
-        features = config.num_features
-        phi = [keras.layers.Input((config.num_cosines,)), keras.layers.Dense(features, "relu")]
-        head = [
-            keras.layers.Input((features,)),
-            keras.layers.Dense(features, "relu"),
-            keras.layers.Dense(info.num_actions),
-        ]
-        return {"psi": make((features,)), "phi": keras.Sequential(phi), "head": keras.Sequential(head)}
+        number, actions = config.num_features, info.num_actions
+        phi = keras.Sequential([keras.layers.Input((config.num_cosines,)), keras.layers.Dense(number, "relu")])
+        joint, hidden = keras.layers.Input((number,)), keras.layers.Dense(number, "relu")
+        head: keras.Model
+        if make.dueling is None:
+            head = keras.Sequential([joint, hidden, keras.layers.Dense(actions)])
+        else:
+            head = keras.Model(joint, dueling.head(hidden(joint), (actions,), make.dueling), name="head")
+        return {"psi": make.features(number), "phi": phi, "head": head}
 
     def quantiles(self, params: Params, o_t: tf.Tensor, taus: tf.Tensor) -> tf.Tensor:
         """Z(tau; o, a) [E, K, A] for observations [E, ...] and shares [E, K] or [K]."""
@@ -86,9 +89,14 @@ class IQN(DQN):
         times = keras.layers.EinsumDense("bf,kf->bkf", phi.shape, trainable=False, name="times_phi")
         joint = times(models["psi"].output)  # [B, K, F]
         times.set_weights([phi])
-        for layer in models["head"].layers:
-            joint = layer(joint)
-        return keras.Model(models["psi"].inputs, keras.ops.mean(joint, axis=1), name="iqn")
+        head = models["head"]
+        if isinstance(head, keras.Sequential):
+            for layer in head.layers:
+                joint = layer(joint)
+        else:  # dueling: of rows alone
+            rows = head(keras.ops.reshape(joint, (-1, phi.shape[1])))  # [B * K, A]
+            joint = keras.ops.reshape(rows, (-1, len(phi), self.num_actions))
+        return keras.Model(models["psi"].input, keras.ops.mean(joint, axis=1), name="iqn")
 
     @classmethod
     def return_model(cls, policy: keras.Model) -> ReturnModel:

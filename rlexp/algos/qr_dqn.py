@@ -47,7 +47,7 @@ class QRDQN(DistributionalDQN):
     def policy_model(self, models: Mapping[str, keras.Model]) -> keras.Model:
         """The network with the mean of its quantiles."""
         model = models["q"]
-        return keras.Model(model.inputs, keras.ops.mean(model.output, axis=-1), name="qr_dqn")
+        return keras.Model(model.input, keras.ops.mean(model.output, axis=-1), name="qr_dqn")
 
     @classmethod
     def return_model(cls, policy: keras.Model) -> ReturnModel:

@@ -11,12 +11,38 @@ import numpy as np
 
 from rlexp.config import images, registry
 from rlexp.config.schema.job import Settings
+from rlexp.config.schema.network import NetworkSettings
 from rlexp.data import seeding
 from rlexp.envs.faults import first_line
 from rlexp.envs.info import EnvInfo
+from rlexp.networks import dueling
 from rlexp.networks.flat_model import FlatModel
 from rlexp.networks.outputs import checked
 from rlexp.system.errors import Refusal, refusal
+
+
+class Maker:
+    """Makes the networks of one trial, as they are configured: see `algos.base.Make`."""
+
+    def __init__(self, network: NetworkSettings, info: EnvInfo) -> None:
+        entry = registry.network(network.name)
+        if entry.options and "divide_by" in entry.options:
+            network = images.resolved(network, info.small_numbers)
+        self._network, self._shape = network, info.observation_shape
+        self.dueling = dueling.aggregation(network)
+
+    def __call__(self, output_shape: tuple[int, ...]) -> keras.Model:
+        """The network: observations [B, ...] -> outputs [B, *output_shape]."""
+        return self._made(self._network, output_shape)
+
+    def features(self, number: int) -> keras.Model:
+        """The network without a dueling head: [B, ...] -> [B, number]"""
+        return self._made(dueling.without_head(self._network), (number,))
+
+    def _made(self, network: NetworkSettings, output_shape: tuple[int, ...]) -> keras.Model:
+        factory = registry.load(registry.network(network.name).target)
+        model = functional(factory(self._shape, output_shape, network), self._shape)
+        return checked(model, network.name, self._shape, output_shape)
 
 
 def build(settings: Settings, info: EnvInfo, seed: int) -> dict[str, FlatModel]:
@@ -25,17 +51,9 @@ def build(settings: Settings, info: EnvInfo, seed: int) -> dict[str, FlatModel]:
     Raises:
         Refusal: for a network that cannot be built, or is none.
     """
-    entry = registry.network(settings.network.name)
-    factory = registry.load(entry.target)
     agent_class: Any = registry.load(registry.algo(settings.algo.name).target)
     config = settings.network
-    if entry.options and "divide_by" in entry.options:
-        config = images.resolved(config, info.small_numbers)
-
-    def make(output_shape: tuple[int, ...]) -> keras.Model:
-        model = functional(factory(info.observation_shape, output_shape, config), info.observation_shape)
-        return checked(model, config.name, info.observation_shape, output_shape)
-
+    make = Maker(config, info)
     try:
         models = seeding.with_keras_seed(seed, lambda: agent_class.models(make, info, settings.algo))
         if config.noisy:

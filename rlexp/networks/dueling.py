@@ -11,10 +11,12 @@ Deviation: both heads are one linear layer on the shared body (as in the noteboo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 
+from rlexp.config import registry
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.networks.mlp import OPTIONS, body, check_options
 from rlexp.networks.outputs import linear
@@ -38,3 +40,20 @@ def head(hidden: Any, output_shape: Sequence[int], aggregation: str) -> Any:
     value = linear(hidden, (1, *output_shape[1:]), "value")  # [B, 1, ...]
     advantage = linear(hidden, output_shape, "advantage")  # [B, A, ...]
     return value + advantage - BASELINES[aggregation](advantage, axis=-len(output_shape), keepdims=True)
+
+
+def aggregation(network: NetworkSettings) -> str | None:
+    """How the dueling head of a network of rlexp's aggregates advantages; None where it has no such head."""
+    target = registry.network(network.name).target
+    if target == registry.DUELING.target:
+        return str(network.options.get("aggregation", "mean"))
+    return "mean" if target == registry.CNN.target and network.options.get("dueling", False) else None
+
+
+def without_head(network: NetworkSettings) -> NetworkSettings:
+    """The same network with one linear layer in the place of its dueling head, if it has one."""
+    if aggregation(network) is None:
+        return network
+    name = "mlp" if registry.network(network.name).target == registry.DUELING.target else network.name
+    options = {key: value for key, value in network.options.items() if key not in ("aggregation", "dueling")}
+    return replace(network, name=name, options=options)

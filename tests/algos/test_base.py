@@ -22,7 +22,7 @@ from rlexp.engines.vectorized import Lanes
 from rlexp.envs.info import EnvInfo
 from rlexp.envs.spec import Box, Discrete
 from rlexp.math import targets
-from rlexp.networks import mlp
+from rlexp.networks.building import Maker
 from rlexp.networks.flat_model import FlatModel
 from rlexp.system.errors import Refusal
 
@@ -31,8 +31,7 @@ SGD = OptimizerSettings(name="sgd", clip_norm=None)  # w <- w - lr gradient
 NO_NUMBERS = tf.zeros(0)
 
 
-def linear(shape: tuple[int, ...]) -> keras.Model:
-    return mlp.build((2,), shape, NetworkSettings("mlp", []))
+linear = Maker(NetworkSettings("mlp", []), INFO)
 
 
 def made(kind: Any, config: Any) -> Any:

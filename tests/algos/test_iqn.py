@@ -13,11 +13,16 @@ import tensorflow as tf
 
 from rlexp.algos.iqn import IQN
 from rlexp.config.schema.algos import IQNSettings
+from rlexp.config.schema.network import NetworkSettings
+from rlexp.envs.info import EnvInfo
+from rlexp.envs.spec import Box, Discrete
 from rlexp.jobs.preflight import resolve
 from rlexp.jobs.runner import compose
 from rlexp.jobs.weights import save_model
+from rlexp.networks.building import Maker, build, redraw
+from rlexp.networks.flat_model import FlatModel
 from rlexp.system.errors import Refusal
-from tests.algos.test_base import SGD, batch, made, scalars
+from tests.algos.test_base import INFO, SGD, batch, made, scalars
 from tests.engines.test_engines import trial
 
 SMALL = {"num_taus": 2, "num_target_taus": 3, "num_greedy_taus": 4, "num_cosines": 2, "num_features": 1}
@@ -72,8 +77,49 @@ def test_the_target_has_shares_of_its_own(double: bool, action: int) -> None:
     )  # Z = 0 of the first, 2 of the third
 
 
-def test_what_is_saved_has_action_values(tmp_path: Path) -> None:
-    agent = agent_of(num_features=5, num_cosines=7)
+def dueling_agent(network: NetworkSettings, **settings: Any) -> IQN:
+    config = IQNSettings(optimizer=SGD, batch_size=2, kappa=0.0, **{**SMALL, **settings})
+    models = IQN.models(Maker(network, INFO), INFO, config)
+    return IQN(config, {name: FlatModel(model) for name, model in models.items()}, INFO)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "baselines"), [("mean", [15 / 3, 9 / 3, 3 / 3]), ("max", [8, 4, 3])], ids=["mean", "max"]
+)
+def test_a_dueling_head_by_hand(aggregation: str, baselines: list[float]) -> None:
+    """1 + cos(pi tau) is 2, 1 and 0 at 0, 1/2 and 1: there V is 3 times that and 1, and A [4, 0, 2] times that and [0, 3, 0].
+
+    psi is the features as they are: a head over features would take their mean from them, which of one leaves 0.
+    """
+    agent = dueling_agent(NetworkSettings("dueling", [], "tanh", {"aggregation": aggregation}))
+    psi_and_phi = params([0.0] * 3, [0.0] * 3)
+    head = tf.constant([1.0, 0.0, 3.0, 1.0, 4.0, 0.0, 2.0, 0.0, 3.0, 0.0])  # of the hidden unit, V and A
+    z = agent.quantiles({**psi_and_phi, "head": head}, tf.zeros((1, 2)), tf.constant([[0.0, 0.5, 1.0]]))
+    values, advantages = np.array([[7], [4], [1]]), np.array([[8, 3, 4], [4, 3, 2], [0, 3, 0]])
+    np.testing.assert_allclose(z[0], values + advantages - np.array(baselines)[:, None], rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["dueling", "dueling_cnn", "minatar"])
+def test_a_dueling_network_is_one_of_quantiles_and_not_of_features(network: str) -> None:
+    """The features are those of the same network without its head, from the same seed."""
+    shape, plain = ((4,), "mlp") if network == "dueling" else ((36, 36, 4), network.removeprefix("dueling_"))
+    info = EnvInfo(Box(shape, "float32", (0.0,), (1.0,)), Discrete(3), None, False)
+    more = ["network.options.dueling=true"] if network == "minatar" else []
+    given = compose("algo=iqn", f"network={network}", "network.hidden_units=[8]", *more)
+    without = compose(
+        "algo=iqn", f"network={plain}", "network.hidden_units=[8]", f"network.activation={given.network.activation}"
+    )
+    found, other = build(given, info, 3), build(without, info, 3)
+    assert [*found] == ["psi", "phi", "head"]
+    assert (redraw(found, 3)["psi"] == redraw(other, 3)["psi"]).all()
+    assert found["psi"].shapes == other["psi"].shapes and found["psi"].model.output_shape == (None, 64)
+    assert found["head"].shapes == [(64, 64), (64,), (64, 1), (1,), (64, 3), (3,)]
+    assert other["head"].shapes == [(64, 64), (64,), (64, 3), (3,)]
+
+
+@pytest.mark.parametrize("network", ["mlp", "dueling"])
+def test_what_is_saved_has_action_values(network: str, tmp_path: Path) -> None:
+    agent = dueling_agent(NetworkSettings(network, [4]), num_features=5, num_cosines=7)
     networks = agent.networks
     observations = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
     given = {name: tf.constant(network.get_params()) for name, network in networks.items()}
@@ -93,9 +139,16 @@ def test_noise_is_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", ["mlp", "dueling"])
 @pytest.mark.parametrize("engine", ["host", "fused"])
-def test_a_trial_alone_equals_the_trial_in_a_batch(engine: str, tiny: Callable[..., Any]) -> None:
-    options = (f"engine={engine}", "network.hidden_units=[8]", "algo.target_period=20", "algo.num_features=8")
+def test_a_trial_alone_equals_the_trial_in_a_batch(engine: str, network: str, tiny: Callable[..., Any]) -> None:
+    options = (
+        f"engine={engine}",
+        f"network={network}",
+        "network.hidden_units=[8]",
+        "algo.target_period=20",
+        "algo.num_features=8",
+    )
     three, one = tiny("iqn", "trials=3", *options), tiny("iqn", "trials=1", "seed=2", *options)
     assert three["engine"] == engine and three["updates"][2] > 10
     assert trial(three, 2) == trial(one, 2) != trial(three, 0)

@@ -15,6 +15,7 @@ from rlexp.engines.fused import prioritized
 from rlexp.envs.spec import Box, Discrete
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
+from tests.conftest import records
 from tests.engines.test_engines import trial
 
 ALL = np.array([True])
@@ -45,6 +46,14 @@ def test_shares_and_weights_by_hand(alpha: float, beta: float, expected: list[fl
         np.testing.assert_allclose(weights[slots == slot], weight, rtol=1e-5)
     shares = np.arange(1, 5) ** alpha / (np.arange(1, 5) ** alpha).sum()
     np.testing.assert_allclose(np.bincount(slots) / len(slots), shares, atol=2e-4)  # stratified: nearly exact
+
+
+def test_weights_are_divided_by_the_largest_of_the_batch_and_not_of_the_ring() -> None:
+    """Of priorities 1 to 4, the third and the fourth are drawn: weights 10/12 and 10/16, divided by the first of them."""
+    u = np.array([[0.62, 0.8]])  # of the halves 0 to 5 and 5 to 10: 3.1 and 9
+    slots, weights = filled([1.0, 2.0, 3.0, 4.0]).draw(u, np.array([4]), np.ones(1))
+    assert slots.tolist() == [[2, 3]]
+    np.testing.assert_allclose(weights, [[1, 3 / 4]], rtol=1e-6)
 
 
 def test_a_new_transition_has_the_highest_priority_itself_and_not_its_power() -> None:
@@ -125,6 +134,59 @@ def test_samples_at_slots_are_those_at_ages() -> None:
     assert batch["r_t"].tolist() == [[4 + 5, 5, 2 + 3, 3 + 4]] and batch["num_steps"].tolist() == [[2, 1, 2, 2]]
 
 
+def test_the_fused_form_by_hand() -> None:
+    """As the host's above: shares, weights, new transitions, an error of 0, errors that are not finite."""
+    one, beta = tf.constant([True]), tf.constant([0.4])
+
+    def after(errors: list[float], alpha: float = 0.6, new: int = 0) -> prioritized.Priorities:
+        now = prioritized.empty(1, 10)
+        for slot in range(len(errors)):
+            now = prioritized.add(now, tf.constant(slot), alpha)
+        slots = tf.range(len(errors))[None]
+        now = prioritized.update(now, one, slots, tf.constant([errors]), alpha, 1e-3)
+        for slot in range(len(errors), len(errors) + new):
+            now = prioritized.add(now, tf.constant(slot), alpha)
+        return now
+
+    def draws(now: prioritized.Priorities, held: int, number: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+        u = tf.constant(np.random.default_rng(0).random((1, number)), tf.float32)
+        slots, weights = prioritized.draw(now, u, tf.constant(held), beta)
+        return slots[0].numpy(), weights[0].numpy()
+
+    slots, weights = draws(after([0.999, 1.999, 2.999, 3.999]), 4)
+    for slot, weight in enumerate([1, 0.846745, 0.768229, 0.716978]):
+        np.testing.assert_allclose(weights[slots == slot], weight, rtol=1e-5)
+    shares = np.arange(1, 5) ** 0.6 / (np.arange(1, 5) ** 0.6).sum()
+    np.testing.assert_allclose(np.bincount(slots) / 4096, shares, atol=1e-3)
+    np.testing.assert_allclose(after([15.999], alpha=0.5, new=1).powers[0, 0, :2], [4, 4])  # and not 4^.5 = 2
+    zero = after([0.0, 0.5], new=1)
+    np.testing.assert_allclose(
+        zero.powers[0, 0, :4], [1e-3**0.6, 0.501**0.6, 1, 0], rtol=1e-5
+    )  # the highest is still 1
+    slots, weights = draws(zero, 3)
+    assert set(slots) == {0, 1, 2} and (weights[slots == 0] == 1).all() and weights.min() > 0.05
+    kept = prioritized.update(zero, one, tf.constant([[1, 2]]), tf.constant([[np.nan, np.inf]]), 0.6, 1e-3)
+    assert all((a.numpy() == b.numpy()).all() for a, b in zip(kept, zero, strict=True))
+
+
+def test_counts_of_running_sums_are_those_of_a_cumulative_sum_to_the_bit() -> None:
+    """Where a sum ends exactly at the point, just before or just after it, and in blocks that are not full."""
+    generator = np.random.default_rng(0)
+    powers = generator.exponential(1, (3, 50, BLOCK)).astype(np.float32)
+    powers[1, :, 100:] = powers[2, :25, :] = 0
+    forms = [tf.function(form, jit_compile=True, autograph=False) for form in (
+        lambda powers, rest: tf.reduce_sum(tf.cast(tf.cumsum(powers, axis=-1) <= rest[..., None], tf.int32), axis=-1),
+        prioritized._count_running_sums,
+    )]  # fmt: skip
+    ends = tf.function(lambda x: tf.cumsum(x, axis=-1), jit_compile=True, autograph=False)(tf.constant(powers)).numpy()
+    for away in (0.0, -np.inf, np.inf):
+        chosen = generator.integers(0, BLOCK, (3, 50, 1))
+        exact = np.take_along_axis(ends, chosen, axis=-1)[..., 0]
+        rest = tf.constant(np.nextafter(exact, np.float32(away)) if away else exact)
+        counts, found = (form(tf.constant(powers), rest).numpy() for form in forms)
+        assert (counts == found).all() and (counts == chosen[..., 0] + (away >= 0))[0].all()
+
+
 def test_the_fused_form_draws_the_same() -> None:
     size, alpha, generator = 2 * BLOCK + 40, 0.6, np.random.default_rng(5)
     host, both = Priorities(2, size, alpha, 1e-6), np.ones(2, bool)
@@ -160,6 +222,23 @@ def test_settings_and_names() -> None:
         compose("algo=ddqn", "algo.replay=per")
     with pytest.raises(Refusal, match=r"algo\.priority_beta"):
         compose("algo=ddqn", "algo.priority_beta=2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["host", "fused"])
+def test_weights_and_errors_reach_a_job(engine: str, tiny: Callable[..., Any]) -> None:
+    """By alpha the draws change, and by beta what is learned from the same draws: a weight that is lost changes nothing."""
+    options = (f"engine={engine}", "algo.replay=prioritized", "trials=1", "budget.steps=100", "evaluation.period=100")
+
+    def losses(alpha: float, beta: float) -> list[float]:
+        job = tiny("ddqn", *options, f"algo.priority_alpha={alpha}", f"algo.priority_beta={beta}")
+        found = [record["metrics"].get("train/loss") for record in records(job.folder)]
+        return [values[0] for values in found if values and values[0] is not None]
+
+    plain, weighted, uniform = losses(1, 0), losses(1, 1), losses(0, 0)
+    assert len(plain) > 3 and plain[-1] != weighted[-1] and plain[-1] != uniform[-1] != weighted[-1]
+    # The priorities of all transitions are 1 until the first update: its loss, and its weights of 1, are the same.
+    assert losses(0, 1) == uniform
 
 
 @pytest.mark.slow

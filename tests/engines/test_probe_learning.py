@@ -47,6 +47,27 @@ def test_known_q_values(algo: str, probe: Any, tiny: Callable[..., Any]) -> None
         np.testing.assert_allclose(q, probe.q_star, atol=0.15 * max(1.0, np.abs(probe.q_star).max() / 3))
 
 
+HEADS = {  # and n-step returns of 1, as LEARN has them, so that values are those of the best policy
+    "c51": ("algo.num_atoms=21", "algo.v_min=0", "algo.v_max=2"),
+    "qr_dqn": ("algo.num_quantiles=8",),
+    "iqn": ("algo.num_features=16", "algo.num_cosines=16", "algo.num_greedy_taus=8"),
+    "rainbow": ("algo.num_atoms=21", "algo.v_min=0", "algo.v_max=2", "algo.epsilon=0.5"),
+    "munchausen_dqn": ("algo.temperature=0.01", "algo.alpha=0"),  # without its bonus it has the values of DQN
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["host", "fused"])
+@pytest.mark.parametrize("algo", HEADS)
+def test_known_q_values_of_every_head(algo: str, engine: str, tiny: Callable[..., Any]) -> None:
+    chain, own = probes.TableChain, HEADS[algo]
+    left_out = (*(f"{option.split('=')[0]}=" for option in own), *(() if algo == "munchausen_dqn" else ("algo.loss=",)))
+    options = [option for option in LEARN if not option.startswith(left_out)]
+    job = tiny(algo, f"engine={engine}", "env.id=probes/TableChain-v0", f"algo.gamma={chain.gamma}", *options, *own)
+    for q in q_values(job, np.eye(2, dtype=np.float32)):
+        np.testing.assert_allclose(q, chain.q_star, atol=0.15)
+
+
 @pytest.mark.slow
 def test_images_and_stacks_of_them(tiny: Callable[..., Any]) -> None:
     """The convolutional network, bytes, and the ring that stores each frame once: a single frame does not tell."""

@@ -14,6 +14,7 @@ from rlexp.algos.ddqn import DoubleDQN
 from rlexp.algos.dqn import DQN
 from rlexp.config.schema.algos import FixedDQNSettings
 from rlexp.config.schema.network import NetworkSettings
+from rlexp.engines.vectorized import mapped
 from rlexp.envs.info import EnvInfo
 from rlexp.envs.spec import Box, Discrete
 from rlexp.jobs.runner import compose
@@ -36,12 +37,17 @@ def agent_of(kind: type[DQN] = DQN, hidden: tuple[int, ...] = (), **settings: An
     return kind(config, {"q": network(), "sigma": network()}, INFO)
 
 
-def test_factorised_noise_by_hand() -> None:
+def test_factorised_noise_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inputs 4, -1 and output 9: f is 2, -1 and 3, so that weights have 6 and -3, and the bias has 3."""
     network = FlatModel(mlp.build((2,), (1,), NetworkSettings("mlp", [])))
     noise = Noise(network)
     assert noise.width == 4  # three numbers, made in pairs
     np.testing.assert_allclose(factors(tf.constant([4.0, -1.0, 9.0])), [2, -1, 3])
+    with monkeypatch.context() as patched:
+        patched.setattr("rlexp.networks.noisy.normal", lambda u: tf.constant([4.0, -1.0, 9.0, 100.0]))
+        weights, bias = noise.draw(tf.zeros(4))
+    assert weights is not None and bias is not None
+    assert weights.numpy().tolist() == [[6], [-3]] and bias.numpy().tolist() == [3]
     u = tf.constant([0.3, 0.9, 0.6, 0.2])
     f = factors(normal(u)).numpy()
     weights, bias = noise.draw(u)
@@ -111,6 +117,23 @@ def test_sigma_is_learned_and_what_is_saved_has_none() -> None:
     new = agent.learn(state, batch(), u, scalars()).state
     assert (new["online"]["sigma"] != state["online"]["sigma"]).numpy().any()
     assert [*agent.deploy(agent.acting(new))] == ["q"]
+
+
+def test_each_trial_has_noise_of_its_own() -> None:
+    """Mapped over two trials with the same weights and observations: actions and updates differ by their numbers alone."""
+    agent = agent_of(hidden=(8,), target="hard")
+    generator = np.random.default_rng(5)
+    state = agent.init({n: tf.constant(generator.normal(size=m.size), tf.float32) for n, m in agent.networks.items()})
+    both = tf.nest.map_structure(lambda x: tf.stack([x, x]), (state, batch(), scalars(), tf.constant([1.0, -1.0])))
+    states, rows, now, o_t = both
+    draws = tf.constant(generator.random((30, 2, agent.widths["act"])), tf.float32)
+    act, learn = (tf.function(mapped(function), autograph=False) for function in (agent.act, agent.learn))
+    actions = np.stack([act(agent.acting(states), o_t, u, now) for u in draws])
+    assert (actions[:, 0] != actions[:, 1]).any() and len(set(actions[:, 1])) > 1
+    u = tf.constant(generator.random((1, agent.widths["learn"])), tf.float32)
+    other = tf.constant(generator.random((1, agent.widths["learn"])), tf.float32)
+    losses = [learn(states, rows, tf.concat(pair, 0), now)[1]["loss"] for pair in ((u, u), (u, other))]
+    assert losses[0][0] == losses[0][1] and losses[1][0] != losses[1][1]
 
 
 def test_a_double_algorithm_chooses_by_the_perturbed_online_network() -> None:

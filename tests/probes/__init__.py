@@ -2,7 +2,8 @@
 
 A learner that fails one of them is wrong, and each one tests a part of it: Identity (observations reach the network),
 Bandit (rewards), DelayedReward (discount and bootstrap), TwoStateChain (all of these), TruncatedLoop and TerminatedLoop
-(truncation bootstraps, termination does not), Blink (images and frame stacks), NaNReward (a diverging trial).
+(truncation bootstraps, termination does not), Blink (images and frame stacks), NaNReward (a diverging trial), KnownReturns
+(the distribution of returns).
 
 Each class with a known answer has `gamma`, `observations` [S, D], one row per state, and `q_star` [S, A], the optimal
 action values of those rows. A step after the end of an episode and an action outside the space raise errors, so that the
@@ -208,8 +209,29 @@ class NaNReward(Probe):
         return reward, self.num_steps == self.length, False
 
 
-class TableChain(gym.Env[int, int]):
-    """`TwoStateChain` as a transition table, by the convention of Gymnasium's toy-text environments."""
+class TableProbe(gym.Env[int, int]):
+    """A transition table, by the convention of Gymnasium's toy-text environments."""
+
+    P: ClassVar[dict[int, dict[int, list[tuple[float, int, float, bool]]]]]
+    initial_state_distrib: ClassVar[np.ndarray]  # [S]
+
+    def __init__(self) -> None:
+        self.observation_space, self.action_space = spaces.Discrete(2), spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.s = int(self.np_random.choice(2, p=self.initial_state_distrib))
+        return self.s, {}
+
+    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        outcomes = self.P[self.s][int(action)]
+        chosen = self.np_random.choice(len(outcomes), p=[outcome[0] for outcome in outcomes])
+        _, self.s, reward, terminated = outcomes[chosen]
+        return self.s, reward, terminated, False, {}
+
+
+class TableChain(TableProbe):
+    """`TwoStateChain` as a transition table."""
 
     gamma, q_star = TwoStateChain.gamma, TwoStateChain.q_star
     P: ClassVar = {
@@ -218,17 +240,37 @@ class TableChain(gym.Env[int, int]):
     }
     initial_state_distrib = np.array([1.0, 0.0])
 
-    def __init__(self) -> None:
-        self.observation_space, self.action_space = spaces.Discrete(2), spaces.Discrete(2)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.s = 0
-        return self.s, {}
+class KnownReturns(TableProbe):
+    """The distribution of returns is known: two points in the first state, geometric in the second, as a table.
 
-    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        ((_, self.s, reward, terminated),) = self.P[self.s][int(action)]
-        return self.s, reward, terminated, False, {}
+    State 0: action 0 ends with 4 or, three times as often, with 0; action 1 ends with 1/2. State 1: each step has reward
+    1, and action 0 ends with one half, so that without a discount its return is k with probability 2^-k; action 1 ends.
+    """
+
+    gamma = 1.0
+    q_star = np.array([[1.0, 0.5], [2.0, 1.0]])  # [S, A]
+    P: ClassVar = {
+        0: {0: [(0.75, 0, 0.0, True), (0.25, 0, 4.0, True)], 1: [(1.0, 0, 0.5, True)]},
+        1: {0: [(0.5, 1, 1.0, True), (0.5, 1, 1.0, False)], 1: [(1.0, 1, 1.0, True)]},
+    }
+    initial_state_distrib = np.array([0.5, 0.5])
+    returns: ClassVar = [  # of a state and an action: return -> probability
+        [{0.0: 0.75, 4.0: 0.25}, {0.5: 1.0}],
+        [{float(k): 2.0**-k for k in range(1, 40)}, {1.0: 1.0}],
+    ]
+
+    @classmethod
+    def quantiles(cls, state: int, action: int, taus: np.ndarray) -> np.ndarray:
+        """The quantiles of the return at shares [K]."""
+        found = cls.returns[state][action]
+        ends = np.cumsum([*found.values()])
+        return np.array([*found])[np.minimum(np.searchsorted(ends, taus), len(found) - 1)]
+
+    @classmethod
+    def cumulative(cls, state: int, action: int, points: np.ndarray) -> np.ndarray:
+        """The probability of a return up to each of the points [K]."""
+        return np.array([sum(p for z, p in cls.returns[state][action].items() if z <= point) for point in points])
 
 
 PROBES: dict[str, type[Probe]] = {
@@ -246,5 +288,6 @@ for _id, _class in PROBES.items():
     if _id not in gym.registry:  # a second import under another name would warn
         # The checker would warn about each NaN reward, which this probe gives on purpose.
         gym.register(_id, entry_point=f"{__name__}:{_class.__name__}", disable_env_checker=_class is NaNReward)
-if "probes/TableChain-v0" not in gym.registry:
-    gym.register("probes/TableChain-v0", entry_point=f"{__name__}:TableChain", max_episode_steps=20)
+for _table in (TableChain, KnownReturns):
+    if (_id := f"probes/{_table.__name__}-v0") not in gym.registry:
+        gym.register(_id, entry_point=f"{__name__}:{_table.__name__}", max_episode_steps=20)

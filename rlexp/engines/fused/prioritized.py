@@ -5,12 +5,16 @@ Axes: L lanes, C slots of a ring, K blocks, B batch.
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
 from rlexp.data.priorities import BLOCK
+
+ROW = 16  # numbers that XLA sums one after another in a running sum
 
 
 class Priorities(NamedTuple):
@@ -55,7 +59,7 @@ def draw(now: Priorities, u: tf.Tensor, held: tf.Tensor, beta: tf.Tensor) -> tup
     block = tf.minimum(_count(ends[:, None, :] <= points[..., None]), last)  # [L, B]
     powers = tf.gather(now.powers, block, batch_dims=1)  # [L, B, BLOCK]
     rest = points - tf.gather(ends - now.sums, block, batch_dims=1)  # [L, B]
-    place = tf.minimum(_count(tf.cumsum(powers, axis=-1) <= rest[..., None]), BLOCK - 1)  # [L, B]
+    place = tf.minimum(_count_running_sums(powers, rest), BLOCK - 1)  # [L, B]
     slots = tf.minimum(block * BLOCK + place, tf.maximum(held - 1, 0))
     share = tf.gather(tf.reshape(now.powers, (now.powers.shape[0], -1)), slots, batch_dims=1) / total
     weights = tf.where(share > 0, tf.pow(tf.cast(held, tf.float32) * share, -beta[:, None]), 1.0)
@@ -77,6 +81,22 @@ def update(
     touched = tf.reduce_sum(tf.gather(powers, block, batch_dims=1), axis=-1)  # [L, B]
     sums = tf.tensor_scatter_nd_update(now.sums, where[..., :2], touched)
     return Priorities(powers, sums, highest)
+
+
+def _count_running_sums(powers: tf.Tensor, rest: tf.Tensor) -> tf.Tensor:
+    """How many running sums of `powers` [L, B, BLOCK] are at most `rest` [L, B].
+
+    That is the count of `tf.cumsum(powers) <= rest` to the bit: XLA's running sums are those of rows of 16 numbers,
+    each added to the sum of the rows before. They never fall, so that the sums of rows tell the row that the count ends
+    in, and running sums are computed of this row alone.
+    """
+    rows = tf.reshape(powers, (*powers.shape[:2], BLOCK // ROW, ROW))  # [L, B, R, ROW]
+    totals = functools.reduce(operator.add, tf.unstack(rows, axis=-1))  # from the first to the last [L, B, R]
+    ends = tf.cumsum(totals, axis=-1)
+    row = tf.minimum(_count(ends <= rest[..., None]), BLOCK // ROW - 1)  # [L, B]
+    start = tf.gather(tf.pad(ends, [[0, 0], [0, 0], [1, 0]]), row, batch_dims=2)  # [L, B]
+    inside = start[..., None] + tf.cumsum(tf.gather(rows, row, batch_dims=2), axis=-1)  # [L, B, ROW]
+    return row * ROW + _count(inside <= rest[..., None])
 
 
 def _count(true: tf.Tensor) -> tf.Tensor:

@@ -136,7 +136,7 @@ class DQNSettings(AlgoSettings):
     optimizer: OptimizerSettings = opt(OptimizerSettings, "optimiser")
     loss: str = opt("huber", "loss of the TD error", choices=("mse", "huber"))
     replay_size: int = opt(50_000, "transitions in the replay ring", low=1)
-    batch_size: int = opt(64, "transitions per update", low=1)
+    batch_size: int = opt(128, "transitions per update", low=1)
     replay: str = opt("uniform", "how a batch is drawn from the ring", choices=("uniform", "prioritized"))
     priority_alpha: float = opt(0.6, "prioritized: exponent of priorities; 0 draws uniformly", low=0, high=1)
     priority_beta: Any = opt(

@@ -76,7 +76,7 @@ def weights(agent: Any, state: State, name: str = "q") -> np.ndarray:
 )
 def test_targets_and_an_update_by_hand(kind: type[DQN], bootstrap: float) -> None:
     """y = [1 + 0.5 bootstrap, 2], Q = [1, 6]; d/dw of the mean of (y - Q)^2 is -2 (y - Q) / 2 at each chosen weight."""
-    agent = made(kind, FixedDQNSettings(optimizer=SGD))
+    agent = made(kind, FixedDQNSettings(optimizer=SGD, loss="mse", target="hard"))
     state = state_of(agent, TARGET)
     y = agent.target(state, batch(), NO_NUMBERS, scalars())
     assert y.numpy().tolist() == [1 + 0.5 * bootstrap, 2]
@@ -94,7 +94,7 @@ def test_targets_and_an_update_by_hand(kind: type[DQN], bootstrap: float) -> Non
 
 
 def test_importance_weights_reach_the_gradient_and_the_recorded_loss() -> None:
-    agent = made(DQN, DQNSettings(optimizer=SGD))
+    agent = made(DQN, DQNSettings(optimizer=SGD, loss="mse"))
     once, weighted = (
         agent.learn(state_of(agent), batch(**more), NO_NUMBERS, scalars()) for more in ({}, {"weight": [0.5, 0.0]})
     )
@@ -189,7 +189,7 @@ class DoubleAtoms(DoubleDQN, Atoms):
 @pytest.mark.parametrize(("kind", "action"), [(Atoms, 0), (DoubleAtoms, 2)], ids=["plain", "double"])
 def test_a_double_distributional_algorithm_costs_nothing(kind: type[DQN], action: int) -> None:
     """The target network's best action is the first, the online network's the third; the target's atoms are taken."""
-    agent = made(kind, FixedDQNSettings(optimizer=SGD))
+    agent = made(kind, FixedDQNSettings(optimizer=SGD, loss="mse", target="hard"))
     online, target = (np.zeros((3, 6), np.float32) for _ in range(2))  # two observed numbers and the bias
     online[2], target[2] = [0, 0, 1, 1, 2, 2], [8, 4, 0, 0, -3, 5]  # pairs of atoms of the three actions
     state = {**agent.init({"q": tf.constant(online.ravel())}), "target": {"q": tf.constant(target.ravel())}}

@@ -39,11 +39,11 @@ def test_an_algorithms_dataclass_says_what_its_yaml_says(schema: type) -> None:
 
 
 def test_everything_else_says_what_the_yaml_says() -> None:
-    """The root configuration, cartpole, mlp, MLflow, and the algorithm of the schema's default.
+    """The root configuration, cartpole, mlp_tanh, MLflow, and the algorithm of the schema's default.
 
     But for CartPole's bins: an environment of one's own, whose YAML may leave them out, has none.
     """
-    said = compose("algo=dqn")
+    said = compose("algo=dqn", "network=mlp_tanh")
     said.env.discretizer = DiscretizerSettings()
     assert flat(Settings()) == flat(said)
 

@@ -43,13 +43,13 @@ class Saved:
         return observation
 
 
-@pytest.mark.parametrize("name", ["c51", "c51 dueling", "qr_dqn", "qr_dqn dueling", "iqn", "iqn cvar"])
+@pytest.mark.parametrize("name", ["c51", "c51 dueling", "qr_dqn", "qr_dqn dueling", "iqn", "iqn dueling", "iqn cvar"])
 def test_a_saved_model_holds_the_distributions_whose_means_it_gives(name: str, tmp_path: Path) -> None:
     import keras
     import tensorflow as tf
 
     from rlexp.jobs.weights import save_model
-    from rlexp.networks import dueling, mlp
+    from rlexp.networks.building import Maker
     from rlexp.networks.flat_model import FlatModel
     from tests.algos.test_base import INFO
 
@@ -60,10 +60,7 @@ def test_a_saved_model_holds_the_distributions_whose_means_it_gives(name: str, t
         "iqn": IQNSettings(num_greedy_taus=6, num_features=4, cvar=0.25 if "cvar" in name else 1.0),
     }[algo]
 
-    def make(shape: tuple[int, ...]) -> keras.Model:
-        build = dueling.build if "dueling" in name else mlp.build
-        return build((2,), shape, NetworkSettings("dueling" if "dueling" in name else "mlp", [4]))
-
+    make = Maker(NetworkSettings("dueling" if "dueling" in name else "mlp", [4]), INFO)
     kind: Any = registry.load(registry.algo(algo).target)
     networks = {key: FlatModel(model) for key, model in kind.models(make, INFO, settings).items()}
     agent = kind(settings, networks, INFO)

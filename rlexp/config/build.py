@@ -76,18 +76,27 @@ def _without_bins(schema: type, algo: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _resolve_shares(node: Any, prefix: str, settings: Settings) -> None:
-    """Convert schedules in shares of the budget to the unit that the budget counts."""
+    """Convert schedules in shares of the budget to the unit that the budget counts.
+
+    A constant schedule loses the keys that it does not read: they are there for the schedules that may replace it.
+    """
     for f in dataclasses.fields(node):
         value, where = getattr(node, f.name), f"{prefix}.{f.name}"
         if dataclasses.is_dataclass(value):
             _resolve_shares(value, where, settings)
-        elif f.metadata.get("scalar") and isinstance(value, Mapping) and value.get("unit") == schedules.BUDGET:
-            episodes = settings.budget.episodes
-            unit, count = ("episode", episodes) if episodes is not None else ("step", settings.max_steps or 1)
+        elif f.metadata.get("scalar") and isinstance(value, Mapping):
             try:
-                setattr(node, f.name, schedules.of_budget(value, where, unit, max(count, 1)))
+                setattr(node, f.name, _resolved(value, where, settings))
             except ValueError as error:
                 raise Refusal(str(error)) from error
+
+
+def _resolved(schedule: Mapping[str, Any], where: str, settings: Settings) -> Mapping[str, Any]:
+    if schedule.get("unit") == schedules.BUDGET:
+        episodes = settings.budget.episodes
+        unit, count = ("episode", episodes) if episodes is not None else ("step", settings.max_steps or 1)
+        return schedules.of_budget(schedule, where, unit, max(count, 1))
+    return schedules.parse(schedule, where).to_dict() if schedule.get("kind") == "constant" else schedule
 
 
 def _rename_env(env: EnvSettings) -> None:

@@ -73,7 +73,14 @@ class Policy:
         return int(actions[0]) if isinstance(self._action, Discrete) else actions[0]
 
     def observed(self, observation: Any) -> np.ndarray:
-        """An observation of the environment, or a batch of them, as the model or table takes it."""
+        """An observation of the environment, or a batch of them, as the model or table takes it.
+
+        Args:
+            observation: as the environment gives it, or a batch of arrays.
+
+        Returns:
+            An array: float32 for networks, numbers of states for tables.
+        """
         if self._tabular:
             if isinstance(observation, tuple | dict):  # not numbered yet
                 observation = self._flatten(observation)

@@ -10,7 +10,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from rlexp.config import registry, schedules
+from rlexp.config import registry
 from rlexp.config.build import build
 from rlexp.config.paths import conf_dir
 from rlexp.config.schema.env import DiscretizerSettings
@@ -22,12 +22,10 @@ SCHEMAS = sorted({entry.schema for entry in registry.ALGOS.values()}, key=lambda
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Values by dotted keys; schedules, of a budget of `STEPS`, and options are values."""
+    """Values by dotted keys; schedules and options are values."""
     found: dict[str, Any] = {}
     for f in dataclasses.fields(node):
         value = getattr(node, f.name)
-        if isinstance(value, dict) and value.get("unit") == schedules.BUDGET:
-            value = schedules.of_budget(value, f.name, "step", STEPS)
         found.update(flat(value, f"{prefix}{f.name}.") if dataclasses.is_dataclass(value) else {prefix + f.name: value})
     return found
 

@@ -140,7 +140,7 @@ class DQNSettings(AlgoSettings):
     replay: str = opt("uniform", "how a batch is drawn from the ring", choices=("uniform", "prioritized"))
     priority_alpha: float = opt(0.6, "prioritized: exponent of priorities; 0 draws uniformly", low=0, high=1)
     priority_beta: Any = opt(
-        {**linear(0.4, 1.0, 1), "unit": "budget"},
+        linear(0.4, 1.0, 50_000),
         "prioritized: exponent of importance weights, a number or a schedule",
         low=0,
         high=1,

@@ -18,7 +18,7 @@ def test_it_is_one_page() -> None:
 def test_the_two_commands_are_there_with_their_times() -> None:
     assert "\npip install -c constraints.txt -e . && rlexp algo=dueling_ddqn\n" in README
     assert "\npip install -c constraints.txt -e '.[dev]' && pytest\n" in README
-    assert "half a minute on" in README and "about five minutes on two quiet cores" in README
+    assert "a minute on" in README and "about five minutes on two quiet cores" in README
 
 
 def test_there_are_six_examples() -> None:

@@ -96,7 +96,11 @@ def _resolved(schedule: Mapping[str, Any], where: str, settings: Settings) -> Ma
         episodes = settings.budget.episodes
         unit, count = ("episode", episodes) if episodes is not None else ("step", settings.max_steps or 1)
         return schedules.of_budget(schedule, where, unit, max(count, 1))
-    return schedules.parse(schedule, where).to_dict() if schedule.get("kind") == "constant" else schedule
+    if schedule.get("kind") != "constant":
+        return schedule
+    constant = schedules.parse(schedule, where)
+    assert isinstance(constant, schedules.Schedule)
+    return constant.to_dict()
 
 
 def _rename_env(env: EnvSettings) -> None:

@@ -12,6 +12,7 @@ import pytest
 from rlexp.jobs.runner import compose
 
 
+@pytest.mark.slow
 def test_each_member_is_timed_beside_ddqn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
     sys.modules.pop("family_costs", None)

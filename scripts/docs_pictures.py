@@ -67,6 +67,8 @@ PICTURES = {
     "pg_lunar_lander.png": Picture("rlexp +experiment=book/pg_lunar_lander", "learning_curve.png"),
     "pg_lunar_lander.gif": Picture("rlexp +experiment=book/pg_lunar_lander", "animation.gif"),
     "frozen_lake.png": Picture("rlexp algo=q_learning env=frozen_lake", "learning_curve.png"),
+    "rainbow_ablation.png": Picture(
+        "rlexp +sweep=rainbow_ablation env=cartpole,acrobot", "rainbow_ablation/report/figures/*-all-effects.png"),
     "dqn_ladder.png": Picture("rlexp +sweep=dqn_ladder", "dqn_ladder/report/figures/*cartpole-curves.png"),
 }  # fmt: skip
 RESULTS = "algorithms"  # the study of results.json

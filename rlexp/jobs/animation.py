@@ -146,15 +146,22 @@ def _checked(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
     return frames
 
 
-def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> float:
-    """Render one episode to a `.gif` or `.mp4` file; returns its return."""
+def rendered(
+    policy: Policy, act: Callable[[Any], Any], episode_seed: int, max_steps: int
+) -> tuple[list[np.ndarray], float, float]:
+    """Frames of an episode of the policy's environment with the actions of `act`, its return, and frames per second."""
     with quiet_stderr():  # SDL complains about a missing desktop
         env = Guarded(policy.make_env("rgb_array"))
     try:
         with quiet_stderr():
-            frames, episode_return = render_episode(env, policy, episode_seed, max_steps)
-        fps = env.metadata.get("render_fps") or 30
+            frames, episode_return = render_episode(env, act, episode_seed, max_steps)
+        return frames, episode_return, env.metadata.get("render_fps") or 30
     finally:
         env.close()
+
+
+def animate(policy: Policy, episode_seed: int, path: Path, max_steps: int) -> float:
+    """Render one episode to a `.gif` or `.mp4` file; returns its return."""
+    frames, episode_return, fps = rendered(policy, policy, episode_seed, max_steps)
     (write_mp4 if path.suffix == ".mp4" else write_gif)(frames, path, fps)
     return episode_return

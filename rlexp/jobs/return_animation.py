@@ -18,12 +18,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
 
-from rlexp.envs.guard import Guarded
-from rlexp.jobs.animation import render_episode, write_gif, write_mp4
+from rlexp.jobs.animation import rendered, write_gif, write_mp4
 from rlexp.jobs.plots import BLUE, GREY, INK, ORANGE, SKY, VERMILION, style
 from rlexp.jobs.policy import Policy
 from rlexp.jobs.returns import Histogram, histogram, quantity, returns_of
-from rlexp.system.backend import quiet_stderr
 from rlexp.system.errors import refusal
 from rlexp.system.words import number
 
@@ -58,14 +56,7 @@ def animate_returns(policy: Policy, episode_seed: int, path: Path, max_steps: in
         actions.append(int(action))
         return action
 
-    with quiet_stderr():  # SDL complains about a missing desktop
-        env = Guarded(policy.make_env("rgb_array"))
-    try:
-        with quiet_stderr():
-            frames, episode_return = render_episode(env, act, episode_seed, max_steps)
-        fps = env.metadata.get("render_fps") or 30
-    finally:
-        env.close()
+    frames, episode_return, fps = rendered(policy, act, episode_seed, max_steps)
     kept = np.unique(np.rint(np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES))).astype(int))
     steps = np.minimum(kept, len(actions) - 1)  # the last frame shows the state after the last step
     found = returns(np.stack([observations[step] for step in steps]))

@@ -240,7 +240,7 @@ class IQNSettings(DistributionalSettings):
     kappa: float = opt(1.0, "error from which on the loss is linear; 0: throughout", low=0)
     num_taus: int = opt(8, "N, shares drawn for what is predicted", low=1, high=1_000)
     num_target_taus: int = opt(8, "N', shares drawn for the target", low=1, high=1_000)
-    num_greedy_taus: int = opt(32, "K, shares whose mean is an action's value", low=1, high=1_000)
+    num_greedy_taus: int = opt(32, "K, shares whose mean is the value that actions are chosen by", low=1, high=1_000)
     num_cosines: int = opt(64, "n, cosines that a share is seen as", low=1, high=1_000)
     num_features: int = opt(64, "F, features that observation and share are multiplied in", low=1, high=10_000)
     cvar: float = opt(1.0, "actions are chosen by the mean of this worst share of returns", above=0, high=1)

@@ -115,6 +115,7 @@ class PPOOptimizerSettings(PGOptimizerSettings):
     lr: Any = opt(linear(5e-3, 1e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
 
 
+SIGMA_0 = 0.5  # of factorised noise: Fortunato et al. 2018, section 3.2
 PRIORITY_KEYS = ("priority_alpha", "priority_beta", "priority_epsilon")  # of algo; read for `replay: prioritized` alone
 
 
@@ -147,6 +148,7 @@ class DQNSettings(AlgoSettings):
         scalar=True,
     )
     priority_epsilon: float = opt(1e-6, "prioritized: added to each error", above=0)
+    sigma0: float = opt(SIGMA_0, "noisy networks: initial deviation of a weight, times sqrt(inputs)", above=0)
     learn_unit: str = opt("step", "what learn_start and learn_period count", choices=("step", "episode"))
     learn_start: int = opt(1_000, "nothing is learned up to this count", low=0)
     learn_period: int = opt(2, "one learning phase every so many", low=1)

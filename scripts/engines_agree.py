@@ -67,8 +67,9 @@ def main() -> int:
     parser.add_argument("--output-dir", default="outputs", help="default: outputs")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of all jobs (default: env=cartpole)")
     args = parser.parse_intermixed_args()
-    common = (f"trials={args.trials}", f"seed={args.seed}", f"budget.steps={args.steps}", "tracking=files",
-              f"output_dir={args.output_dir}", "animation.enabled=false", *(args.overrides or ("env=cartpole",)))  # fmt: skip
+    numbers = (f"trials={args.trials}", f"seed={args.seed}", f"budget.steps={args.steps}")
+    quiet = ("tracking=files", "animation.enabled=false", f"output_dir={args.output_dir}")
+    common = (*numbers, *quiet, *(args.overrides or ("env=cartpole",)))
     found: list[Row] = []
     for algo in args.algo or ALGOS:
         folders = [

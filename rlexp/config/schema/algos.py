@@ -238,6 +238,7 @@ class IQNSettings(DistributionalSettings):
     noisy: ClassVar[bool] = False
 
     name: str = opt("iqn", "registry key")
+    batch_size: int = opt(64, "transitions per update", low=1)
     loss: str = opt("quantile_huber", "loss of a distribution", choices=("quantile_huber",))
     kappa: float = opt(1.0, "error from which on the loss is linear; 0: throughout", low=0)
     num_taus: int = opt(8, "N, shares drawn for what is predicted", low=1, high=1_000)

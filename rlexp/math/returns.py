@@ -1,8 +1,9 @@
 """Returns and advantages of whole rollouts: pure functions for one trial.
 
-A rollout is a batch of rows in the order of time: episodes one after the other, and padding at the end. `c_t` is the
-weight of the next row: gamma inside an episode, 0 in its last row. So nothing leaks from one episode into the previous
-one, and the functions need no other mask.
+A rollout is a batch of rows in the order of time: episodes one after the other, and padding at the end; with several
+environments, the rows of one after those of the other. `c_t` is the weight of the next row: gamma inside an episode,
+0 in its last row and in the last row of an environment. So nothing leaks from one episode or environment into the one
+before, and the functions need no other mask.
 
 Axes: `R` rows. Time indices: o_tm1, a_tm1, r_t, o_t.
 """
@@ -37,10 +38,12 @@ def goes_on(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Returns 1 for rows [R] whose next row is the next step of the same episode, else 0.
 
     Args:
-        batch: "mask", "terminated" and "truncated".  # [R] each
+        batch: "mask", "terminated" and "truncated"; with several environments also "cut": the last row of each.
+            # [R] each
     """
     mask = tf.cast(batch["mask"], tf.float32)
-    ended = tf.cast(batch["terminated"] | batch["truncated"], tf.float32)
+    over = batch["terminated"] | batch["truncated"]
+    ended = tf.cast(over | batch["cut"] if "cut" in batch else over, tf.float32)
     return (1.0 - ended) * tf.concat([mask[1:], tf.zeros_like(mask[:1])], axis=0)
 
 

@@ -74,6 +74,38 @@ def test_generalised_advantages_by_hand() -> None:
     assert advantage.numpy().tolist() == [-1.6875, 1.25, -3.0, 3.0]
 
 
+def test_rows_do_not_go_on_from_one_environment_to_the_next() -> None:
+    """Two environments of three rows, the first cut within an episode, and two rows of padding."""
+    batch = {
+        "terminated": tf.constant([False] * 8),
+        "truncated": tf.constant([False, False, False, True, False, False, False, False]),
+        "mask": tf.constant([1.0] * 6 + [0.0] * 2),
+        "cut": tf.constant([False, False, True, False, False, True, False, False]),
+    }
+    assert returns.goes_on(batch).numpy().tolist() == [1, 1, 0, 0, 1, 0, 0, 0]
+
+
+def test_advantages_of_two_environments_are_those_of_each_alone() -> None:
+    """gamma 0.5, lambda 0.5, values 0; environment 0: r 1, 2, cut; environment 1: r 4, 8, terminated.
+
+    0: A = 2, then 1 + 0.25 * 2 = 1.5.  1: A = 8, then 4 + 0.25 * 8 = 6. A leak would make 2 into 2 + 0.25 * 6 = 3.5.
+    """
+    batch = {
+        "terminated": tf.constant([False, False, False, True]),
+        "truncated": tf.constant([False] * 4),
+        "mask": tf.constant([True] * 4),
+        "cut": tf.constant([False, True, False, True]),
+    }
+    r_t, zeros = tf.constant([1.0, 2.0, 4.0, 8.0]), tf.zeros(4)
+    d_t = tf.constant([0.5, 0.5, 0.5, 0.0])
+    together = returns.gae(r_t, d_t, returns.goes_on(batch), zeros, zeros, lam=0.5)
+    assert together.numpy().tolist() == [1.5, 2.0, 6.0, 8.0]
+    for rows in (slice(0, 2), slice(2, 4)):
+        own = {name: field[rows] for name, field in batch.items() if name != "cut"}
+        alone = returns.gae(r_t[rows], d_t[rows], returns.goes_on(own), zeros[rows], zeros[rows], lam=0.5)
+        assert alone.numpy().tolist() == together[rows].numpy().tolist()
+
+
 def test_lambda_one_is_the_return_less_the_value_and_lambda_zero_the_td_error() -> None:
     rng = np.random.default_rng(0)
     r_t, v_tm1 = rng.normal(size=6), rng.normal(size=6)

@@ -280,9 +280,13 @@ class PGSettings(AlgoSettings):
     entropy_coef: Any = opt(0.0, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
     reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
     truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
+    num_envs: int = opt(1, "environments of each trial, which act together", low=1, high=10_000)
 
     def check(self, where: str) -> None:
-        """Returns need whole episodes."""
+        """Returns need whole episodes, one after the other."""
+        if self.num_envs != 1:
+            fix = "Its whole episodes come one after another; several environments are for algo=pg_baseline."
+            raise refusal(f"{where}.num_envs", f"1 for {self.name}", str(self.num_envs), fix)
         if self.batch_unit == "step":
             fix = "A batch cut within an episode needs a value to go on from: algo=pg_baseline."
             raise refusal(f"{where}.batch_unit", f"episode for {self.name}", "'step'", fix)
@@ -307,7 +311,10 @@ class PGBaselineSettings(PGSettings):
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
 
     def check(self, where: str) -> None:
-        """A batch may end anywhere: the value stands for the rest."""
+        """A batch may end anywhere: the value stands for the rest. All environments have equally many of its rows."""
+        if self.batch_unit == "step" and self.batch_size % self.num_envs:
+            expected = f"a multiple of {where}.num_envs ({self.num_envs})"
+            raise refusal(f"{where}.batch_size", expected, str(self.batch_size))
 
 
 @dataclass

@@ -161,6 +161,16 @@ class RolloutAgent(Agent, Protocol):
             scalars: what is scheduled, now.
         """
 
+    def end_batch(self, state: State, batch: Batch, scalars: Scalars) -> State:
+        """The state after all updates from a batch: where running statistics are updated, and what belongs to one batch
+        is reset. A batch is acted with and learned from with the same statistics.
+
+        Args:
+            state: after the last update.
+            batch: as `prepare` was given it.  # field: [R, ...]
+            scalars: what is scheduled, now.
+        """
+
 
 class Losses(NamedTuple):
     """What the rows of a batch say of the parameters."""
@@ -272,6 +282,9 @@ class GradientAgent(abc.ABC):
             return state
         pairs = state["online"], state["target"]
         return {**state, "target": tf.nest.map_structure(lambda w, v: targets.periodic_copy(w, v, due), *pairs)}
+
+    def end_batch(self, state: State, batch: Batch, scalars: Scalars) -> State:
+        return state
 
     def _sum(self, means: Mapping[str, tf.Tensor], scalars: Scalars) -> tf.Tensor:
         factors = self.coefficients(scalars)

@@ -377,13 +377,17 @@ class RolloutLanes(Lanes[RolloutAgent]):
             return self.agent.learn(state, some, u, scalars)[:2]
 
         def body(i: tf.Tensor, state: Tree, sums: dict[str, tf.Tensor]) -> Tree:
-            state, metrics = self._map(learn)(state, batch, order[:, i], u[:, i], scalars)
+            state, metrics = self._map(learn)(state, prepared, order[:, i], u[:, i], scalars)
             return i + 1, state, {name: sums[name] + value for name, value in metrics.items()}
 
-        batch = self._map(prepare)(self.agent.acting(state), batch, scalars)
+        def end(state: Tree, batch: dict[str, tf.Tensor], scalars: dict[str, tf.Tensor]) -> Tree:
+            return self.agent.end_batch(state, _observed(batch), scalars)
+
+        prepared = self._map(prepare)(self.agent.acting(state), batch, scalars)
         num_lanes, num_updates, _ = order.shape
         sums = {name: tf.zeros(num_lanes) for name in self.agent.metrics}
         _, state, sums = tf.while_loop(lambda i, *_: i < num_updates, body, (tf.constant(0), state, sums))
+        state = self._map(end)(state, batch, scalars)
         return state, {name: value / num_updates for name, value in sums.items()}
 
 

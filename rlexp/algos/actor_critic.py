@@ -63,7 +63,7 @@ class ActorCritic(PGBaseline):
 
     def __init__(self, config: ActorCriticSettings, networks: Networks, info: EnvInfo) -> None:
         super().__init__(config, networks, info)
-        self.shape, self.num_envs = info.observation_shape, getattr(config, "num_envs", 1)
+        self.shape, self.num_envs = info.observation_shape, config.num_envs
         if config.normalize_observations:
             self.networks = {**networks, OBSERVATIONS: Normalizer(self.shape)}
 

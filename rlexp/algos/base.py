@@ -136,6 +136,19 @@ class RolloutAgent(Agent, Protocol):
     num_updates: int  # passes over a batch
     num_minibatches: int  # parts that a batch is shuffled into in each pass, one update each
 
+    def act_each(self, params: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+        """Exploring actions in E environments: as `act` for each.
+
+        Args:
+            params: what `acting` returned.
+            o_t: their observations.  # [E, ...]
+            u: uniform numbers.  # [E, widths["act"]]
+            scalars: what is scheduled, now.
+
+        Returns:
+            # int32 [E] or float32 [E, D]
+        """
+
     def sample(self, params: Params, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
         """Actions drawn from the policy [E], for observations [E, ...] and uniform numbers [E]."""
 

@@ -46,6 +46,10 @@ class PG(GradientAgent):
         """Sampled action for one observation."""
         return self.sample(params, o_t[None], u)[0]
 
+    def act_each(self, params: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+        """Sampled actions [E] for observations [E, ...] and uniform numbers [E, 1]."""
+        return self.sample(params, o_t, u[:, 0])
+
     def sample(self, params: Params, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
         """Sampled actions [E] for observations [E, ...] and uniform numbers [E]: action 0 where u <= pi(0)."""
         below = tf.cumsum(tf.nn.softmax(self.logits(params, o_t)), axis=-1)[:, :-1]  # [E, A - 1]

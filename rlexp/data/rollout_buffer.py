@@ -61,7 +61,7 @@ class RolloutBuffer:
                 self._data[name][k, self.num_steps[k] : self.num_steps[k] + count] = transitions[name][:, k]
         self.num_steps[trials] += count
         ended = transitions["terminated"] | transitions["truncated"]
-        self.num_episodes += ended.reshape(*ended.shape[:2], -1).sum(axis=(0, 2)) * active
+        self.num_episodes += ended.sum(axis=(0, *range(2, ended.ndim))) * active
 
     def num_rows(self, trials: np.ndarray) -> np.ndarray:
         """Rows that each trial's batch is padded to: a power of two that depends on its own batch alone."""

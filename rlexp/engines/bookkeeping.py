@@ -6,6 +6,7 @@ Axes: N trials, P parameters of a trial, T lock-steps.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -55,7 +56,7 @@ class Trials(Counters):
     Args:
         services: the job around the trials.
         initial_params: the trials' weights.  # [N, P]
-        envs, evaluator: of the engine; default: those of the host engine, with one Gymnasium environment per trial.
+        envs, evaluator: of the engine; default: those of the host engine, with Gymnasium environments.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Trials(Counters):
         settings, n = services.settings, services.settings.trials
         super().__init__(settings, services.progress)
         self.services = services
-        self._envs: Environments = envs or TrialEnvs(settings.env, services.info, settings.seeds)
+        self._envs: Environments = envs or TrialEnvs(settings.env, services.info, settings.seeds, self.num_envs)
         self.evaluator: EpisodeScorer = evaluator or Evaluator(
             settings, services.info, services.stop, services.progress.phase
         )
@@ -99,7 +100,8 @@ class Trials(Counters):
         for warning in step.warnings:
             self.services.progress.warn(warning)
         if self._may_be_endless and self.envs.episode_length.max() >= LONGEST_EPISODE:
-            endless = self.active & (self.envs.episode_length >= LONGEST_EPISODE)
+            longest = self.envs.episode_length.reshape(len(self.active), -1).max(axis=1)
+            endless = self.active & (longest >= LONGEST_EPISODE)
             self.fail([self.envs.endless(int(k)) for k in np.flatnonzero(endless)])
         return ended
 
@@ -141,7 +143,7 @@ class Trials(Counters):
             ends.append(self.settings.max_steps - self.t)
         if (agreed := self.services.checkpoints.agreed()) is not None:
             ends.append(agreed - self.t)
-        return min(ends)
+        return math.ceil(min(ends) / self.num_envs)
 
     def housekeeping(
         self,
@@ -162,7 +164,8 @@ class Trials(Counters):
             Interrupted: after a signal, once a checkpoint is written.
             Pruned: when the search ends the job, once a checkpoint is written.
         """
-        evaluation_due, together = self.t % self.settings.evaluation.period == 0, self._record_steps.due(self.t)
+        evaluation_due = self.crossed(self.settings.evaluation.period)
+        together = self._record_steps.due(self.t, self.stepped)
         ending = self.ending()
         if evaluation_due or together or np.count_nonzero(ending | self._masked):  # seldom
             trained = self.active.copy()

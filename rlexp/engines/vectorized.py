@@ -299,6 +299,12 @@ def learn(agent: Agent, state: Tree, batch: dict[str, tf.Tensor], u: tf.Tensor, 
 class RolloutLanes(Lanes[RolloutAgent]):
     """Lanes whose trials learn from whole batches, each when its own is complete."""
 
+    def act_each(self, o_t: np.ndarray, u: np.ndarray, scalars: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Exploring actions [N, E, ...] of each trial in E environments, for observations [N, E, *shape], uniforms
+        [N, E, W], and scheduled scalars, path: [N]."""
+        actions = self._call("act_each", self._act_each, self.acting, (o_t, u, scalars))
+        return actions.numpy()[: self.num_trials]
+
     def sample(self, acting: Params, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Sampled actions [N, E] of what acts [L, ...], for observations [N, E, *shape] and uniforms [N, E]."""
         return self._call("sample", self._sample, acting, (o_t, u)).numpy()[: self.num_trials]
@@ -336,6 +342,9 @@ class RolloutLanes(Lanes[RolloutAgent]):
             arrays = tf.nest.map_structure(lambda values: values[part], (batch, order, u, scalars))  # noqa: B023
             metrics.append(self._learn_part(trials[part], arrays, num_lanes))
         return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
+
+    def _act_each(self, acting: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: dict[str, tf.Tensor]) -> tf.Tensor:
+        return self.agent.act_each(acting, _as_float(o_t), u, scalars)
 
     def _sample(self, acting: Params, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
         return self.agent.sample(acting, _as_float(o_t), u)

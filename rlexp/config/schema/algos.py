@@ -275,6 +275,13 @@ class RolloutSettings(AlgoSettings):
     batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
     reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
     truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
+    num_envs: int = opt(1, "environments of each trial, which act together", low=1, high=10_000)
+
+    def check(self, where: str) -> None:
+        """All environments have equally many rows of a batch."""
+        if self.batch_unit == "step" and self.batch_size % self.num_envs:
+            expected = f"a multiple of {where}.num_envs ({self.num_envs})"
+            raise refusal(f"{where}.batch_size", expected, str(self.batch_size))
 
 
 @dataclass
@@ -288,7 +295,10 @@ class PGSettings(RolloutSettings):
     entropy_coef: Any = opt(0.0, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
 
     def check(self, where: str) -> None:
-        """Returns need whole episodes."""
+        """Returns need whole episodes, one after the other."""
+        if self.num_envs != 1:
+            fix = "Its whole episodes come one after another; several environments are for algo=pg_baseline."
+            raise refusal(f"{where}.num_envs", f"1 for {self.name}", str(self.num_envs), fix)
         if self.batch_unit == "step":
             fix = "A batch cut within an episode needs a value to go on from: algo=pg_baseline."
             raise refusal(f"{where}.batch_unit", f"episode for {self.name}", "'step'", fix)
@@ -314,6 +324,7 @@ class PGBaselineSettings(PGSettings):
 
     def check(self, where: str) -> None:
         """A batch may end anywhere: the value stands for the rest."""
+        RolloutSettings.check(self, where)
 
 
 @dataclass

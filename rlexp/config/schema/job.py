@@ -21,8 +21,9 @@ MOVES_NO_CURVE = (
     "study", "label", "output_dir", "tracking", "rerun", "checkpoint", "animation", "trials", "seed", "workers",
 )  # fmt: skip
 
-# Settings that algorithms got later, by their paths, and the value that changes nothing: with it a job keeps its hash.
+# Settings of algorithms that came later, by their paths, and the value that changes nothing: it is no part of the hash.
 ADDED_LATER: dict[str, Any] = {
+    "num_envs": 1,
     "orthogonal": False,
     "normalize_observations": False,
     "normalize_rewards": False,

@@ -4,7 +4,8 @@ Acting is one XLA program of environment and policy, many lock-steps a call, whi
 complete. Then the host engine's own code learns from it: updates are few beside steps, and their batches have shapes of
 their own.
 
-Axes: L lanes (>= N trials), T lock-steps of one call, E evaluation episodes.
+Axes: L lanes (>= N trials), T lock-steps of one call, E environments of a trial. With one environment per trial, arrays
+have no axis E.
 """
 
 from __future__ import annotations
@@ -55,26 +56,26 @@ class Given(NamedTuple):
     steps: Array  # int32 [], lock-steps to take
     max_episodes: Array  # int32 [], the budget of episodes
     active: Array  # bool [L], trials that still train
-    held_steps: Array  # int32 [L], transitions that each trial's batch has at its start
+    held_steps: Array  # int32 [L], transitions of each environment that each trial's batch has at its start
     held_episodes: Array  # int32 [L], ended episodes likewise
     first_episode: Array  # int32 [L], episodes that each trial has ended by then
-    act: Array  # uniform numbers of acting [L, T, W]
+    act: Array  # uniform numbers of acting [L, T, E W]
     scalars: dict[str, Array]  # path: schedules by counts since its start [L, T or M, + 1]
-    reset: Array  # uniform numbers of resets [L, M, reset_width]
-    dynamics: Array  # uniform numbers of steps [L, T, step_width]
+    reset: Array  # uniform numbers of resets [L, E, M, reset_width]
+    dynamics: Array  # uniform numbers of steps [L, E, T, step_width]
 
 
 class Row(NamedTuple):
     """What a call keeps of each lock-step: the fields of a transition, and the episodes that ended with it."""
 
-    o_tm1: Array  # [T, L, *shape]
-    a_tm1: Array  # int32 [T, L]
-    r_t: Array  # float32 [T, L]
-    terminated: Array  # bool [T, L]
-    truncated: Array  # bool [T, L]
-    o_t: Array  # [T, L, *shape]
-    returns: Array  # float64 [T, L], of the episodes under way, this step included
-    lengths: Array  # int32 [T, L], of the episodes that have ended, else 0
+    o_tm1: Array  # [T, L, E, *shape]
+    a_tm1: Array  # int32 [T, L, E]
+    r_t: Array  # float32 [T, L, E]
+    terminated: Array  # bool [T, L, E]
+    truncated: Array  # bool [T, L, E]
+    o_t: Array  # [T, L, E, *shape]
+    returns: Array  # float64 [T, L, E], of the episodes under way, this step included
+    lengths: Array  # int32 [T, L, E], of the episodes that have ended, else 0
 
 
 class Out(NamedTuple):
@@ -92,13 +93,16 @@ class FusedRolloutLoop(RolloutLoop):
         self.max_steps = call_size(settings, services.info)
         self.tables = Tables(
             schedules.parse_scalars(config, agent.scalars),
-            {"step": self.max_steps, "episode": MAX_EPISODES, "update": 0},  # no updates while it acts
+            {"step": self.max_steps, "episode": config.num_envs * MAX_EPISODES, "update": 0},  # none while it acts
+            config.num_envs,
         )
         env = tensor.build(settings.env)
         shapes = {name: network.shapes for name, network in agent.networks.items()}
         more = [shapes, dataclasses.asdict(settings.network), self.max_steps]
         key = graph_key(settings, lanes.num_lanes, agent.scalars, self.tables.units, more)
-        self.envs = TensorEnvs(env, lanes.num_lanes, settings.seeds, self.max_steps, MAX_EPISODES)
+        self.envs = TensorEnvs(
+            env, lanes.num_lanes, settings.seeds, self.max_steps, MAX_EPISODES, num_envs=config.num_envs
+        )
         kind = SampledEvaluator if settings.evaluation.policy == "sampled" else FusedEvaluator
         evaluator = kind(env, agent, lanes.num_lanes, services, key, self._host_policy)
         super().__init__(lanes, services, self.envs, evaluator)
@@ -127,7 +131,8 @@ class FusedRolloutLoop(RolloutLoop):
             How many were taken, and the trials' counts [N] before the last one.
         """
         trials, lanes, n = self.trials, self.lanes, len(self.trials.active)
-        counts = trials.counts
+        counts, first = trials.counts, trials.t // self.num_envs
+        episode = counts["episode"] if self.num_envs == 1 else self.envs.episode
         active = np.zeros(lanes.num_lanes, bool)
         active[:n] = trials.active
         given = Given(
@@ -137,26 +142,45 @@ class FusedRolloutLoop(RolloutLoop):
             held_steps=lanes.pad(self.buffer.num_steps.astype(np.int32)),
             held_episodes=lanes.pad(self.buffer.num_episodes.astype(np.int32)),
             first_episode=lanes.pad(counts["episode"].astype(np.int32)),
-            act=lanes.pad(self.u_act.span(np.full(n, trials.t), steps, self.max_steps)),
+            act=lanes.pad(self.u_act.span(np.full(n, first), steps, self.max_steps)),
             scalars={path: lanes.pad(rows) for path, rows in self.tables.rows(counts).items()},
-            **self.envs.numbers(trials.t, counts["episode"], steps)._asdict(),
+            **self.envs.numbers(first, episode, steps)._asdict(),
         )
         self.envs.state, out = self.program(lanes.acting, self.envs.state, given)
         taken = int(out.steps)
         if taken == 0:
             return 0, counts
-        rows = Row(*(values.numpy()[:taken, :n] for values in out.rows))  # [T, N, ...] each
+        rows = Row(*(values.numpy()[:taken, :n] for values in out.rows))  # [T, N, E, ...] each
         rows = rows._replace(r_t=rules.learned_reward(self.config, rows.r_t, rows.truncated))
-        self.buffer.add_many(trials.active, {name: getattr(rows, name) for name in FIELDS})
-        before = {unit: count.copy() for unit, count in counts.items()}
-        trials.advance_many(rows.returns, rows.lengths)
+        lengths, began = trials.counted(rows.lengths), counts["step"].copy()
+        trials.advance_many(rows.returns, lengths)
+        whole = taken if trials.stepped == self.num_envs else taken - 1  # the rest of a budget completes no batch
+        self.buffer.add_many(trials.active, {name: getattr(rows, name)[:whole] for name in FIELDS})
+        if self.num_envs > 1:
+            self.envs.note(rows.lengths)
         if trials.settings.evaluation.selection == "train_episode":
-            for i in np.flatnonzero(rows.lengths.any(axis=1)):
-                ended = np.where(rows.lengths[i] > 0, rows.returns[i], np.nan)
-                trials.best.offer(ended, lanes.params, before["step"] + (i + 1) * trials.active)
-        before["step"] = counts["step"] - trials.active
-        before["episode"] = counts["episode"] - (rows.lengths[-1] > 0)
-        return taken, before
+            self._offer(rows.returns, lengths, began)
+        return taken, self._before_last(lengths)
+
+    def _offer(self, returns: np.ndarray, lengths: np.ndarray, began: np.ndarray) -> None:
+        """Offer the weights to `best` for each episode that has ended.
+
+        Args:
+            returns, lengths: as `Counters.advance_many` takes them.  # [T, N, E]
+            began: env steps of the trials before these lock-steps.  # [N]
+        """
+        trials = self.trials
+        ended = np.where(lengths > 0, returns, np.nan).reshape(*lengths.shape[:2], -1)  # [T, N, E]
+        for i in np.flatnonzero((lengths > 0).any(axis=tuple(range(1, lengths.ndim)))):
+            steps = np.minimum(began + (i + 1) * self.num_envs * trials.active, trials.counts["step"])
+            trials.best.offer(np.fmax.reduce(ended[i], axis=1), self.lanes.params, steps)
+
+    def _before_last(self, lengths: np.ndarray) -> dict[str, np.ndarray]:
+        """The trials' counts [N] before the lock-step that was counted last; `lengths`: up to it.  # [T, N, E]"""
+        trials, counts = self.trials, self.trials.counts
+        ended = (lengths[-1] > 0).reshape(len(trials.active), -1).sum(axis=1)
+        step = counts["step"] - trials.stepped * trials.active
+        return {"step": step, "episode": counts["episode"] - ended, "update": counts["update"]}
 
     def _policy(self, acting: Params, t: int) -> Any:
         """As the evaluator plays it."""
@@ -219,36 +243,40 @@ class RolloutProgram:
         Returns:
             Where they stand now, and what the call has come to.
         """
-        weights, lanes = mapped(self.agent.unpack)(acting), self.num_lanes
+        weights, lanes, several = mapped(self.agent.unpack)(acting), self.num_lanes, self.config.num_envs > 1
+        active = given.active[:, None] if several else given.active
 
         def goes_on(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, rows: Row) -> tf.Tensor:
-            """`episode`: that have ended in this call.  # [L]"""
-            complete = rules.batch_complete(self.config, given.held_steps + i, given.held_episodes + episode)
-            over = (given.first_episode + episode >= given.max_episodes) | (episode >= MAX_EPISODES)
+            """`episode`: that have ended in this call, of each environment.  # [L, E]"""
+            num = tf.reduce_sum(episode, axis=1) if several else episode  # [L]
+            complete = rules.batch_complete(self.config, given.held_steps + i, given.held_episodes + num)
+            most = tf.reduce_max(episode, axis=1) if several else episode
+            over = (given.first_episode + num >= given.max_episodes) | (most >= MAX_EPISODES)
             return (i < given.steps) & ~tf.reduce_any(given.active & (complete | over))
 
         def body(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, rows: Row) -> Tree:
-            since = {"step": tf.fill([lanes], i), "episode": episode, "update": tf.zeros(lanes, tf.int32)}
+            num = tf.reduce_sum(episode, axis=1) if several else episode
+            since = {"step": tf.fill([lanes], i), "episode": num, "update": tf.zeros(lanes, tf.int32)}
             scalars = look_up(given.scalars, self.units, since)
-            u_reset = tf.gather(given.reset, episode, batch_dims=1)
-            row, state, first = mapped(self.step)(
-                weights, envs, given.act[:, i], given.dynamics[:, i], u_reset, scalars
-            )
+            u_reset = tf.gather(given.reset, episode, batch_dims=len(episode.shape))
+            u_step = given.dynamics[:, :, i] if several else given.dynamics[:, i]
+            step = self.step_each if several else mapped(self.step)
+            row, state, first = step(weights, envs, given.act[:, i], u_step, u_reset, scalars)
             env = EnvState(state, envs.returns + tf.cast(row["r_t"], tf.float64), envs.length + 1)
             over = row["terminated"] | row["truncated"]
-            ended = over & given.active
+            ended = over & active
             now = Row(**row, returns=env.returns, lengths=tf.where(ended, env.length, 0))
             envs = begin_next(over, first, env)
             rows = tf.nest.map_structure(lambda rows, row: write(rows, i, row), rows, now)
             return i + 1, episode + tf.cast(ended, tf.int32), envs, rows
 
-        start = (0, tf.zeros(lanes, tf.int32), envs, self.no_rows(envs))
+        start = (0, tf.zeros_like(envs.length), envs, self.no_rows(envs))
         i, _, envs, rows = tf.while_loop(goes_on, body, start)
         return envs, Out(i, rows)
 
     def no_rows(self, envs: EnvState) -> Row:
         """The rows of a call before its first lock-step."""
-        o_t, lanes = mapped(self.env.observe)(envs.state), (self.num_lanes,)
+        o_t, lanes = self.observe(envs.state), tuple(envs.length.shape)
 
         def zeros(shape: tuple[int, ...], kind: tf.DType) -> tf.Tensor:
             return tf.zeros((self.max_steps, *shape), kind)
@@ -263,6 +291,38 @@ class RolloutProgram:
             returns=zeros(lanes, tf.float64),
             lengths=zeros(lanes, tf.int32),
         )
+
+    def observe(self, state: tf.Tensor) -> tf.Tensor:
+        """What all environments show: states [L, E, D] -> observations [L, E, *shape]"""
+        return self.each(self.env.observe)(state)
+
+    def each(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+        """`function` of one environment for those of all lanes: arguments and results are [L, E, ...]."""
+        if self.config.num_envs == 1:
+            return mapped(function)
+
+        def over_all(*args: Tree) -> Tree:
+            flat = tf.nest.map_structure(lambda x: tf.reshape(x, (-1, *x.shape[2:])), args)
+            lanes = self.num_lanes, self.config.num_envs
+            return tf.nest.map_structure(lambda x: tf.reshape(x, (*lanes, *x.shape[1:])), mapped(function)(*flat))
+
+        return over_all
+
+    def step_each(
+        self, weights: Tree, envs: EnvState, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
+    ) -> tuple[Tree, tf.Tensor, tf.Tensor]:
+        """As `step`, but of all lanes with their E environments: every tensor is [L, E, ...], scalars are [L]."""
+
+        def play(state: tf.Tensor, length: tf.Tensor, a_tm1: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor) -> Tree:
+            new, r_t, terminated, truncated = limited_step(self.env, self.limit, state, length, a_tm1, u_step)
+            row = {"r_t": r_t, "terminated": terminated, "truncated": truncated, "o_t": self.env.observe(new)}
+            return row, new, self.env.reset(u_reset)
+
+        o_tm1 = self.observe(envs.state)
+        u = tf.reshape(u_act, (self.num_lanes, self.config.num_envs, -1))
+        a_tm1 = mapped(self.agent.act_each)(weights, o_tm1, u, scalars)
+        row, state, first = self.each(play)(envs.state, envs.length, a_tm1, u_step, u_reset)
+        return {**row, "o_tm1": o_tm1, "a_tm1": a_tm1}, state, first
 
     def step(
         self, weights: Tree, lane: EnvState, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree

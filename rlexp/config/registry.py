@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from rlexp.config import hints
-from rlexp.config.schema import algos, job
+from rlexp.config.schema import algos, job, rollouts
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.system import backend, errors, packages
 
@@ -122,7 +122,9 @@ ALGOS: dict[str, Algo] = {
     "munchausen_dqn": Algo("replay", algos.MunchausenDQNSettings, "rlexp.algos.munchausen_dqn:MunchausenDQN"),
     "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG"),
     "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
+    "a2c": Algo("rollout", rollouts.A2CSettings, "rlexp.algos.a2c:A2C"),
     "ppo": Algo("rollout", algos.PPOSettings, "rlexp.algos.ppo:PPO"),
+    "pqn": Algo("rollout", rollouts.PQNSettings, "rlexp.algos.pqn:PQN"),
     "q_value_iteration": Algo(
         "planning", algos.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
     ),

@@ -265,22 +265,34 @@ def check_target(settings: DQNSettings) -> None:
 
 
 @dataclass
-class PGSettings(AlgoSettings):
+class RolloutSettings(AlgoSettings):
+    """What algorithms that learn from batches of their own latest steps share: what their loops read."""
+
+    name: str = opt("pg", "registry key")
+    gamma: Any = opt(0.995, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
+    optimizer: OptimizerSettings = opt(PGOptimizerSettings, "optimiser")
+    batch_unit: str = opt("episode", "what batch_size counts", choices=("episode", "step"))
+    batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
+    reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
+    truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
+    num_envs: int = opt(1, "environments of each trial, which act together", low=1, high=10_000)
+
+    def check(self, where: str) -> None:
+        """All environments have equally many rows of a batch."""
+        if self.batch_unit == "step" and self.batch_size % self.num_envs:
+            expected = f"a multiple of {where}.num_envs ({self.num_envs})"
+            raise refusal(f"{where}.batch_size", expected, str(self.batch_size))
+
+
+@dataclass
+class PGSettings(RolloutSettings):
     """Policy gradients: REINFORCE."""
 
     evaluation_policies: ClassVar[tuple[str, ...]] = ("greedy", "sampled")
 
-    name: str = opt("pg", "registry key")
-    gamma: Any = opt(0.995, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
     head: str = opt("softmax", "what makes probabilities of outputs", choices=("softmax", "sigmoid"))
-    optimizer: OptimizerSettings = opt(PGOptimizerSettings, "optimiser")
-    batch_unit: str = opt("episode", "what batch_size counts", choices=("episode", "step"))
-    batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
     normalize: bool = opt(True, "returns or advantages of a batch get mean 0 and standard deviation 1")
     entropy_coef: Any = opt(0.0, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
-    reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
-    truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
-    num_envs: int = opt(1, "environments of each trial, which act together", low=1, high=10_000)
 
     def check(self, where: str) -> None:
         """Returns need whole episodes, one after the other."""
@@ -311,14 +323,21 @@ class PGBaselineSettings(PGSettings):
     truncation: str = opt("bootstrap", "what an episode cut by a limit means", choices=("bootstrap", "terminate"))
 
     def check(self, where: str) -> None:
-        """A batch may end anywhere: the value stands for the rest. All environments have equally many of its rows."""
-        if self.batch_unit == "step" and self.batch_size % self.num_envs:
-            expected = f"a multiple of {where}.num_envs ({self.num_envs})"
-            raise refusal(f"{where}.batch_size", expected, str(self.batch_size))
+        """A batch may end anywhere: the value stands for the rest."""
+        RolloutSettings.check(self, where)
 
 
 @dataclass
-class PPOSettings(PGBaselineSettings):
+class ActorCriticSettings(PGBaselineSettings):
+    """What actor-critics share beside the baseline."""
+
+    orthogonal: bool = opt(False, "kernels start orthogonal; policy and value start near 0")
+    normalize_observations: bool = opt(False, "observations are seen with running mean 0 and variance 1")
+    normalize_rewards: bool = opt(False, "rewards are divided by the running deviation of discounted returns")
+
+
+@dataclass
+class PPOSettings(ActorCriticSettings):
     """Proximal policy optimisation."""
 
     name: str = opt("ppo", "registry key")
@@ -326,16 +345,23 @@ class PPOSettings(PGBaselineSettings):
     num_updates: int = opt(5, "passes over a batch, each of num_minibatches gradient steps", low=1)
     num_minibatches: int = opt(1, "parts that a batch is shuffled into, one gradient step each", low=1)
     clip_ratio: float = opt(0.2, "how far a batch's updates may move a probability, as a ratio", above=0, high=1)
+    value_clip: float | None = opt(None, "how far a batch's updates may move a value; null: no limit", above=0)
+    target_kl: float | None = opt(None, "a batch is left once the policy has moved so far; null: no limit", above=0)
 
     def check(self, where: str) -> None:
         """Minibatches have rows that count, and are of one size."""
         super().check(where)
-        parts = self.num_minibatches
-        if parts & (parts - 1):
-            raise refusal(f"{where}.num_minibatches", "a power of two, as padded batches are", str(parts))
-        if parts > self.batch_size:
-            expected = f"at most {where}.batch_size ({self.batch_size}), so that none is empty"
-            raise refusal(f"{where}.num_minibatches", expected, str(parts))
+        check_minibatches(self, where)
+
+
+def check_minibatches(settings: Any, where: str) -> None:
+    """Raise `Refusal` for minibatches without rows, or of different sizes."""
+    parts, size = settings.num_minibatches, settings.batch_size
+    if parts & (parts - 1):
+        raise refusal(f"{where}.num_minibatches", "a power of two, as padded batches are", str(parts))
+    if parts > size:
+        expected = f"at most {where}.batch_size ({size}), so that none is empty"
+        raise refusal(f"{where}.num_minibatches", expected, str(parts))
 
 
 @dataclass

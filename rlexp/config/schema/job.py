@@ -22,7 +22,14 @@ MOVES_NO_CURVE = (
 )  # fmt: skip
 
 # Settings of algorithms that came later, by their paths, and the value that changes nothing: it is no part of the hash.
-ADDED_LATER: dict[str, Any] = {"num_envs": 1}
+ADDED_LATER: dict[str, Any] = {
+    "num_envs": 1,
+    "orthogonal": False,
+    "normalize_observations": False,
+    "normalize_rewards": False,
+    "value_clip": None,
+    "target_kl": None,
+}
 
 
 @dataclass

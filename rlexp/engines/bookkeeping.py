@@ -39,6 +39,9 @@ class Environments(Protocol):
     def close(self) -> list[str]:
         """Close the environments; returns what went wrong."""
 
+    def release(self) -> None:
+        """Let processes of environments exit, if there are any."""
+
 
 class Trials(Counters):
     """Counters of N trials, with their evaluation, records and checkpoints.
@@ -250,6 +253,11 @@ class Trials(Counters):
         """Close the environments; what goes wrong then is shown as a warning and changes no result."""
         for warning in dict.fromkeys([*self._envs.close(), *self.evaluator.close()]):
             self.services.progress.warn(warning)
+
+    def release(self) -> None:
+        """Let go of processes of environments, whatever has happened."""
+        self._envs.release()
+        self.evaluator.release()
 
     def save(self, get_state: Callable[[], dict[str, Any]]) -> None:
         """Write a checkpoint of the trials and of their loop."""

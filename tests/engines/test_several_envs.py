@@ -25,7 +25,8 @@ from tests.engines.workers.test_in_workers import differences
 
 Tiny = Callable[..., Any]
 FOUR = ("network.hidden_units=[8]", "algo.num_envs=4", "algo.batch_unit=step", "algo.batch_size=64")
-PPO = (*FOUR, "algo.num_updates=2", "algo.num_minibatches=2")
+PPO = (*FOUR, "algo.num_updates=2", "algo.num_minibatches=2", "algo.normalize_observations=true",
+       "algo.normalize_rewards=true", "algo.target_kl=0.02", "algo.value_clip=0.2")  # fmt: skip
 BOTH = ["host", pytest.param("fused", marks=pytest.mark.slow)]
 CLIFF = ("env.id=CliffWalking-v1", "env.max_episode_steps=15", "trials=2")
 

@@ -354,6 +354,9 @@ class TensorEnvs:
         """Nothing is open, and nothing goes wrong."""
         return []
 
+    def release(self) -> None:
+        """No process is there."""
+
     def _by_lane(self, rows: np.ndarray) -> np.ndarray:
         """What belongs to environments, for the lanes: [N * E, ...] -> [L, ...] or [L, E, ...]"""
         if self._num_envs > 1:

@@ -65,8 +65,7 @@ class RolloutBuffer:
 
     def num_rows(self, trials: np.ndarray) -> np.ndarray:
         """Rows that each trial's batch is padded to: a power of two that depends on its own batch alone."""
-        held = self.num_steps[trials] * self._num_envs
-        return 2 ** np.ceil(np.log2(np.maximum(held, MIN_ROWS))).astype(np.int64)
+        return padded(self.num_steps[trials] * self._num_envs)
 
     def batch(self, trials: np.ndarray, num_rows: int) -> dict[str, np.ndarray]:
         """The transitions of some trials, padded with zeros at the end, and the `mask` of the rows that count.
@@ -128,6 +127,11 @@ class RolloutBuffer:
 
     def _double(self) -> None:
         self._hold({name: np.concatenate([x, np.zeros_like(x)], axis=1) for name, x in self._data.items()})
+
+
+def padded(num_steps: Any) -> Any:
+    """Rows that so many steps are padded to, numbers or arrays: a power of two."""
+    return 2 ** np.ceil(np.log2(np.maximum(num_steps, MIN_ROWS))).astype(np.int64)
 
 
 def minibatches(

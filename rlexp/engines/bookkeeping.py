@@ -39,6 +39,9 @@ class Environments(Protocol):
     def close(self) -> list[str]:
         """Close the environments; returns what went wrong."""
 
+    def release(self) -> None:
+        """Let processes of environments exit, if there are any."""
+
 
 class Trials(Counters):
     """Counters of N trials, with their evaluation, records and checkpoints.
@@ -86,6 +89,7 @@ class Trials(Counters):
             most_steps(settings, services.info) if limited else None,
             exact=settings.max_steps is not None,
         )
+        self._evaluated: int | None = None  # env step of an evaluation that the search has not seen
         self._may_be_endless = envs is None and not limited
 
     @property
@@ -155,14 +159,34 @@ class Trials(Counters):
         """Everything between two lock-steps that is not learning: budgets, evaluation, records, checkpoints, signals.
 
         Args:
-            policy: the trials' policy now, of the kind that the engine's evaluator plays.
-            params: returns the trials' weights now.  # [N, P]
-            scalars: the scheduled scalars to record.  # name: [N]
+            policy, params, scalars: see `attend`.
             get_state: returns the loop's part of a checkpoint.
 
         Raises:
             Interrupted: after a signal, once a checkpoint is written.
             Pruned: when the search ends the job, once a checkpoint is written.
+        """
+        self.attend(policy, params, scalars)
+        evaluated, self._evaluated = self._evaluated, None
+        self.services.progress.update(self.share_done(), self.t, self.eval_return)
+        prune, pruned = self.services.prune, False
+        if prune is not None and evaluated:  # also when nothing is left to prune: other candidates compare with it
+            pruned = prune(evaluated, self.share_done(), self.eval_return) and bool(self.active.any())
+        signum = self.services.stop()
+        if signum is not None or pruned or self.services.checkpoints.due():
+            self.save(get_state)
+        if signum is not None:
+            raise Interrupted(signum)
+        if pruned:
+            raise Pruned(evaluated or self.t)
+
+    def attend(self, policy: Any, params: Callable[[], np.ndarray], scalars: Mapping[str, np.ndarray]) -> None:
+        """What of `housekeeping` belongs to one lock-step: budgets, evaluation, records.
+
+        Args:
+            policy: the trials' policy now, of the kind that the engine's evaluator plays.
+            params: returns the trials' weights now.  # [N, P]
+            scalars: the scheduled scalars to record.  # name: [N]
         """
         evaluation_due = self.crossed(self.settings.evaluation.period)
         together = self._record_steps.due(self.t, self.stepped)
@@ -176,17 +200,8 @@ class Trials(Counters):
             self.end(ending & self.active)
             if together or over.any():
                 self._record(scalars, trained | over if together else over)
-        self.services.progress.update(self.share_done(), self.t, self.eval_return)
-        prune, pruned = self.services.prune, False
-        if prune is not None and evaluation_due:  # also when nothing is left to prune: other candidates compare with it
-            pruned = prune(self.t, self.share_done(), self.eval_return) and bool(self.active.any())
-        signum = self.services.stop()
-        if signum is not None or pruned or self.services.checkpoints.due():
-            self.save(get_state)
-        if signum is not None:
-            raise Interrupted(signum)
-        if pruned:
-            raise Pruned(self.t)
+        if evaluation_due:
+            self._evaluated = self.t
 
     def final(self, policy: Callable[[np.ndarray], Any]) -> Scores:
         """Choose the best weights among their candidates, score them on fresh episodes, and write the last record.
@@ -238,6 +253,11 @@ class Trials(Counters):
         """Close the environments; what goes wrong then is shown as a warning and changes no result."""
         for warning in dict.fromkeys([*self._envs.close(), *self.evaluator.close()]):
             self.services.progress.warn(warning)
+
+    def release(self) -> None:
+        """Let go of processes of environments, whatever has happened."""
+        self._envs.release()
+        self.evaluator.release()
 
     def save(self, get_state: Callable[[], dict[str, Any]]) -> None:
         """Write a checkpoint of the trials and of their loop."""

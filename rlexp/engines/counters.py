@@ -113,6 +113,16 @@ class Counters:
         self.counts["step"] += taken * self.active
         self.counts["episode"] += np.bincount(k, minlength=len(self.active))
 
+    def before_last(self, lengths: np.ndarray) -> dict[str, np.ndarray]:
+        """The counts [N] before the lock-step that was counted last, as `Schedule` takes them.
+
+        Args:
+            lengths: as `advance_many` was given them.  # [T, N, E]
+        """
+        ended = (lengths[-1] > 0).reshape(len(self.active), -1).sum(axis=1)
+        step = self.counts["step"] - self.stepped * self.active
+        return {"step": step, "episode": self.counts["episode"] - ended, "update": self.counts["update"].copy()}
+
     def diverge(self, trials: np.ndarray, what: str) -> None:
         """Mask trials [N] bool whose numbers are no longer finite; `what` says which numbers."""
         for k in np.flatnonzero(trials & self.active):

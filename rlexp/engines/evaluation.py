@@ -81,6 +81,9 @@ class EpisodeScorer(Protocol):
     def close(self) -> list[str]:
         """Close the environments; returns what went wrong."""
 
+    def release(self) -> None:
+        """Let processes of environments exit, if there are any."""
+
 
 class Evaluator:
     """Plays the evaluation episodes of N trials on environments of their own.
@@ -129,6 +132,10 @@ class Evaluator:
     def close(self) -> list[str]:
         """Close the environments; returns what went wrong."""
         return self._player.close()
+
+    def release(self) -> None:
+        """Let processes of environments exit, if there are any."""
+        self._player.release()
 
     def _play(
         self,

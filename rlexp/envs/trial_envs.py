@@ -203,6 +203,7 @@ class TrialEnvs(LockStep):
         for j, env in self._envs.items():
             watch.number = j
             closed += [f"{self._place(j)}: {text}; its results are in" for text in close_all([env])]
+        self.release()
         return [*self._warnings, *closed]
 
     def _by_trial(self, values: np.ndarray) -> np.ndarray:

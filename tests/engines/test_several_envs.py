@@ -17,7 +17,7 @@ from rlexp.engines.record_steps import RecordSteps
 from rlexp.jobs.job import Job
 from rlexp.jobs.preflight import resolve
 from rlexp.jobs.runner import compose
-from rlexp.system.errors import Failure, Refusal
+from rlexp.system.errors import Diverged, Refusal
 from tests.conftest import records
 from tests.data.test_checkpoint import results
 from tests.engines.test_engines import trial
@@ -25,7 +25,8 @@ from tests.engines.workers.test_in_workers import differences
 
 Tiny = Callable[..., Any]
 FOUR = ("network.hidden_units=[8]", "algo.num_envs=4", "algo.batch_unit=step", "algo.batch_size=64")
-PPO = (*FOUR, "algo.num_updates=2", "algo.num_minibatches=2")
+PPO = (*FOUR, "algo.num_updates=2", "algo.num_minibatches=2", "algo.normalize_observations=true",
+       "algo.normalize_rewards=true", "algo.target_kl=0.02", "algo.value_clip=0.2")  # fmt: skip
 BOTH = ["host", pytest.param("fused", marks=pytest.mark.slow)]
 CLIFF = ("env.id=CliffWalking-v1", "env.max_episode_steps=15", "trials=2")
 
@@ -177,10 +178,10 @@ def test_workers_equal_one_process(engine: str, tiny: Tiny, tmp_path: Any) -> No
 def test_a_fault_in_one_environment_fails_its_trial(tiny: Tiny) -> None:
     bad = seeding.episode_seed(1, 0, 2)
     options = (*FOUR, "trials=3", "env.id=probes/Misbehaving-v0", "env.imports=[tests.probes.misbehaving]",
-               f"+env.kwargs.modulus={2**31}", f"+env.kwargs.remainder={bad}")  # fmt: skip
-    healthy = tiny("pg_baseline", *options, "+env.kwargs.fault=none", "study=healthy", "+env.kwargs.train_only=true")
-    with pytest.raises(Failure, match="1 of 3 trials failed"):
-        tiny("pg_baseline", *options, "+env.kwargs.fault=raises", "study=sick", "+env.kwargs.train_only=true")
+               f"+env.kwargs.modulus={2**31}", "+env.kwargs.fault=raises", "+env.kwargs.train_only=true")  # fmt: skip
+    healthy = tiny("pg_baseline", *options, "+env.kwargs.remainder=1", "study=healthy")  # the seed of no episode
+    with pytest.raises(Diverged, match="1 of 3 trials failed"):
+        tiny("pg_baseline", *options, f"+env.kwargs.remainder={bad}", "study=sick")
     (folder,) = (healthy.folder.parent.parent / "sick").iterdir()
     job = Job(folder)
     assert [entry["status"] for entry in job["trials"]] == ["done", "failed", "done"]

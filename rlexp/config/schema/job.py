@@ -139,7 +139,7 @@ class Settings:
         for elsewhere in MOVES_NO_CURVE:
             del curve[elsewhere]
         curve["budget"] = {"steps": self.max_steps, "episodes": self.budget.episodes}
-        del curve["env"]["default_steps"], curve["env"]["step_timeout"]
+        del curve["env"]["default_steps"], curve["env"]["step_timeout"], curve["env"]["workers"]
         if not self.env.wrappers:  # keeps the hash of versions without wrappers
             del curve["env"]["wrappers"]
         if self.network.name in ("cnn", "dueling_cnn"):  # defaults of newer options do not count

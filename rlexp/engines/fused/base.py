@@ -314,20 +314,21 @@ class TensorEnvs:
             tf.reshape(states, (*lanes, *states.shape[1:])), tf.zeros(lanes, tf.float64), tf.zeros(lanes, tf.int32)
         )
 
-    def numbers(self, t: int, episode: np.ndarray, steps: int) -> Numbers:
+    def numbers(self, t: int, episode: np.ndarray, steps: int, most: int | None = None) -> Numbers:
         """Uniform numbers of the next lock-steps.
 
         Args:
             t: lock-steps so far.
             episode: finished episodes of each environment.  # [N] or [N, E]
             steps: how many lock-steps.
+            most: lock-steps and resets that the arrays are made for; None: those of a call.
         """
-        now, size = np.full(episode.size, t), self._max_episodes
+        now, max_steps, size = np.full(episode.size, t), most or self._max_steps, most or self._max_episodes
         # The episode under way has used its numbers.
         reset = self._resets.span(episode.ravel() + 1, min(steps, size), size)
-        dynamics = np.zeros((episode.size, self._max_steps, 0), np.float32)
+        dynamics = np.zeros((episode.size, max_steps, 0), np.float32)
         if self._steps:
-            dynamics = self._steps.span(now, steps, self._max_steps)
+            dynamics = self._steps.span(now, steps, max_steps)
         return Numbers(self._by_lane(reset), self._by_lane(dynamics))
 
     def note(self, lengths: np.ndarray) -> None:
@@ -352,6 +353,9 @@ class TensorEnvs:
     def close(self) -> list[str]:
         """Nothing is open, and nothing goes wrong."""
         return []
+
+    def release(self) -> None:
+        """No process is there."""
 
     def _by_lane(self, rows: np.ndarray) -> np.ndarray:
         """What belongs to environments, for the lanes: [N * E, ...] -> [L, ...] or [L, E, ...]"""

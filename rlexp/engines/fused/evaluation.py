@@ -87,6 +87,9 @@ class FusedEvaluator:
         """Nothing is open, and nothing goes wrong."""
         return []
 
+    def release(self) -> None:
+        """No process is there."""
+
     def _act_of(self, agent: Any) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
         """How one trial acts: parameters [P], observations [E, *shape], uniform numbers [E or 0] -> actions [E].
 

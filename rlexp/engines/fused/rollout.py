@@ -2,24 +2,24 @@
 
 Acting is one XLA program of environment and policy, many lock-steps a call, which ends where the batch of some trial is
 complete. Then the host engine's own code learns from it: updates are few beside steps, and their batches have shapes of
-their own.
+their own. Where several environments of each trial complete all batches together, learning is part of the program: see
+`iterations`.
 
-Axes: L lanes (>= N trials), T lock-steps of one call, E environments of a trial. With one environment per trial, arrays
-have no axis E.
+Axes: N trials, L lanes (>= N), T lock-steps of one call, E environments of a trial. With one environment per trial,
+arrays have no axis E.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from rlexp.algos.base import Params, RolloutAgent
 from rlexp.config import schedules
-from rlexp.config.schema.algos import PGSettings
 from rlexp.data import seeding
 from rlexp.data.transition import FIELDS
 from rlexp.engines import rules
@@ -27,62 +27,21 @@ from rlexp.engines.evaluation import Policy
 from rlexp.engines.fused.base import (
     MAX_EPISODES,
     NEVER,
-    EnvState,
     Pace,
     Tables,
     TensorEnvs,
-    Tree,
-    begin_next,
     call_size,
     compile_now,
     graph_key,
-    look_up,
     program,
-    write,
 )
 from rlexp.engines.fused.evaluation import FusedEvaluator
+from rlexp.engines.fused.iterations import Iterations, suit
+from rlexp.engines.fused.rollout_program import Given, IterationProgram, RolloutProgram, Row
 from rlexp.engines.host.rollout import RolloutLoop
 from rlexp.engines.services import Services
-from rlexp.engines.vectorized import RolloutLanes, mapped, pad_lanes
+from rlexp.engines.vectorized import RolloutLanes, pad_lanes
 from rlexp.envs import tensor
-from rlexp.envs.tensor.base import TensorEnv, limited_step
-
-Array = Any  # of NumPy on the host, of TensorFlow in a program
-
-
-class Given(NamedTuple):
-    """What the host hands to a call."""
-
-    steps: Array  # int32 [], lock-steps to take
-    max_episodes: Array  # int32 [], the budget of episodes
-    active: Array  # bool [L], trials that still train
-    held_steps: Array  # int32 [L], transitions of each environment that each trial's batch has at its start
-    held_episodes: Array  # int32 [L], ended episodes likewise
-    first_episode: Array  # int32 [L], episodes that each trial has ended by then
-    act: Array  # uniform numbers of acting [L, T, E W]
-    scalars: dict[str, Array]  # path: schedules by counts since its start [L, T or M, + 1]
-    reset: Array  # uniform numbers of resets [L, E, M, reset_width]
-    dynamics: Array  # uniform numbers of steps [L, E, T, step_width]
-
-
-class Row(NamedTuple):
-    """What a call keeps of each lock-step: the fields of a transition, and the episodes that ended with it."""
-
-    o_tm1: Array  # [T, L, E, *shape]
-    a_tm1: Array  # int32 [T, L, E]
-    r_t: Array  # float32 [T, L, E]
-    terminated: Array  # bool [T, L, E]
-    truncated: Array  # bool [T, L, E]
-    o_t: Array  # [T, L, E, *shape]
-    returns: Array  # float64 [T, L, E], of the episodes under way, this step included
-    lengths: Array  # int32 [T, L, E], of the episodes that have ended, else 0
-
-
-class Out(NamedTuple):
-    """What a call has come to."""
-
-    steps: Array  # int32 [], lock-steps taken
-    rows: Row
 
 
 class FusedRolloutLoop(RolloutLoop):
@@ -108,12 +67,27 @@ class FusedRolloutLoop(RolloutLoop):
         super().__init__(lanes, services, self.envs, evaluator)
         self.pace = Pace()
         limit = services.info.max_episode_steps
-        built = RolloutProgram(agent, lanes.num_lanes, env, limit, config, self.tables.units, self.max_steps)
+        parts = agent, lanes.num_lanes, env, limit, config, self.tables.units
+        built = RolloutProgram(*parts, self.max_steps, services.info.action)
         self.program = program("rollout", key, built.run)
+        self.iterations: Iterations | None = None
+        if suit(settings):
+
+            def make(length: int) -> IterationProgram:
+                return IterationProgram(*parts, length, services.info.action)
+
+            self.iterations = Iterations(self, self.envs, make, key, self._policy)
 
     def run(self) -> None:
         """Train until every trial's budget is spent or it has diverged."""
         trials = self.trials
+        if self.iterations is not None:
+            if self.iterations.due():
+                self.iterations.compile()
+            while trials.active.any() and (number := self.iterations.due()):
+                self.iterations.run(number)
+        if not trials.active.any():
+            return
         compile_now(lambda: self.act(0), trials.services.progress.say, "training")
         while trials.active.any():
             self.pace.start()
@@ -160,7 +134,7 @@ class FusedRolloutLoop(RolloutLoop):
             self.envs.note(rows.lengths)
         if trials.settings.evaluation.selection == "train_episode":
             self._offer(rows.returns, lengths, began)
-        return taken, self._before_last(lengths)
+        return taken, trials.before_last(lengths)
 
     def _offer(self, returns: np.ndarray, lengths: np.ndarray, began: np.ndarray) -> None:
         """Offer the weights to `best` for each episode that has ended.
@@ -174,13 +148,6 @@ class FusedRolloutLoop(RolloutLoop):
         for i in np.flatnonzero((lengths > 0).any(axis=tuple(range(1, lengths.ndim)))):
             steps = np.minimum(began + (i + 1) * self.num_envs * trials.active, trials.counts["step"])
             trials.best.offer(np.fmax.reduce(ended[i], axis=1), self.lanes.params, steps)
-
-    def _before_last(self, lengths: np.ndarray) -> dict[str, np.ndarray]:
-        """The trials' counts [N] before the lock-step that was counted last; `lengths`: up to it.  # [T, N, E]"""
-        trials, counts = self.trials, self.trials.counts
-        ended = (lengths[-1] > 0).reshape(len(trials.active), -1).sum(axis=1)
-        step = counts["step"] - trials.stepped * trials.active
-        return {"step": step, "episode": counts["episode"] - ended, "update": counts["update"]}
 
     def _policy(self, acting: Params, t: int) -> Any:
         """As the evaluator plays it."""
@@ -205,132 +172,3 @@ class SampledEvaluator(FusedEvaluator):
         draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in self._services.settings.seeds]
         size = self._limit, self._config.num_episodes
         return params, pad_lanes(np.stack([draw.random(size, np.float32) for draw in draws]), self._num_lanes)
-
-
-class RolloutProgram:
-    """The compiled loop: pure, and made of nothing but what `fused.graph_key` names.
-
-    Args:
-        agent: of one trial.
-        num_lanes: L.
-        env, limit: the dynamics, and most steps of an episode.
-        config: the agent's configuration.
-        units: what the schedule of each scalar counts.
-        max_steps: T.
-    """
-
-    def __init__(
-        self,
-        agent: RolloutAgent,
-        num_lanes: int,
-        env: TensorEnv,
-        limit: int | None,
-        config: PGSettings,
-        units: Mapping[str, str],
-        max_steps: int,
-    ) -> None:
-        self.agent, self.num_lanes, self.env, self.limit = agent, num_lanes, env, limit
-        self.config, self.units, self.max_steps = config, units, max_steps
-
-    def run(self, acting: Params, envs: EnvState, given: Given) -> tuple[EnvState, Out]:
-        """Up to `given.steps` lock-steps; ends earlier with a step after which the host has to act.
-
-        Args:
-            acting: what acts in the lanes.  # tree of [L, ...]
-            envs: where the environments stand, as `TensorEnvs.state`.
-            given: see `Given`.
-
-        Returns:
-            Where they stand now, and what the call has come to.
-        """
-        weights, lanes, several = mapped(self.agent.unpack)(acting), self.num_lanes, self.config.num_envs > 1
-        active = given.active[:, None] if several else given.active
-
-        def goes_on(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, rows: Row) -> tf.Tensor:
-            """`episode`: that have ended in this call, of each environment.  # [L, E]"""
-            num = tf.reduce_sum(episode, axis=1) if several else episode  # [L]
-            complete = rules.batch_complete(self.config, given.held_steps + i, given.held_episodes + num)
-            most = tf.reduce_max(episode, axis=1) if several else episode
-            over = (given.first_episode + num >= given.max_episodes) | (most >= MAX_EPISODES)
-            return (i < given.steps) & ~tf.reduce_any(given.active & (complete | over))
-
-        def body(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, rows: Row) -> Tree:
-            num = tf.reduce_sum(episode, axis=1) if several else episode
-            since = {"step": tf.fill([lanes], i), "episode": num, "update": tf.zeros(lanes, tf.int32)}
-            scalars = look_up(given.scalars, self.units, since)
-            u_reset = tf.gather(given.reset, episode, batch_dims=len(episode.shape))
-            u_step = given.dynamics[:, :, i] if several else given.dynamics[:, i]
-            step = self.step_each if several else mapped(self.step)
-            row, state, first = step(weights, envs, given.act[:, i], u_step, u_reset, scalars)
-            env = EnvState(state, envs.returns + tf.cast(row["r_t"], tf.float64), envs.length + 1)
-            over = row["terminated"] | row["truncated"]
-            ended = over & active
-            now = Row(**row, returns=env.returns, lengths=tf.where(ended, env.length, 0))
-            envs = begin_next(over, first, env)
-            rows = tf.nest.map_structure(lambda rows, row: write(rows, i, row), rows, now)
-            return i + 1, episode + tf.cast(ended, tf.int32), envs, rows
-
-        start = (0, tf.zeros_like(envs.length), envs, self.no_rows(envs))
-        i, _, envs, rows = tf.while_loop(goes_on, body, start)
-        return envs, Out(i, rows)
-
-    def no_rows(self, envs: EnvState) -> Row:
-        """The rows of a call before its first lock-step."""
-        o_t, lanes = self.observe(envs.state), tuple(envs.length.shape)
-
-        def zeros(shape: tuple[int, ...], kind: tf.DType) -> tf.Tensor:
-            return tf.zeros((self.max_steps, *shape), kind)
-
-        return Row(
-            o_tm1=zeros(o_t.shape, o_t.dtype),
-            a_tm1=zeros(lanes, tf.int32),
-            r_t=zeros(lanes, tf.float32),
-            terminated=zeros(lanes, tf.bool),
-            truncated=zeros(lanes, tf.bool),
-            o_t=zeros(o_t.shape, o_t.dtype),
-            returns=zeros(lanes, tf.float64),
-            lengths=zeros(lanes, tf.int32),
-        )
-
-    def observe(self, state: tf.Tensor) -> tf.Tensor:
-        """What all environments show: states [L, E, D] -> observations [L, E, *shape]"""
-        return self.each(self.env.observe)(state)
-
-    def each(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
-        """`function` of one environment for those of all lanes: arguments and results are [L, E, ...]."""
-        if self.config.num_envs == 1:
-            return mapped(function)
-
-        def over_all(*args: Tree) -> Tree:
-            flat = tf.nest.map_structure(lambda x: tf.reshape(x, (-1, *x.shape[2:])), args)
-            lanes = self.num_lanes, self.config.num_envs
-            return tf.nest.map_structure(lambda x: tf.reshape(x, (*lanes, *x.shape[1:])), mapped(function)(*flat))
-
-        return over_all
-
-    def step_each(
-        self, weights: Tree, envs: EnvState, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
-    ) -> tuple[Tree, tf.Tensor, tf.Tensor]:
-        """As `step`, but of all lanes with their E environments: every tensor is [L, E, ...], scalars are [L]."""
-
-        def play(state: tf.Tensor, length: tf.Tensor, a_tm1: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor) -> Tree:
-            new, r_t, terminated, truncated = limited_step(self.env, self.limit, state, length, a_tm1, u_step)
-            row = {"r_t": r_t, "terminated": terminated, "truncated": truncated, "o_t": self.env.observe(new)}
-            return row, new, self.env.reset(u_reset)
-
-        o_tm1 = self.observe(envs.state)
-        u = tf.reshape(u_act, (self.num_lanes, self.config.num_envs, -1))
-        a_tm1 = mapped(self.agent.act_each)(weights, o_tm1, u, scalars)
-        row, state, first = self.each(play)(envs.state, envs.length, a_tm1, u_step, u_reset)
-        return {**row, "o_tm1": o_tm1, "a_tm1": a_tm1}, state, first
-
-    def step(
-        self, weights: Tree, lane: EnvState, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
-    ) -> tuple[Tree, tf.Tensor, tf.Tensor]:
-        """One step of one trial: its transition, the environment's state after it, and where a next episode would
-        start."""
-        o_tm1 = self.env.observe(lane.state)
-        a_tm1 = self.agent.act(weights, o_tm1, u_act, scalars)
-        state, r_t, terminated, truncated = limited_step(self.env, self.limit, lane.state, lane.length, a_tm1, u_step)
-        row = {"o_tm1": o_tm1, "a_tm1": a_tm1, "r_t": r_t, "terminated": terminated, "truncated": truncated}
-        return {**row, "o_t": self.env.observe(state)}, state, self.env.reset(u_reset)

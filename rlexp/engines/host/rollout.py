@@ -102,8 +102,12 @@ class RolloutLoop:
         u = self.u_learn.span(trials.counts["update"], num_updates, num_updates)  # [N, U, W]
         scalars = {path: values[due] for path, values in self._scalars().items()}  # [n] each
         batch, together = self.buffer.batch(due, num_rows), rules.complete_together(self.config)
-        metrics = self.lanes.learn_some(due, batch, order, u[due], scalars, together)
-        trials.counts["update"][due] += num_updates
+        self.learned(due, self.lanes.learn_some(due, batch, order, u[due], scalars, together))
+
+    def learned(self, due: np.ndarray, metrics: dict[str, np.ndarray]) -> None:
+        """Count all updates from a batch of some trials [n], and their metrics; name: [n]."""
+        trials, agent = self.trials, self.lanes.agent
+        trials.counts["update"][due] += agent.num_updates * agent.num_minibatches
         good, broken = np.zeros((2, len(trials.active)), bool)
         finite = np.isfinite(metrics["loss"])
         good[due], broken[due] = finite, ~finite
@@ -116,10 +120,14 @@ class RolloutLoop:
 
     def _order(self, k: int, num_rows: int) -> np.ndarray:
         """The rows that each of the updates from trial k's batch learns from.  # [U, M]"""
+        held, update = int(self.buffer.num_steps[k]) * self.num_envs, int(self.trials.counts["update"][k])
+        return self.order_of(k, held, num_rows, update)
+
+    def order_of(self, k: int, num_steps: int, num_rows: int, update: int) -> np.ndarray:
+        """The rows that the updates from a batch of trial k learn from, `update` updates before them.  # [U, M]"""
         agent, shuffle = self.lanes.agent, None
         if agent.num_minibatches > 1:
-            shuffle = seeding.generator(self.seeds[k], "minibatch", int(self.trials.counts["update"][k]))
-        num_steps = int(self.buffer.num_steps[k]) * self.num_envs
+            shuffle = seeding.generator(self.seeds[k], "minibatch", update)
         return minibatches(num_steps, num_rows, agent.num_updates, agent.num_minibatches, shuffle)
 
     def _scalars(self) -> dict[str, np.ndarray]:

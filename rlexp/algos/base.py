@@ -150,7 +150,7 @@ class RolloutAgent(Agent, Protocol):
         """
 
     def sample(self, params: Params, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        """Actions drawn from the policy [E], for observations [E, ...] and uniform numbers [E]."""
+        """Actions drawn from the policy [E, ...], for observations [E, ...] and uniform numbers [E, widths["act"]]."""
 
     def prepare(self, params: Params, batch: Batch, scalars: Scalars) -> Batch:
         """What all updates from a batch have in common; the rows that `learn` is given are some of it.
@@ -200,12 +200,17 @@ class GradientAgent(abc.ABC):
     optimizer_paths: Mapping[str, str] = {}
 
     def __init__(self, config: Any, networks: Networks, info: EnvInfo) -> None:
-        self.config, self.networks, self.num_actions = config, networks, info.num_actions
+        self.config, self.networks, self.info = config, networks, info
         self.scalars = scalar_paths(config)
         self.target_update: str = getattr(config, "target", "none")
         self.prioritized = getattr(config, "replay", "uniform") == "prioritized"
         self.fixed = ("target",) if self.target_update == "hard" else ()
         self.optimizers = {name: self._optimizer(name) for name in networks}
+
+    @property
+    def num_actions(self) -> int:
+        """A, of Discrete actions."""
+        return self.info.num_actions
 
     def init(self, params: Params) -> State:
         optimizer = {name: self.optimizers[name].init(vector) for name, vector in params.items()}

@@ -32,7 +32,7 @@ from rlexp.algos.actor_critic import ActorCritic
 from rlexp.algos.base import Batch, Losses, Networks, Params, Scalars, State, Update
 from rlexp.config.schema.algos import PPOSettings
 from rlexp.envs.info import EnvInfo
-from rlexp.math import returns, targets
+from rlexp.math import returns
 
 KL_TOLERANCE = 1.5  # of target_kl
 
@@ -57,7 +57,7 @@ class PPO(ActorCritic):
         """As of `ActorCritic`, with `log_prob` [R] of the actions by the policy that acted, and `value` [R] where the
         value's changes are clipped."""
         prepared = super().prepare(params, batch, scalars)
-        prepared["log_prob"] = self._log_prob(params, prepared)
+        prepared["log_prob"] = self.log_prob(params, prepared)
         if self.config.value_clip is not None:
             prepared["value"] = self.value(params, prepared["o_tm1"])
         return prepared
@@ -91,13 +91,9 @@ class PPO(ActorCritic):
         state = super().end_batch(state, batch, scalars)
         return {**state, "enough": tf.constant(False)} if "enough" in state else state
 
-    def _log_prob(self, params: Params, batch: Batch) -> tf.Tensor:
-        """log pi(a_tm1 | o_tm1) [R] of prepared rows."""
-        return targets.batched_index(tf.nn.log_softmax(self.logits(params, batch["o_tm1"])), batch["a_tm1"])
-
     def _changes(self, params: Params, batch: Batch) -> dict[str, tf.Tensor]:
         """How far the policy has moved, and how well the values fit their targets.  # name: []"""
-        mask, log_ratio = batch["mask"], self._log_prob(params, batch) - batch["log_prob"]  # [R]
+        mask, log_ratio = batch["mask"], self.log_prob(params, batch) - batch["log_prob"]  # [R]
         ratio = tf.exp(log_ratio)
         clipped = tf.cast(tf.abs(ratio - 1.0) > self.config.clip_ratio, tf.float32)
         value, target = self.value(params, batch["o_tm1"]), batch["target"]

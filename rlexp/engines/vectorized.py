@@ -354,7 +354,7 @@ class RolloutLanes(Lanes[RolloutAgent]):
         return actions.numpy()[: self.num_trials]
 
     def sample(self, acting: Params, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """Sampled actions [N, E] of what acts [L, ...], for observations [N, E, *shape] and uniforms [N, E]."""
+        """Sampled actions [N, E, ...] of what acts [L, ...], for observations [N, E, *shape] and uniforms [N, E, W]."""
         return self._call("sample", self._sample, acting, (o_t, u)).numpy()[: self.num_trials]
 
     def learn_some(

@@ -154,7 +154,7 @@ def test_observations_are_normalised_by_the_batches_before() -> None:
     assert float(learner.learn(state, prepared, NO_NUMBERS, scalars()).metrics["approx_kl"]) == pytest.approx(
         0, abs=1e-6
     )
-    u = tf.linspace(0.0, 0.999, 5)
+    u = tf.linspace(0.0, 0.999, 5)[:, None]
     for method, more in (("greedy", ()), ("sample", (u,))):
         mine = getattr(learner, method)(learner.unpack(acting), batch["o_tm1"][:5], *more)
         theirs = getattr(plain, method)(policy(model.get_params()), prepared["o_tm1"][:5], *more)

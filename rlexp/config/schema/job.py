@@ -24,6 +24,9 @@ MOVES_NO_CURVE = (
 # Settings of algorithms that came later, by their paths, and the value that changes nothing: it is no part of the hash.
 ADDED_LATER: dict[str, Any] = {
     "num_envs": 1,
+    "distribution": "auto",
+    "log_std_init": 0.0,
+    "state_dependent_std": False,
     "orthogonal": False,
     "normalize_observations": False,
     "normalize_rewards": False,

@@ -55,7 +55,7 @@ class FusedRolloutLoop(RolloutLoop):
             {"step": self.max_steps, "episode": config.num_envs * MAX_EPISODES, "update": 0},  # none while it acts
             config.num_envs,
         )
-        env = tensor.build(settings.env)
+        env = tensor.build(settings.env, services.info.action)
         shapes = {name: network.shapes for name, network in agent.networks.items()}
         more = [shapes, dataclasses.asdict(settings.network), self.max_steps]
         key = graph_key(settings, lanes.num_lanes, agent.scalars, self.tables.units, more)
@@ -165,10 +165,11 @@ class SampledEvaluator(FusedEvaluator):
     """
 
     def _act_of(self, agent: RolloutAgent) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+        self._agent = agent
         return agent.sample
 
     def _params_and_numbers(self, policy: Any, first_seed: int) -> tuple[tf.Tensor, np.ndarray]:
         params, t = policy
         draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in self._services.settings.seeds]
-        size = self._limit, self._config.num_episodes
+        size = self._limit, self._config.num_episodes, self._agent.widths["act"]
         return params, pad_lanes(np.stack([draw.random(size, np.float32) for draw in draws]), self._num_lanes)

@@ -28,6 +28,7 @@ import engines
 import family_costs
 import lockstep
 import measuring
+import ppo_costs
 import report_costs
 import start
 import sweep_costs
@@ -233,6 +234,13 @@ def speed(output: Path) -> list[Row]:
     return speed.rows(entries)
 
 
+def ppo(output: Path) -> list[Row]:
+    """Time PPO with several environments per trial: see scripts/ppo_costs.py."""
+    import speed
+
+    return ppo_costs.ppo(run, speed.peer, output, NO_SCORING, ROUNDS, QUICK)
+
+
 def tracking(output: Path) -> list[Row]:
     """Time the default job, extended to about a minute, with MLflow and with files only, in turn."""
     ratios = []
@@ -356,6 +364,7 @@ PARTS: measuring.Parts = {
     "ladder": partial(sweep_costs.ladder, command),
     "families": partial(sweep_costs.families, command),
     "family": lambda output: family_costs.family(run, output, NO_SCORING, ROUNDS, QUICK),
+    "ppo": ppo,
     "tabular": tabular,
     "engines": lambda output: engines.engines(output, ROUNDS, QUICK),
     "minatar": lambda output: convolutions.minatar(ROUNDS),
@@ -375,7 +384,7 @@ def main() -> int:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="speed: only entries with a target; engines: fewer jobs, once each; family: fewer steps",
+        help="speed: only entries with a target; engines: fewer jobs, once each; family, ppo: fewer steps",
     )
     parser.add_argument(
         "--write",
@@ -386,7 +395,7 @@ def main() -> int:
         "--rounds",
         type=int,
         default=ROUNDS,
-        help="start, speed, sweep, workers, engines, family, lockstep, minatar, report: pairs per ratio (default: 3)",
+        help="start, speed, sweep, workers, engines, family, ppo, lockstep, minatar, report: pairs per ratio (3)",
     )
     parser.add_argument(
         "--chapter-trials",

@@ -1,6 +1,7 @@
 """The peers of `benchmark.py speed`: measures the speed of one of them and prints a line of JSON.
 
 python scripts/peers.py sb3 cleanrl --steps 30000      # Stable-Baselines3's DQN (extra rlexp[bench])
+python scripts/peers.py sb3 ppo_cartpole --steps 10240 # its PPO, four environments (also ppo_lunar_lander)
 python scripts/peers.py notebook dqn --steps 1500      # the chapter's own loop, model.predict at every step
 python scripts/peers.py notebook table --steps 500     # the chapter's tabular loop, a discretiser fitted at every step
 python scripts/peers.py bare cartpole --steps 200000   # a Gymnasium environment alone, random actions
@@ -67,6 +68,44 @@ def sb3(workload: str, steps: int) -> float:
     model: Any = DQN("MlpPolicy", "CartPole-v1", seed=0, device="cpu", **settings)
     model.learn(first + steps, callback=Clock())
     return steps / (times[first + steps] - times[first])
+
+
+def sb3_ppo(env_id: str, steps: int) -> float:
+    """Env steps per second of Stable-Baselines3's PPO, whose settings are those of ppo_costs.py; `steps`: whole
+    batches of 512."""
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    torch.set_num_threads(1)  # two threads are slower for such networks (measured)
+    times: dict[int, float] = {}
+    first, last = 1_024, 1_024 + steps
+
+    class Clock(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps in (first, last):
+                times[self.num_timesteps] = time.perf_counter()
+            return True
+
+    model: Any = PPO(
+        "MlpPolicy",
+        make_vec_env(env_id, n_envs=4, seed=0),
+        policy_kwargs={"net_arch": [64, 64]},
+        n_steps=128,
+        batch_size=128,
+        n_epochs=4,
+        learning_rate=2.5e-4,
+        gamma=0.99,
+        gae_lambda=0.95,
+        clip_range=0.2,
+        ent_coef=0.01,
+        max_grad_norm=0.5,
+        seed=0,
+        device="cpu",
+    )
+    model.learn(last, callback=Clock())
+    return steps / (times[last] - times[first])
 
 
 def notebook_dqn(steps: int) -> float:
@@ -157,6 +196,8 @@ def bare(steps: int) -> float:
 PEERS: dict[tuple[str, str], Callable[[int], float]] = {
     ("sb3", "cleanrl"): lambda steps: sb3("cleanrl", steps),
     ("sb3", "every_step"): lambda steps: sb3("every_step", steps),
+    ("sb3", "ppo_cartpole"): lambda steps: sb3_ppo("CartPole-v1", steps),
+    ("sb3", "ppo_lunar_lander"): lambda steps: sb3_ppo("LunarLander-v3", steps),
     ("notebook", "dqn"): notebook_dqn,
     ("notebook", "table"): notebook_table,
     ("bare", "cartpole"): bare,

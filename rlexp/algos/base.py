@@ -136,8 +136,21 @@ class RolloutAgent(Agent, Protocol):
     num_updates: int  # passes over a batch
     num_minibatches: int  # parts that a batch is shuffled into in each pass, one update each
 
+    def act_each(self, params: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+        """Exploring actions in E environments: as `act` for each.
+
+        Args:
+            params: what `acting` returned.
+            o_t: their observations.  # [E, ...]
+            u: uniform numbers.  # [E, widths["act"]]
+            scalars: what is scheduled, now.
+
+        Returns:
+            # int32 [E] or float32 [E, D]
+        """
+
     def sample(self, params: Params, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        """Actions drawn from the policy [E], for observations [E, ...] and uniform numbers [E]."""
+        """Actions drawn from the policy [E, ...], for observations [E, ...] and uniform numbers [E, widths["act"]]."""
 
     def prepare(self, params: Params, batch: Batch, scalars: Scalars) -> Batch:
         """What all updates from a batch have in common; the rows that `learn` is given are some of it.
@@ -145,6 +158,16 @@ class RolloutAgent(Agent, Protocol):
         Args:
             params: what `acting` returned of the state that acted.
             batch: padded rows in the order of time; "mask" [R] says which count.  # field: [R, ...]
+            scalars: what is scheduled, now.
+        """
+
+    def end_batch(self, state: State, batch: Batch, scalars: Scalars) -> State:
+        """The state after all updates from a batch: where running statistics are updated, and what belongs to one batch
+        is reset. A batch is acted with and learned from with the same statistics.
+
+        Args:
+            state: after the last update.
+            batch: as `prepare` was given it.  # field: [R, ...]
             scalars: what is scheduled, now.
         """
 
@@ -177,12 +200,17 @@ class GradientAgent(abc.ABC):
     optimizer_paths: Mapping[str, str] = {}
 
     def __init__(self, config: Any, networks: Networks, info: EnvInfo) -> None:
-        self.config, self.networks, self.num_actions = config, networks, info.num_actions
+        self.config, self.networks, self.info = config, networks, info
         self.scalars = scalar_paths(config)
         self.target_update: str = getattr(config, "target", "none")
         self.prioritized = getattr(config, "replay", "uniform") == "prioritized"
         self.fixed = ("target",) if self.target_update == "hard" else ()
         self.optimizers = {name: self._optimizer(name) for name in networks}
+
+    @property
+    def num_actions(self) -> int:
+        """A, of Discrete actions."""
+        return self.info.num_actions
 
     def init(self, params: Params) -> State:
         optimizer = {name: self.optimizers[name].init(vector) for name, vector in params.items()}
@@ -259,6 +287,9 @@ class GradientAgent(abc.ABC):
             return state
         pairs = state["online"], state["target"]
         return {**state, "target": tf.nest.map_structure(lambda w, v: targets.periodic_copy(w, v, due), *pairs)}
+
+    def end_batch(self, state: State, batch: Batch, scalars: Scalars) -> State:
+        return state
 
     def _sum(self, means: Mapping[str, tf.Tensor], scalars: Scalars) -> tf.Tensor:
         factors = self.coefficients(scalars)

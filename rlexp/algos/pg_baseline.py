@@ -26,7 +26,7 @@ from rlexp.math import returns, targets
 
 
 class PGBaseline(PG):
-    """REINFORCE with a baseline: its Keras model has two outputs, logits [B, A] and values [B, 1]."""
+    """REINFORCE with a baseline: its Keras model has two outputs, those of the policy and values [B, 1]."""
 
     config: PGBaselineSettings
     metrics = (*PG.metrics, "value_loss")
@@ -34,12 +34,10 @@ class PGBaseline(PG):
     @classmethod
     def models(cls, make: Make, info: EnvInfo, config: PGSettings) -> dict[str, keras.Model]:
         """Two networks side by side on one input, as one model; the policy alone is deployed."""
-        policy, value = PG.models(make, info, config)["policy"], make((1,))
-        outputs = [policy.output, value(policy.input)]
-        return {"policy": keras.Model(policy.input, outputs, name="policy_value")}
+        return {"policy": side_by_side(PG.models(make, info, config)["policy"], make((1,)))}
 
-    def logits(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
-        """Unnormalised log-probabilities [E, A] for observations [E, ...]."""
+    def outputs(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
+        """Parameters of the distributions [E, *output_shape] for observations [E, ...]."""
         return self.networks["policy"](params["policy"], o_t)[0]
 
     def value(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
@@ -64,3 +62,8 @@ class PGBaseline(PG):
     def coefficients(self, scalars: Scalars) -> Mapping[str, float | tf.Tensor]:
         """The loss less the entropy bonus, and the value's."""
         return {**super().coefficients(scalars), "value_loss": self.config.value_coef}
+
+
+def side_by_side(policy: keras.Model, value: keras.Model) -> keras.Model:
+    """Two networks on one input as one model with two outputs."""
+    return keras.Model(policy.input, [policy.output, value(policy.input)], name="policy_value")

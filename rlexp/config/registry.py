@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from rlexp.config import hints
-from rlexp.config.schema import algos, job
+from rlexp.config.schema import algos, job, rollouts
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.system import backend, errors, packages
 
@@ -107,6 +107,8 @@ REPLAYS: dict[str, str] = {  # "module:function" of the frame stack, which retur
     "uniform": "rlexp.data.replay_ring:ring_type",
 }
 
+ALL_ACTIONS = ("discrete", "multi_discrete", "box")
+
 ALGOS: dict[str, Algo] = {
     "random": Algo("fixed", algos.RandomSettings, "rlexp.algos.random:Random"),
     "angle_policy": Algo("fixed", algos.AnglePolicySettings, "rlexp.algos.angle_policy:AnglePolicy"),
@@ -120,9 +122,11 @@ ALGOS: dict[str, Algo] = {
     "qr_dqn": Algo("replay", algos.QRDQNSettings, "rlexp.algos.qr_dqn:QRDQN"),
     "iqn": Algo("replay", algos.IQNSettings, "rlexp.algos.iqn:IQN"),
     "munchausen_dqn": Algo("replay", algos.MunchausenDQNSettings, "rlexp.algos.munchausen_dqn:MunchausenDQN"),
-    "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG"),
-    "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
-    "ppo": Algo("rollout", algos.PPOSettings, "rlexp.algos.ppo:PPO"),
+    "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG", ALL_ACTIONS),
+    "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline", ALL_ACTIONS),
+    "a2c": Algo("rollout", rollouts.A2CSettings, "rlexp.algos.a2c:A2C", ALL_ACTIONS),
+    "ppo": Algo("rollout", algos.PPOSettings, "rlexp.algos.ppo:PPO", ALL_ACTIONS),
+    "pqn": Algo("rollout", rollouts.PQNSettings, "rlexp.algos.pqn:PQN"),
     "q_value_iteration": Algo(
         "planning", algos.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
     ),
@@ -171,6 +175,10 @@ DYNAMICS: dict[str, Dynamics] = {
     "CartPole-v1": Dynamics("rlexp.envs.tensor.cartpole:CartPole", ("sutton_barto_reward",)),
     "MountainCar-v0": Dynamics("rlexp.envs.tensor.mountain_car:MountainCar", ("goal_velocity",)),
     "Acrobot-v1": Dynamics("rlexp.envs.tensor.acrobot:Acrobot"),
+    "Pendulum-v1": Dynamics("rlexp.envs.tensor.pendulum:Pendulum", ("g",)),
+    "MountainCarContinuous-v0": Dynamics(
+        "rlexp.envs.tensor.mountain_car_continuous:MountainCarContinuous", ("goal_velocity",)
+    ),
 }
 
 

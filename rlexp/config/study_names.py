@@ -26,6 +26,7 @@ ENV_KEYS = (  # of env: what tells environments apart, or describes one
     "preprocessing",
     "imports",
     "default_steps",
+    "workers",
 )
 
 

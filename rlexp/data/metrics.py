@@ -29,6 +29,11 @@ METRICS = {
     "train/q_mean": "Q(o_tm1, a_tm1), mean over the batch and the updates since the last record",
     "train/entropy": "entropy of the policy in nats, mean over the batch and the updates since the last record",
     "train/value_loss": "squared error of the baseline, mean over the batch and the updates since the last record",
+    "train/approx_kl": "rho - 1 - log rho, rho the ratio of an action's probability to that when it was taken; mean "
+    "over an update's rows and the updates since the last record, those that algo.target_kl left out included",
+    "train/clip_fraction": "share of rows whose rho differs from 1 by more than algo.clip_ratio, as train/approx_kl",
+    "train/explained_variance": "1 - Var(target - value) / Var(target) over the rows of an update, mean over the "
+    "updates since the last record",
     "train/grad_norm": "global norm of a trial's gradient before clipping, mean over the updates since the last record",
     "train/td_error": "absolute TD error of an update of a table, mean over the updates since the last record",
     "train/residual": "largest change of an action value in a planning sweep, mean over those since the last record",

@@ -35,10 +35,21 @@ def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(STREAMS[stream], *key))))
 
 
-def episode_seed(seed: int, episode: int) -> int:
-    """The reset seed of a trial's training episode number `episode`, from 0: 0 <= seed < 2**31."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(STREAMS["episode"], episode))
+def episode_seed(seed: int, episode: int, env: int = 0) -> int:
+    """The reset seed of training episode number `episode` of a trial's environment `env`, both from 0.
+
+    The first environment's seeds are those of a trial with one.
+
+    Returns:
+        0 <= seed < 2**31
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(STREAMS["episode"], episode, *own_key(env)))
     return int(sequence.generate_state(1)[0] >> 1)
+
+
+def own_key(env: int) -> tuple[int, ...]:
+    """What tells the streams of a trial's environments apart; those of the first are the trial's own."""
+    return (env,) if env else ()
 
 
 class Uniforms:
@@ -49,10 +60,13 @@ class Uniforms:
         stream: a key of STREAMS.
         width: numbers per row.
         block: rows drawn together; from row `block` on, the numbers depend on it.
+        num_envs: environments of a trial that have a stream each, seed after seed: N is then the number of all.
     """
 
-    def __init__(self, seeds: Sequence[int], stream: str, width: int, block: int = BLOCK) -> None:
-        self._seeds, self._stream, self._width, self._size = list(seeds), stream, width, block
+    def __init__(self, seeds: Sequence[int], stream: str, width: int, block: int = BLOCK, num_envs: int = 1) -> None:
+        self._seeds = [seed for seed in seeds for _ in range(num_envs)]
+        self._keys = [own_key(env) for _ in seeds for env in range(num_envs)]
+        self._stream, self._width, self._size = stream, width, block
         self._first = np.full(len(self._seeds), -block)  # the first row that each trial has at hand  # [N]
         self._rows = np.empty((len(self._seeds) * block, width), np.float32)  # those rows, trial after trial
         self._start = np.arange(len(self._seeds)) * block  # where each trial's begin  # [N]
@@ -117,7 +131,9 @@ class Uniforms:
         return out
 
     def _make(self, k: int, block: int) -> np.ndarray:
-        return generator(self._seeds[k], self._stream, block).random((self._size, self._width), np.float32)
+        return generator(self._seeds[k], self._stream, block, *self._keys[k]).random(
+            (self._size, self._width), np.float32
+        )
 
 
 def with_keras_seed(seed: int, build: Callable[[], Any]) -> Any:

@@ -6,6 +6,7 @@ Axes: N trials, P parameters of a trial, T lock-steps.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -38,6 +39,9 @@ class Environments(Protocol):
     def close(self) -> list[str]:
         """Close the environments; returns what went wrong."""
 
+    def release(self) -> None:
+        """Let processes of environments exit, if there are any."""
+
 
 class Trials(Counters):
     """Counters of N trials, with their evaluation, records and checkpoints.
@@ -55,7 +59,7 @@ class Trials(Counters):
     Args:
         services: the job around the trials.
         initial_params: the trials' weights.  # [N, P]
-        envs, evaluator: of the engine; default: those of the host engine, with one Gymnasium environment per trial.
+        envs, evaluator: of the engine; default: those of the host engine, with Gymnasium environments.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class Trials(Counters):
         settings, n = services.settings, services.settings.trials
         super().__init__(settings, services.progress)
         self.services = services
-        self._envs: Environments = envs or TrialEnvs(settings.env, services.info, settings.seeds)
+        self._envs: Environments = envs or TrialEnvs(settings.env, services.info, settings.seeds, self.num_envs)
         self.evaluator: EpisodeScorer = evaluator or Evaluator(
             settings, services.info, services.stop, services.progress.phase
         )
@@ -85,6 +89,7 @@ class Trials(Counters):
             most_steps(settings, services.info) if limited else None,
             exact=settings.max_steps is not None,
         )
+        self._evaluated: int | None = None  # env step of an evaluation that the search has not seen
         self._may_be_endless = envs is None and not limited
 
     @property
@@ -99,7 +104,8 @@ class Trials(Counters):
         for warning in step.warnings:
             self.services.progress.warn(warning)
         if self._may_be_endless and self.envs.episode_length.max() >= LONGEST_EPISODE:
-            endless = self.active & (self.envs.episode_length >= LONGEST_EPISODE)
+            longest = self.envs.episode_length.reshape(len(self.active), -1).max(axis=1)
+            endless = self.active & (longest >= LONGEST_EPISODE)
             self.fail([self.envs.endless(int(k)) for k in np.flatnonzero(endless)])
         return ended
 
@@ -141,7 +147,7 @@ class Trials(Counters):
             ends.append(self.settings.max_steps - self.t)
         if (agreed := self.services.checkpoints.agreed()) is not None:
             ends.append(agreed - self.t)
-        return min(ends)
+        return math.ceil(min(ends) / self.num_envs)
 
     def housekeeping(
         self,
@@ -153,16 +159,37 @@ class Trials(Counters):
         """Everything between two lock-steps that is not learning: budgets, evaluation, records, checkpoints, signals.
 
         Args:
-            policy: the trials' policy now, of the kind that the engine's evaluator plays.
-            params: returns the trials' weights now.  # [N, P]
-            scalars: the scheduled scalars to record.  # name: [N]
+            policy, params, scalars: see `attend`.
             get_state: returns the loop's part of a checkpoint.
 
         Raises:
             Interrupted: after a signal, once a checkpoint is written.
             Pruned: when the search ends the job, once a checkpoint is written.
         """
-        evaluation_due, together = self.t % self.settings.evaluation.period == 0, self._record_steps.due(self.t)
+        self.attend(policy, params, scalars)
+        evaluated, self._evaluated = self._evaluated, None
+        self.services.progress.update(self.share_done(), self.t, self.eval_return)
+        prune, pruned = self.services.prune, False
+        if prune is not None and evaluated:  # also when nothing is left to prune: other candidates compare with it
+            pruned = prune(evaluated, self.share_done(), self.eval_return) and bool(self.active.any())
+        signum = self.services.stop()
+        if signum is not None or pruned or self.services.checkpoints.due():
+            self.save(get_state)
+        if signum is not None:
+            raise Interrupted(signum)
+        if pruned:
+            raise Pruned(evaluated or self.t)
+
+    def attend(self, policy: Any, params: Callable[[], np.ndarray], scalars: Mapping[str, np.ndarray]) -> None:
+        """What of `housekeeping` belongs to one lock-step: budgets, evaluation, records.
+
+        Args:
+            policy: the trials' policy now, of the kind that the engine's evaluator plays.
+            params: returns the trials' weights now.  # [N, P]
+            scalars: the scheduled scalars to record.  # name: [N]
+        """
+        evaluation_due = self.crossed(self.settings.evaluation.period)
+        together = self._record_steps.due(self.t, self.stepped)
         ending = self.ending()
         if evaluation_due or together or np.count_nonzero(ending | self._masked):  # seldom
             trained = self.active.copy()
@@ -173,17 +200,8 @@ class Trials(Counters):
             self.end(ending & self.active)
             if together or over.any():
                 self._record(scalars, trained | over if together else over)
-        self.services.progress.update(self.share_done(), self.t, self.eval_return)
-        prune, pruned = self.services.prune, False
-        if prune is not None and evaluation_due:  # also when nothing is left to prune: other candidates compare with it
-            pruned = prune(self.t, self.share_done(), self.eval_return) and bool(self.active.any())
-        signum = self.services.stop()
-        if signum is not None or pruned or self.services.checkpoints.due():
-            self.save(get_state)
-        if signum is not None:
-            raise Interrupted(signum)
-        if pruned:
-            raise Pruned(self.t)
+        if evaluation_due:
+            self._evaluated = self.t
 
     def final(self, policy: Callable[[np.ndarray], Any]) -> Scores:
         """Choose the best weights among their candidates, score them on fresh episodes, and write the last record.
@@ -235,6 +253,11 @@ class Trials(Counters):
         """Close the environments; what goes wrong then is shown as a warning and changes no result."""
         for warning in dict.fromkeys([*self._envs.close(), *self.evaluator.close()]):
             self.services.progress.warn(warning)
+
+    def release(self) -> None:
+        """Let go of processes of environments, whatever has happened."""
+        self._envs.release()
+        self.evaluator.release()
 
     def save(self, get_state: Callable[[], dict[str, Any]]) -> None:
         """Write a checkpoint of the trials and of their loop."""

@@ -45,7 +45,7 @@ class EngineCost:
     Attributes:
         start: importing, building, compiling and the first calls, in seconds.
         lock_step: one step of all trials, besides what each trial adds.
-        trial_step: what each trial adds, besides its environment and its network.
+        trial_step: what each env step of a trial adds, besides its environment and its network.
         update: one update of all trials, besides what each trial adds.
         trial_update: what each trial adds, besides its network.
         weight: the update of a trial, for each weight of its network and row of its batch, in nanoseconds.
@@ -160,7 +160,8 @@ def seconds(settings: Settings, info: EnvInfo, engine: str, workers: int = 1) ->
     forward = FORWARD * per_row
     lanes = max(trials, MIN_LANES) if keras or engine == "fused" else trials
     step = env.step if engine == "host" else env.fused
-    train = steps * (cost.lock_step + lanes * (cost.trial_step + forward) + trials * step)
+    several = getattr(settings.algo, "num_envs", 1)  # env steps of a trial in one lock-step
+    train = steps * (cost.lock_step / several + lanes * (cost.trial_step + forward) + trials * step)
     if keras:
         updates, rows = _updates(settings, info, steps)
         train += updates * (cost.update + lanes * (cost.trial_update + rows * per_row))

@@ -93,5 +93,7 @@ class InProcess:
         self.loop.trials.close()
 
     def release(self) -> None:
-        """Let go of the loop, whose rings may be large."""
+        """Let go of the loop, whose rings may be large, and whose environments may have processes of their own."""
+        if self._loop is not None:
+            self._loop.trials.release()
         self._loop = None

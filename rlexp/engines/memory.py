@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rlexp.config import registry
 from rlexp.config.schema.job import Settings
+from rlexp.data.rollout_buffer import MIN_ROWS
+from rlexp.data.transition import OUTCOME, num_bytes
 from rlexp.envs.info import EnvInfo
 from rlexp.system.errors import refusal
 
@@ -44,6 +46,16 @@ def replay_bytes(settings: Settings, info: EnvInfo) -> int:
     ring = registry.replay(settings.algo.name)(settings.env.frame_stack)
     own: int = ring.num_bytes(settings.algo.replay_size, info.observation, info.action)
     return settings.trials * own
+
+
+def rollout_bytes(settings: Settings, info: EnvInfo) -> int:
+    """Bytes of the batches of all trials, and of what is learned from; 0 where the size of batches is not known."""
+    algo = settings.algo
+    if registry.algo(algo.name).family != "rollout" or algo.batch_unit != "step":
+        return 0
+    row = 2 * num_bytes(info.observation) + num_bytes(info.action) + sum(map(num_bytes, OUTCOME.values()))
+    held = 2 ** math.ceil(math.log2(max(MIN_ROWS, algo.batch_size // algo.num_envs)))  # of each environment
+    return settings.trials * row * (held * algo.num_envs + 2 ** math.ceil(math.log2(max(MIN_ROWS, algo.batch_size))))
 
 
 def free_memory() -> float:

@@ -155,8 +155,13 @@ class _Rows:
     numbered: str | None = None
 
 
+def _each(counts: np.ndarray) -> np.ndarray:
+    """The trial of each row, where trials [N], or their environments [N, E], have so many rows each.  # [M]"""
+    return np.repeat(np.arange(len(counts)), counts.reshape(len(counts), -1).sum(axis=1))
+
+
 ROWS = {  # by the name of the array that says how many there are
-    "lengths": _Rows(("actions",), lambda envs: np.repeat(np.arange(len(envs["lengths"])), envs["lengths"])),
+    "lengths": _Rows(("actions",), lambda envs: _each(envs["lengths"])),
     "last_where": _Rows(("last_where", "last_frames"), lambda ring: ring["last_where"][:, 0], "last_where"),
     "episodes": _Rows(("episodes",), lambda trials: trials["episodes"][:, 0], "episodes"),
 }

@@ -49,16 +49,21 @@ class RecordSteps:
             rest = most // log_period - self.thinning_start // log_period
             self._every = max(math.ceil(rest / (MAX_RECORDS - RECORD_THINNING_START - 1)), 1)
 
-    def due(self, t: int) -> bool:
-        """Whether all trials are recorded at step `t`."""
+    def due(self, t: int, stepped: int = 1) -> bool:
+        """Whether all trials are recorded at step `t`.
+
+        Args:
+            t: step.
+            stepped: how many steps the latest lock-step was, which may have gone past the end of a period.
+        """
         if self.thinning_start is None or t <= self.thinning_start:
-            return t % self.eval_period == 0 or t % self.log_period == 0
+            return t % self.eval_period < stepped or t % self.log_period < stepped
         number, left = divmod(t, self.log_period)
         every = self._every or 1 << max(number.bit_length() - 3, 0)  # four records per doubling of the steps
-        return left == 0 and number % every == 0
+        return left < stepped and number % every == 0
 
     def count(self, t: int) -> int:
-        """How many records steps 1 to `t` have if none is left out."""
+        """How many records steps 1 to `t` have if none is left out; fewer where lock-steps are of several steps."""
         a, b = self.eval_period, self.log_period
         return t // a + t // b - t // math.lcm(a, b)
 

@@ -61,8 +61,19 @@ def ends(config: DQNSettings, terminated: Array, truncated: Array) -> Array:
 
 
 def batch_complete(config: PGSettings, num_steps: Array, num_episodes: Array) -> Array:
-    """Trials that hold a whole batch, by the steps and the ended episodes that they hold.  # [N] bool"""
-    return (num_episodes if config.batch_unit == "episode" else num_steps) >= config.batch_size
+    """Trials that hold a whole batch.
+
+    Args:
+        config: the algorithm's settings.
+        num_steps: steps that they hold of each of their environments.  # [N]
+        num_episodes: ended episodes that they hold, of all.  # [N]
+
+    Returns:
+        # [N] bool
+    """
+    if config.batch_unit == "episode":
+        return num_episodes >= config.batch_size
+    return num_steps >= config.batch_size // config.num_envs
 
 
 def complete_together(config: PGSettings) -> bool:

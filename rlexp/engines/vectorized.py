@@ -296,11 +296,65 @@ def learn(agent: Agent, state: Tree, batch: dict[str, tf.Tensor], u: tf.Tensor, 
     return new, {**metrics, PRIORITIES: priorities} if agent.prioritized else metrics
 
 
+def learn_batch(
+    agent: RolloutAgent,
+    over_lanes: Callable[[Callable[..., Tree]], Callable[..., Tree]],
+    state: Tree,
+    batch: dict[str, tf.Tensor],
+    order: tf.Tensor,
+    u: tf.Tensor,
+    scalars: dict[str, tf.Tensor],
+) -> tuple[Tree, dict[str, tf.Tensor]]:
+    """Inside a program: all updates of all lanes from a batch each, every tensor [L, ...].
+
+    A loop of mapped updates, since a mapped loop compiles slowly.
+
+    Args:
+        agent: of one trial.
+        over_lanes: maps a function of one trial over lanes.
+        state: of the agent.
+        batch: see `RolloutBuffer.batch`.  # field: [L, R, ...]
+        order: the rows that each update learns from.  # [L, U, M]
+        u: uniform numbers of each update.  # [L, U, W]
+        scalars: what is scheduled, now.  # path: [L]
+
+    Returns:
+        The new state, and the agent's metrics, means over the updates.  # name: [L]
+    """
+
+    def prepare(acting: Params, batch: dict[str, tf.Tensor], scalars: dict[str, tf.Tensor]) -> Tree:
+        return agent.prepare(acting, _observed(batch), scalars)
+
+    def learn(state: Tree, batch: Tree, rows: tf.Tensor, u: tf.Tensor, scalars: dict[str, tf.Tensor]) -> Tree:
+        some = {name: tf.gather(field, rows) for name, field in batch.items()}
+        return agent.learn(state, some, u, scalars)[:2]
+
+    def body(i: tf.Tensor, state: Tree, sums: dict[str, tf.Tensor]) -> Tree:
+        state, metrics = over_lanes(learn)(state, prepared, order[:, i], u[:, i], scalars)
+        return i + 1, state, {name: sums[name] + value for name, value in metrics.items()}
+
+    def end(state: Tree, batch: dict[str, tf.Tensor], scalars: dict[str, tf.Tensor]) -> Tree:
+        return agent.end_batch(state, _observed(batch), scalars)
+
+    prepared = over_lanes(prepare)(agent.acting(state), batch, scalars)
+    num_lanes, num_updates, _ = order.shape
+    sums = {name: tf.zeros(num_lanes) for name in agent.metrics}
+    _, state, sums = tf.while_loop(lambda i, *_: i < num_updates, body, (tf.constant(0), state, sums))
+    state = over_lanes(end)(state, batch, scalars)
+    return state, {name: value / num_updates for name, value in sums.items()}
+
+
 class RolloutLanes(Lanes[RolloutAgent]):
     """Lanes whose trials learn from whole batches, each when its own is complete."""
 
+    def act_each(self, o_t: np.ndarray, u: np.ndarray, scalars: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Exploring actions [N, E, ...] of each trial in E environments, for observations [N, E, *shape], uniforms
+        [N, E, W], and scheduled scalars, path: [N]."""
+        actions = self._call("act_each", self._act_each, self.acting, (o_t, u, scalars))
+        return actions.numpy()[: self.num_trials]
+
     def sample(self, acting: Params, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """Sampled actions [N, E] of what acts [L, ...], for observations [N, E, *shape] and uniforms [N, E]."""
+        """Sampled actions [N, E, ...] of what acts [L, ...], for observations [N, E, *shape] and uniforms [N, E, W]."""
         return self._call("sample", self._sample, acting, (o_t, u)).numpy()[: self.num_trials]
 
     def learn_some(
@@ -337,6 +391,9 @@ class RolloutLanes(Lanes[RolloutAgent]):
             metrics.append(self._learn_part(trials[part], arrays, num_lanes))
         return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
 
+    def _act_each(self, acting: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: dict[str, tf.Tensor]) -> tf.Tensor:
+        return self.agent.act_each(acting, _as_float(o_t), u, scalars)
+
     def _sample(self, acting: Params, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
         return self.agent.sample(acting, _as_float(o_t), u)
 
@@ -351,31 +408,9 @@ class RolloutLanes(Lanes[RolloutAgent]):
         return {name: value.numpy()[: len(trials)] for name, value in metrics.items()}
 
     def _learn_some(
-        self,
-        state: Tree,
-        batch: dict[str, tf.Tensor],
-        order: tf.Tensor,
-        u: tf.Tensor,
-        scalars: dict[str, tf.Tensor],
+        self, state: Tree, batch: dict[str, tf.Tensor], order: tf.Tensor, u: tf.Tensor, scalars: dict[str, tf.Tensor]
     ) -> Tree:
-        """All updates of all lanes, every tensor [L, ...]: a loop of mapped updates (a mapped loop compiles slowly)."""
-
-        def prepare(acting: Params, batch: dict[str, tf.Tensor], scalars: dict[str, tf.Tensor]) -> Tree:
-            return self.agent.prepare(acting, _observed(batch), scalars)
-
-        def learn(state: Tree, batch: Tree, rows: tf.Tensor, u: tf.Tensor, scalars: dict[str, tf.Tensor]) -> Tree:
-            some = {name: tf.gather(field, rows) for name, field in batch.items()}
-            return self.agent.learn(state, some, u, scalars)[:2]
-
-        def body(i: tf.Tensor, state: Tree, sums: dict[str, tf.Tensor]) -> Tree:
-            state, metrics = self._map(learn)(state, batch, order[:, i], u[:, i], scalars)
-            return i + 1, state, {name: sums[name] + value for name, value in metrics.items()}
-
-        batch = self._map(prepare)(self.agent.acting(state), batch, scalars)
-        num_lanes, num_updates, _ = order.shape
-        sums = {name: tf.zeros(num_lanes) for name in self.agent.metrics}
-        _, state, sums = tf.while_loop(lambda i, *_: i < num_updates, body, (tf.constant(0), state, sums))
-        return state, {name: value / num_updates for name, value in sums.items()}
+        return learn_batch(self.agent, self._map, state, batch, order, u, scalars)
 
 
 def pad_lanes(values: np.ndarray, num_lanes: int) -> np.ndarray:

@@ -82,9 +82,9 @@ class EpisodePlayer(LockStep):
         Returns:
             What went wrong with that.
         """
-        return [
-            f"{self._id}, an evaluation's: {text}; its results are in" for text in close_all([*self._envs.values()])
-        ]
+        problems = close_all([*self._envs.values()])
+        self.release()
+        return [f"{self._id}, an evaluation's: {text}; its results are in" for text in problems]
 
     def _place(self, j: int) -> str:
         k, i = divmod(j, self._width)

@@ -36,6 +36,9 @@ def call(method: str, function: Callable[..., Any], *args: Any) -> Any:
         result = function(*args)
         watch.inside = False
         return result
+    except Misbehaved:  # of an environment in another process
+        watch.inside = False
+        raise
     except BaseException as error:
         watch.inside = False
         if is_signal(error):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import abc
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rlexp.config.schema.env import EnvSettings
+from rlexp.envs.env_process import EnvProcesses
 from rlexp.envs.faults import Fault, Misbehaved, shown
 from rlexp.envs.guard import call, step_all
 from rlexp.envs.info import EnvInfo
@@ -29,7 +32,12 @@ class LockStep(abc.ABC):
 
     def __init__(self, settings: EnvSettings, info: EnvInfo, num_trials: int, width: int = 1) -> None:
         self._id, self._action, self._width = settings.id, info.action, width
-        self._make = partial(make, settings, tabular=info.tabular)
+        self._make: Callable[[int], Any] = lambda j: make(settings, tabular=info.tabular)
+        self._processes: EnvProcesses | None = None
+        if settings.workers > 1 and os.name == "posix":
+            number = min(settings.workers, num_trials * width)
+            self._processes = EnvProcesses(replace(settings, workers=1), info, number)
+            self._make = self._processes.make
         self._check = ResultCheck(info)
         self._envs: dict[int, Any] = {}  # those that could be made
         self._broken = np.zeros(num_trials, bool)  # trials with a fault
@@ -46,7 +54,7 @@ class LockStep(abc.ABC):
     def _make_env(self, j: int) -> None:
         watch.number = j
         try:
-            self._envs[j] = call("__init__", self._make)
+            self._envs[j] = call("__init__", self._make, j)
         except Misbehaved as fault:
             self._report(j, fault.text, fault.trace)
 
@@ -83,7 +91,14 @@ class LockStep(abc.ABC):
             Number, terminated and truncated of the episodes that have ended.
         """
         raw = list(self._action.to_env(actions))  # a list is read faster
+        if self._processes is not None:
+            return self._processes.step_all(raw, running, observations, rewards, report or self._report)
         return step_all(self._envs, raw, running, self._check, observations, rewards, report or self._report)
+
+    def release(self) -> None:
+        """Let processes of environments exit, if there are any; nothing is called after it."""
+        if self._processes is not None:
+            self._processes.release()
 
     def _check_sound(self, observations: np.ndarray, running: Sequence[int]) -> None:
         """Report running environments whose observations are unsound, and set these to zero.  # [N * width, *shape]"""

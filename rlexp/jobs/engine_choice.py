@@ -42,6 +42,8 @@ def _why_not_fused(settings: Settings, info: EnvInfo) -> str | None:
     if registry.fused_loop(algo) is None:
         return f"algo {algo} has no fused loop"
     reason = tensor.why_not(settings.env, info)
+    if reason is None and settings.env.workers > 1:
+        reason = "env.workers is for environments that are stepped one by one"
     if reason is None and family.keras and settings.engine != "host":
         return _why_not_mapped(settings, info)
     return reason

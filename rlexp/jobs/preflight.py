@@ -87,6 +87,8 @@ def _check_size(settings: Settings, info: EnvInfo) -> None:
 
     if registry.algo(settings.algo.name).family == "replay":
         _check_ring(settings, info)
+    if registry.algo(settings.algo.name).family == "rollout":
+        _check_batch(settings, info)
     if registry.family(settings.algo.name).keras:
         network_checks.check_dense_size(settings, info)
 
@@ -97,3 +99,11 @@ def _check_ring(settings: Settings, info: EnvInfo) -> None:
 
     what = f"rings of {settings.algo.replay_size} transitions"
     check_memory("algo.replay_size", what, replay_bytes(settings, info), settings.trials)
+
+
+def _check_batch(settings: Settings, info: EnvInfo) -> None:
+    """Raise `Refusal` for batches of rollouts that do not fit in memory."""
+    from rlexp.engines.memory import check_memory, rollout_bytes
+
+    what = f"batches of {settings.algo.batch_size} transitions"
+    check_memory("algo.batch_size", what, rollout_bytes(settings, info), settings.trials)

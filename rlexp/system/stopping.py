@@ -72,6 +72,19 @@ def leave_to_another_process() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Within it, processes start with SIGINT and SIGTERM blocked, until they say what these should do."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def acknowledge(signum: int) -> None:
     """Print that a signal has arrived, past Python's buffers, which may be in use."""
     if _acknowledged is not None and _acknowledged():

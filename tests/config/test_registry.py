@@ -21,7 +21,8 @@ from rlexp.system.errors import Refusal
 from tests.conftest import records
 
 ENVS = ("cartpole", "acrobot", "mountain_car", "lunar_lander", "space_invaders", "frozen_lake", "frozen_lake_8x8", "taxi",
-        "cliff_walking", "three_state_mdp", "markov_chain")  # fmt: skip
+        "cliff_walking", "three_state_mdp", "markov_chain", "pendulum", "mountain_car_continuous",
+        "lunar_lander_continuous", "bipedal_walker")  # fmt: skip
 
 
 def test_names_files_and_keys_are_the_same() -> None:
@@ -87,6 +88,8 @@ SOME = [
                 "taxi",
                 "mountain_car",
                 "space_invaders",
+                "mountain_car_continuous",
+                "lunar_lander_continuous",
             )
         ),
     )
@@ -96,7 +99,8 @@ SOME = [
 
 @pytest.mark.parametrize("env", SOME)
 def test_every_environment_runs_with_a_learner(env: str, tiny: Callable[..., Any]) -> None:
-    algo = "q_learning" if env == "three_state_mdp" else "dqn"
+    continuous = env in ("pendulum", "mountain_car_continuous", "lunar_lander_continuous", "bipedal_walker")
+    algo = "q_learning" if env == "three_state_mdp" else "pg_baseline" if continuous else "dqn"
     network = ["network=cnn"] if env == "space_invaders" else []
     options = ["trials=1", "budget.steps=60", "evaluation.max_steps=50", "evaluation.period=60", *network]
     job = tiny(algo, f"env={env}", *options)

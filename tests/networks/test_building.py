@@ -19,7 +19,11 @@ OPTIONS = ["network.options.initializer=he_normal", "network.options.layer_norm=
 
 
 @pytest.mark.parametrize("network", ["mlp", "dueling", "minatar", "with options"])
-@pytest.mark.parametrize("algo", [["algo=ddqn"], ["algo=pg", "algo.head=sigmoid"], ["algo=pg_baseline"], ["algo=ppo"]])
+@pytest.mark.parametrize(
+    "algo",
+    [["algo=ddqn"], ["algo=pg", "algo.head=sigmoid"], ["algo=pg_baseline"], ["algo=ppo"],
+     ["algo=ppo", "algo.orthogonal=true"]],
+)  # fmt: skip
 def test_weights_are_drawn_for_a_seed_as_a_network_built_for_it_has_them(algo: list[str], network: str) -> None:
     settings = compose(*algo, *(OPTIONS if network == "with options" else [f"network={network}"]))
     shape = (10, 10, 4) if network == "minatar" else (4,)
@@ -50,6 +54,20 @@ def test_the_initializer_is_of_hidden_layers(initializer: str, deviation: float)
     np.testing.assert_allclose(np.std(hidden, axis=1), 1, atol=0.01)
     orthogonal = np.allclose(kernel.T @ kernel, np.eye(64), atol=1e-5)
     assert orthogonal == (initializer == "orthogonal")
+
+
+def test_kernels_start_orthogonal_with_their_gains() -> None:
+    """Rows or columns of a kernel have the length sqrt 2 in hidden layers, .01 for logits and 1 for values."""
+    settings = compose("algo=ppo", "algo.orthogonal=true", "network.hidden_units=[16,8]")
+    info = EnvInfo(Box((4,), "float32"), Discrete(3), None, False)
+    model = build(settings, info, 7)["policy"].model
+    kernels = [weight.numpy() for weight in model.weights if weight.name == "kernel"]
+    gains = [np.sqrt(2)] * 2 + [0.01] + [np.sqrt(2)] * 2 + [1.0]
+    assert [kernel.shape for kernel in kernels] == [(4, 16), (16, 8), (8, 3), (4, 16), (16, 8), (8, 1)]
+    for kernel, gain in zip(kernels, gains, strict=True):
+        short = kernel if kernel.shape[0] <= kernel.shape[1] else kernel.T
+        np.testing.assert_allclose(short @ short.T, gain**2 * np.eye(len(short)), atol=1e-5)
+    assert not np.allclose(kernels[0], kernels[3])  # each has its own
 
 
 def test_unknown_options_are_refused() -> None:

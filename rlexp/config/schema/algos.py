@@ -23,7 +23,11 @@ class Environment(Protocol):
 
     @property
     def num_actions(self) -> int:
-        """A."""
+        """A, of Discrete actions."""
+
+    @property
+    def action(self) -> Any:
+        """What agents choose: a spec with its `kind`, and for a Box with its `dtype` and whether it is `bounded`."""
 
 
 @dataclass
@@ -268,33 +272,63 @@ def check_target(settings: DQNSettings) -> None:
 
 
 @dataclass
-class PGSettings(AlgoSettings):
+class RolloutSettings(AlgoSettings):
+    """What algorithms that learn from batches of their own latest steps share: what their loops read."""
+
+    name: str = opt("pg", "registry key")
+    gamma: Any = opt(0.995, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
+    optimizer: OptimizerSettings = opt(PGOptimizerSettings, "optimiser")
+    batch_unit: str = opt("episode", "what batch_size counts", choices=("episode", "step"))
+    batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
+    reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
+    truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
+    num_envs: int = opt(1, "environments of each trial, which act together", low=1, high=10_000)
+
+    def check(self, where: str) -> None:
+        """All environments have equally many rows of a batch."""
+        if self.batch_unit == "step" and self.batch_size % self.num_envs:
+            expected = f"a multiple of {where}.num_envs ({self.num_envs})"
+            raise refusal(f"{where}.batch_size", expected, str(self.batch_size))
+
+
+@dataclass
+class PGSettings(RolloutSettings):
     """Policy gradients: REINFORCE."""
 
     evaluation_policies: ClassVar[tuple[str, ...]] = ("greedy", "sampled")
 
-    name: str = opt("pg", "registry key")
-    gamma: Any = opt(0.995, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
     head: str = opt("softmax", "what makes probabilities of outputs", choices=("softmax", "sigmoid"))
-    optimizer: OptimizerSettings = opt(PGOptimizerSettings, "optimiser")
-    batch_unit: str = opt("episode", "what batch_size counts", choices=("episode", "step"))
-    batch_size: int = opt(10, "episodes, or env steps, per batch", low=1)
     normalize: bool = opt(True, "returns or advantages of a batch get mean 0 and standard deviation 1")
     entropy_coef: Any = opt(0.0, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
-    reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
-    truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
+    distribution: str = opt("auto", "of Box actions; auto: gaussian", choices=("auto", "gaussian", "tanh_gaussian"))
+    log_std_init: float = opt(0.0, "first logarithm of a Gaussian's deviation, in halves of the bounds' width")
+    state_dependent_std: bool = opt(False, "a Gaussian's deviation is computed by the network")
 
     def check(self, where: str) -> None:
-        """Returns need whole episodes."""
+        """Returns need whole episodes, one after the other."""
+        if self.num_envs != 1:
+            fix = "Its whole episodes come one after another; several environments are for algo=pg_baseline."
+            raise refusal(f"{where}.num_envs", f"1 for {self.name}", str(self.num_envs), fix)
         if self.batch_unit == "step":
             fix = "A batch cut within an episode needs a value to go on from: algo=pg_baseline."
             raise refusal(f"{where}.batch_unit", f"episode for {self.name}", "'step'", fix)
 
     def check_env(self, env_id: str, info: Environment) -> None:
-        """A sigmoid chooses between two actions."""
-        if self.head == "sigmoid" and info.num_actions != 2:
-            expected = f"softmax for {info.num_actions} actions"
-            raise refusal("algo.head", expected, "'sigmoid', which is for two")
+        """A sigmoid chooses between two actions; a Gaussian is for floats, and tanh needs bounds to squash them to."""
+        numbered, box = info.action.kind == "discrete", info.action.kind == "box"
+        if self.head == "sigmoid" and not (numbered and info.num_actions == 2):
+            actions = f"{info.num_actions} actions" if numbered else f"actions of {info.action}"
+            raise refusal("algo.head", f"softmax for {actions}", "'sigmoid', which is for two")
+        if self.distribution != "auto" and not box:
+            received = f"{self.distribution!r} and {env_id!r} with actions of {info.action}"
+            raise refusal("algo.distribution", "auto where actions are no Box", received)
+        if box and info.action.dtype != "float32":
+            received = f"{env_id!r} with actions of {info.action}"
+            raise refusal("env.id", f"actions of floats for {self.name}", received)
+        if self.distribution == "tanh_gaussian" and not info.action.bounded:
+            received = f"'tanh_gaussian' and {env_id!r} with actions of {info.action}"
+            fix = "A Gaussian needs none: algo.distribution=gaussian"
+            raise refusal("algo.distribution", "gaussian where a number of the action has no bound", received, fix)
 
 
 @dataclass
@@ -311,10 +345,20 @@ class PGBaselineSettings(PGSettings):
 
     def check(self, where: str) -> None:
         """A batch may end anywhere: the value stands for the rest."""
+        RolloutSettings.check(self, where)
 
 
 @dataclass
-class PPOSettings(PGBaselineSettings):
+class ActorCriticSettings(PGBaselineSettings):
+    """What actor-critics share beside the baseline."""
+
+    orthogonal: bool = opt(False, "kernels start orthogonal; policy and value start near 0")
+    normalize_observations: bool = opt(False, "observations are seen with running mean 0 and variance 1")
+    normalize_rewards: bool = opt(False, "rewards are divided by the running deviation of discounted returns")
+
+
+@dataclass
+class PPOSettings(ActorCriticSettings):
     """Proximal policy optimisation."""
 
     name: str = opt("ppo", "registry key")
@@ -322,16 +366,23 @@ class PPOSettings(PGBaselineSettings):
     num_updates: int = opt(5, "passes over a batch, each of num_minibatches gradient steps", low=1)
     num_minibatches: int = opt(1, "parts that a batch is shuffled into, one gradient step each", low=1)
     clip_ratio: float = opt(0.2, "how far a batch's updates may move a probability, as a ratio", above=0, high=1)
+    value_clip: float | None = opt(None, "how far a batch's updates may move a value; null: no limit", above=0)
+    target_kl: float | None = opt(None, "a batch is left once the policy has moved so far; null: no limit", above=0)
 
     def check(self, where: str) -> None:
         """Minibatches have rows that count, and are of one size."""
         super().check(where)
-        parts = self.num_minibatches
-        if parts & (parts - 1):
-            raise refusal(f"{where}.num_minibatches", "a power of two, as padded batches are", str(parts))
-        if parts > self.batch_size:
-            expected = f"at most {where}.batch_size ({self.batch_size}), so that none is empty"
-            raise refusal(f"{where}.num_minibatches", expected, str(parts))
+        check_minibatches(self, where)
+
+
+def check_minibatches(settings: Any, where: str) -> None:
+    """Raise `Refusal` for minibatches without rows, or of different sizes."""
+    parts, size = settings.num_minibatches, settings.batch_size
+    if parts & (parts - 1):
+        raise refusal(f"{where}.num_minibatches", "a power of two, as padded batches are", str(parts))
+    if parts > size:
+        expected = f"at most {where}.batch_size ({size}), so that none is empty"
+        raise refusal(f"{where}.num_minibatches", expected, str(parts))
 
 
 @dataclass

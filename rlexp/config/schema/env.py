@@ -31,5 +31,6 @@ class EnvSettings:
     preprocessing: str = opt("none", "preprocessing of observations and rewards", choices=("none", "atari"))
     frame_stack: int = opt(1, "number of recent observations stacked into one", low=1, high=64)
     step_timeout: float | None = opt(600.0, "time limit of one call of the environment, seconds; null: none", above=0)
+    workers: int = opt(1, "processes that share a job's environments on the host engine", low=1, high=256)
     discretizer: DiscretizerSettings = opt(DiscretizerSettings, "bins through which tables see a Box observation")
     default_steps: int = opt(50_000, "env steps per trial if no budget is given", low=1)

@@ -21,6 +21,19 @@ MOVES_NO_CURVE = (
     "study", "label", "output_dir", "tracking", "rerun", "checkpoint", "animation", "trials", "seed", "workers",
 )  # fmt: skip
 
+# Settings of algorithms that came later, by their paths, and the value that changes nothing: it is no part of the hash.
+ADDED_LATER: dict[str, Any] = {
+    "num_envs": 1,
+    "distribution": "auto",
+    "log_std_init": 0.0,
+    "state_dependent_std": False,
+    "orthogonal": False,
+    "normalize_observations": False,
+    "normalize_rewards": False,
+    "value_clip": None,
+    "target_kl": None,
+}
+
 
 @dataclass
 class TrackingSettings:
@@ -129,7 +142,7 @@ class Settings:
         for elsewhere in MOVES_NO_CURVE:
             del curve[elsewhere]
         curve["budget"] = {"steps": self.max_steps, "episodes": self.budget.episodes}
-        del curve["env"]["default_steps"], curve["env"]["step_timeout"]
+        del curve["env"]["default_steps"], curve["env"]["step_timeout"], curve["env"]["workers"]
         if not self.env.wrappers:  # keeps the hash of versions without wrappers
             del curve["env"]["wrappers"]
         if self.network.name in ("cnn", "dueling_cnn"):  # defaults of newer options do not count
@@ -137,6 +150,7 @@ class Settings:
         if curve["algo"].get("replay") == "uniform":  # keeps the hash of versions without priorities
             for key in ("replay", *PRIORITY_KEYS):
                 del curve["algo"][key]
+        _remove_unchanged(curve["algo"])
         if not self.network.noisy:  # keeps the hash of versions without noisy networks
             del curve["network"]["noisy"]
         if not self.network.noisy or curve["algo"].get("sigma0") == SIGMA_0:  # likewise without the setting
@@ -171,6 +185,17 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """A plain nested mapping, as written to the job's config.yaml."""
         return dataclasses.asdict(self)
+
+
+def _remove_unchanged(algo: dict[str, Any]) -> None:
+    """Remove what `ADDED_LATER` names from an algorithm's settings, where it has the value that changes nothing."""
+    for path, unchanged in ADDED_LATER.items():
+        *parents, key = path.split(".")
+        node: Any = algo
+        for name in parents:
+            node = node.get(name, {})
+        if key in node and node[key] == unchanged:
+            del node[key]
 
 
 def _digest(value: Any) -> str:

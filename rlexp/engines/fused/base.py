@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -123,7 +124,7 @@ def call_size(settings: Settings, info: EnvInfo, least: int = MIN_STEPS, most: i
     A call ends where an evaluation or a record is due, so that a larger T would be of no use. T is a power of two, so
     that jobs with different periods share a few programs.
     """
-    period = min(settings.evaluation.period, log_period(settings, info))
+    period = min(settings.evaluation.period, log_period(settings, info)) / getattr(settings.algo, "num_envs", 1)
     return int(np.clip(2 ** np.ceil(np.log2(period)), least, most))
 
 
@@ -149,13 +150,20 @@ class Tables:
 
     Args:
         parsed: name -> schedule.
-        sizes: how far one call may count each unit.
+        sizes: how far one call may count each unit, env steps in lock-steps.
+        num_envs: env steps of a trial in one lock-step.
     """
 
-    def __init__(self, parsed: Mapping[str, schedules.Schedule | schedules.Stacked], sizes: dict[str, int]) -> None:
+    def __init__(
+        self,
+        parsed: Mapping[str, schedules.Schedule | schedules.Stacked],
+        sizes: dict[str, int],
+        num_envs: int = 1,
+    ) -> None:
         self.schedules = parsed
         self.units = {name: schedule.unit for name, schedule in parsed.items()}
-        self._counts = {unit: np.arange(size + 1) for unit, size in sizes.items()}
+        stride = {"step": num_envs}
+        self._counts = {unit: stride.get(unit, 1) * np.arange(size + 1) for unit, size in sizes.items()}
 
     def rows(self, counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Values for `counts` [N] and the M - 1 counts after each.  # name: [N, M]"""
@@ -216,7 +224,7 @@ def _at(rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
 
 
 class EnvState(NamedTuple):
-    """The state of the environments of all lanes."""
+    """The state of the environments of all lanes; where a trial has several, arrays are [L, E, ...]."""
 
     state: Tree  # [L, D] float32
     returns: Tree  # [L] float64, sum of the rewards of the episode under way
@@ -227,7 +235,7 @@ SAVED = ("state", "return", "length")  # names of the fields of `EnvState` in ch
 
 
 class Numbers(NamedTuple):
-    """Uniform numbers that the environments of all lanes draw in one call."""
+    """Uniform numbers that the environments of all lanes draw in one call; of several environments [L, E, ...]."""
 
     reset: np.ndarray  # [L, max_episodes, reset_width]
     dynamics: np.ndarray  # [L, max_steps, step_width]
@@ -237,12 +245,12 @@ def begin_next(over: tf.Tensor, first: tf.Tensor, env: EnvState) -> EnvState:
     """Inside a program: begin the next episode in lanes whose episode is over.
 
     Args:
-        over: which lanes, bool.  # [L]
-        first: first states of the next episodes.  # [L, D]
+        over: which lanes, bool.  # [L, ...]
+        first: first states of the next episodes.  # [L, ..., D]
         env: the environments after a step.
     """
     return EnvState(
-        tf.where(over[:, None], first, env.state),
+        tf.where(over[..., None], first, env.state),
         tf.where(over, tf.zeros_like(env.returns), env.returns),
         tf.where(over, 0, env.length),
     )
@@ -267,18 +275,20 @@ def offer(
 
 
 class TensorEnvs:
-    """The environments of all lanes.
+    """The environments of all lanes, one per trial or several.
 
     Args:
-        env: the dynamics of one trial.
+        env: the dynamics of one environment.
         num_lanes: L.
         seeds: the trials' seeds.  # [N]
         max_steps: most lock-steps of one call.
-        max_episodes: most episodes of one trial that may end in one call.
+        max_episodes: most episodes of one environment that may end in one call.
         block: see `seeding.Uniforms`.
+        num_envs: E, environments of a trial.
 
     Attributes:
         state: of all environments now.
+        episode: finished episodes of each environment, where a trial has several.  # [N, E]
     """
 
     def __init__(
@@ -289,38 +299,66 @@ class TensorEnvs:
         max_steps: int,
         max_episodes: int,
         block: int = seeding.BLOCK,
+        num_envs: int = 1,
     ) -> None:
-        self._num_trials, self._num_lanes = len(seeds), num_lanes
+        self._num_trials, self._num_lanes, self._num_envs = len(seeds), num_lanes, num_envs
         self._max_steps, self._max_episodes = max_steps, max_episodes
-        self._resets = seeding.Uniforms(seeds, "reset", env.reset_width, block)
-        self._steps = seeding.Uniforms(seeds, "dynamics", env.step_width, block) if env.step_width else None
-        first = pad_lanes(self._resets.rows(np.zeros(len(seeds), np.int64)), num_lanes)
+        self._resets = seeding.Uniforms(seeds, "reset", env.reset_width, block, num_envs)
+        self._steps = seeding.Uniforms(seeds, "dynamics", env.step_width, block, num_envs) if env.step_width else None
+        self.episode = np.zeros((len(seeds), num_envs), np.int64)
+        first = self._by_lane(self._resets.rows(np.zeros(self.episode.size, np.int64)))
+        lanes = first.shape[:-1]  # [L] or [L, E]
+        # Eager, because it happens once and tracing takes longer.
+        states = tf.stack([env.reset(u) for u in tf.unstack(first.reshape(math.prod(lanes), env.reset_width))])
         self.state = EnvState(
-            tf.stack(
-                [env.reset(u) for u in tf.unstack(first)]
-            ),  # eager, because it happens once and tracing takes longer
-            tf.zeros(num_lanes, tf.float64),
-            tf.zeros(num_lanes, tf.int32),
+            tf.reshape(states, (*lanes, *states.shape[1:])), tf.zeros(lanes, tf.float64), tf.zeros(lanes, tf.int32)
         )
 
-    def numbers(self, t: int, episode: np.ndarray, steps: int) -> Numbers:
-        """Uniform numbers for the next `steps` lock-steps of trials that have finished `episode` [N] episodes."""
-        now, n, size = np.full(len(episode), t), len(episode), self._max_episodes
-        reset = self._resets.span(episode + 1, min(steps, size), size)  # the episode under way has used its numbers
-        dynamics = np.zeros((n, self._max_steps, 0), np.float32)
+    def numbers(self, t: int, episode: np.ndarray, steps: int, most: int | None = None) -> Numbers:
+        """Uniform numbers of the next lock-steps.
+
+        Args:
+            t: lock-steps so far.
+            episode: finished episodes of each environment.  # [N] or [N, E]
+            steps: how many lock-steps.
+            most: lock-steps and resets that the arrays are made for; None: those of a call.
+        """
+        now, max_steps, size = np.full(episode.size, t), most or self._max_steps, most or self._max_episodes
+        # The episode under way has used its numbers.
+        reset = self._resets.span(episode.ravel() + 1, min(steps, size), size)
+        dynamics = np.zeros((episode.size, max_steps, 0), np.float32)
         if self._steps:
-            dynamics = self._steps.span(now, steps, self._max_steps)
-        return Numbers(pad_lanes(reset, self._num_lanes), pad_lanes(dynamics, self._num_lanes))
+            dynamics = self._steps.span(now, steps, max_steps)
+        return Numbers(self._by_lane(reset), self._by_lane(dynamics))
+
+    def note(self, lengths: np.ndarray) -> None:
+        """Count the episodes that have ended, where a trial has several environments: their lengths, else 0.
+
+        # [T, N, E]
+        """
+        self.episode += (lengths > 0).sum(axis=0)
 
     def get_state(self) -> dict[str, Any]:
         """The state of every trial's environment.  # [N, ...] each"""
-        return {name: np.asarray(value)[: self._num_trials] for name, value in zip(SAVED, self.state, strict=True)}
+        state = {name: np.asarray(value)[: self._num_trials] for name, value in zip(SAVED, self.state, strict=True)}
+        return state if self._num_envs == 1 else {**state, "episode": self.episode.copy()}
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
         """Put back what `get_state` returned; no trial's episode has to start again.  # [N] bool"""
+        if self._num_envs > 1:
+            self.episode = state["episode"].copy()
         self.state = EnvState(*[tf.constant(pad_lanes(state[name], self._num_lanes)) for name in SAVED])
         return np.zeros(self._num_trials, bool)
 
     def close(self) -> list[str]:
         """Nothing is open, and nothing goes wrong."""
         return []
+
+    def release(self) -> None:
+        """No process is there."""
+
+    def _by_lane(self, rows: np.ndarray) -> np.ndarray:
+        """What belongs to environments, for the lanes: [N * E, ...] -> [L, ...] or [L, E, ...]"""
+        if self._num_envs > 1:
+            rows = rows.reshape(self._num_trials, self._num_envs, *rows.shape[1:])
+        return pad_lanes(rows, self._num_lanes)

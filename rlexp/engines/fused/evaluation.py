@@ -87,15 +87,18 @@ class FusedEvaluator:
         """Nothing is open, and nothing goes wrong."""
         return []
 
+    def release(self) -> None:
+        """No process is there."""
+
     def _act_of(self, agent: Any) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-        """How one trial acts: parameters [P], observations [E, *shape], uniform numbers [E or 0] -> actions [E].
+        """How one trial acts: parameters [P], observations [E, *shape], uniform numbers [E or 0, W] -> actions [E].
 
         Subclasses may need more of the agent than `GreedyAgent`.
         """
         return lambda params, o_t, _: agent.greedy(params, o_t)
 
     def _params_and_numbers(self, policy: Any, first_seed: int) -> tuple[tf.Tensor, np.ndarray]:
-        """The parameters of a policy [L, P], and the uniform numbers by which it acts [L, steps, E or 0]."""
+        """The parameters of a policy [L, P], and the uniform numbers by which it acts [L, steps, E or 0, W]."""
         return policy, np.zeros((self._num_lanes, self._limit, 0), np.float32)
 
     def _scores(self, policy: Any, first_seed: int, num_episodes: int, trials: np.ndarray) -> Scores:
@@ -140,7 +143,7 @@ def episodes(env: TensorEnv, act: Callable[..., tf.Tensor], num_lanes: int, limi
 
         Args:
             params: of the lanes.  # [L, P]
-            u_act: uniform numbers by which they act.  # [L, limit, E or 0]
+            u_act: uniform numbers by which they act.  # [L, limit, E or 0, W]
             u_reset, u_step: uniform numbers of the environment.  # [E, reset_width], [E, limit, step_width]
             chosen: lanes that play, bool.  # [L]
 
@@ -152,9 +155,9 @@ def episodes(env: TensorEnv, act: Callable[..., tf.Tensor], num_lanes: int, limi
         def body(i: tf.Tensor, state: tf.Tensor, alive: tf.Tensor, returns: tf.Tensor, lengths: tf.Tensor) -> Tree:
             o_t = mapped(env.observe)(state)  # [L * E, *shape]
             o_t = tf.reshape(o_t, (num_lanes, width, *o_t.shape[1:]))
-            a_t = mapped(act)(params, o_t, u_act[:, i])  # [L, E]
+            a_t = mapped(act)(params, o_t, u_act[:, i])  # [L, E, *action shape]
             u = tf.tile(u_step[:, i], (num_lanes, 1))  # [L * E, step_width]
-            state, r_t, terminated = mapped(env.step)(state, tf.reshape(a_t, [-1]), u)
+            state, r_t, terminated = mapped(env.step)(state, tf.reshape(a_t, (-1, *a_t.shape[2:])), u)
             returns += tf.where(alive, tf.cast(r_t, tf.float64), tf.zeros_like(returns))
             lengths += tf.cast(alive, tf.int32)
             return i + 1, state, alive & ~terminated, returns, lengths

@@ -2,23 +2,24 @@
 
 Acting is one XLA program of environment and policy, many lock-steps a call, which ends where the batch of some trial is
 complete. Then the host engine's own code learns from it: updates are few beside steps, and their batches have shapes of
-their own.
+their own. Where several environments of each trial complete all batches together, learning is part of the program: see
+`iterations`.
 
-Axes: L lanes (>= N trials), T lock-steps of one call, E evaluation episodes.
+Axes: N trials, L lanes (>= N), T lock-steps of one call, E environments of a trial. With one environment per trial,
+arrays have no axis E.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from rlexp.algos.base import Params, RolloutAgent
 from rlexp.config import schedules
-from rlexp.config.schema.algos import PGSettings
 from rlexp.data import seeding
 from rlexp.data.transition import FIELDS
 from rlexp.engines import rules
@@ -26,62 +27,21 @@ from rlexp.engines.evaluation import Policy
 from rlexp.engines.fused.base import (
     MAX_EPISODES,
     NEVER,
-    EnvState,
     Pace,
     Tables,
     TensorEnvs,
-    Tree,
-    begin_next,
     call_size,
     compile_now,
     graph_key,
-    look_up,
     program,
-    write,
 )
 from rlexp.engines.fused.evaluation import FusedEvaluator
+from rlexp.engines.fused.iterations import Iterations, suit
+from rlexp.engines.fused.rollout_program import Given, IterationProgram, RolloutProgram, Row
 from rlexp.engines.host.rollout import RolloutLoop
 from rlexp.engines.services import Services
-from rlexp.engines.vectorized import RolloutLanes, mapped, pad_lanes
+from rlexp.engines.vectorized import RolloutLanes, pad_lanes
 from rlexp.envs import tensor
-from rlexp.envs.tensor.base import TensorEnv, limited_step
-
-Array = Any  # of NumPy on the host, of TensorFlow in a program
-
-
-class Given(NamedTuple):
-    """What the host hands to a call."""
-
-    steps: Array  # int32 [], lock-steps to take
-    max_episodes: Array  # int32 [], the budget of episodes
-    active: Array  # bool [L], trials that still train
-    held_steps: Array  # int32 [L], transitions that each trial's batch has at its start
-    held_episodes: Array  # int32 [L], ended episodes likewise
-    first_episode: Array  # int32 [L], episodes that each trial has ended by then
-    act: Array  # uniform numbers of acting [L, T, W]
-    scalars: dict[str, Array]  # path: schedules by counts since its start [L, T or M, + 1]
-    reset: Array  # uniform numbers of resets [L, M, reset_width]
-    dynamics: Array  # uniform numbers of steps [L, T, step_width]
-
-
-class Row(NamedTuple):
-    """What a call keeps of each lock-step: the fields of a transition, and the episodes that ended with it."""
-
-    o_tm1: Array  # [T, L, *shape]
-    a_tm1: Array  # int32 [T, L]
-    r_t: Array  # float32 [T, L]
-    terminated: Array  # bool [T, L]
-    truncated: Array  # bool [T, L]
-    o_t: Array  # [T, L, *shape]
-    returns: Array  # float64 [T, L], of the episodes under way, this step included
-    lengths: Array  # int32 [T, L], of the episodes that have ended, else 0
-
-
-class Out(NamedTuple):
-    """What a call has come to."""
-
-    steps: Array  # int32 [], lock-steps taken
-    rows: Row
 
 
 class FusedRolloutLoop(RolloutLoop):
@@ -92,24 +52,42 @@ class FusedRolloutLoop(RolloutLoop):
         self.max_steps = call_size(settings, services.info)
         self.tables = Tables(
             schedules.parse_scalars(config, agent.scalars),
-            {"step": self.max_steps, "episode": MAX_EPISODES, "update": 0},  # no updates while it acts
+            {"step": self.max_steps, "episode": config.num_envs * MAX_EPISODES, "update": 0},  # none while it acts
+            config.num_envs,
         )
-        env = tensor.build(settings.env)
+        env = tensor.build(settings.env, services.info.action)
         shapes = {name: network.shapes for name, network in agent.networks.items()}
         more = [shapes, dataclasses.asdict(settings.network), self.max_steps]
         key = graph_key(settings, lanes.num_lanes, agent.scalars, self.tables.units, more)
-        self.envs = TensorEnvs(env, lanes.num_lanes, settings.seeds, self.max_steps, MAX_EPISODES)
+        self.envs = TensorEnvs(
+            env, lanes.num_lanes, settings.seeds, self.max_steps, MAX_EPISODES, num_envs=config.num_envs
+        )
         kind = SampledEvaluator if settings.evaluation.policy == "sampled" else FusedEvaluator
         evaluator = kind(env, agent, lanes.num_lanes, services, key, self._host_policy)
         super().__init__(lanes, services, self.envs, evaluator)
         self.pace = Pace()
         limit = services.info.max_episode_steps
-        built = RolloutProgram(agent, lanes.num_lanes, env, limit, config, self.tables.units, self.max_steps)
+        parts = agent, lanes.num_lanes, env, limit, config, self.tables.units
+        built = RolloutProgram(*parts, self.max_steps, services.info.action)
         self.program = program("rollout", key, built.run)
+        self.iterations: Iterations | None = None
+        if suit(settings):
+
+            def make(length: int) -> IterationProgram:
+                return IterationProgram(*parts, length, services.info.action)
+
+            self.iterations = Iterations(self, self.envs, make, key, self._policy)
 
     def run(self) -> None:
         """Train until every trial's budget is spent or it has diverged."""
         trials = self.trials
+        if self.iterations is not None:
+            if self.iterations.due():
+                self.iterations.compile()
+            while trials.active.any() and (number := self.iterations.due()):
+                self.iterations.run(number)
+        if not trials.active.any():
+            return
         compile_now(lambda: self.act(0), trials.services.progress.say, "training")
         while trials.active.any():
             self.pace.start()
@@ -127,7 +105,8 @@ class FusedRolloutLoop(RolloutLoop):
             How many were taken, and the trials' counts [N] before the last one.
         """
         trials, lanes, n = self.trials, self.lanes, len(self.trials.active)
-        counts = trials.counts
+        counts, first = trials.counts, trials.t // self.num_envs
+        episode = counts["episode"] if self.num_envs == 1 else self.envs.episode
         active = np.zeros(lanes.num_lanes, bool)
         active[:n] = trials.active
         given = Given(
@@ -137,26 +116,38 @@ class FusedRolloutLoop(RolloutLoop):
             held_steps=lanes.pad(self.buffer.num_steps.astype(np.int32)),
             held_episodes=lanes.pad(self.buffer.num_episodes.astype(np.int32)),
             first_episode=lanes.pad(counts["episode"].astype(np.int32)),
-            act=lanes.pad(self.u_act.span(np.full(n, trials.t), steps, self.max_steps)),
+            act=lanes.pad(self.u_act.span(np.full(n, first), steps, self.max_steps)),
             scalars={path: lanes.pad(rows) for path, rows in self.tables.rows(counts).items()},
-            **self.envs.numbers(trials.t, counts["episode"], steps)._asdict(),
+            **self.envs.numbers(first, episode, steps)._asdict(),
         )
         self.envs.state, out = self.program(lanes.acting, self.envs.state, given)
         taken = int(out.steps)
         if taken == 0:
             return 0, counts
-        rows = Row(*(values.numpy()[:taken, :n] for values in out.rows))  # [T, N, ...] each
+        rows = Row(*(values.numpy()[:taken, :n] for values in out.rows))  # [T, N, E, ...] each
         rows = rows._replace(r_t=rules.learned_reward(self.config, rows.r_t, rows.truncated))
-        self.buffer.add_many(trials.active, {name: getattr(rows, name) for name in FIELDS})
-        before = {unit: count.copy() for unit, count in counts.items()}
-        trials.advance_many(rows.returns, rows.lengths)
+        lengths, began = trials.counted(rows.lengths), counts["step"].copy()
+        trials.advance_many(rows.returns, lengths)
+        whole = taken if trials.stepped == self.num_envs else taken - 1  # the rest of a budget completes no batch
+        self.buffer.add_many(trials.active, {name: getattr(rows, name)[:whole] for name in FIELDS})
+        if self.num_envs > 1:
+            self.envs.note(rows.lengths)
         if trials.settings.evaluation.selection == "train_episode":
-            for i in np.flatnonzero(rows.lengths.any(axis=1)):
-                ended = np.where(rows.lengths[i] > 0, rows.returns[i], np.nan)
-                trials.best.offer(ended, lanes.params, before["step"] + (i + 1) * trials.active)
-        before["step"] = counts["step"] - trials.active
-        before["episode"] = counts["episode"] - (rows.lengths[-1] > 0)
-        return taken, before
+            self._offer(rows.returns, lengths, began)
+        return taken, trials.before_last(lengths)
+
+    def _offer(self, returns: np.ndarray, lengths: np.ndarray, began: np.ndarray) -> None:
+        """Offer the weights to `best` for each episode that has ended.
+
+        Args:
+            returns, lengths: as `Counters.advance_many` takes them.  # [T, N, E]
+            began: env steps of the trials before these lock-steps.  # [N]
+        """
+        trials = self.trials
+        ended = np.where(lengths > 0, returns, np.nan).reshape(*lengths.shape[:2], -1)  # [T, N, E]
+        for i in np.flatnonzero((lengths > 0).any(axis=tuple(range(1, lengths.ndim)))):
+            steps = np.minimum(began + (i + 1) * self.num_envs * trials.active, trials.counts["step"])
+            trials.best.offer(np.fmax.reduce(ended[i], axis=1), self.lanes.params, steps)
 
     def _policy(self, acting: Params, t: int) -> Any:
         """As the evaluator plays it."""
@@ -174,103 +165,11 @@ class SampledEvaluator(FusedEvaluator):
     """
 
     def _act_of(self, agent: RolloutAgent) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+        self._agent = agent
         return agent.sample
 
     def _params_and_numbers(self, policy: Any, first_seed: int) -> tuple[tf.Tensor, np.ndarray]:
         params, t = policy
         draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in self._services.settings.seeds]
-        size = self._limit, self._config.num_episodes
+        size = self._limit, self._config.num_episodes, self._agent.widths["act"]
         return params, pad_lanes(np.stack([draw.random(size, np.float32) for draw in draws]), self._num_lanes)
-
-
-class RolloutProgram:
-    """The compiled loop: pure, and made of nothing but what `fused.graph_key` names.
-
-    Args:
-        agent: of one trial.
-        num_lanes: L.
-        env, limit: the dynamics, and most steps of an episode.
-        config: the agent's configuration.
-        units: what the schedule of each scalar counts.
-        max_steps: T.
-    """
-
-    def __init__(
-        self,
-        agent: RolloutAgent,
-        num_lanes: int,
-        env: TensorEnv,
-        limit: int | None,
-        config: PGSettings,
-        units: Mapping[str, str],
-        max_steps: int,
-    ) -> None:
-        self.agent, self.num_lanes, self.env, self.limit = agent, num_lanes, env, limit
-        self.config, self.units, self.max_steps = config, units, max_steps
-
-    def run(self, acting: Params, envs: EnvState, given: Given) -> tuple[EnvState, Out]:
-        """Up to `given.steps` lock-steps; ends earlier with a step after which the host has to act.
-
-        Args:
-            acting: what acts in the lanes.  # tree of [L, ...]
-            envs: where the environments stand, as `TensorEnvs.state`.
-            given: see `Given`.
-
-        Returns:
-            Where they stand now, and what the call has come to.
-        """
-        weights, lanes = mapped(self.agent.unpack)(acting), self.num_lanes
-
-        def goes_on(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, rows: Row) -> tf.Tensor:
-            """`episode`: that have ended in this call.  # [L]"""
-            complete = rules.batch_complete(self.config, given.held_steps + i, given.held_episodes + episode)
-            over = (given.first_episode + episode >= given.max_episodes) | (episode >= MAX_EPISODES)
-            return (i < given.steps) & ~tf.reduce_any(given.active & (complete | over))
-
-        def body(i: tf.Tensor, episode: tf.Tensor, envs: EnvState, rows: Row) -> Tree:
-            since = {"step": tf.fill([lanes], i), "episode": episode, "update": tf.zeros(lanes, tf.int32)}
-            scalars = look_up(given.scalars, self.units, since)
-            u_reset = tf.gather(given.reset, episode, batch_dims=1)
-            row, state, first = mapped(self.step)(
-                weights, envs, given.act[:, i], given.dynamics[:, i], u_reset, scalars
-            )
-            env = EnvState(state, envs.returns + tf.cast(row["r_t"], tf.float64), envs.length + 1)
-            over = row["terminated"] | row["truncated"]
-            ended = over & given.active
-            now = Row(**row, returns=env.returns, lengths=tf.where(ended, env.length, 0))
-            envs = begin_next(over, first, env)
-            rows = tf.nest.map_structure(lambda rows, row: write(rows, i, row), rows, now)
-            return i + 1, episode + tf.cast(ended, tf.int32), envs, rows
-
-        start = (0, tf.zeros(lanes, tf.int32), envs, self.no_rows(envs))
-        i, _, envs, rows = tf.while_loop(goes_on, body, start)
-        return envs, Out(i, rows)
-
-    def no_rows(self, envs: EnvState) -> Row:
-        """The rows of a call before its first lock-step."""
-        o_t, lanes = mapped(self.env.observe)(envs.state), (self.num_lanes,)
-
-        def zeros(shape: tuple[int, ...], kind: tf.DType) -> tf.Tensor:
-            return tf.zeros((self.max_steps, *shape), kind)
-
-        return Row(
-            o_tm1=zeros(o_t.shape, o_t.dtype),
-            a_tm1=zeros(lanes, tf.int32),
-            r_t=zeros(lanes, tf.float32),
-            terminated=zeros(lanes, tf.bool),
-            truncated=zeros(lanes, tf.bool),
-            o_t=zeros(o_t.shape, o_t.dtype),
-            returns=zeros(lanes, tf.float64),
-            lengths=zeros(lanes, tf.int32),
-        )
-
-    def step(
-        self, weights: Tree, lane: EnvState, u_act: tf.Tensor, u_step: tf.Tensor, u_reset: tf.Tensor, scalars: Tree
-    ) -> tuple[Tree, tf.Tensor, tf.Tensor]:
-        """One step of one trial: its transition, the environment's state after it, and where a next episode would
-        start."""
-        o_tm1 = self.env.observe(lane.state)
-        a_tm1 = self.agent.act(weights, o_tm1, u_act, scalars)
-        state, r_t, terminated, truncated = limited_step(self.env, self.limit, lane.state, lane.length, a_tm1, u_step)
-        row = {"o_tm1": o_tm1, "a_tm1": a_tm1, "r_t": r_t, "terminated": terminated, "truncated": truncated}
-        return {**row, "o_t": self.env.observe(state)}, state, self.env.reset(u_reset)

@@ -6,11 +6,10 @@ import contextlib
 import json
 import mmap
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
@@ -54,7 +53,7 @@ class Handle(Watched):
         descriptors = [theirs.fileno(), board, page, self.write, self.crash.fileno()]
         told = json.dumps([sys.path, *descriptors, number, num_workers])
         try:
-            with _signals_blocked():
+            with stopping.blocked():
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-c", BOOT, told],
                     pass_fds=descriptors,
@@ -113,16 +112,3 @@ def wait_for_exit(handles: Sequence[Handle]) -> None:
     end = time.monotonic() + EXIT_TIMEOUT
     while time.monotonic() < end and any(handle.exit_status() is None for handle in handles):
         time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Within it, processes start with SIGINT and SIGTERM blocked, until they say what these should do."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -25,7 +25,7 @@ from rlexp.jobs.runner import compose
 from rlexp.jobs.stored_models import load_model
 from rlexp.jobs.weights import save_model
 from rlexp.networks import mlp
-from rlexp.networks.building import redraw
+from rlexp.networks.building import check_saved, redraw
 from rlexp.networks.flat_model import FlatModel
 from rlexp.system.errors import Refusal
 
@@ -76,14 +76,21 @@ def scalars(**values: float) -> dict[str, tf.Tensor]:
     return {path: tf.constant(value) for path, value in found.items()}
 
 
-@pytest.mark.parametrize("kind", [PG, PGBaseline])
-@pytest.mark.parametrize(("action", "options"), GAUSSIANS)
+@pytest.mark.parametrize(
+    ("action", "options", "kind"),
+    [
+        pytest.param(*each, kind, marks=[pytest.mark.slow] * ((i, kind) not in ((1, PGBaseline), (3, PG))))
+        for i, each in enumerate(GAUSSIANS)
+        for kind in (PG, PGBaseline)
+    ],
+)
 def test_what_is_deployed_gives_the_greedy_action_itself(
     action: Box, options: dict[str, Any], kind: type[PG], tmp_path: Path
 ) -> None:
     """Saved and loaded in safe mode; within the bounds, whatever the network says."""
     agent = made(action, kind, {PG: PGSettings, PGBaseline: PGBaselineSettings}[kind], **options)
     params = weights(agent)
+    check_saved(agent.networks["policy"].model)  # as of a network of one's own
     for name, vector in agent.deploy(params).items():
         agent.networks[name].set_params(vector.numpy())
     model = agent.policy_model({name: network.model for name, network in agent.networks.items()})

@@ -136,7 +136,7 @@ def test_an_algorithm_that_needs_a_target_network_is_refused_without_one() -> No
 
 
 def test_scalars_are_the_paths_that_the_schema_marks() -> None:
-    assert made(DQN, DQNSettings()).scalars == ("gamma", "epsilon", "optimizer.lr", "tau")
+    assert made(DQN, DQNSettings()).scalars == ("gamma", "optimizer.lr", "tau", "epsilon")
     assert scalar_paths(PPOSettings()) == ("gamma", "optimizer.lr", "entropy_coef")
 
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
 from rlexp.algos.base import Agent
-from rlexp.config.schema.algos import DQNSettings
+from rlexp.config.schema.algos import ReplaySettings
 from rlexp.data.transition import SCALARS
 from rlexp.engines import rules
 from rlexp.engines.fused import prioritized
@@ -99,13 +99,13 @@ class Out(NamedTuple):
     broken_at: Array  # int32 [1, L], with which lock-step of the call a trial has diverged, from 1 on, or NEVER
 
 
-def updates_of_a_trial(config: DQNSettings, steps: int) -> int:
+def updates_of_a_trial(config: ReplaySettings, steps: int) -> int:
     """The most updates that one trial can make in so many lock-steps of one call."""
     units = min(steps, MAX_EPISODES) if config.learn_unit == "episode" else steps
     return (units // config.learn_period + 1) * config.num_updates
 
 
-def updates_of_a_call(config: DQNSettings, steps: int) -> int:
+def updates_of_a_call(config: ReplaySettings, steps: int) -> int:
     """The same of all trials; those that count episodes may make theirs at different steps."""
     return steps * config.num_updates if config.learn_unit == "episode" else updates_of_a_trial(config, steps)
 
@@ -127,7 +127,7 @@ class ReplayProgram:
         agent: Agent,
         env: TensorEnv,
         limit: int | None,
-        config: DQNSettings,
+        config: ReplaySettings,
         units: Mapping[str, str],
         sizes: Sizes,
         select_train_episode: bool,

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rlexp.math.normal import normal
 from rlexp.networks.flat_model import FlatModel
 from rlexp.system.errors import refusal
 
@@ -66,13 +67,6 @@ class Noise:
                 inputs, outputs = scaled[2 * k], scaled[2 * k + 1]
                 noise.append(inputs[:, None] * outputs if is_kernel else outputs)
         return noise
-
-
-def normal(u: tf.Tensor) -> tf.Tensor:
-    """Normal numbers from as many uniform ones in [0, 1), by the transform of Box and Muller (1958).  # [W], W even"""
-    first, second = tf.split(u, 2)
-    radius, angle = tf.sqrt(-2.0 * tf.math.log(1.0 - first)), 2.0 * np.pi * second  # 1 - u is never 0
-    return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=0)
 
 
 def factors(e: tf.Tensor) -> tf.Tensor:

@@ -18,10 +18,11 @@ from rlexp.engines.vectorized import mapped
 from rlexp.envs.info import EnvInfo
 from rlexp.envs.spec import Box, Discrete
 from rlexp.jobs.runner import compose
+from rlexp.math.normal import normal
 from rlexp.networks import mlp
 from rlexp.networks.building import build, redraw
 from rlexp.networks.flat_model import FlatModel
-from rlexp.networks.noisy import Noise, factors, normal
+from rlexp.networks.noisy import Noise, factors
 from rlexp.system.errors import Refusal
 from tests.algos.test_base import SGD, batch, scalars
 from tests.engines.test_engines import trial
@@ -54,17 +55,6 @@ def test_factorised_noise_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert weights is not None and bias is not None
     np.testing.assert_allclose(weights, [[f[0] * f[2]], [f[1] * f[2]]])
     np.testing.assert_allclose(bias, [f[2]])
-
-
-def test_normal_numbers() -> None:
-    numbers = normal(tf.constant(np.random.default_rng(0).random(200_000, np.float32))).numpy()
-    assert abs(numbers.mean()) < 0.01 and numbers.std() == pytest.approx(1, abs=0.01)
-    assert (np.abs(numbers) < 1.96).mean() == pytest.approx(0.95, abs=0.003)
-    assert np.isfinite(normal(tf.constant([0.0, 1 - 2.0**-24, 0.0, 0.5]))).all()
-    # A radius of 1 at a quarter and a third of a turn.
-    first = 1 - np.exp(-0.5)
-    turned = normal(tf.constant([first, first, 1 / 4, 1 / 3], tf.float32))
-    np.testing.assert_allclose(turned, [0, -1 / 2, 1, np.sqrt(3) / 2], atol=1e-6)
 
 
 def test_sigma_starts_at_one_half_over_the_root_of_the_inputs() -> None:

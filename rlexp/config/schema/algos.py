@@ -22,6 +22,10 @@ class Environment(Protocol):
         """Of one observation."""
 
     @property
+    def action(self) -> Any:
+        """What agents choose, a spec of `rlexp.envs.spec`."""
+
+    @property
     def num_actions(self) -> int:
         """A."""
 

@@ -17,6 +17,7 @@ from rlexp.cli.help import TOOLS, overview, training
 from rlexp.config import paths, registry
 from rlexp.data.metrics import METRICS
 from rlexp.envs.inspection import inspect
+from rlexp.envs.spec import Discrete
 from rlexp.jobs.runner import compose
 from rlexp.system import packages
 from rlexp.system.errors import Refusal
@@ -43,7 +44,7 @@ def _environment(name: str) -> str:
         fused = registry.dynamics(env.id) is not None or info.is_table
         entries += [
             ("observation", f"shape `{info.observation_shape}`, `{info.observation_dtype}`{states}"),
-            ("actions", f"{info.num_actions}, numbered"),
+            ("actions", f"{info.num_actions}, numbered" if isinstance(info.action, Discrete) else str(info.action)),
             ("time limit", limit),
             ("transition table", "yes: `eval/regret` and `final/value` are exact" if info.table else "no"),
             ("fused engine", "yes" if fused else "no"),

@@ -20,6 +20,7 @@ from rlexp.system.tool import BROKEN_PIPE, Parser, refuse, shortened, tool
 from rlexp.system.words import decimal, names, plural
 
 if TYPE_CHECKING:
+    from rlexp.config.schema.env import EnvSettings
     from rlexp.config.schema.job import Settings
     from rlexp.envs.facts import Facts
     from rlexp.envs.info import EnvInfo
@@ -123,7 +124,12 @@ def _list(pattern: str) -> int:
 
 def _id_of(name: str) -> str:
     """The Gymnasium id of a name of conf/env."""
-    return str(parse((conf_dir() / "env" / f"{name}.yaml").read_text()).get("id", ""))
+    return str(_content(name).get("id", ""))
+
+
+def _content(name: str) -> dict[str, Any]:
+    """The file of a name of conf/env."""
+    return parse((conf_dir() / "env" / f"{name}.yaml").read_text())
 
 
 def described(name: str, picture: Path | None, seconds: float, timeout: float) -> Iterator[str]:
@@ -201,13 +207,13 @@ def _choice(name: str, env_id: str) -> str:
         return f"env={name}"
     if env_id.startswith("ALE/"):  # frames are prepared as for the game that has a file
         return f"env={ATARI} env.id={shlex.quote(env_id)}"
-    same = [own for own in configured("env") if _id_of(own) == env_id]
-    return f"env={same[0]}" if len(same) == 1 and _is_plain(same[0]) else f"env.id={shlex.quote(env_id)}"
+    same = [own for own in configured("env") if _id_of(own) == env_id and _is_plain(own)]
+    return f"env={same[0]}" if len(same) == 1 else f"env.id={shlex.quote(env_id)}"
 
 
 def _is_plain(name: str) -> bool:
     """Whether a name of conf/env stands for its id and nothing else."""
-    content = parse((conf_dir() / "env" / f"{name}.yaml").read_text())
+    content = _content(name)
     return not content.get("kwargs") and not {"max_episode_steps", "preprocessing", "defaults"} & content.keys()
 
 
@@ -292,13 +298,14 @@ def _pace(pace: Any) -> Iterator[str]:
 def _users(settings: Settings, choice: str, plain: EnvInfo, tabular: EnvInfo) -> Iterator[str]:
     """The algorithms that take an environment, their presets, and the command to start with."""
     from rlexp.config import registry
+    from rlexp.envs.spec import title
     from rlexp.jobs.suitability import presets, suitability
 
     asked = suitability(settings, plain, tabular)
     fit = [one for one in asked if not one.refused]
     kind = plain.action.kind
     if not registry.algos_taking(kind):
-        yield _row("algorithms", f"none takes {kind.capitalize()} actions now")
+        yield _row("algorithms", f"none takes {title(kind)} actions now")
         return
     if not fit:
         yield from _rows("algorithms", ["none takes it:", *(f"  {one.algo}: {one.refused}" for one in asked)])
@@ -306,7 +313,7 @@ def _users(settings: Settings, choice: str, plain: EnvInfo, tabular: EnvInfo) ->
     own: dict[str, list[str]] = {one.algo: [] for one in fit}
     anywhere = []
     for preset in presets():
-        if preset.algo in own and preset.env and _is_for(preset.env, settings.env.id):
+        if preset.algo in own and preset.env and _is_for(preset.env, settings.env):
             own[preset.algo].append(preset.name)
         elif preset.algo in own and not preset.env and not any(one.more for one in fit):
             anywhere.append(preset.name)
@@ -324,9 +331,11 @@ def _users(settings: Settings, choice: str, plain: EnvInfo, tabular: EnvInfo) ->
     yield _row("start with", f"rlexp {_start(fit, own, choice, tabular)}")
 
 
-def _is_for(name: str, env_id: str) -> bool:
-    """Whether a preset for a name of conf/env is for an id, too."""
-    return _id_of(name) == env_id or (name == ATARI and env_id.startswith("ALE/"))
+def _is_for(name: str, env: EnvSettings) -> bool:
+    """Whether a preset for a name of conf/env is for an environment, too."""
+    content = _content(name)
+    same = content.get("id") == env.id and (content.get("kwargs") or {}) == env.kwargs
+    return same or (name == ATARI and env.id.startswith("ALE/"))
 
 
 def _start(fit: Sequence[Suitability], own: Mapping[str, Sequence[str]], choice: str, tabular: EnvInfo) -> str:

@@ -173,6 +173,10 @@ DYNAMICS: dict[str, Dynamics] = {
     "CartPole-v1": Dynamics("rlexp.envs.tensor.cartpole:CartPole", ("sutton_barto_reward",)),
     "MountainCar-v0": Dynamics("rlexp.envs.tensor.mountain_car:MountainCar", ("goal_velocity",)),
     "Acrobot-v1": Dynamics("rlexp.envs.tensor.acrobot:Acrobot"),
+    "Pendulum-v1": Dynamics("rlexp.envs.tensor.pendulum:Pendulum", ("g",)),
+    "MountainCarContinuous-v0": Dynamics(
+        "rlexp.envs.tensor.mountain_car_continuous:MountainCarContinuous", ("goal_velocity",)
+    ),
 }
 
 

@@ -18,8 +18,8 @@ from rlexp.envs.faults import is_signal, raised
 from rlexp.envs.guard import close_all
 from rlexp.envs.info import EnvInfo
 from rlexp.envs.making import make
-from rlexp.envs.spaces import from_space
-from rlexp.envs.spec import Discrete, Spec
+from rlexp.envs.spaces import from_action_space, from_space
+from rlexp.envs.spec import SPECS, Discrete, Spec, title
 from rlexp.envs.toy_text import has_table, is_table
 from rlexp.envs.watchdog import armed, watch
 from rlexp.system.errors import Refusal, refusal
@@ -64,12 +64,12 @@ def looking_at(settings: EnvSettings) -> Iterator[None]:
 def action_spec(env: gym.Env, env_id: str) -> Spec:
     """What agents choose in an environment; closes it and raises `Refusal` for actions that no spec can describe."""
     space = env.action_space
-    spec = from_space(space)
+    spec = from_action_space(space)
     if spec is None:
         env.close()
         raise refusal(
             "env.id",
-            "an environment with a Discrete action space",
+            f"an environment with a {' or '.join(map(title, SPECS))} action space",
             f"{env_id!r} with {type(space).__name__} actions ({space})",
             hints.for_actions(env_id, box=False),
         )

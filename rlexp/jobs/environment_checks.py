@@ -10,6 +10,7 @@ from rlexp.config.schema.env import DiscretizerSettings
 from rlexp.config.schema.job import Settings
 from rlexp.engines.memory import check_tables
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.spec import title
 from rlexp.system.errors import refusal
 
 
@@ -21,8 +22,8 @@ def check_actions(settings: Settings, info: EnvInfo) -> None:
     others = registry.algos_taking(kind)
     raise refusal(
         "env.id",
-        f"an environment with a {' or '.join(name.capitalize() for name in algo.actions)} action space",
-        f"{settings.env.id!r} with {kind.capitalize()} actions ({info.action})",
+        f"an environment with a {' or '.join(map(title, algo.actions))} action space",
+        f"{settings.env.id!r} with {title(kind)} actions ({info.action})",
         f"These algorithms take them: algo={', '.join(others)}."
         if others
         else hints.for_actions(settings.env.id, kind == "box"),

@@ -121,9 +121,8 @@ def test_actions_that_no_algorithm_takes() -> None:
     assert rows["algorithms"] == "none takes Box actions now" and "start with" not in rows
     rows = told("odd/Several-v0", seconds=0.01)
     assert rows["observation"].startswith("Dict of 2 parts | 'a\\x1b': Box: 2 numbers, float32 | ")
-    assert rows["actions"].startswith("MultiDiscrete") and rows["algorithms"].startswith(
-        "none takes it: env.id: expected"
-    )
+    assert rows["actions"].startswith("MultiDiscrete")
+    assert rows["algorithms"] == "none takes MultiDiscrete actions now"
     assert rows["random actions"].startswith("rewards from 1e+30 to 1e+30 in ")
 
 

@@ -21,8 +21,8 @@ from rlexp.data.replay_ring import ReplayRing
 from rlexp.data.rollout_buffer import RolloutBuffer
 from rlexp.envs.info import EnvInfo
 from rlexp.envs.inspection import inspect
-from rlexp.envs.spaces import from_space
-from rlexp.envs.spec import Box, Discrete, from_json, to_json
+from rlexp.envs.spaces import from_action_space, from_space
+from rlexp.envs.spec import Box, Discrete, MultiDiscrete, from_json, to_json
 from rlexp.envs.trial_envs import TrialEnvs
 from rlexp.system.errors import Refusal
 from tests.conftest import records
@@ -43,7 +43,12 @@ PENDULUM = EnvSettings(id="Pendulum-v1")
             "Box([-1.0 -inf], [inf 3.0], (2,), float32)",
         ),
         (spaces.Box(-np.inf, np.inf, (2,)), Box((2,), "float32"), "Box(-inf, inf, (2,), float32)"),
-        (spaces.MultiDiscrete([2, 3]), None, "None"),
+        (spaces.MultiDiscrete([2, 3]), MultiDiscrete((2, 3), (2,)), "MultiDiscrete([2 3])"),
+        (
+            spaces.MultiDiscrete([[2], [3]], dtype=np.int8, start=[[0], [-1]]),
+            MultiDiscrete((2, 3), (2, 1), (0, -1), env_dtype="int8"), "MultiDiscrete([2 3], start=[0, -1])",
+        ),
+        (spaces.MultiBinary(2), None, "None"),
     ],
 )  # fmt: skip
 def test_a_space_as_data(space: gym.Space, spec: Any, text: str) -> None:
@@ -56,7 +61,7 @@ def test_a_space_as_data(space: gym.Space, spec: Any, text: str) -> None:
 
 @pytest.mark.parametrize("values", [{}, {"kind": "text"}, {"kind": "discrete"}, {"kind": "box", "n": 3}])
 def test_what_is_no_spec(values: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="expected a spec of kind discrete or box, received"):
+    with pytest.raises(ValueError, match="expected a spec of kind discrete or multi_discrete or box, received"):
         from_json(values)
 
 
@@ -66,6 +71,45 @@ def test_actions_as_the_environment_counts_them() -> None:
     torques = np.array([[0.5]], np.float64)
     assert Box((1,), "float32").to_env(torques).dtype == np.float32
     assert (Discrete(3, start=5).output_shape, Box((2,), "float32").output_shape) == ((3,), (2,))
+
+
+def test_actions_of_a_box_are_clipped_at_its_bounds_and_are_never_nan() -> None:
+    spec = Box((2,), "float32", (-1.0, None), (0.5, None))
+    given = np.array([[[-3.0, -3.0], [3.0, 3.0]], [[np.nan, np.nan], [0.25, np.inf]]], np.float32)
+    assert spec.to_env(given).tolist() == [[[-1, -3], [0.5, 3]], [[0, 0], [0.25, 0]]]
+    assert (spec.bounded, Box((2,), "float32", (-1.0,), (1.0,)).bounded, Box((1,), "float32").bounded) == (
+        False, True, False,
+    )  # fmt: skip
+    above = Box((1,), "float32", (2.0,), (3.0,))
+    assert above.to_env(np.array([[np.nan]], np.float32)).tolist() == [[2]]
+    assert Box((1,), "int32", (0.0,), (3.0,)).to_env(np.array([[7], [-1]])).tolist() == [[3], [0]]
+    assert above.to_env(np.zeros((4, 1), np.float32)).shape == (4, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_clipped_actions_belong_to_the_space(dtype: Any) -> None:
+    """float32(.1) is above .1, so that the bound itself is taken in the environment's own dtype."""
+    space = spaces.Box(np.array([-0.1, 0.3], dtype), np.array([0.1, 0.7], dtype), dtype=dtype)
+    spec = from_action_space(space)
+    assert isinstance(spec, Box) and spec.dtype == "float32"
+    assert (spec.env_dtype or "float32") == np.dtype(dtype).name
+    for given in ([0.1, 0.7], [-0.1, 0.3], [9.0, 9.0], [-9.0, -9.0], [np.nan, np.nan]):
+        assert space.contains(spec.to_env(np.array(given, np.float32)))
+    assert from_json(json.loads(json.dumps(to_json(spec)))) == spec
+
+
+def test_actions_of_several_choices_belong_to_the_space() -> None:
+    for space in (
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiDiscrete([[2], [3]], dtype=np.int8, start=[[4], [-1]]),
+        spaces.MultiDiscrete([2, 3], dtype=np.uint16),
+    ):
+        spec = from_action_space(space)
+        assert isinstance(spec, MultiDiscrete) and spec.output_shape == (5,)
+        given = np.array([[0, 0], [1, 2]], spec.dtype).reshape(2, *spec.shape)
+        taken = spec.to_env(given)
+        assert all(space.contains(action) for action in taken)
+        assert (taken[0] == space.start).all() and (taken[1] == space.start + space.nvec - 1).all()
 
 
 @pytest.mark.parametrize("action", [Discrete(9), Box((3,), "float32")])
@@ -115,7 +159,9 @@ def test_box_actions_are_refused_by_the_word_of_the_algorithm(
         tiny("dqn", "env.id=Pendulum-v1")
     with pytest.raises(Refusal, match=r"a Box action space, received 'CartPole-v1' with Discrete actions"):
         tiny("random", "algo.name=torque")
-    with pytest.raises(Refusal, match=r"expected an environment with a Discrete action space, received .* with Multi"):
+    with pytest.raises(
+        Refusal, match=r"with a Discrete or MultiDiscrete or Box action space, received .* with MultiBinary"
+    ):
         inspect(EnvSettings(id="tests/ManyActions-v0"))
 
 
@@ -175,7 +221,7 @@ class ManyActions(gym.Env[Any, Any]):
     """Actions that no spec describes."""
 
     observation_space = spaces.Box(0, 1, (1,))
-    action_space = spaces.MultiDiscrete([2, 2])
+    action_space = spaces.MultiBinary(2)
 
 
 gym.register("tests/ManyActions-v0", entry_point=ManyActions)

@@ -152,9 +152,9 @@ def episodes(env: TensorEnv, act: Callable[..., tf.Tensor], num_lanes: int, limi
         def body(i: tf.Tensor, state: tf.Tensor, alive: tf.Tensor, returns: tf.Tensor, lengths: tf.Tensor) -> Tree:
             o_t = mapped(env.observe)(state)  # [L * E, *shape]
             o_t = tf.reshape(o_t, (num_lanes, width, *o_t.shape[1:]))
-            a_t = mapped(act)(params, o_t, u_act[:, i])  # [L, E]
+            a_t = mapped(act)(params, o_t, u_act[:, i])  # [L, E, *action shape]
             u = tf.tile(u_step[:, i], (num_lanes, 1))  # [L * E, step_width]
-            state, r_t, terminated = mapped(env.step)(state, tf.reshape(a_t, [-1]), u)
+            state, r_t, terminated = mapped(env.step)(state, tf.reshape(a_t, (-1, *a_t.shape[2:])), u)
             returns += tf.where(alive, tf.cast(r_t, tf.float64), tf.zeros_like(returns))
             lengths += tf.cast(alive, tf.int32)
             return i + 1, state, alive & ~terminated, returns, lengths

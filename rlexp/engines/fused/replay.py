@@ -61,7 +61,7 @@ class FusedReplayLoop:
             schedules.parse_scalars(config, agent.scalars),
             {"step": self.max_steps, "episode": max_episodes, "update": self.max_updates},
         )
-        env = tensor.build(settings.env)
+        env = tensor.build(settings.env, services.info.action)
         shapes = {name: network.shapes for name, network in agent.networks.items()}
         more = [shapes, dataclasses.asdict(settings.network), self.max_steps, max_episodes]
 

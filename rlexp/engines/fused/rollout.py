@@ -94,7 +94,7 @@ class FusedRolloutLoop(RolloutLoop):
             schedules.parse_scalars(config, agent.scalars),
             {"step": self.max_steps, "episode": MAX_EPISODES, "update": 0},  # no updates while it acts
         )
-        env = tensor.build(settings.env)
+        env = tensor.build(settings.env, services.info.action)
         shapes = {name: network.shapes for name, network in agent.networks.items()}
         more = [shapes, dataclasses.asdict(settings.network), self.max_steps]
         key = graph_key(settings, lanes.num_lanes, agent.scalars, self.tables.units, more)

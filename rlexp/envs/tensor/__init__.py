@@ -9,14 +9,25 @@ import gymnasium as gym
 from rlexp.config import registry
 from rlexp.config.schema.env import EnvSettings
 from rlexp.envs.info import EnvInfo
+from rlexp.envs.spec import Box, Spec
 from rlexp.envs.toy_text import table_parts
 
 
-def build(settings: EnvSettings) -> Any:
-    """The tensor environment (a `base.TensorEnv`) of settings that `registry.dynamics` or a table describes."""
+def build(settings: EnvSettings, action: Spec | None = None) -> Any:
+    """The tensor environment (a `base.TensorEnv`) of settings that `registry.dynamics` or a table describes.
+
+    Args:
+        settings: the environment.
+        action: what agents choose; numbers of a Box are clipped at its bounds before each step.
+    """
     known = registry.dynamics(settings.id)
     if known is not None:
-        return registry.load(known.target)(**settings.kwargs)
+        env = registry.load(known.target)(**settings.kwargs)
+        if isinstance(action, Box) and action.dtype == "float32":
+            from rlexp.envs.tensor.base import Clipped
+
+            return Clipped(env, action)
+        return env
     from rlexp.envs.tensor.table import Table
 
     return Table(*table_parts(settings))

@@ -16,6 +16,8 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
+from rlexp.envs.spec import Box
+
 
 class TensorEnv(abc.ABC):
     """The dynamics of one trial.
@@ -39,7 +41,7 @@ class TensorEnv(abc.ABC):
 
         Args:
             state: the trial's state.  # [D]
-            a_tm1: the action, int32.  # []
+            a_tm1: the action: int32 [], or float32 of the shape of a Box.  # [*action shape]
             u: uniform numbers in [0, 1).  # [step_width]
 
         Returns:
@@ -49,6 +51,29 @@ class TensorEnv(abc.ABC):
     def observe(self, state: tf.Tensor) -> tf.Tensor:
         """The observation of a state [D]: the state itself unless overridden."""
         return state
+
+
+class Clipped(TensorEnv):
+    """Dynamics whose actions are taken as `Box.to_env` gives them to Gymnasium: within the bounds, 0 for NaN.
+
+    Args:
+        env: the dynamics.
+        action: the spec of their actions.
+    """
+
+    def __init__(self, env: TensorEnv, action: Box) -> None:
+        self._env, self._bounds = env, tuple(bound.astype(np.float32) for bound in action.bounds)
+        self.state_size, self.reset_width, self.step_width = env.state_size, env.reset_width, env.step_width
+
+    def reset(self, u: tf.Tensor) -> tf.Tensor:
+        return self._env.reset(u)
+
+    def step(self, state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        taken = tf.where(tf.math.is_finite(a_tm1), a_tm1, 0.0)
+        return self._env.step(state, tf.clip_by_value(taken, *self._bounds), u)
+
+    def observe(self, state: tf.Tensor) -> tf.Tensor:
+        return self._env.observe(state)
 
 
 def limited_step(
@@ -61,7 +86,7 @@ def limited_step(
         limit: maximum number of steps of an episode; None: no limit.
         state: the trial's state.  # [D]
         length: steps of the episode before this one, int32.  # []
-        a_tm1: the action, int32.  # []
+        a_tm1: the action.  # [*action shape]
         u: uniform numbers.  # [step_width]
 
     Returns:

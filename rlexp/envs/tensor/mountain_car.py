@@ -23,7 +23,7 @@ class MountainCar(TensorEnv):
         self.goal_velocity = float(goal_velocity)
 
     def reset(self, u: tf.Tensor) -> tf.Tensor:
-        return tf.concat([between(-0.6, -0.4, u), tf.zeros_like(u)], axis=0)
+        return reset(u)
 
     def step(self, state: tf.Tensor, a_tm1: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         position, velocity = tf.unstack(state)
@@ -33,3 +33,8 @@ class MountainCar(TensorEnv):
         velocity = tf.where((position <= MIN_POSITION) & (velocity < 0), 0.0, velocity)  # the wall on the left
         terminated = (position >= GOAL) & (velocity >= self.goal_velocity)
         return tf.stack([position, velocity]), tf.constant(-1.0), terminated
+
+
+def reset(u: tf.Tensor) -> tf.Tensor:
+    """At rest in the valley.  # [1] -> [2]"""
+    return tf.concat([between(-0.6, -0.4, u), tf.zeros_like(u)], axis=0)

@@ -39,9 +39,7 @@ class TwinCritics(GradientAgent):
         super().__init__(config, networks, info)
         assert isinstance(info.action, Box), "preflight refuses others"
         self.action_shape, self.size = info.action.shape, math.prod(info.action.shape)
-        self.low, self.high = (
-            np.broadcast_to(np.asarray(bound, np.float32), self.size) for bound in (info.action.low, info.action.high)
-        )  # [D]
+        self.low, self.high = (bound.ravel().astype(np.float32) for bound in info.action.bounds)  # [D]
         self.center, self.half = (self.high + self.low) / 2, (self.high - self.low) / 2  # [D]
 
     @classmethod

@@ -33,8 +33,7 @@ class TwinCriticsSettings(ReplaySettings):
 
     def check_env(self, env_id: str, info: Environment) -> None:
         """Actions have bounds, and observations are numbers that a vector can hold together with an action."""
-        bounds = [*(info.action.low or (None,)), *(info.action.high or (None,))]
-        if None in bounds:
+        if not info.action.bounded:
             expected = f"an environment whose actions have bounds for {self.name}, which scales them to these"
             raise refusal("env.id", expected, f"{env_id!r} with {info.action}")
         if len(info.observation_shape) > 1:

@@ -52,7 +52,11 @@ def test_every_preset_composes_and_opens_with_its_command() -> None:
 @pytest.mark.parametrize(
     "algo",
     [
-        pytest.param(a, marks=[pytest.mark.slow] * (a in ("dqn", "dueling_ddqn", "pg_baseline", "ppo", "c51", "ddqn")))
+        pytest.param(
+            a,
+            marks=[pytest.mark.slow]
+            * (a in ("dqn", "dueling_ddqn", "pg_baseline", "ppo", "c51", "ddqn", "sac", "td3")),
+        )
         for a in sorted(registry.ALGOS)
     ],
 )  # those run in test_engines, or are a part of another

@@ -194,8 +194,8 @@ def load_policy(
             distributions are imported, since others may have come with the folder.
 
     Returns:
-        The greedy policy. Call it with one observation (an int, or an array for Box actions), or with a batch of them;
-        `make_env()` returns its environment.
+        The greedy policy. Call it with one observation (an int, or an array for Box and MultiDiscrete actions), or with
+        a batch of them; `make_env()` returns its environment.
 
     Raises:
         Refusal: if there is no such policy, or if its configuration names a module that is not installed.

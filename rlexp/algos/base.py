@@ -143,7 +143,7 @@ class RolloutAgent(Agent, Protocol):
     num_minibatches: int  # parts that a batch is shuffled into in each pass, one update each
 
     def sample(self, params: Params, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        """Actions drawn from the policy [E], for observations [E, ...] and uniform numbers [E]."""
+        """Actions drawn from the policy [E, ...], for observations [E, ...] and uniform numbers [E, widths["act"]]."""
 
     def prepare(self, params: Params, batch: Batch, scalars: Scalars) -> Batch:
         """What all updates from a batch have in common; the rows that `learn` is given are some of it.

@@ -1,6 +1,7 @@
 """Policy gradients, REINFORCE (Williams 1992; Sutton and Barto, chapter 13.3; the chapter's "Policy Gradients").
 
-    act:     a_t ~ pi(. | o_t; w) = softmax of the network's outputs; head sigmoid: softmax([z, 0]) of one output z
+    act:     a_t ~ pi(. | o_t; w) = softmax of the network's outputs; head sigmoid: softmax([z, 0]) of one output z;
+             a product of such for MultiDiscrete actions, a Gaussian for those of a Box (see `policies.py`)
     learn:   G_t = r_t + gamma G_(t+1) to the end of the episode, then normalised over the rows of the batch
              w <- w - optimiser step of d/dw mean(-G_t log pi(a_tm1 | o_tm1; w)) - entropy_coef mean(H(pi))
 
@@ -9,7 +10,7 @@ is the mean of the notebook's per-step gradients, each times its normalised retu
 Without a baseline nothing can be said of what lies beyond a time limit: the return of a truncated episode is what was
 seen, less `truncation_penalty`.
 
-Axes: R rows, E observations, A actions.
+Axes: R rows, E observations, W uniform numbers of an action.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rlexp.algos.base import Batch, GradientAgent, Losses, Make, Params, Scalars
+from rlexp.algos import policies
+from rlexp.algos.base import Batch, GradientAgent, Losses, Make, Networks, Params, Scalars
 from rlexp.config.schema.algos import PGSettings
 from rlexp.envs.info import EnvInfo
-from rlexp.math import returns, targets
-from rlexp.networks.outputs import with_zero_logit
+from rlexp.envs.spec import Box
+from rlexp.math import returns
+from rlexp.math.action_distributions import Gaussian
 
 
 class PG(GradientAgent):
@@ -33,27 +36,43 @@ class PG(GradientAgent):
     metrics: tuple[str, ...] = ("loss", "grad_norm", "entropy")
     num_updates, num_minibatches = 1, 1
 
+    def __init__(self, config: PGSettings, networks: Networks, info: EnvInfo) -> None:
+        super().__init__(config, networks, info)
+        self.distribution = policies.distribution_of(info.action, config)
+        self.widths = {"act": self.distribution.num_uniforms, "learn": 0}
+
     @classmethod
     def models(cls, make: Make, info: EnvInfo, config: PGSettings) -> dict[str, keras.Model]:
-        """One network: observations [B, ...] -> logits [B, A]."""
-        return {"policy": make((info.num_actions,)) if config.head == "softmax" else with_zero_logit(make((1,)))}
+        """One network: observations [B, ...] -> parameters of the distribution over actions."""
+        return {"policy": policies.policy_network(make, info, config)}
 
-    def logits(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
-        """Unnormalised log-probabilities [E, A] for observations [E, ...]."""
+    def policy_model(self, models: Mapping[str, keras.Model]) -> keras.Model:
+        """The policy's network; for actions of a Box, the model that gives the action itself."""
+        model = super().policy_model(models)
+        action, distribution = self.info.action, self.distribution
+        if isinstance(action, Box) and isinstance(distribution, Gaussian):
+            return policies.action_model(model.input, model.outputs[0], action, distribution)
+        return model
+
+    def outputs(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
+        """Parameters of the distributions [E, *output_shape] for observations [E, ...]."""
         return self.networks["policy"](params["policy"], o_t)
 
     def act(self, params: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         """Sampled action for one observation."""
-        return self.sample(params, o_t[None], u)[0]
+        return self.sample(params, o_t[None], u[None])[0]
 
     def sample(self, params: Params, o_t: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        """Sampled actions [E] for observations [E, ...] and uniform numbers [E]: action 0 where u <= pi(0)."""
-        below = tf.cumsum(tf.nn.softmax(self.logits(params, o_t)), axis=-1)[:, :-1]  # [E, A - 1]
-        return tf.reduce_sum(tf.cast(u[:, None] > below, tf.int32), axis=-1)
+        """Sampled actions [E, ...] for observations [E, ...] and uniform numbers [E, W]."""
+        return self.distribution.sample(self.outputs(params, o_t), u)
 
     def greedy(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
-        """Most probable actions [E] for observations [E, ...]."""
-        return tf.argmax(self.logits(params, o_t), axis=-1, output_type=tf.int32)
+        """Most probable actions [E, ...] for observations [E, ...]."""
+        return self.distribution.mode(self.outputs(params, o_t))
+
+    def log_prob(self, params: Params, batch: Batch) -> tf.Tensor:
+        """log pi(a_tm1 | o_tm1) of the rows of a batch.  # [R]"""
+        return self.distribution.log_prob(self.outputs(params, batch["o_tm1"]), batch["a_tm1"])
 
     def prepare(self, params: Params, batch: Batch, scalars: Scalars) -> Batch:
         """The rows, and `advantage` [R]: how good each action turned out to be, here the discounted return."""
@@ -65,9 +84,9 @@ class PG(GradientAgent):
         """The weighted cross-entropy of the sampled actions, and the entropy of the policy.  # [R] each"""
         mask, advantage = batch["mask"], batch["advantage"]  # [R], [R]
         weight = returns.normalize(advantage, mask) if self.config.normalize else advantage  # [R]
-        log_pi = tf.nn.log_softmax(self.logits(params, batch["o_tm1"]))  # [R, A]
-        gain = self.gain(weight, targets.batched_index(log_pi, batch["a_tm1"]), batch)  # [R]
-        return Losses({"policy": -gain, "entropy": -tf.reduce_sum(tf.exp(log_pi) * log_pi, axis=-1)})
+        outputs = self.outputs(params, batch["o_tm1"])
+        log_prob, entropy = self.distribution.log_prob_and_entropy(outputs, batch["a_tm1"])  # [R], [R]
+        return Losses({"policy": -self.gain(weight, log_prob, batch), "entropy": entropy})
 
     def gain(self, weight: tf.Tensor, log_prob: tf.Tensor, batch: Batch) -> tf.Tensor:
         """What is made greater [R], from weights [R] and log pi(a_tm1 | o_tm1) [R]."""

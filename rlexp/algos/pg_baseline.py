@@ -26,7 +26,7 @@ from rlexp.math import returns, targets
 
 
 class PGBaseline(PG):
-    """REINFORCE with a baseline: its Keras model has two outputs, logits [B, A] and values [B, 1]."""
+    """REINFORCE with a baseline: its Keras model has two outputs, those of the policy and values [B, 1]."""
 
     config: PGBaselineSettings
     metrics = (*PG.metrics, "value_loss")
@@ -38,8 +38,8 @@ class PGBaseline(PG):
         outputs = [policy.output, value(policy.input)]
         return {"policy": keras.Model(policy.input, outputs, name="policy_value")}
 
-    def logits(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
-        """Unnormalised log-probabilities [E, A] for observations [E, ...]."""
+    def outputs(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
+        """Parameters of the distributions [E, *output_shape] for observations [E, ...]."""
         return self.networks["policy"](params["policy"], o_t)[0]
 
     def value(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:

@@ -22,7 +22,6 @@ from rlexp.algos.base import Batch, Networks, Params, Scalars
 from rlexp.algos.pg_baseline import PGBaseline
 from rlexp.config.schema.algos import PPOSettings
 from rlexp.envs.info import EnvInfo
-from rlexp.math import targets
 
 
 class PPO(PGBaseline):
@@ -36,9 +35,7 @@ class PPO(PGBaseline):
 
     def prepare(self, params: Params, batch: Batch, scalars: Scalars) -> Batch:
         """As in `PGBaseline`, with `log_prob` [R] of the actions by the policy that acted."""
-        log_pi = tf.nn.log_softmax(self.logits(params, batch["o_tm1"]))  # [R, A]
-        log_prob = targets.batched_index(log_pi, batch["a_tm1"])
-        return {**super().prepare(params, batch, scalars), "log_prob": log_prob}
+        return {**super().prepare(params, batch, scalars), "log_prob": self.log_prob(params, batch)}
 
     def gain(self, weight: tf.Tensor, log_prob: tf.Tensor, batch: Batch) -> tf.Tensor:
         """The clipped surrogate [R]."""

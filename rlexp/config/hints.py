@@ -134,7 +134,6 @@ ENVS = {  # names of environments that are not in conf/env/, without case and pu
     "gridworld": "There are env=frozen_lake, env=cliff_walking and env=taxi.",
     "lake": "Did you mean env=frozen_lake?",
     "minigrid": "For example env.id=MiniGrid-Empty-5x5-v0 env.wrappers=[minigrid.wrappers.ImgObsWrapper]",
-    "pendulum": "Its actions can be numbered: env.id=Pendulum-v1 env.wrappers='[{name: DiscretizeAction, bins: 5}]'",
     "pong": "Games are env=space_invaders env.id=ALE/Pong-v5 with network=dueling_cnn or network=cnn.",
 }
 VALUES = {  # words for what a key may hold
@@ -186,14 +185,13 @@ def for_value(key: str, value: str) -> str:
 
 
 def for_actions(env_id: str, box: bool) -> str:
-    """What to do about an environment whose actions are not numbered."""
+    """How the actions of an environment that are not numbered can be numbered."""
     for start, text in ACTIONS.items():
         if env_id.rpartition(":")[2].startswith(start):
             return text
-    said = "The algorithms here choose among numbered actions"
     if box:
-        return f"{said}: env.wrappers='[{{name: DiscretizeAction, bins: 5}}]' numbers them."
-    return f"{said}; a wrapper of your own can number them: env.wrappers=[module.Class]"
+        return "A wrapper numbers them: env.wrappers='[{name: DiscretizeAction, bins: 5}]'"
+    return "A wrapper of your own can number them: env.wrappers=[module.Class]"
 
 
 def _for_env(name: str) -> str:

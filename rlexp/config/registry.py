@@ -107,6 +107,8 @@ REPLAYS: dict[str, str] = {  # "module:function" of the frame stack, which retur
     "uniform": "rlexp.data.replay_ring:ring_type",
 }
 
+ALL_ACTIONS = ("discrete", "multi_discrete", "box")
+
 ALGOS: dict[str, Algo] = {
     "random": Algo("fixed", algos.RandomSettings, "rlexp.algos.random:Random"),
     "angle_policy": Algo("fixed", algos.AnglePolicySettings, "rlexp.algos.angle_policy:AnglePolicy"),
@@ -122,9 +124,9 @@ ALGOS: dict[str, Algo] = {
     "munchausen_dqn": Algo("replay", algos.MunchausenDQNSettings, "rlexp.algos.munchausen_dqn:MunchausenDQN"),
     "sac": Algo("replay", twin_critics.SACSettings, "rlexp.algos.sac:SAC", ("box",)),
     "td3": Algo("replay", twin_critics.TD3Settings, "rlexp.algos.td3:TD3", ("box",)),
-    "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG"),
-    "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline"),
-    "ppo": Algo("rollout", algos.PPOSettings, "rlexp.algos.ppo:PPO"),
+    "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG", ALL_ACTIONS),
+    "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline", ALL_ACTIONS),
+    "ppo": Algo("rollout", algos.PPOSettings, "rlexp.algos.ppo:PPO", ALL_ACTIONS),
     "q_value_iteration": Algo(
         "planning", algos.QValueIterationSettings, "rlexp.algos.q_value_iteration:QValueIteration"
     ),

@@ -19,24 +19,28 @@ from rlexp.envs.faults import Fault
 from rlexp.envs.info import EnvInfo
 from rlexp.system.stopping import raise_if_stopped
 
-Act = Callable[[np.ndarray], np.ndarray]  # observations [N, E, *shape] -> actions [N, E]
+Act = Callable[[np.ndarray], np.ndarray]  # observations [N, E, *shape] -> actions [N, E, *action shape]
 Policy = Callable[[int], Act]  # seed of the first of E episodes -> how it acts in them
 
 
-def sampling(act: Callable[[np.ndarray, np.ndarray], np.ndarray], seeds: Sequence[int], t: int) -> Policy:
+def sampling(
+    act: Callable[[np.ndarray, np.ndarray], np.ndarray], seeds: Sequence[int], t: int, width: int = 1
+) -> Policy:
     """The policy that samples its actions, by uniform numbers of each trial.
 
     Args:
-        act: observations [N, E, *shape], uniform numbers [N, E] -> actions [N, E].
+        act: observations [N, E, *shape], uniform numbers [N, E, W] -> actions [N, E, *action shape].
         seeds: the trials' seeds.  # [N]
         t: lock-steps before this evaluation; each evaluation has its own uniform numbers.
+        width: W, numbers that one action is drawn with.
     """
 
     def policy(first_seed: int) -> Act:
         draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in seeds]
 
         def draw_and_act(observation: np.ndarray) -> np.ndarray:
-            u = np.stack([draw.random(observation.shape[1], np.float32) for draw in draws])  # [N, E]
+            size = observation.shape[1], width
+            u = np.stack([draw.random(size, np.float32) for draw in draws])  # [N, E, W]
             return act(observation, u)
 
         return draw_and_act

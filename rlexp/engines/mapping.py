@@ -40,7 +40,7 @@ def why_not(settings: Settings, info: EnvInfo, networks: Mapping[str, FlatModel]
     if registry.is_mapped(settings.network, info.observation_shape):
         return None
     entry = registry.network(settings.network.name)
-    made_of = [asdict(settings.network), settings.algo.name, info.observation_shape, info.num_actions]
+    made_of = [asdict(settings.network), settings.algo.name, info.observation_shape, asdict(info.action)]
     key = (registry.load(entry.target), json.dumps(made_of, sort_keys=True))
 
     def found() -> str | None:

@@ -300,7 +300,7 @@ class RolloutLanes(Lanes[RolloutAgent]):
     """Lanes whose trials learn from whole batches, each when its own is complete."""
 
     def sample(self, acting: Params, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """Sampled actions [N, E] of what acts [L, ...], for observations [N, E, *shape] and uniforms [N, E]."""
+        """Sampled actions [N, E, ...] of what acts [L, ...], for observations [N, E, *shape] and uniforms [N, E, W]."""
         return self._call("sample", self._sample, acting, (o_t, u)).numpy()[: self.num_trials]
 
     def learn_some(

@@ -41,6 +41,11 @@ class Discrete:
         """Of what a policy's model returns for one observation: a number for each action."""
         return (self.n,)
 
+    def best(self, outputs: np.ndarray) -> np.ndarray:
+        """The actions [B] with the largest of a model's outputs [B, n]."""
+        best: np.ndarray = outputs.argmax(axis=-1)
+        return best
+
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions [...] as the environment counts them, of the dtype of Gymnasium's own samples."""
         counted = actions.astype(np.int64, copy=False)
@@ -74,6 +79,11 @@ class MultiDiscrete:
         """Of what a policy's model returns for one observation: a number for each choice, those of one after those of
         the other."""
         return (sum(self.sizes),)
+
+    def best(self, outputs: np.ndarray) -> np.ndarray:
+        """The actions [B, *shape] with the largest output for each choice.  # [B, sum of sizes]"""
+        parts = np.split(outputs, np.cumsum(self.sizes)[:-1], axis=-1)
+        return np.stack([part.argmax(axis=-1) for part in parts], axis=-1).reshape(-1, *self.shape)
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions [..., *shape] as the environment counts them."""
@@ -122,6 +132,10 @@ class Box:
     def output_shape(self) -> tuple[int, ...]:
         """Of what a policy's model returns for one observation: an action."""
         return self.shape
+
+    def best(self, outputs: np.ndarray) -> np.ndarray:
+        """A model's outputs: they are the actions.  # [B, *shape]"""
+        return outputs
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions [..., *shape] as the environment takes them, within its bounds.

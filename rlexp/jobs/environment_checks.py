@@ -20,13 +20,12 @@ def check_actions(settings: Settings, info: EnvInfo) -> None:
     if kind in algo.actions:
         return
     others = registry.algos_taking(kind)
+    takers = f"These algorithms take them: algo={', '.join(others)}. " if others else ""
     raise refusal(
         "env.id",
         f"an environment with a {' or '.join(map(title, algo.actions))} action space",
         f"{settings.env.id!r} with {title(kind)} actions ({info.action})",
-        f"These algorithms take them: algo={', '.join(others)}."
-        if others
-        else hints.for_actions(settings.env.id, kind == "box"),
+        (takers if kind == "discrete" else takers + hints.for_actions(settings.env.id, kind == "box")).rstrip(),
     )
 
 

@@ -25,7 +25,7 @@ from rlexp.config import former, registry
 from rlexp.config.build import build
 from rlexp.config.schema.job import Settings
 from rlexp.data import seeding
-from rlexp.envs.spec import Discrete
+from rlexp.envs.spec import Box, Discrete
 from rlexp.jobs.stored_models import load_model, load_table, reason
 from rlexp.system import search_path, stored_yaml
 from rlexp.system.errors import Refusal, refusal
@@ -37,8 +37,8 @@ from rlexp.system.tool import warn
 class Policy:
     """The greedy policy of one trial: for numbered actions, the one with the largest output of the model.
 
-    Call it with one observation of the environment (returns an int, or an array for Box actions) or with a batch of
-    them (returns an array).
+    Call it with one observation of the environment (returns an int, or an array for Box and MultiDiscrete actions) or
+    with a batch of them (returns an array).
 
     Attributes:
         settings: of its job.
@@ -108,7 +108,8 @@ class Policy:
         expected = (outputs,) if self._tabular else (self._shape, outputs)
         shapes = (model.shape[1:],) if self._tabular else (model.input_shape[1:], model.output_shape[1:])
         if shapes != expected:
-            what = f"{outputs[0]} actions" if isinstance(self._action, Discrete) else f"actions of shape {outputs}"
+            numbered = not isinstance(self._action, Box)
+            what = f"{outputs[0]} actions" if numbered else f"actions of shape {outputs}"
             raise refusal(
                 "source",
                 f"weights for observations of shape {self._shape} and {what}",
@@ -147,14 +148,11 @@ class Policy:
     def _with_model(self, model: Any) -> Callable[[np.ndarray], np.ndarray]:
         import tensorflow as tf
 
-        numbered = isinstance(self._action, Discrete)
-
         @tf.function(input_signature=[tf.TensorSpec([None, *self._shape], tf.float32)])
-        def best(observation: tf.Tensor) -> tf.Tensor:
-            output = model(observation)
-            return tf.argmax(output, axis=-1, output_type=tf.int32) if numbered else output
+        def outputs(observation: tf.Tensor) -> tf.Tensor:
+            return model(observation)
 
-        return lambda observation: best(tf.constant(observation)).numpy()
+        return lambda observation: self._action.best(outputs(tf.constant(observation)).numpy())
 
 
 def load_policy(

@@ -43,6 +43,7 @@ def _are_distinct_seeds(value: Any) -> bool:
 
 NUMBER = Kind("a finite number", _is_number)
 COUNT = Kind("an integer >= 0", _integer_in(0, 2**63))
+INTEGER = Kind("an integer", _integer_in(-(2**63), 2**63))
 SEED = Kind("a seed", _integer_in(0, 2**32))
 TEXT = Kind("a string", lambda value: isinstance(value, str) and 0 < len(value) <= 2**20)
 NOTE = Kind("a string", lambda value: isinstance(value, str))
@@ -94,8 +95,9 @@ TRIAL = Schema(
     best_step=Kind("a step", _integer_in(-1, 2**63)), candidate_return=MAYBE_NUMBER, final_return=MAYBE_NUMBER,
 )  # fmt: skip
 SPEC = Schema(
-    kind=one_of("discrete", "box"), n=COUNT, start=Kind("an integer", _integer_in(-(2**63), 2**63)), dtype=TEXT,
-    shape=list_of(COUNT),
+    kind=one_of("discrete", "multi_discrete", "box"), n=COUNT, start=INTEGER, dtype=TEXT, env_dtype=TEXT,
+    shape=list_of(COUNT), sizes=list_of(COUNT), starts=maybe(list_of(INTEGER)), low=maybe(list_of(MAYBE_NUMBER)),
+    high=maybe(list_of(MAYBE_NUMBER)),
 )  # fmt: skip
 SUMMARY = Schema(
     {"final/return": SCORES, "final/value": SCORES},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import rlexp
 from rlexp.cli import env
 from rlexp.cli.completion import candidates
 from rlexp.cli.help import overview
+from rlexp.config import registry
 from rlexp.envs import facts
 from rlexp.system.errors import Refusal
 
@@ -115,10 +117,14 @@ def test_random_actions_respect_the_action_mask() -> None:
     assert rows["random actions"].startswith("rewards from -50.0 to 40.0 in ")
 
 
-def test_actions_that_no_algorithm_takes() -> None:
+def test_actions_that_some_algorithms_take(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = told("Pendulum-v1")
     assert rows["actions"] == "Box: 1 number, float32, each -2 to 2"
-    assert rows["algorithms"] == "none takes Box actions now" and "start with" not in rows
+    assert "| ppo                 -" in rows["algorithms"] and "| dqn " not in rows["algorithms"]
+    assert rows["not"].endswith("env.id: expected an environment with a Discrete action space")
+    taken = {name: replace(entry, actions=("discrete",)) for name, entry in registry.ALGOS.items()}
+    monkeypatch.setattr(registry, "ALGOS", taken)
+    assert told("Pendulum-v1")["algorithms"] == "none takes Box actions now"
     rows = told("odd/Several-v0", seconds=0.01)
     assert rows["observation"].startswith("Dict of 2 parts | 'a\\x1b': Box: 2 numbers, float32 | ")
     assert rows["actions"].startswith("MultiDiscrete")

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from omegaconf.errors import OmegaConfBaseException
 
 from rlexp.cli import run as command_line
-from rlexp.config import paths
+from rlexp.config import paths, registry
 from rlexp.config.arguments import rewrite
 from rlexp.config.build import build
 from rlexp.config.command_line import check_arguments
@@ -33,6 +33,7 @@ from rlexp.config.schema.job import Settings
 from rlexp.jobs import runner
 from rlexp.system.errors import Diverged, Refusal
 
+TAKE_BOX = ", ".join(registry.algos_taking("box"))
 KEY = "expected a key of the configuration, received an unknown one."
 FOLDER = "expected letters, digits and _ . + - (it names a folder), received"
 SCALAR = "expected a number or a mapping with the keys kind, initial, final, duration, decay, unit; received"
@@ -208,7 +209,7 @@ ROWS: list[tuple[str, str]] = [
     ("env.id=CartPole-v9", "env.id: expected a Gymnasium id, received 'CartPole-v9', which is not registered or out of date.\nDid you mean CartPole-v1 or CartPole-v0? Is it registered by a module of its own: env.id=<module>:CartPole-v9 or env.imports=[<module>]"),
     ("env.id=nomodule:CartPole-v1", "env.id: expected a Gymnasium id, as in gymnasium.envs.registry, or module:Id, received 'nomodule:CartPole-v1' (No module named 'nomodule').\nPerhaps: pip install nomodule (a guess from its name). A file of your own is looked for in the current folder and in PYTHONPATH."),
     ("env.id=json:Xyzzyplugh-v0", "env.id: expected a Gymnasium id, received 'json:Xyzzyplugh-v0', which 'json' does not register.\nIs it registered by another module than 'json': env.id=<module>:Xyzzyplugh-v0 or env.imports=[<module>]"),
-    ("env.id=BipedalWalker-v3", "env.id: expected an environment with a Discrete action space, received 'BipedalWalker-v3' with Box actions (Box(-1.0, 1.0, (4,), float32)).\nThe algorithms here choose among numbered actions: env.wrappers='[{name: DiscretizeAction, bins: 5}]' numbers them."),
+    ("env.id=BipedalWalker-v3", "env.id: expected an environment with a Discrete action space, received 'BipedalWalker-v3' with Box actions (Box(-1.0, 1.0, (4,), float32)).\nThese algorithms take them: algo=" + TAKE_BOX + ". A wrapper numbers them: env.wrappers='[{name: DiscretizeAction, bins: 5}]'"),
     ("env.id=HalfCheetah-v5", "env.id: expected an environment whose packages are installed, received 'HalfCheetah-v5'.\npip install 'gymnasium[mujoco]' brings it."),
     ("env.id=ALE/Pongg-v5", "env.id: expected a Gymnasium id, received 'ALE/Pongg-v5', which is not registered or out of date.\nDid you mean ALE/Pong-v5 or ALE/Pooyan-v5 or ALE/Boxing-v5? Is it registered by a module of its own: env.id=<module>:ALE/Pongg-v5 or env.imports=[<module>]"),
     ("+env.kwargs.render_mode=human", "env.kwargs: expected arguments of the environment itself, received render_mode, which is rlexp's to give.\nThe best trial is animated at the end (animation.enabled); rlexp play shows it."),
@@ -308,7 +309,7 @@ LINES: list[tuple[list[str], str]] = [
     (["+algo=dqn"], "algo: expected no + before it, received one.\nIt has a value already: write algo=..."),
     (["env="], "env: expected a name, received nothing.\nFor example: env=cartpole"),
     (["env=cartpole-v1"], "env: expected one of <env>, received 'cartpole-v1'.\nDid you mean env=cartpole? Its Gymnasium id is env.id=CartPole-v1"),
-    (["env=lunarlander"], "env: expected one of <env>, received 'lunarlander'.\nDid you mean lunar_lander?"),
+    (["env=lunarlander"], "env: expected one of <env>, received 'lunarlander'.\nDid you mean lunar_lander or lunar_lander_continuous?"),
     (["+env=cartpole"], "env: expected no + before it, received one.\nIt has a value already: write env=..."),
     (["network=mpl"], "network: expected one of <network>, received 'mpl'.\nDid you mean mlp?"),
     (["network=duelling"], "network: expected one of <network>, received 'duelling'.\nDid you mean dueling or dueling_cnn or noisy_dueling?"),

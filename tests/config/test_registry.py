@@ -93,16 +93,19 @@ SOME = [
                 "taxi",
                 "mountain_car",
                 "space_invaders",
+                "mountain_car_continuous",
+                "lunar_lander_continuous",
             )
         ),
     )
-    for env in ENVS[:-4]
+    for env in ENVS
 ]
 
 
 @pytest.mark.parametrize("env", SOME)
 def test_every_environment_runs_with_a_learner(env: str, tiny: Callable[..., Any]) -> None:
-    algo = "q_learning" if env == "three_state_mdp" else "dqn"
+    continuous = env in ("pendulum", "mountain_car_continuous", "lunar_lander_continuous", "bipedal_walker")
+    algo = "q_learning" if env == "three_state_mdp" else "pg_baseline" if continuous else "dqn"
     network = ["network=cnn"] if env == "space_invaders" else []
     options = ["trials=1", "budget.steps=60", "evaluation.max_steps=50", "evaluation.period=60", *network]
     job = tiny(algo, f"env={env}", *options)

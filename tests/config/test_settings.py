@@ -11,8 +11,9 @@ from rlexp.system.errors import Refusal
 REFUSALS = [
     ("algo=dueling_dqqn", "algo: expected one of angle_policy, c51, ddqn, double_q_learning, dqn, dueling_ddqn, dueling_dqn, "
      "expected_sarsa, fixed_dqn, iqn, munchausen_dqn, pg, pg_baseline, ppo, q_learning, q_value_iteration, qr_dqn, rainbow, random, sarsa, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
-    ("env=cartpol", "env: expected one of acrobot, cartpole, cliff_walking, frozen_lake, frozen_lake_8x8, lunar_lander, markov_chain, "
-     "mountain_car, space_invaders, taxi, three_state_mdp, received 'cartpol'.\nDid you mean cartpole?"),
+    ("env=cartpol", "env: expected one of acrobot, bipedal_walker, cartpole, cliff_walking, frozen_lake, frozen_lake_8x8, lunar_lander, "
+     "lunar_lander_continuous, markov_chain, mountain_car, mountain_car_continuous, pendulum, space_invaders, taxi, three_state_mdp, "
+     "received 'cartpol'.\nDid you mean cartpole?"),
     ("algo.gama=.9", "algo.gama: expected a key of the configuration, received an unknown one.\nDid you mean algo.gamma"),
     ("+algo.typo=1", "algo.typo: expected a key of the configuration, received an unknown one.\n"),
     ("+typo=1", "typo: expected a key of the configuration, received an unknown one.\n"),

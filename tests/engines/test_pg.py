@@ -153,22 +153,22 @@ def test_a_sigmoid_is_a_softmax_with_one_logit_at_zero() -> None:
     sigmoid, model = agent(PG, 2, PGSettings(head="sigmoid", optimizer=SGD))
     params = policy(model.get_params())
     o_t = tf.constant(np.random.default_rng(0).normal(size=(50, 3)), tf.float32)
-    logits = sigmoid.logits(params, o_t).numpy()
+    logits = sigmoid.outputs(params, o_t).numpy()
     assert logits.shape == (50, 2) and not logits[:, 1].any()
     left = tf.sigmoid(logits[:, 0]).numpy()
     np.testing.assert_allclose(tf.nn.softmax(logits)[:, 0], left, rtol=1e-6)
     assert (sigmoid.greedy(params, o_t).numpy() == (left < 0.5)).all()
     u = np.linspace(0, 1, 50, endpoint=False).astype(np.float32)
-    assert (sigmoid.sample(params, o_t, tf.constant(u)).numpy() == (u > left)).all()  # the notebook's rule
+    assert (sigmoid.sample(params, o_t, tf.constant(u)[:, None]).numpy() == (u > left)).all()  # the notebook's rule
 
 
 def test_actions_are_drawn_with_their_probabilities() -> None:
     learner, model = agent(PG, 4, PGSettings(optimizer=SGD))
     params = policy(model.get_params())
     o_t = tf.constant([[0.5, -1.0, 2.0]])
-    pi = tf.nn.softmax(learner.logits(params, o_t)).numpy()[0]
+    pi = tf.nn.softmax(learner.outputs(params, o_t)).numpy()[0]
     u = (np.arange(10_000) + 0.5) / 10_000
-    actions = learner.sample(params, tf.repeat(o_t, 10_000, axis=0), tf.constant(u, tf.float32)).numpy()
+    actions = learner.sample(params, tf.repeat(o_t, 10_000, axis=0), tf.constant(u, tf.float32)[:, None]).numpy()
     np.testing.assert_allclose(np.bincount(actions, minlength=4) / 10_000, pi, atol=2e-4)
     assert learner.act(params, o_t[0], tf.constant([0.99999]), {}).numpy() == 3
 
@@ -197,7 +197,7 @@ def test_the_baseline_learns_values_and_truncation_bootstraps() -> None:
         np.testing.assert_allclose(prepared["target"], 1 + d_t * v_t, rtol=1e-5)
         _, metrics, _ = learner.learn(learner.init(params), prepared, NO_NUMBERS, scalars())
         assert float(metrics["value_loss"]) == pytest.approx(float(expected[0] ** 2), rel=1e-5)
-        log_pi = tf.nn.log_softmax(learner.logits(params, row["o_tm1"]))[0, int(row["a_tm1"][0])]
+        log_pi = tf.nn.log_softmax(learner.outputs(params, row["o_tm1"]))[0, int(row["a_tm1"][0])]
         assert float(metrics["loss"]) == pytest.approx(float(-expected[0] * log_pi + 0.25 * expected[0] ** 2), rel=1e-4)
 
 
@@ -217,7 +217,7 @@ def test_the_clipped_surrogate_by_hand() -> None:
         return params - learner.acting(state)["policy"].numpy(), float(metrics["loss"])
 
     log_prob = learner.prepare(policy(params), batch, scalars())["log_prob"]
-    pi = tf.nn.softmax(learner.logits(policy(params), batch["o_tm1"])).numpy()[range(4), batch["a_tm1"]]
+    pi = tf.nn.softmax(learner.outputs(policy(params), batch["o_tm1"])).numpy()[range(4), batch["a_tm1"]]
     np.testing.assert_allclose(log_prob, np.log(pi), rtol=1e-5)
     moved, loss = update(learner, returns, tf.math.log([1.5, 0.5, 1.5, 0.5]))
     assert loss == pytest.approx(-(2.4 + 1.0 - 1.5 - 0.8) / 4, rel=1e-5)

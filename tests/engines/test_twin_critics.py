@@ -133,6 +133,8 @@ def test_what_the_settings_do_not_suit_is_refused(algo: str) -> None:
             config.check_env("X-v0", EnvInfo(vector, Box((2,), "float32", low, high), None, False))
         expected = f"env.id: expected an environment whose actions have bounds for {algo}, which scales them to these, received 'X-v0' with Box("
         assert str(refused.value).startswith(expected)
+    with pytest.raises(Refusal, match=f"expected actions of floats for {algo}, received 'X-v0' with actions of Box"):
+        config.check_env("X-v0", EnvInfo(vector, Box((2,), "int64", (0,), (5,)), None, False))
     with pytest.raises(Refusal) as refused:
         config.check_env("X-v0", EnvInfo(Box((3, 3), "uint8"), bounded, None, False))
     assert str(refused.value) == (

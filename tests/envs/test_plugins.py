@@ -18,7 +18,7 @@ from rlexp.envs import tensor
 from rlexp.jobs.runner import compose, resolve
 from rlexp.system import packages
 from rlexp.system.errors import Refusal
-from tests.config.test_refusals import sentence
+from tests.config.test_refusals import TAKE_BOX, sentence
 
 DYNAMICS = registry.DYNAMICS["CartPole-v1"]
 if "tests/Pole-v0" not in gym.registry:
@@ -231,7 +231,7 @@ KEYS = [
     ("algo=pg_baseline algo.num_minibatches=4", "It is a key of algo=ppo, which is what algo=pg_baseline was in earlier"),
     ("algo=pg_baseline algo.num_updates=5", "It is a key of algo=ppo and of the DQN family; pg and pg_baseline make one"),
     ("+experiment=tuned/pg_baseline_cartpole", "It is now +experiment=tuned/ppo_cartpole"),
-    ("env.id=CarRacing-v3", "env.kwargs.continuous=false makes its actions numbered."),
+    ("env.id=CarRacing-v3", f"These algorithms take them: algo={TAKE_BOX}. env.kwargs.continuous=false makes its actions numbered."),
 ]  # fmt: skip
 
 

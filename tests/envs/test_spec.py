@@ -147,15 +147,27 @@ def test_an_environment_with_box_actions_goes_on_where_it_was() -> None:
 def test_box_actions_are_refused_by_the_word_of_the_algorithm(
     tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for algo in ("random", "dqn", "pg_baseline", "q_learning"):
+    for algo in ("angle_policy", "dqn", "c51", "q_learning", "q_value_iteration"):
         with pytest.raises(Refusal) as refused:
-            tiny(algo, "env.id=Pendulum-v1")
-        assert "expected an environment with a Discrete action space, received 'Pendulum-v1' with Box" in str(
+            tiny(algo, "env=pendulum")
+        assert str(refused.value).startswith(
+            "env.id: expected an environment with a Discrete action space, received 'Pendulum-v1' with Box actions "
+            "(Box(-2.0, 2.0, (1,), float32)).\nThese algorithms take them: algo="
+        )
+        named = str(refused.value).rpartition("algo=")[2].partition(". ")[0].split(", ")
+        assert {"pg", "pg_baseline", "ppo"} <= set(named) == set(registry.algos_taking("box"))
+        assert str(refused.value).endswith("numbers them: env.wrappers='[{name: DiscretizeAction, bins: 5}]'")
+        with pytest.raises(Refusal) as refused:
+            tiny(algo, "env.id=tests/TwoChoices-v0")
+        assert "a Discrete action space, received 'tests/TwoChoices-v0' with MultiDiscrete actions" in str(
             refused.value
         )
-        assert "The algorithms here choose among numbered actions" in str(refused.value)
+        assert (
+            f"These algorithms take them: algo={', '.join(registry.algos_taking('multi_discrete'))}. A wrapper"
+            in str(refused.value)
+        )
     monkeypatch.setitem(registry.ALGOS, "torque", registry.Algo("fixed", RandomSettings, "a:B", ("box",)))
-    with pytest.raises(Refusal, match=r"These algorithms take them: algo=torque\."):
+    with pytest.raises(Refusal, match=r"These algorithms take them: algo=.*torque\. A"):
         tiny("dqn", "env.id=Pendulum-v1")
     with pytest.raises(Refusal, match=r"a Box action space, received 'CartPole-v1' with Discrete actions"):
         tiny("random", "algo.name=torque")
@@ -224,4 +236,11 @@ class ManyActions(gym.Env[Any, Any]):
     action_space = spaces.MultiBinary(2)
 
 
+class TwoChoices(ManyActions):
+    """Two numbered actions at once."""
+
+    action_space = spaces.MultiDiscrete([2, 3])
+
+
 gym.register("tests/ManyActions-v0", entry_point=ManyActions)
+gym.register("tests/TwoChoices-v0", entry_point=TwoChoices)

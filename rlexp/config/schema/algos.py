@@ -22,12 +22,12 @@ class Environment(Protocol):
         """Of one observation."""
 
     @property
-    def action(self) -> Any:
-        """What agents choose, a spec of `rlexp.envs.spec`."""
+    def num_actions(self) -> int:
+        """A, of Discrete actions."""
 
     @property
-    def num_actions(self) -> int:
-        """A."""
+    def action(self) -> Any:
+        """What agents choose: a spec with its `kind`, and for a Box with its `dtype` and whether it is `bounded`."""
 
 
 @dataclass
@@ -290,6 +290,9 @@ class PGSettings(AlgoSettings):
     entropy_coef: Any = opt(0.0, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
     reward_scale: float = opt(1.0, "rewards are multiplied by it, in learning only", above=0)
     truncation_penalty: float = opt(0.0, "taken from the last reward of an episode cut by a limit", low=0)
+    distribution: str = opt("auto", "of Box actions; auto: gaussian", choices=("auto", "gaussian", "tanh_gaussian"))
+    log_std_init: float = opt(0.0, "first logarithm of a Gaussian's deviation, in halves of the bounds' width")
+    state_dependent_std: bool = opt(False, "a Gaussian's deviation is computed by the network")
 
     def check(self, where: str) -> None:
         """Returns need whole episodes."""
@@ -298,10 +301,21 @@ class PGSettings(AlgoSettings):
             raise refusal(f"{where}.batch_unit", f"episode for {self.name}", "'step'", fix)
 
     def check_env(self, env_id: str, info: Environment) -> None:
-        """A sigmoid chooses between two actions."""
-        if self.head == "sigmoid" and info.num_actions != 2:
-            expected = f"softmax for {info.num_actions} actions"
-            raise refusal("algo.head", expected, "'sigmoid', which is for two")
+        """A sigmoid chooses between two actions; a Gaussian is for floats, and tanh needs bounds to squash them to."""
+        numbered, box = info.action.kind == "discrete", info.action.kind == "box"
+        if self.head == "sigmoid" and not (numbered and info.num_actions == 2):
+            actions = f"{info.num_actions} actions" if numbered else f"actions of {info.action}"
+            raise refusal("algo.head", f"softmax for {actions}", "'sigmoid', which is for two")
+        if self.distribution != "auto" and not box:
+            received = f"{self.distribution!r} and {env_id!r} with actions of {info.action}"
+            raise refusal("algo.distribution", "auto where actions are no Box", received)
+        if box and info.action.dtype != "float32":
+            received = f"{env_id!r} with actions of {info.action}"
+            raise refusal("env.id", f"actions of floats for {self.name}", received)
+        if self.distribution == "tanh_gaussian" and not info.action.bounded:
+            received = f"'tanh_gaussian' and {env_id!r} with actions of {info.action}"
+            fix = "A Gaussian needs none: algo.distribution=gaussian"
+            raise refusal("algo.distribution", "gaussian where a number of the action has no bound", received, fix)
 
 
 @dataclass

@@ -21,6 +21,9 @@ MOVES_NO_CURVE = (
     "study", "label", "output_dir", "tracking", "rerun", "checkpoint", "animation", "trials", "seed", "workers",
 )  # fmt: skip
 
+# Settings that algorithms got later, by their paths, and the value that changes nothing: with it a job keeps its hash.
+ADDED_LATER: dict[str, Any] = {"distribution": "auto", "log_std_init": 0.0, "state_dependent_std": False}
+
 
 @dataclass
 class TrackingSettings:
@@ -137,6 +140,7 @@ class Settings:
         if curve["algo"].get("replay") == "uniform":  # keeps the hash of versions without priorities
             for key in ("replay", *PRIORITY_KEYS):
                 del curve["algo"][key]
+        _remove_unchanged(curve["algo"])
         if not self.network.noisy:  # keeps the hash of versions without noisy networks
             del curve["network"]["noisy"]
         del curve["env"]["discretizer"]  # tables: the effective bins are in algo.discretizer; networks read none
@@ -169,6 +173,17 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """A plain nested mapping, as written to the job's config.yaml."""
         return dataclasses.asdict(self)
+
+
+def _remove_unchanged(algo: dict[str, Any]) -> None:
+    """Remove what `ADDED_LATER` names from an algorithm's settings, where it has the value that changes nothing."""
+    for path, unchanged in ADDED_LATER.items():
+        *parents, key = path.split(".")
+        node: Any = algo
+        for name in parents:
+            node = node.get(name, {})
+        if key in node and node[key] == unchanged:
+            del node[key]
 
 
 def _digest(value: Any) -> str:

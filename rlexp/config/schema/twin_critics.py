@@ -32,7 +32,10 @@ class TwinCriticsSettings(ReplaySettings):
     target: str = opt("soft", "target networks", choices=("hard", "soft"))
 
     def check_env(self, env_id: str, info: Environment) -> None:
-        """Actions have bounds, and observations are numbers that a vector can hold together with an action."""
+        """Actions are floats with bounds, and observations are numbers that one vector can hold with an action."""
+        if info.action.dtype != "float32":
+            received = f"{env_id!r} with actions of {info.action}"
+            raise refusal("env.id", f"actions of floats for {self.name}", received)
         if not info.action.bounded:
             expected = f"an environment whose actions have bounds for {self.name}, which scales them to these"
             raise refusal("env.id", expected, f"{env_id!r} with {info.action}")

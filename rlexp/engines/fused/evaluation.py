@@ -88,14 +88,14 @@ class FusedEvaluator:
         return []
 
     def _act_of(self, agent: Any) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-        """How one trial acts: parameters [P], observations [E, *shape], uniform numbers [E or 0] -> actions [E].
+        """How one trial acts: parameters [P], observations [E, *shape], uniform numbers [E or 0, W] -> actions [E].
 
         Subclasses may need more of the agent than `GreedyAgent`.
         """
         return lambda params, o_t, _: agent.greedy(params, o_t)
 
     def _params_and_numbers(self, policy: Any, first_seed: int) -> tuple[tf.Tensor, np.ndarray]:
-        """The parameters of a policy [L, P], and the uniform numbers by which it acts [L, steps, E or 0]."""
+        """The parameters of a policy [L, P], and the uniform numbers by which it acts [L, steps, E or 0, W]."""
         return policy, np.zeros((self._num_lanes, self._limit, 0), np.float32)
 
     def _scores(self, policy: Any, first_seed: int, num_episodes: int, trials: np.ndarray) -> Scores:
@@ -140,7 +140,7 @@ def episodes(env: TensorEnv, act: Callable[..., tf.Tensor], num_lanes: int, limi
 
         Args:
             params: of the lanes.  # [L, P]
-            u_act: uniform numbers by which they act.  # [L, limit, E or 0]
+            u_act: uniform numbers by which they act.  # [L, limit, E or 0, W]
             u_reset, u_step: uniform numbers of the environment.  # [E, reset_width], [E, limit, step_width]
             chosen: lanes that play, bool.  # [L]
 

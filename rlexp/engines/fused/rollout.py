@@ -44,6 +44,7 @@ from rlexp.engines.host.rollout import RolloutLoop
 from rlexp.engines.services import Services
 from rlexp.engines.vectorized import RolloutLanes, mapped, pad_lanes
 from rlexp.envs import tensor
+from rlexp.envs.spec import Spec
 from rlexp.envs.tensor.base import TensorEnv, limited_step
 
 Array = Any  # of NumPy on the host, of TensorFlow in a program
@@ -68,7 +69,7 @@ class Row(NamedTuple):
     """What a call keeps of each lock-step: the fields of a transition, and the episodes that ended with it."""
 
     o_tm1: Array  # [T, L, *shape]
-    a_tm1: Array  # int32 [T, L]
+    a_tm1: Array  # [T, L, *action shape]
     r_t: Array  # float32 [T, L]
     terminated: Array  # bool [T, L]
     truncated: Array  # bool [T, L]
@@ -104,7 +105,9 @@ class FusedRolloutLoop(RolloutLoop):
         super().__init__(lanes, services, self.envs, evaluator)
         self.pace = Pace()
         limit = services.info.max_episode_steps
-        built = RolloutProgram(agent, lanes.num_lanes, env, limit, config, self.tables.units, self.max_steps)
+        built = RolloutProgram(
+            agent, lanes.num_lanes, env, limit, config, self.tables.units, self.max_steps, services.info.action
+        )
         self.program = program("rollout", key, built.run)
 
     def run(self) -> None:
@@ -174,12 +177,13 @@ class SampledEvaluator(FusedEvaluator):
     """
 
     def _act_of(self, agent: RolloutAgent) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+        self._agent = agent
         return agent.sample
 
     def _params_and_numbers(self, policy: Any, first_seed: int) -> tuple[tf.Tensor, np.ndarray]:
         params, t = policy
         draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in self._services.settings.seeds]
-        size = self._limit, self._config.num_episodes
+        size = self._limit, self._config.num_episodes, self._agent.widths["act"]
         return params, pad_lanes(np.stack([draw.random(size, np.float32) for draw in draws]), self._num_lanes)
 
 
@@ -193,6 +197,7 @@ class RolloutProgram:
         config: the agent's configuration.
         units: what the schedule of each scalar counts.
         max_steps: T.
+        action: what agents choose.
     """
 
     def __init__(
@@ -204,9 +209,10 @@ class RolloutProgram:
         config: PGSettings,
         units: Mapping[str, str],
         max_steps: int,
+        action: Spec,
     ) -> None:
         self.agent, self.num_lanes, self.env, self.limit = agent, num_lanes, env, limit
-        self.config, self.units, self.max_steps = config, units, max_steps
+        self.config, self.units, self.max_steps, self.action = config, units, max_steps, action
 
     def run(self, acting: Params, envs: EnvState, given: Given) -> tuple[EnvState, Out]:
         """Up to `given.steps` lock-steps; ends earlier with a step after which the host has to act.
@@ -255,7 +261,7 @@ class RolloutProgram:
 
         return Row(
             o_tm1=zeros(o_t.shape, o_t.dtype),
-            a_tm1=zeros(lanes, tf.int32),
+            a_tm1=zeros((*lanes, *self.action.shape), tf.as_dtype(self.action.dtype)),
             r_t=zeros(lanes, tf.float32),
             terminated=zeros(lanes, tf.bool),
             truncated=zeros(lanes, tf.bool),

@@ -118,5 +118,6 @@ class RolloutLoop:
 
     def _policy(self, acting: Params, t: int) -> Policy:
         if self.trials.settings.evaluation.policy == "sampled":
-            return sampling(lambda o, u: self.lanes.sample(acting, o, u), self.seeds, t)
+            width = self.lanes.agent.widths["act"]
+            return sampling(lambda o, u: self.lanes.sample(acting, o, u), self.seeds, t, width)
         return lambda _: lambda observation: self.lanes.greedy(acting, observation)

@@ -13,7 +13,8 @@ H is the entropy that the temperature alpha is to hold, -D where nothing else is
 [-1, 1], whatever the space's bounds are.
 
 Deviations from the papers: log alpha stands for alpha in the temperature's loss, as in the authors' code; all three
-steps are taken from the parameters before the update, as there.
+steps are taken from the parameters before the update, as there. More than one step (`n_step`) leaves out the entropies
+of those between.
 
 Axes: B batch, E observations, D numbers of an action, W uniform numbers.
 """

@@ -70,6 +70,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., rlexp
         learning = (
             TINY_FAMILY.get(family, ()) if own_env else (*TINY_FAMILY.get(family, ()), *TINY_TABLE.get(family, ()))
         )
+        if not own_env and "discrete" not in registry.algo(algo).actions:
+            learning = (*learning, "env=pendulum")
         if "budget.episodes" in chosen:
             chosen.add("budget.steps")
         defaults = [o for o in (*TINY, *learning) if o.split("=")[0] not in chosen]

@@ -55,6 +55,10 @@ class Orthogonal:
         """As of `Make`."""
         return start_orthogonal(self._make.features(number), self._gain)
 
+    def with_action(self, number: int) -> keras.Model:
+        """As of `Make`."""
+        return start_orthogonal(self._make.with_action(number), self._gain)
+
 
 class ActorCritic(PGBaseline):
     """Policy gradients with a baseline, and running statistics."""

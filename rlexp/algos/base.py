@@ -42,6 +42,12 @@ class Make(Protocol):
     def features(self, number: int) -> keras.Model:
         """The same without its dueling head, whose aggregation has no sense for features: [B, ...] -> [B, number]."""
 
+    def with_action(self, number: int) -> keras.Model:
+        """The same of an observation and a continuous action, as one vector: [B, S + D] -> [B, number].
+
+        One input, so that every network that can be configured, a user's own function included, can be a critic.
+        """
+
 
 class Update(NamedTuple):
     """What an agent has learned from a batch."""
@@ -184,9 +190,10 @@ class GradientAgent(abc.ABC):
     """An agent that learns by gradient descent: tape, importance weights, clipping, optimiser and target network.
 
     An algorithm says what its networks are (`models`), how it acts (`act`, `greedy`), what it learns towards (`target`)
-    and the loss of each row (`losses`). Its networks may have an optimiser each (`optimizer_paths`). Its setting
-    `target`, where there is one, says what target networks it has: "none", "hard" (the engine says when they are
-    renewed) or "soft".
+    and the loss of each row (`losses`). Each network has an optimiser, with settings of its own where `optimizer_paths`
+    says so; parts of the loss that must not move a network stop the gradient there. `init` may add parameters that are
+    no network's, if `optimizers` has an entry for them. Its setting `target`, where there is one, says what target
+    networks it has: "none", "hard" (the engine says when they are renewed) or "soft".
 
     Args:
         config: the algorithm's settings.
@@ -198,6 +205,7 @@ class GradientAgent(abc.ABC):
     metrics: tuple[str, ...] = ("loss", "grad_norm")
     widths: Mapping[str, int] = {"act": 1, "learn": 0}
     optimizer_paths: Mapping[str, str] = {}
+    target_networks: tuple[str, ...] | None = None  # those that have a target network; None: all
 
     def __init__(self, config: Any, networks: Networks, info: EnvInfo) -> None:
         self.config, self.networks, self.info = config, networks, info
@@ -214,15 +222,15 @@ class GradientAgent(abc.ABC):
 
     def init(self, params: Params) -> State:
         optimizer = {name: self.optimizers[name].init(vector) for name, vector in params.items()}
-        target = {} if self.target_update == "none" else {"target": params}
-        return {"online": params, "optimizer": optimizer, **target}
+        state = {"online": params, "optimizer": optimizer}
+        return state if self.target_update == "none" else {**state, "target": self._followed(state)}
 
     def acting(self, state: State) -> Params:
         online: Params = state["online"]
         return online
 
     def unpack(self, params: Params) -> Params:
-        return {name: self.networks[name].unpack(vector) for name, vector in params.items()}
+        return {n: self.networks[n].unpack(value) if n in self.networks else value for n, value in params.items()}
 
     def deploy(self, params: Params) -> Params:
         return params
@@ -275,7 +283,7 @@ class GradientAgent(abc.ABC):
             new["online"][name], new["optimizer"][name], norm = stepped
             norms.append(norm)
         if self.target_update == "soft":
-            pairs = (new["online"], state["target"])
+            pairs = (self._followed(new), state["target"])
             new["target"] = tf.nest.map_structure(lambda w, v: targets.polyak(w, v, scalars["tau"]), *pairs)
         means = {name: recorded_mean(rows, batch) for name, rows in losses.parts.items()}
         grad_norm = norms[0] if len(norms) == 1 else tf.norm(tf.stack(norms))
@@ -285,11 +293,16 @@ class GradientAgent(abc.ABC):
     def renew_target(self, state: State, due: tf.Tensor) -> State:
         if self.target_update != "hard":
             return state
-        pairs = state["online"], state["target"]
+        pairs = self._followed(state), state["target"]
         return {**state, "target": tf.nest.map_structure(lambda w, v: targets.periodic_copy(w, v, due), *pairs)}
 
     def end_batch(self, state: State, batch: Batch, scalars: Scalars) -> State:
         return state
+
+    def _followed(self, state: State) -> Params:
+        """The parameters that target networks follow."""
+        online: Params = state["online"]
+        return online if self.target_networks is None else {name: online[name] for name in self.target_networks}
 
     def _sum(self, means: Mapping[str, tf.Tensor], scalars: Scalars) -> tf.Tensor:
         factors = self.coefficients(scalars)

@@ -6,7 +6,6 @@ import re
 
 from rlexp.config import paths
 
-_CONTINUOUS = "There is none yet: the algorithms here choose among numbered actions"
 ALGOS = {  # without case, hyphens and underscores
     "ppo": "PPO is algo=ppo.",
     "ppo2": "PPO is algo=ppo.",
@@ -40,9 +39,8 @@ ALGOS = {  # without case, hyphens and underscores
     "noisydqn": "Noisy networks are a key of every DQN's network: algo=fixed_dqn network.noisy=true algo.epsilon=0.",
     "noisynet": "Noisy networks are a key of every DQN's network: algo=fixed_dqn network.noisy=true algo.epsilon=0.",
     "munchausen": "Munchausen DQN is algo=munchausen_dqn.",
-    "sac": f"{_CONTINUOUS}, for example algo=ppo.",
-    "td3": f"{_CONTINUOUS}, for example algo=dueling_ddqn.",
-    "ddpg": f"{_CONTINUOUS}, for example algo=dueling_ddqn.",
+    "softactorcritic": "SAC is algo=sac.",
+    "ddpg": "There is none; nearest is algo=td3, which improves on it.",
     "vi": "Value iteration is algo=q_value_iteration, where the environment has a transition table P.",
     "valueiteration": "Value iteration is algo=q_value_iteration, where the environment has a transition table P.",
     "qvi": "Value iteration is algo=q_value_iteration, where the environment has a transition table P.",

@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from rlexp.config import hints
-from rlexp.config.schema import algos, job, rollouts
+from rlexp.config.schema import algos, job, rollouts, twin_critics
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.system import backend, errors, packages
 
@@ -122,6 +122,8 @@ ALGOS: dict[str, Algo] = {
     "qr_dqn": Algo("replay", algos.QRDQNSettings, "rlexp.algos.qr_dqn:QRDQN"),
     "iqn": Algo("replay", algos.IQNSettings, "rlexp.algos.iqn:IQN"),
     "munchausen_dqn": Algo("replay", algos.MunchausenDQNSettings, "rlexp.algos.munchausen_dqn:MunchausenDQN"),
+    "sac": Algo("replay", twin_critics.SACSettings, "rlexp.algos.sac:SAC", ("box",)),
+    "td3": Algo("replay", twin_critics.TD3Settings, "rlexp.algos.td3:TD3", ("box",)),
     "pg": Algo("rollout", algos.PGSettings, "rlexp.algos.pg:PG", ALL_ACTIONS),
     "pg_baseline": Algo("rollout", algos.PGBaselineSettings, "rlexp.algos.pg_baseline:PGBaseline", ALL_ACTIONS),
     "a2c": Algo("rollout", rollouts.A2CSettings, "rlexp.algos.a2c:A2C", ALL_ACTIONS),

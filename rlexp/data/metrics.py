@@ -34,6 +34,9 @@ METRICS = {
     "train/clip_fraction": "share of rows whose rho differs from 1 by more than algo.clip_ratio, as train/approx_kl",
     "train/explained_variance": "1 - Var(target - value) / Var(target) over the rows of an update, mean over the "
     "updates since the last record",
+    "train/critic_loss": "loss of both critics, mean over the batch and the updates since the last record",
+    "train/policy_loss": "loss of the policy that goes up the critics' values, mean as for train/critic_loss",
+    "train/temperature": "weight of the policy's entropy in its loss, mean over the updates since the last record",
     "train/grad_norm": "global norm of a trial's gradient before clipping, mean over the updates since the last record",
     "train/td_error": "absolute TD error of an update of a table, mean over the updates since the last record",
     "train/residual": "largest change of an action value in a planning sweep, mean over those since the last record",

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlexp.config.schema.algos import DQNSettings, PGSettings
+from rlexp.config.schema.algos import PGSettings, ReplaySettings
 
 Array = Any  # of the namespace
 Counts = Mapping[str, Array]  # "step", "episode" and "update" of each trial: [N] integers
 
 
-def learning_due(config: DQNSettings, now: Counts, before: Counts, active: Array) -> Array:
+def learning_due(config: ReplaySettings, now: Counts, before: Counts, active: Array) -> Array:
     """Trials in which a learning phase is due with this step: a period has ended with it, after `learn_start`.
 
     Args:
@@ -32,7 +32,7 @@ def learning_due(config: DQNSettings, now: Counts, before: Counts, active: Array
     return active & crossed & (now[unit] > config.learn_start)
 
 
-def target_due(config: DQNSettings, counts: Counts, copied: Array, learning: Array, xp: Any) -> tuple[Array, Array]:
+def target_due(config: ReplaySettings, counts: Counts, copied: Array, learning: Array, xp: Any) -> tuple[Array, Array]:
     """Trials whose hard target is renewed after this update: a period has ended since the last time.
 
     Args:
@@ -49,13 +49,13 @@ def target_due(config: DQNSettings, counts: Counts, copied: Array, learning: Arr
     return due, xp.where(due, periods, copied)
 
 
-def clipped_reward(config: DQNSettings, r_t: Array, xp: Any) -> Array:
+def clipped_reward(config: ReplaySettings, r_t: Array, xp: Any) -> Array:
     """Rewards as they are learned from; NaN stays NaN.  # [N]"""
     clip = config.reward_clip
     return r_t if clip is None else xp.where(r_t > clip, clip, xp.where(r_t < -clip, -clip, r_t))
 
 
-def ends(config: DQNSettings, terminated: Array, truncated: Array) -> Array:
+def ends(config: ReplaySettings, terminated: Array, truncated: Array) -> Array:
     """Steps after which nothing is to be had, in learning.  # [N] bool"""
     return terminated | truncated if config.truncation == "terminate" else terminated
 

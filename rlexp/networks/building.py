@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -28,21 +29,28 @@ class Maker:
         entry = registry.network(network.name)
         if entry.options and "divide_by" in entry.options:
             network = images.resolved(network, info.small_numbers)
-        self._network, self._shape = network, info.observation_shape
+        self._network, self._shape, self._action_shape = network, info.observation_shape, info.action.shape
         self.dueling = dueling.aggregation(network)
 
     def __call__(self, output_shape: tuple[int, ...]) -> keras.Model:
         """The network: observations [B, ...] -> outputs [B, *output_shape]."""
-        return self._made(self._network, output_shape)
+        return self._made(self._network, output_shape, self._shape)
 
     def features(self, number: int) -> keras.Model:
         """The network without a dueling head: [B, ...] -> [B, number]"""
-        return self._made(dueling.without_head(self._network), (number,))
+        return self._made(dueling.without_head(self._network), (number,), self._shape)
 
-    def _made(self, network: NetworkSettings, output_shape: tuple[int, ...]) -> keras.Model:
+    def with_action(self, number: int) -> keras.Model:
+        """The same of the numbers of an observation and an action, as one vector: [B, S + D] -> [B, number]"""
+        shape = (math.prod(self._shape) + math.prod(self._action_shape),)
+        return self._made(dueling.without_head(self._network), (number,), shape)
+
+    def _made(
+        self, network: NetworkSettings, output_shape: tuple[int, ...], input_shape: tuple[int, ...]
+    ) -> keras.Model:
         factory = registry.load(registry.network(network.name).target)
-        model = functional(factory(self._shape, output_shape, network), self._shape)
-        return checked(model, network.name, self._shape, output_shape)
+        model = functional(factory(input_shape, output_shape, network), input_shape)
+        return checked(model, network.name, input_shape, output_shape)
 
 
 def build(settings: Settings, info: EnvInfo, seed: int) -> dict[str, FlatModel]:

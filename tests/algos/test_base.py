@@ -29,14 +29,14 @@ from rlexp.system.errors import Refusal
 INFO = EnvInfo(Box((2,), "float32"), Discrete(3), None, False)
 SGD = OptimizerSettings(name="sgd", clip_norm=None)  # w <- w - lr gradient
 NO_NUMBERS = tf.zeros(0)
-
-
 linear = Maker(NetworkSettings("mlp", []), INFO)
+TORQUES = EnvInfo(Box((2,), "float32"), Box((2,), "float32", (-1.0,), (1.0,)), None, False)
 
 
-def made(kind: Any, config: Any) -> Any:
-    networks = {name: FlatModel(model) for name, model in kind.models(linear, INFO, config).items()}
-    return kind(config, networks, INFO)
+def made(kind: Any, config: Any, info: EnvInfo = INFO) -> Any:
+    make = linear if info == INFO else Maker(NetworkSettings("mlp", []), info)
+    networks = {name: FlatModel(model) for name, model in kind.models(make, info, config).items()}
+    return kind(config, networks, info)
 
 
 def batch(**more: Any) -> Batch:
@@ -136,7 +136,7 @@ def test_an_algorithm_that_needs_a_target_network_is_refused_without_one() -> No
 
 
 def test_scalars_are_the_paths_that_the_schema_marks() -> None:
-    assert made(DQN, DQNSettings()).scalars == ("gamma", "epsilon", "optimizer.lr", "tau")
+    assert made(DQN, DQNSettings()).scalars == ("gamma", "optimizer.lr", "tau", "epsilon")
     assert scalar_paths(PPOSettings()) == ("gamma", "optimizer.lr", "entropy_coef")
 
 
@@ -144,18 +144,19 @@ def test_every_agent_with_networks_says_what_the_protocol_asks() -> None:
     for name, entry in registry.ALGOS.items():
         if not registry.FAMILIES[entry.family].keras:
             continue
-        agent = made(registry.load(entry.target), entry.schema(name=name))
+        info = INFO if "discrete" in entry.actions else TORQUES
+        agent = made(registry.load(entry.target), entry.schema(name=name), info)
         assert set(agent.logged) <= set(agent.scalars) and "loss" in agent.metrics
         assert set(agent.widths) == {"act", "learn"}
         params = {network: tf.constant(model.get_params()) for network, model in agent.networks.items()}
         state = agent.init(params)
         acting = agent.acting(state)
-        assert [*agent.deploy(acting)] == [*acting] and set(agent.fixed) <= set(state)
+        assert {*agent.deploy(acting)} <= {*acting} & {*agent.networks} and set(agent.fixed) <= set(state)
         u, o_t = tf.fill([agent.widths["act"]], 0.9), tf.ones(2)
         now = {path: tf.constant(0.5) for path in agent.scalars}
         actions = [agent.act(weights, o_t, u, now) for weights in (acting, agent.unpack(acting))]
-        assert actions[0].dtype == tf.int32 and actions[0].shape == () and actions[0] == actions[1]
-        assert agent.greedy(acting, o_t[None]).shape == (1,)
+        assert actions[0].dtype == info.action.dtype and actions[0].shape == info.action.shape
+        assert np.array_equal(*actions) and agent.greedy(acting, o_t[None]).shape == (1, *info.action.shape)
 
 
 class Atoms(DQN):

@@ -27,7 +27,7 @@ ENVS = ("cartpole", "acrobot", "mountain_car", "lunar_lander", "space_invaders",
 
 def test_names_files_and_keys_are_the_same() -> None:
     assert paths.configured("algo") == sorted(registry.ALGOS)
-    assert paths.configured("network") == sorted([*registry.NETWORKS, "mlp_tanh"])  # which is mlp with other values
+    assert paths.configured("network") == sorted([*registry.NETWORKS, "mlp_relu", "mlp_tanh"])  # mlp with other values
     assert paths.configured("env") == sorted(ENVS)
     for name in registry.ALGOS:
         assert compose(f"algo={name}").algo.name == name
@@ -52,7 +52,11 @@ def test_every_preset_composes_and_opens_with_its_command() -> None:
 @pytest.mark.parametrize(
     "algo",
     [
-        pytest.param(a, marks=[pytest.mark.slow] * (a in ("dqn", "dueling_ddqn", "pg_baseline", "ppo", "c51", "ddqn")))
+        pytest.param(
+            a,
+            marks=[pytest.mark.slow]
+            * (a in ("dqn", "dueling_ddqn", "pg_baseline", "ppo", "c51", "ddqn", "sac", "td3")),
+        )
         for a in sorted(registry.ALGOS)
     ],
 )  # those run in test_engines, or are a part of another
@@ -65,7 +69,8 @@ def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -
     once = ["algo.num_updates=1"] if algo == "ppo" else []  # per batch, as the others do
     job = tiny(algo, "trials=2", "budget.steps=50", "evaluation.period=25", *learning.get(family, []), *once)
     assert (job["algo"], job["steps"], job["total_steps"], job["status"]) == (algo, 50, 100, "done")
-    updates = {"replay": [20, 20], "rollout": job["episodes"], "tabular": [50, 50], "planning": [50, 50]}
+    period = getattr(registry.ALGOS[algo].schema(), "learn_period", 1)
+    updates = {"replay": [40 // period] * 2, "rollout": job["episodes"], "tabular": [50, 50], "planning": [50, 50]}
     assert job["updates"] == updates.get(family, [0, 0])
     weights = {"fixed": [], "tabular": ["best.npz"], "planning": ["best.npz"]}.get(family, ["best.keras"])
     assert [path.name for path in (job.folder / "trials").glob("1/*")] == weights

@@ -10,7 +10,7 @@ from rlexp.system.errors import Refusal
 
 REFUSALS = [
     ("algo=dueling_dqqn", "algo: expected one of a2c, angle_policy, c51, ddqn, double_q_learning, dqn, dueling_ddqn, dueling_dqn, "
-     "expected_sarsa, fixed_dqn, iqn, munchausen_dqn, pg, pg_baseline, ppo, pqn, q_learning, q_value_iteration, qr_dqn, rainbow, random, sarsa, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
+     "expected_sarsa, fixed_dqn, iqn, munchausen_dqn, pg, pg_baseline, ppo, pqn, q_learning, q_value_iteration, qr_dqn, rainbow, random, sac, sarsa, td3, received 'dueling_dqqn'.\nDid you mean dueling_dqn or dueling_ddqn or ddqn?"),
     ("env=cartpol", "env: expected one of acrobot, bipedal_walker, cartpole, cliff_walking, frozen_lake, frozen_lake_8x8, lunar_lander, "
      "lunar_lander_continuous, markov_chain, mountain_car, mountain_car_continuous, pendulum, space_invaders, taxi, three_state_mdp, "
      "received 'cartpol'.\nDid you mean cartpole?"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -429,29 +430,34 @@ def test_schedules_inside_equal_schedules_outside(value: Any, unit: str) -> None
         assert inside["x"].numpy().tobytes() == outside.tobytes()
 
 
+@pytest.mark.parametrize("action", [Discrete(5), Box((2, 1), "float32")], ids=str)
 @pytest.mark.parametrize("n_step", [1, 4])
 @pytest.mark.parametrize("added", [1, 5, 20, 21, 57])
-def test_batches_are_what_the_hosts_ring_gives(n_step: int, added: int) -> None:
+def test_batches_are_what_the_hosts_ring_gives(n_step: int, added: int, action: Discrete | Box) -> None:
     """Before the ring is full, when it just is, and after it has wrapped round."""
     n, size, batch = 3, 20, 400
     rng = np.random.default_rng(added)
-    ring = ReplayRing(n, size, Box((2,), "float32"), Discrete(2), n_step)
-    rows = np.zeros((n, size, 8), np.float32)
+    ring = ReplayRing(n, size, Box((2,), "float32"), action, n_step)
+    numbers = math.prod(action.shape)
+    rows = np.zeros((n, size, 7 + numbers), np.float32)
     for t in range(added):
         o = rng.random((2, n, 2), np.float32)
-        step = {"a_tm1": rng.integers(0, 5, n), "r_t": rng.random(n, np.float32)}
+        step = {"a_tm1": rng.integers(0, 5, (n, *action.shape)), "r_t": rng.random(n, np.float32)}
         step |= {"terminated": rng.random(n) < 0.2, "truncated": rng.random(n) < 0.2}
         ring.add(np.ones(n, bool), o_tm1=o[0], o_t=o[1], **step)
-        rows[:, t % size] = np.concatenate([o[0], o[1], np.stack(list(step.values()), axis=1)], axis=1)
+        columns = [value.reshape(n, -1) for value in step.values()]
+        rows[:, t % size] = np.concatenate([o[0], o[1], *columns], axis=1)
     u, gamma = rng.random((n, batch), np.float32), np.array([0.9, 0.5, 1.0], np.float32)
     expected = ring.sample(u, gamma)
     program = object.__new__(replay_program.ReplayProgram)
     program.config = SimpleNamespace(replay_size=size, n_step=n_step)
+    program.action, program.action_size = action, numbers
     program.env = SimpleNamespace(state_size=2, observe=lambda state: state)
     slots = program.draw(tf.constant(u), tf.constant(added))
     got = program.batch(tf.constant(rows), slots, tf.constant(added), tf.constant(gamma))
     assert sorted(got) == sorted(expected)
     for name, values in expected.items():
+        assert got[name].shape == values.shape
         np.testing.assert_allclose(got[name].numpy(), values, rtol=1e-6, err_msg=name)
 
 

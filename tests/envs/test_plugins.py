@@ -199,7 +199,7 @@ def test_ids_launchers_and_games_of_packages_that_are_missing(monkeypatch: Any) 
 
 
 @pytest.mark.parametrize("name", ["ppo", "PPO", "a2c", "a3c", "reinforce", "vpg", "trpo", "double_dqn", "double-dqn", "dueling",
-                                  "munchausen", "noisy_net", "implicit_quantile_network", "sac", "td3", "ddpg", "per", "dqn_target", "vi", "value_iteration",
+                                  "munchausen", "noisy_net", "implicit_quantile_network", "soft_actor_critic", "ddpg", "per", "dqn_target", "vi", "value_iteration",
                                   "td", "monte_carlo"])  # fmt: skip
 def test_well_known_algorithms_point_to_what_there_is(name: str) -> None:
     hint = hints.for_choice("algo", name)

@@ -124,35 +124,14 @@ PRIORITY_KEYS = ("priority_alpha", "priority_beta", "priority_epsilon")  # of al
 
 
 @dataclass
-class DQNSettings(AlgoSettings):
-    """DQN, and what the algorithms that descend from it share."""
-
-    noisy: ClassVar[bool] = True
+class ReplaySettings(AlgoSettings):
+    """What algorithms that learn from a replay ring share: what its loops read."""
 
     name: str = opt("dqn", "registry key")
     gamma: Any = opt(0.99, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
-    epsilon: Any = opt(
-        {**linear(1.0, 0.01, 10_000), "decay": None},
-        "probability of a random action, a number or a schedule",
-        low=0,
-        high=1,
-        scalar=True,
-    )
     optimizer: OptimizerSettings = opt(OptimizerSettings, "optimiser")
-    loss: str = opt("huber", "loss of the TD error", choices=("mse", "huber"))
     replay_size: int = opt(50_000, "transitions in the replay ring", low=1)
     batch_size: int = opt(128, "transitions per update", low=1)
-    replay: str = opt("uniform", "how a batch is drawn from the ring", choices=("uniform", "prioritized"))
-    priority_alpha: float = opt(0.6, "prioritized: exponent of priorities; 0 draws uniformly", low=0, high=1)
-    priority_beta: Any = opt(
-        linear(0.4, 1.0, 50_000),
-        "prioritized: exponent of importance weights, a number or a schedule",
-        low=0,
-        high=1,
-        scalar=True,
-    )
-    priority_epsilon: float = opt(1e-6, "prioritized: added to each error", above=0)
-    sigma0: float = opt(SIGMA_0, "noisy networks: initial deviation of a weight, times sqrt(inputs)", above=0)
     learn_unit: str = opt("step", "what learn_start and learn_period count", choices=("step", "episode"))
     learn_start: int = opt(1_000, "nothing is learned up to this count", low=0)
     learn_period: int = opt(2, "one learning phase every so many", low=1)
@@ -176,6 +155,33 @@ class DQNSettings(AlgoSettings):
         if self.learn_unit == "step" and steps is not None and self.learn_start >= steps:
             return f"nothing will be learned: algo.learn_start={self.learn_start} is not less than the budget"
         return None
+
+
+@dataclass
+class DQNSettings(ReplaySettings):
+    """DQN, and what the algorithms that descend from it share."""
+
+    noisy: ClassVar[bool] = True
+
+    epsilon: Any = opt(
+        {**linear(1.0, 0.01, 10_000), "decay": None},
+        "probability of a random action, a number or a schedule",
+        low=0,
+        high=1,
+        scalar=True,
+    )
+    loss: str = opt("huber", "loss of the TD error", choices=("mse", "huber"))
+    replay: str = opt("uniform", "how a batch is drawn from the ring", choices=("uniform", "prioritized"))
+    priority_alpha: float = opt(0.6, "prioritized: exponent of priorities; 0 draws uniformly", low=0, high=1)
+    priority_beta: Any = opt(
+        linear(0.4, 1.0, 50_000),
+        "prioritized: exponent of importance weights, a number or a schedule",
+        low=0,
+        high=1,
+        scalar=True,
+    )
+    priority_epsilon: float = opt(1e-6, "prioritized: added to each error", above=0)
+    sigma0: float = opt(SIGMA_0, "noisy networks: initial deviation of a weight, times sqrt(inputs)", above=0)
 
 
 @dataclass

@@ -79,7 +79,7 @@ class FusedReplayLoop:
         best = settings.evaluation.selection == "train_episode"
         sizes = Sizes(self.shards.num_lanes, self.max_steps, max_episodes)
         limit = services.info.max_episode_steps
-        built = ReplayProgram(agent, env, limit, config, self.tables.units, sizes, best)
+        built = ReplayProgram(agent, env, limit, config, services.info.action, self.tables.units, sizes, best)
         self.program = program("replay", key(self.shards.num_lanes), built.run)
         n, count = lanes.num_lanes, np.zeros(lanes.num_lanes, np.int32)
         # A variable, since XLA writes into it in place; an argument it would copy at each call.

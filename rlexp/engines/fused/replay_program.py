@@ -10,6 +10,7 @@ state, n steps of an n-step return, W uniform numbers of an action or of an upda
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,8 +18,8 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
 from rlexp.algos.base import Agent
-from rlexp.config.schema.algos import DQNSettings
-from rlexp.data.transition import SCALARS
+from rlexp.config.schema.algos import ReplaySettings
+from rlexp.data.transition import OUTCOME
 from rlexp.engines import rules
 from rlexp.engines.fused import prioritized
 from rlexp.engines.fused.base import (
@@ -33,6 +34,7 @@ from rlexp.engines.fused.base import (
     write,
 )
 from rlexp.engines.vectorized import PRIORITIES, learn, mapped
+from rlexp.envs.spec import Spec
 from rlexp.envs.tensor.base import TensorEnv, limited_step
 
 Array = Any  # of NumPy on the host, of TensorFlow in a program
@@ -99,13 +101,13 @@ class Out(NamedTuple):
     broken_at: Array  # int32 [1, L], with which lock-step of the call a trial has diverged, from 1 on, or NEVER
 
 
-def updates_of_a_trial(config: DQNSettings, steps: int) -> int:
+def updates_of_a_trial(config: ReplaySettings, steps: int) -> int:
     """The most updates that one trial can make in so many lock-steps of one call."""
     units = min(steps, MAX_EPISODES) if config.learn_unit == "episode" else steps
     return (units // config.learn_period + 1) * config.num_updates
 
 
-def updates_of_a_call(config: DQNSettings, steps: int) -> int:
+def updates_of_a_call(config: ReplaySettings, steps: int) -> int:
     """The same of all trials; those that count episodes may make theirs at different steps."""
     return steps * config.num_updates if config.learn_unit == "episode" else updates_of_a_trial(config, steps)
 
@@ -116,7 +118,8 @@ class ReplayProgram:
     Args:
         agent: of one trial.
         env, limit: the dynamics, and most steps of an episode.
-        config: the agent's configuration.
+        config: the agent's configuration, a `ReplaySettings`; with DQN's keys where batches are drawn by priorities.
+        action: what agents choose.
         units: what the schedule of each scalar counts.
         sizes: what one call may do.
         select_train_episode: keep the weights of the best training episode.
@@ -127,7 +130,8 @@ class ReplayProgram:
         agent: Agent,
         env: TensorEnv,
         limit: int | None,
-        config: DQNSettings,
+        config: Any,
+        action: Spec,
         units: Mapping[str, str],
         sizes: Sizes,
         select_train_episode: bool,
@@ -139,7 +143,9 @@ class ReplayProgram:
         large = sum(network.size for network in networks) * config.batch_size > MAPPED_WORK
         # Convolutions in patches are slow without an axis of lanes: updates of `network=minatar` take thrice as long.
         self.one_after_another = large and not any(network.sees_images for network in networks)
-        self.row_size = 2 * env.state_size + len(SCALARS)  # s_tm1, s_t, and the scalars of a transition
+        self.action, self.action_size = action, math.prod(action.shape)
+        # s_tm1, s_t, a_tm1 and the outcome, one after the other
+        self.row_size = 2 * env.state_size + self.action_size + len(OUTCOME)
 
     def run(self, ring: tf.Variable, carry: Carry, given: Given) -> tuple[Carry, Out]:
         """Up to `given.steps` lock-steps; ends earlier with a step after which the host has to act.
@@ -239,13 +245,13 @@ class ReplayProgram:
         a_tm1, s_t, r_t, terminated, truncated, first = mapped(self.step)(
             weights, lane, given.act[:, i], given.dynamics[:, i], u_reset, scalars
         )
-        transition = {
-            "a_tm1": a_tm1,
+        outcome = {
             "r_t": rules.clipped_reward(self.config, r_t, tf),
             "terminated": rules.ends(self.config, terminated, truncated),
             "truncated": truncated,
         }
-        columns = [tf.cast(transition[name], tf.float32)[:, None] for name in SCALARS]
+        columns = [tf.reshape(tf.cast(a_tm1, tf.float32), (-1, self.action_size))]
+        columns += [tf.cast(outcome[name], tf.float32)[:, None] for name in OUTCOME]
         row = tf.concat([lane.state, s_t, *columns], axis=1)  # [L, K]
         slot = (given.t + i) % self.config.replay_size
         ring = xla.dynamic_update_slice(ring, row[:, None], tf.stack([0, slot, 0]))
@@ -395,8 +401,9 @@ class ReplayProgram:
         """Transitions from slots [L, B, n], summed over up to n steps as `replay.ReplayRing.sample` does."""
         size, n, d = self.config.replay_size, self.config.n_step, self.env.state_size
         rows = tf.gather(ring, slot, batch_dims=1)  # [L, B, n, K]
-        scalars = dict(zip(SCALARS, tf.unstack(rows[..., 2 * d :], axis=-1), strict=True))  # [L, B, n] each
-        r_t, goes_on = scalars["r_t"], (scalars["terminated"] + scalars["truncated"])[..., :-1] < 0.5
+        at = 2 * d + self.action_size
+        outcome = dict(zip(OUTCOME, tf.unstack(rows[..., at:], axis=-1), strict=True))  # [L, B, n] each
+        r_t, goes_on = outcome["r_t"], (outcome["terminated"] + outcome["truncated"])[..., :-1] < 0.5
         goes_on &= slot[..., :-1] != (added - 1) % size  # the newest
         # The first step that nothing follows, by one reduction: a running product would take a kernel for each step.
         ends = tf.where(goes_on, n - 1, tf.range(n - 1))  # [L, B, n - 1]
@@ -408,12 +415,12 @@ class ReplayProgram:
         r_t = tf.reduce_sum(tf.where(looked_at, powers * r_t, 0.0), axis=-1)  # [L, B]
         first = rows[..., 0, :]  # [L, B, K]
         last = tf.gather(rows, last_step, batch_dims=2) if n > 1 else first  # [L, B, K]
-        names = list(SCALARS)
+        a_tm1 = tf.reshape(first[..., 2 * d : at], (*slot.shape[:2], *self.action.shape))
         return {
             "o_tm1": self.observe(first[..., :d]),
-            "a_tm1": tf.cast(first[..., 2 * d + names.index("a_tm1")], tf.int32),
+            "a_tm1": tf.cast(a_tm1, self.action.dtype),
             "r_t": r_t,
-            "terminated": last[..., 2 * d + names.index("terminated")],
+            "terminated": last[..., at + list(OUTCOME).index("terminated")],
             "num_steps": num_steps,
             "o_t": self.observe(last[..., d : 2 * d]),
         }

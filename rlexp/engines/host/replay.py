@@ -10,7 +10,6 @@ import numpy as np
 
 from rlexp.algos.base import Agent, Params
 from rlexp.config import registry, schedules
-from rlexp.config.schema.algos import DQNSettings
 from rlexp.data import seeding
 from rlexp.data.priorities import Priorities
 from rlexp.engines import rules
@@ -26,7 +25,7 @@ class ReplayLoop:
 
     def __init__(self, lanes: Lanes[Agent], services: Services) -> None:
         settings, info = services.settings, services.info
-        config: DQNSettings = settings.algo
+        config: Any = settings.algo  # a `ReplaySettings`, with DQN's keys where batches are drawn by priorities
         self.lanes, self.config, widths = lanes, config, lanes.agent.widths
         self.trials = Trials(services, lanes.params())
         ring = registry.replay(config.name)(settings.env.frame_stack)

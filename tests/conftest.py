@@ -41,6 +41,7 @@ TINY = (
 )
 TINY_DQN = ("algo.learn_start=50", "algo.batch_size=8", "algo.replay_size=200", "algo.target_period=20")
 TINY_FAMILY = {"replay": TINY_DQN, "rollout": ("algo.batch_unit=episode", "algo.batch_size=2")}
+TINY_ALGO = {"pqn": ("algo.num_minibatches=1",)}  # no more than a batch has rows
 TINY_TABLE = {"tabular": ("+discretizer=cartpole",), "planning": ("env=three_state_mdp",)}
 
 
@@ -74,6 +75,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., rlexp
             learning = (*learning, "env=pendulum")
         if "budget.episodes" in chosen:
             chosen.add("budget.steps")
+        learning = (*learning, *TINY_ALGO.get(algo, ()))
         defaults = [o for o in (*TINY, *learning) if o.split("=")[0] not in chosen]
         return rlexp.run(f"algo={algo}", f"output_dir={tmp_path}", *defaults, *overrides, quiet=True)
 

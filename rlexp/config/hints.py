@@ -91,7 +91,7 @@ KEYS = {  # words that are no keys here -> what to write
     "n_steps": "Training is counted in budget.steps=; n-step returns are algo.n_step.",
     "n_trials": "It is trials=: seeds run together. Candidates of a search are hydra.sweeper.num_candidates.",
     "name": "What is compared has a name: study=.",
-    "num_envs": "Each trial has one environment; trials= run together.",
+    "num_envs": "Environments of each trial are algo.num_envs, of algo=a2c, ppo and pqn; trials= run together.",
     "num_episodes": "It is budget.episodes=; evaluation has evaluation.num_episodes.",
     "num_seeds": "It is trials=, with seeds seed, seed + 1, ...",
     "num_steps": "It is budget.steps=.",

@@ -55,7 +55,7 @@ def test_every_preset_composes_and_opens_with_its_command() -> None:
         pytest.param(
             a,
             marks=[pytest.mark.slow]
-            * (a in ("dqn", "dueling_ddqn", "pg_baseline", "ppo", "c51", "ddqn", "sac", "td3")),
+            * (a in ("dqn", "dueling_ddqn", "pg_baseline", "a2c", "pqn", "ppo", "c51", "ddqn", "sac", "td3")),
         )
         for a in sorted(registry.ALGOS)
     ],
@@ -66,7 +66,11 @@ def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -
         "replay": ["algo.learn_start=10"],
         "rollout": ["algo.batch_size=1", "algo.batch_unit=episode"],
     }
-    once = ["algo.num_updates=1"] if algo == "ppo" else []  # per batch, as the others do
+    once = {  # per batch and episode, as the others do
+        "a2c": ["algo.num_envs=1"],
+        "ppo": ["algo.num_updates=1"],
+        "pqn": ["algo.num_envs=1", "algo.num_updates=1", "algo.num_minibatches=1"],
+    }.get(algo, [])
     job = tiny(algo, "trials=2", "budget.steps=50", "evaluation.period=25", *learning.get(family, []), *once)
     assert (job["algo"], job["steps"], job["total_steps"], job["status"]) == (algo, 50, 100, "done")
     period = getattr(registry.ALGOS[algo].schema(), "learn_period", 1)

@@ -19,8 +19,8 @@ from rlexp.config.schema.fields import linear, opt
 class A2COptimizerSettings(OptimizerSettings):
     """Optimiser of A2C."""
 
-    lr: Any = opt(linear(1e-3, 1e-5, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
-    clip_norm: float | None = opt(0.5, "largest global gradient norm of a trial; null: no clipping", above=0)
+    lr: Any = opt(linear(5e-3, 1e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
+    clip_norm: float | None = opt(None, "largest global gradient norm of a trial; null: no clipping", above=0)
 
 
 @dataclass
@@ -30,11 +30,9 @@ class A2CSettings(ActorCriticSettings):
     name: str = opt("a2c", "registry key")
     gamma: Any = opt(0.99, "discount factor, a number or a schedule", low=0, high=1, scalar=True)
     optimizer: OptimizerSettings = opt(A2COptimizerSettings, "optimiser")
-    batch_size: int = opt(40, "episodes, or env steps, per batch", low=1)
+    batch_size: int = opt(128, "episodes, or env steps, per batch", low=1)
     num_envs: int = opt(8, "environments of each trial, which act together", low=1, high=10_000)
-    normalize: bool = opt(False, "returns or advantages of a batch get mean 0 and standard deviation 1")
-    entropy_coef: Any = opt(0.01, "weight of the entropy bonus, a number or a schedule", low=0, scalar=True)
-    gae_lambda: float = opt(0.95, "lambda of the advantage estimates", low=0, high=1)
+    orthogonal: bool = opt(True, "kernels start orthogonal; policy and value start near 0")
 
 
 @dataclass

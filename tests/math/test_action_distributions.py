@@ -101,6 +101,8 @@ def test_saturated_actions_have_finite_log_probabilities_and_gradients() -> None
             total = log_probs + sum(distribution.log_prob_and_entropy(row(0, 0) + 0 * outputs, actions))
         assert abs(float(actions[0, 0])) == 1 and np.isfinite(total).all()
         assert np.isfinite(tape.gradient(total, outputs)).all()
+    far = row(9.0, -2.0)  # its actions are 1 to float32: as probable as the best of a policy within reach
+    assert log_prob(distribution, far, 1.0) > log_prob(distribution, row(6.0, -2.0), math.tanh(6.0)) - 1
     edge = row(0.0, 0.0)
     assert log_prob(distribution, edge, 1.0) == log_prob(distribution, edge, 1 - 1e-7) > -20  # by float32, one number
 

@@ -205,8 +205,10 @@ class TanhGaussian(Gaussian):
 
     `mode` is tanh(mu), the median, as is usual. `log_prob` takes the inverse of tanh, and so no action nearer to a
     bound than `EDGE`. mu counts as no nearer either: else a policy that has moved far beyond would find its own actions
-    most improbable, and ratios of probabilities would overflow. `sample_and_log_prob` needs no inverse. The entropy has no closed form: it is the Gaussian's plus the mean of
-    log(1 - tanh^2), by Gauss and Hermite's rule (error below .004 for sigma up to 2, .06 up to 4).
+    most improbable, and ratios of probabilities would overflow. `sample_and_log_prob` needs no inverse.
+
+    The entropy has no closed form: it is the Gaussian's plus the mean of log(1 - tanh^2), by Gauss and Hermite's rule
+    (error below .004 for sigma up to 2, .06 up to 4).
     """
 
     def sample(self, outputs: tf.Tensor, u: tf.Tensor) -> tf.Tensor:

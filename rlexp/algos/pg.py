@@ -51,7 +51,7 @@ class PG(GradientAgent):
         model = super().policy_model(models)
         action, distribution = self.info.action, self.distribution
         if isinstance(action, Box) and isinstance(distribution, Gaussian):
-            return policies.action_model(model.input, model.outputs[0], action, distribution)
+            return policies.action_model(model, action, distribution)
         return model
 
     def outputs(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,6 @@ What is deployed of a Gaussian is the action itself: mu, squashed if it is tanh,
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import keras
 
@@ -42,7 +41,8 @@ def gaussian(action: Box, squashed: bool, clip_std: bool) -> Gaussian:
 def policy_network(make: Make, info: EnvInfo, config: PGSettings) -> keras.Model:
     """The network of a policy: observations [B, ...] -> parameters of its distribution [B, *output_shape].
 
-    A trained vector log sigma is the kernel of a layer without bias whose input is 1.
+    A trained vector log sigma is the bias of a layer whose input is 0, and whose kernel stays 0. (As a kernel, with an
+    input of 1, its gradient would be a product of two vectors, whose bits depend on the number of trials under XLA.)
     """
     if isinstance(info.action, Discrete):
         return make((info.action.n,)) if config.head == "softmax" else with_zero_logit(make((1,)))
@@ -54,26 +54,27 @@ def policy_network(make: Make, info: EnvInfo, config: PGSettings) -> keras.Model
         parameters = keras.layers.Rescaling(1.0, [0.0, start], name="log_std_init")(network.output)
     else:
         network = make((size,))
-        one = keras.ops.ones_like(keras.ops.sum(network.output, axis=-1, keepdims=True))
+        mean = keras.layers.Identity(name="mean")(network.output)
+        zero = keras.ops.zeros_like(keras.ops.sum(network.output, axis=-1, keepdims=True))
         init = keras.initializers.Constant(start)
-        log_std = keras.layers.Dense(size, use_bias=False, kernel_initializer=init, name="log_std")(one)
-        parameters = keras.ops.stack([network.output, log_std], axis=-1)
+        layer = keras.layers.Dense(size, kernel_initializer="zeros", bias_initializer=init, name="log_std")
+        parameters = keras.ops.stack([mean, layer(zero)], axis=-1)
     return keras.Model(network.input, parameters, name="gaussian")
 
 
-def action_model(observation: Any, parameters: Any, action: Box, distribution: Gaussian) -> keras.Model:
+def action_model(model: keras.Model, action: Box, distribution: Gaussian) -> keras.Model:
     """The model that is deployed of a Gaussian: observations [B, ...] -> actions [B, *shape] within the bounds.
 
     Args:
-        observation: input of the policy's network.
-        parameters: its outputs.  # [B, D, 2]
+        model: the policy's network; its first outputs are the parameters.  # [B, D, 2]
         action: what the environment takes.
         distribution: of the policy.
     """
-    mean = keras.ops.take(parameters, 0, axis=-1)  # [B, D]
+    apart = any(layer.name == "mean" for layer in model.layers)  # from log sigma, which only trains
+    mean = model.get_layer("mean").output if apart else keras.ops.take(model.outputs[0], 0, axis=-1)  # [B, D]
     if isinstance(distribution, TanhGaussian):
         mean = keras.ops.tanh(mean)
     scaled = keras.layers.Rescaling(distribution.scale.tolist(), distribution.centre.tolist(), name="scaled")(mean)
     low, high = (bound.astype("float32").ravel() for bound in action.bounds)
     clipped = keras.ops.minimum(keras.ops.maximum(scaled, low), high)
-    return keras.Model(observation, keras.layers.Reshape(action.shape, name="action")(clipped), name="policy")
+    return keras.Model(model.input, keras.layers.Reshape(action.shape, name="action")(clipped), name="policy")

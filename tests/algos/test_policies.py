@@ -148,7 +148,8 @@ def test_the_update_of_a_gaussian_by_hand() -> None:
     apart = 0.75 - mean
     moved = (new["online"]["policy"] - params["policy"]).numpy()
     assert moved[-1] == pytest.approx(3 * (apart**2 / math.e - 1) + 0.25, rel=1e-4)  # log sigma
-    assert moved[-2] == pytest.approx(3 * apart / math.e, rel=1e-4)  # bias of mu
+    assert moved[-2] == 0  # the kernel of the layer whose bias log sigma is
+    assert moved[-3] == pytest.approx(3 * apart / math.e, rel=1e-4)  # bias of mu
     assert float(metrics["entropy"]) == pytest.approx(0.5 + 1.418939 + math.log(2), rel=1e-5)
     log_prob = -(apart**2) / (2 * math.e) - 0.5 - 0.918939 - math.log(2)
     assert float(metrics["loss"]) == pytest.approx(-3 * log_prob - 0.25 * float(metrics["entropy"]), rel=1e-5)

@@ -29,7 +29,7 @@ def sampling(act: Callable[[np.ndarray, np.ndarray], np.ndarray], seeds: Sequenc
     Args:
         act: observations [N, E, *shape], uniform numbers [N, E] -> actions [N, E].
         seeds: the trials' seeds.  # [N]
-        t: env steps of a trial before this evaluation; each evaluation has its own uniform numbers.
+        t: lock-steps before this evaluation; each evaluation has its own uniform numbers.
     """
 
     def policy(first_seed: int) -> Act:

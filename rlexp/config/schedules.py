@@ -153,7 +153,7 @@ class Ahead:
         """The value for each trial that still trains.
 
         Args:
-            t: lock-steps so far: trials that still train have taken as many env steps.
+            t: env steps so far of the trials that still train.
             counts: as `Schedule` takes them.  # {unit: [N]}
 
         Returns:

@@ -65,7 +65,7 @@ class InProcess:
 
     @property
     def t(self) -> int:
-        """Lock-steps so far."""
+        """Env steps so far of each trial that still trains."""
         return self.loop.trials.t
 
     def train(self) -> None:

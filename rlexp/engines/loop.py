@@ -70,7 +70,7 @@ class Trainer(Protocol):
 
     @property
     def t(self) -> int:
-        """Lock-steps so far."""
+        """Env steps so far of each trial that still trains."""
 
     def open(self, services: Services, state: State | None) -> None:
         """Make the loops, and continue from a checkpoint, if there is one.

@@ -72,23 +72,32 @@ class Iterations:
         self._program = program("iterations", key, make(self._length).iterate)
         self._pace = Pace()
 
-    def compile(self) -> None:
-        """Compile the program, by a call of no iterations."""
+    def train(self) -> None:
+        """Train until the budget is spent, or no trial trains any more."""
         compile_now(lambda: self._call(0), self._loop.trials.services.progress.say, "training")
+        while self._loop.trials.active.any():
+            if number := self._due():
+                self._run(number)
+            else:
+                self._run_rest()
 
-    def due(self) -> int:
+    def _left(self) -> int:
+        """Env steps that are left of the budget."""
+        settings = self._loop.trials.settings
+        assert settings.max_steps is not None
+        return settings.max_steps - self._loop.trials.t
+
+    def _due(self) -> int:
         """How many iterations the next call should have; 0: what is left of the budget is less than one."""
-        trials = self._loop.trials
-        assert trials.settings.max_steps is not None
-        left = trials.settings.max_steps - trials.t
+        trials, left = self._loop.trials, self._left()
         period = trials.settings.evaluation.period
         most = [left // self._batch, self._most, math.ceil((period - trials.t % period) / self._batch)]
         if (agreed := trials.services.checkpoints.agreed()) is not None:
             most.append((agreed - trials.t) // self._batch)
         return min(*most, max(1, self._pace.steps // self._length))
 
-    def run(self, number: int) -> None:
-        """Train for so many iterations, and attend to what was due in them; `housekeeping` comes afterwards."""
+    def _run(self, number: int) -> None:
+        """Train for so many iterations, and attend to what was due in them."""
         loop, trials, length = self._loop, self._loop.trials, self._length
         self._pace.start()
         out = self._call(number)
@@ -99,9 +108,9 @@ class Iterations:
         self._envs.note(lengths)
         for k in range(number):
             rows = slice(k * length, (k + 1) * length)
-            self._count(returns[rows], lengths[rows], out.acting)
-            due = np.flatnonzero(trials.active)
-            scalars = self._scalars(lengths[rows])
+            own = lengths[rows] * trials.active[:, None]  # not of trials that have diverged in this call
+            self._count(returns[rows], own, out.acting)
+            due, scalars = np.flatnonzero(trials.active), self._scalars(own)
             loop.learned(due, {name: metrics[k, due, i] for i, name in enumerate(loop.lanes.agent.metrics)})
             if k == number - 1:
                 policy = self._policy(loop.lanes.acting, trials.t)
@@ -111,10 +120,21 @@ class Iterations:
             if not trials.active.any():
                 return
 
+    def _run_rest(self) -> None:
+        """Act for what is left of the budget, in which no batch is complete: an iteration that is not learned from."""
+        loop, trials, state = self._loop, self._loop.trials, self._loop.lanes.state
+        assert self._left() < self._batch, "checkpoints are agreed upon between two batches"
+        out = self._call(1)
+        loop.lanes.state = state
+        n, steps = len(trials.active), math.ceil(self._left() / loop.num_envs)
+        lengths = trials.counted(out.lengths.numpy()[:steps, :n])
+        self._count(out.returns.numpy()[:steps, :n], lengths, loop.lanes.acting)
+        policy = self._policy(loop.lanes.acting, trials.t)
+        trials.housekeeping(policy, loop.lanes.params, self._scalars(lengths), loop.get_state)
+
     def _count(self, returns: np.ndarray, lengths: np.ndarray, acting: Params) -> None:
-        """Count the lock-steps of one batch [T, N, E], and attend to what was due between them; `acting`: in them."""
+        """Count lock-steps [T, N, E], and attend to what was due between them; `acting`: what acted in them."""
         trials, loop, taken = self._loop.trials, self._loop, 0
-        lengths *= trials.active[:, None]  # not of trials that have diverged in this call
         while taken < len(lengths):
             part = slice(taken, min(len(lengths), taken + trials.steps_left()))
             trials.advance_many(returns[part], lengths[part])

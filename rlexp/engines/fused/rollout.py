@@ -82,11 +82,7 @@ class FusedRolloutLoop(RolloutLoop):
         """Train until every trial's budget is spent or it has diverged."""
         trials = self.trials
         if self.iterations is not None:
-            if self.iterations.due():
-                self.iterations.compile()
-            while trials.active.any() and (number := self.iterations.due()):
-                self.iterations.run(number)
-        if not trials.active.any():
+            self.iterations.train()
             return
         compile_now(lambda: self.act(0), trials.services.progress.say, "training")
         while trials.active.any():

@@ -165,7 +165,7 @@ class InWorkers:
 
     @property
     def t(self) -> int:
-        """Lock-steps so far."""
+        """Env steps so far of each trial that still trains."""
         return max(worker.t for worker in self._workers)
 
     def train(self) -> None:

@@ -106,7 +106,7 @@ class Opened:
     """The loop is made.
 
     Attributes:
-        t: lock-steps so far.
+        t: env steps so far of each trial that still trains.
         params: the best weights so far.  # [N, P]
     """
 

@@ -41,7 +41,7 @@ class Seat:
     def __init__(self, connection: Connection, board: Board, number: int) -> None:
         self._connection, self._board, self._number = connection, board, number
         self._answered = board.request  # number of the request that was answered last
-        self._t = 0  # lock-steps so far
+        self._t = 0  # env steps so far of each trial that still trains
         self._meeting: GoTo | None = None
         self._shown, self._phases = 0.0, list[str]()
         self._began, self._first = 0.0, 0

@@ -26,7 +26,7 @@ class Worker:
         evaluated: the evaluation for which it waits for a `Verdict`.
         share: of the budget of its trials that is spent.
         eval_return: their latest returns.  # [n]
-        t: lock-steps so far.
+        t: env steps so far of each trial that still trains.
         state: sent for the checkpoint that is being made.
         known: of the last checkpoint, but without what its loop would go on from.
         asked: whether it has been asked for its state.

@@ -42,7 +42,7 @@ class DQN(GradientAgent):
         if self.needs_target:
             check_target(config)
         self.double = getattr(config, "double", self.double)
-        self.noise = Noise(networks["q"]) if "sigma" in networks else None  # see networks/noisy.py
+        self.noise = Noise(networks["q"], config.sigma0) if "sigma" in networks else None  # see networks/noisy.py
         if self.noise is not None:
             self.widths = {"act": 2 + self.noise.width, "learn": 2 * self.noise.width}
 

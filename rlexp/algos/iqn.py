@@ -5,8 +5,9 @@
     y_j = r_t + d_t Z(tau'_j; o_t, a_t; w')
     w <- w - optimiser step of d/dw mean of sum_i mean_j rho(y_j - Z(tau_i; o_tm1, a_tm1; w))      (equation 3)
 
-Deviations: Q is the mean at the middles of K equal parts, not at K draws, so that a policy has no noise; psi ends in a
-linear layer; f has one hidden layer, on which a dueling network (`network=dueling`) has its head: Z = V + A - mean A at
+Deviations: Q is the mean at the middles of K equal parts, not at K draws, so that a policy has no noise (a_t is chosen
+at the middles of N' parts: K of them for each row would take most of the time); psi ends in a linear layer; f has one
+hidden layer, on which a dueling network (`network=dueling`) has its head: Z = V + A - mean A at
 each tau. `cvar` below 1 acts by the mean of the worst share of returns (CVaR: section 3.2). `double: true` lets the
 online network choose a_t.
 
@@ -39,7 +40,9 @@ class IQN(DQN):
 
     def __init__(self, config: IQNSettings, networks: Networks, info: EnvInfo) -> None:
         super().__init__(config, networks, info)
-        self.taus = distributions.midpoints(config.num_greedy_taus) * np.float32(config.cvar)  # [K]
+        worst = np.float32(config.cvar)
+        self.taus = distributions.midpoints(config.num_greedy_taus) * worst  # [K]
+        self.choice_taus = distributions.midpoints(config.num_target_taus) * worst  # [N']
         self.widths = {"act": 2, "learn": config.batch_size * (config.num_taus + config.num_target_taus)}
 
     @classmethod
@@ -58,7 +61,7 @@ class IQN(DQN):
     def quantiles(self, params: Params, o_t: tf.Tensor, taus: tf.Tensor) -> tf.Tensor:
         """Z(tau; o, a) [E, K, A] for observations [E, ...] and shares [E, K] or [K]."""
         psi = self.networks["psi"](params["psi"], o_t)  # [E, F]
-        cosines = self._cosines(taus)  # [E, K, n] or [K, n]
+        cosines = distributions.cosines(taus, self.config.num_cosines)  # [E, K, n] or [K, n]
         phi = self.networks["phi"](params["phi"], tf.reshape(cosines, (-1, cosines.shape[-1])))
         joint = psi[:, None] * tf.reshape(phi, (*cosines.shape[:-1], phi.shape[-1]))  # [E, K, F]
         outputs = self.networks["head"](params["head"], tf.reshape(joint, (-1, joint.shape[-1])))
@@ -67,6 +70,12 @@ class IQN(DQN):
     def q_values(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
         """Mean returns [E, A], of the worst share of them for `cvar` below 1."""
         return tf.reduce_mean(self.quantiles(params, o_t, tf.constant(self.taus)), axis=1)
+
+    def bootstrap_action(self, state: State, o_t: tf.Tensor) -> tf.Tensor:
+        """The next actions [B] whose values count, by means at N' shares."""
+        params = state["online"] if self.double else self.bootstrapping(state)
+        means = tf.reduce_mean(self.quantiles(params, o_t, tf.constant(self.choice_taus)), axis=1)  # [B, A]
+        return tf.argmax(means, axis=-1, output_type=tf.int32)
 
     def target(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         """Samples of the target distribution [B, N']."""
@@ -85,7 +94,8 @@ class IQN(DQN):
 
     def policy_model(self, models: Mapping[str, keras.Model]) -> keras.Model:
         """The network with the mean at K fixed shares: phi of these is a constant."""
-        phi = np.asarray(models["phi"](self._cosines(tf.constant(self.taus))))  # [K, F]
+        cosines = distributions.cosines(tf.constant(self.taus), self.config.num_cosines)  # [K, n]
+        phi = np.asarray(models["phi"](cosines))  # [K, F]
         times = keras.layers.EinsumDense("bf,kf->bkf", phi.shape, trainable=False, name="times_phi")
         joint = times(models["psi"].output)  # [B, K, F]
         times.set_weights([phi])
@@ -109,7 +119,3 @@ class IQN(DQN):
         rows = tf.reshape(u, (self.config.batch_size, -1))
         taus, target_taus = tf.split(rows, [self.config.num_taus, self.config.num_target_taus], axis=1)
         return taus, target_taus
-
-    def _cosines(self, taus: tf.Tensor) -> tf.Tensor:
-        """cos(pi i tau) for i = 0 .. n - 1: [..., K] -> [..., K, n]"""
-        return tf.cos(np.pi * taus[..., None] * tf.range(self.config.num_cosines, dtype=tf.float32))

@@ -35,7 +35,7 @@ COMPONENTS = {  # in the order of the paper's section "Extensions to DQN"
     "dueling": Component("the dueling network", ("network.options.aggregation",)),
     "n_step": Component("n-step returns", ("algo.n_step",)),
     "distributional": Component("the distribution of returns", ("algo.loss", "head")),
-    "noisy": Component("noisy networks", ("algo.epsilon",)),
+    "noisy": Component("noisy networks", ("algo.epsilon", "algo.sigma0")),
 }
 DOUBLE = ("ddqn", "dueling_ddqn")  # algorithms that are double without a setting
 PLAIN = ("dqn", "fixed_dqn", "dueling_dqn", *DOUBLE)  # algorithms that differ in nothing but components

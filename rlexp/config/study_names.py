@@ -136,6 +136,8 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     if found.get("budget.episodes") is None and found.get("budget.steps") is None:
         found["budget.steps"] = found.get("env.default_steps")
     unread = {f"algo.{key}" for key in PRIORITY_KEYS} if found.get("algo.replay") == "uniform" else set()
+    if not found.get("network.noisy"):
+        unread.add("algo.sigma0")
     return {
         key: value
         for key, value in found.items()

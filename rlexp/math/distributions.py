@@ -5,6 +5,8 @@ Axes: B batch, K atoms or quantiles, M numbers that a target has.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -19,6 +21,21 @@ def atoms(low: float, high: float, number: int) -> np.ndarray:
 def midpoints(number: int) -> np.ndarray:
     """The middles of `number` equal parts of [0, 1], (i + 1/2) / K: Dabney et al. 2018, lemma 2.  # [K]"""
     return ((np.arange(number) + 0.5) / number).astype(np.float32)
+
+
+def cosines(taus: tf.Tensor, number: int) -> tf.Tensor:
+    """cos(pi i tau) for i = 0 .. number - 1, as implicit quantile networks see a share: [..., K] -> [..., K, number]
+
+    With whole turns taken off before pi comes in, 1 - 2 sin^2(pi r / 2) has an error below 1e-5, and the series of the
+    sine one below 1e-7. XLA's own cosine takes six times as long on a CPU.
+    """
+    half_turns = taus[..., None] * tf.range(number, dtype=tf.float32)
+    r = half_turns - 2.0 * tf.round(0.5 * half_turns)  # in [-1, 1]
+    series = tf.zeros_like(r)
+    for power in (11, 9, 7, 5, 3, 1):
+        sign = 1.0 if power % 4 == 1 else -1.0
+        series = series * r * r + sign * (0.5 * math.pi) ** power / math.factorial(power)
+    return 1.0 - 2.0 * tf.square(series * r)
 
 
 def project(z_t: tf.Tensor, p_t: tf.Tensor, support: np.ndarray) -> tf.Tensor:

@@ -24,11 +24,13 @@ from rlexp.math.normal import normal
 from rlexp.networks.flat_model import FlatModel
 from rlexp.system.errors import refusal
 
-SIGMA_0 = 0.5  # of factorised noise: section 3.2
-
 
 class Noise:
     """The noise of the dense layers of one network; other layers have none.
+
+    Args:
+        network: the network.
+        sigma0: the initial deviation of a layer's weights times the square root of its inputs.
 
     Attributes:
         width: W, uniform numbers of one draw.
@@ -37,12 +39,12 @@ class Noise:
         Refusal: for a network without dense layers.
     """
 
-    def __init__(self, network: FlatModel) -> None:
+    def __init__(self, network: FlatModel, sigma0: float) -> None:
         layers = {id(layer.kernel): (k, layer) for k, layer in enumerate(_dense_layers(network.model))}
         if not layers:
             raise refusal("network.noisy", "a network with dense layers", "one without", "It would have no noise.")
         biases = {id(layer.bias): k for k, layer in layers.values() if layer.bias is not None}
-        self._shapes = network.shapes
+        self._shapes, self._sigma0 = network.shapes, sigma0
         self._ends = [(int(layer.kernel.shape[0]), int(layer.kernel.shape[1])) for _, layer in layers.values()]
         variables = network.model.trainable_variables
         # Of each weight: the layer whose noise it has, and whether it is the layer's kernel.
@@ -52,7 +54,7 @@ class Noise:
 
     def sigma(self) -> np.ndarray:
         """The initial sigma, sigma_0 / sqrt(inputs), as one vector of the network's weights; 0 without noise.  # [P]"""
-        values = [0.0 if k is None else SIGMA_0 / np.sqrt(self._ends[k][0]) for k, _ in self._of]
+        values = [0.0 if k is None else self._sigma0 / np.sqrt(self._ends[k][0]) for k, _ in self._of]
         parts = [np.full(shape, value, np.float32).ravel() for shape, value in zip(self._shapes, values, strict=True)]
         return np.concatenate(parts)
 

@@ -130,7 +130,7 @@ def test_iqn_draws_other_shares_for_the_online_and_the_target_network_for_each_r
     for _ in range(2):
         agent.learn(state, batch(), tf.constant(generator.random(16), tf.float32), scalars())
     drawn = [taus for taus in seen if taus.shape == (2, 4)]  # the others choose the next action: at fixed shares
-    assert len(drawn) == 4 and all((taus == agent.taus).all() for taus in seen if taus.shape != (2, 4))
+    assert len(drawn) == 4 and all((taus == agent.choice_taus).all() for taus in seen if taus.shape != (2, 4))
     assert np.unique(np.concatenate(drawn)).size == 2 * 16  # all the numbers that were given, each once
 
 

@@ -59,6 +59,14 @@ def test_values_are_means_at_fixed_shares(cvar: float, first: float) -> None:
     assert int(agent.greedy(params([1.0, 0.0, 0.0], [0.0, 1.2, 0.0]), tf.zeros((1, 2)))[0]) == (1 if cvar == 1 else 0)
 
 
+@pytest.mark.parametrize(("cvar", "third", "action"), [(1.0, 1.1, 2), (1.0, 0.9, 0), (0.5, 1.1, 0)])
+def test_the_next_action_is_chosen_at_three_shares(cvar: float, third: float, action: int) -> None:
+    """1 + cos(pi tau) has the mean 1 at 1/6, 1/2 and 5/6, and 1.56 at the worst half of them."""
+    agent = agent_of(cvar=cvar)
+    state = agent.init(params([1.0, 0.0, 0.0], [0.0, 0.0, third]))
+    assert agent.bootstrap_action(state, tf.zeros((1, 2))).numpy().tolist() == [action]
+
+
 @pytest.mark.parametrize(("double", "action"), [(False, 0), (True, 2)])
 def test_the_target_has_shares_of_its_own(double: bool, action: int) -> None:
     """The target network's best action is the first, the online network's the third; both rows have five shares."""

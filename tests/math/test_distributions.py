@@ -86,3 +86,12 @@ def test_quantile_regression_finds_quantiles() -> None:
             loss = distributions.quantile_regression(q, taus, samples, 0.0)
         q.assign_sub(5.0 * tape.gradient(loss, q))
     np.testing.assert_allclose(q[0], 100 * taus - 0.5, atol=2.5)
+
+
+def test_cosines_of_shares() -> None:
+    taus = np.array([[0.0, 0.25, 0.5], [1 / 3, 0.999, 1.0]], np.float32)
+    np.testing.assert_allclose(
+        distributions.cosines(tf.constant(taus), 5)[0, 1], np.sqrt([1, 0.5, 0, 0.5, 1]) * [1, 1, 1, -1, -1], atol=1e-6
+    )
+    expected = np.cos(np.pi * np.arange(64) * taus.astype(np.float64)[..., None])
+    np.testing.assert_allclose(distributions.cosines(tf.constant(taus), 64), expected, atol=1e-5)

@@ -41,7 +41,7 @@ def agent_of(kind: type[DQN] = DQN, hidden: tuple[int, ...] = (), **settings: An
 def test_factorised_noise_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inputs 4, -1 and output 9: f is 2, -1 and 3, so that weights have 6 and -3, and the bias has 3."""
     network = FlatModel(mlp.build((2,), (1,), NetworkSettings("mlp", [])))
-    noise = Noise(network)
+    noise = Noise(network, 0.5)
     assert noise.width == 4  # three numbers, made in pairs
     np.testing.assert_allclose(factors(tf.constant([4.0, -1.0, 9.0])), [2, -1, 3])
     with monkeypatch.context() as patched:
@@ -143,7 +143,10 @@ def test_the_networks_of_a_seed_do_not_depend_on_noise(network: str) -> None:
     )
     assert [*noisy] == ["q", "sigma"] and (plain["q"].get_params() == noisy["q"].get_params()).all()
     assert (redraw(noisy, 3)["q"] == noisy["q"].get_params()).all()
-    sigma = Noise(noisy["q"]).sigma()
+    sigma = Noise(noisy["q"], 0.1).sigma()
+    assert np.isclose(
+        sigma.max(), 0.1 / np.sqrt(noisy["q"].model.layers[-1].input.shape[-1] if network == "minatar" else 4)
+    )
     layers = noisy["q"].model.layers
     without = [layer for layer in layers if layer.weights and not isinstance(layer, keras.layers.Dense)]
     assert [layer.name.rstrip("_0123456789") for layer in without] == (
@@ -160,8 +163,11 @@ def test_refusals_and_names() -> None:
     assert compose("algo=ddqn", "algo.epsilon=null", "network.noisy=true").algo.epsilon == 0.0
     ids = [compose("algo=ddqn", f"network.noisy={noisy}").config_id for noisy in ("false", "true")]
     assert ids[0] == compose("algo=ddqn").config_id != ids[1]
+    assert compose("algo=ddqn", "algo.sigma0=.1").config_id == ids[0]  # read by noisy networks alone
+    assert compose("algo=ddqn", "network.noisy=true", "algo.sigma0=.1").config_id not in ids
+    assert compose("algo=ddqn", "network.noisy=true", "algo.sigma0=.5").config_id == ids[1]
     with pytest.raises(Refusal, match=r"network\.noisy: expected a network with dense layers"):
-        Noise(FlatModel(keras.Sequential([keras.layers.Input((4, 1)), keras.layers.Conv1D(1, 2)])))
+        Noise(FlatModel(keras.Sequential([keras.layers.Input((4, 1)), keras.layers.Conv1D(1, 2)])), 0.5)
 
 
 @pytest.mark.slow

@@ -119,6 +119,7 @@ class PPOOptimizerSettings(PGOptimizerSettings):
     lr: Any = opt(linear(5e-3, 1e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
 
 
+SIGMA_0 = 0.5  # of factorised noise: Fortunato et al. 2018, section 3.2
 PRIORITY_KEYS = ("priority_alpha", "priority_beta", "priority_epsilon")  # of algo; read for `replay: prioritized` alone
 
 
@@ -180,6 +181,7 @@ class DQNSettings(ReplaySettings):
         scalar=True,
     )
     priority_epsilon: float = opt(1e-6, "prioritized: added to each error", above=0)
+    sigma0: float = opt(SIGMA_0, "noisy networks: initial deviation of a weight, times sqrt(inputs)", above=0)
 
 
 @dataclass
@@ -246,11 +248,12 @@ class IQNSettings(DistributionalSettings):
     noisy: ClassVar[bool] = False
 
     name: str = opt("iqn", "registry key")
+    batch_size: int = opt(64, "transitions per update", low=1)
     loss: str = opt("quantile_huber", "loss of a distribution", choices=("quantile_huber",))
     kappa: float = opt(1.0, "error from which on the loss is linear; 0: throughout", low=0)
     num_taus: int = opt(8, "N, shares drawn for what is predicted", low=1, high=1_000)
     num_target_taus: int = opt(8, "N', shares drawn for the target", low=1, high=1_000)
-    num_greedy_taus: int = opt(32, "K, shares whose mean is an action's value", low=1, high=1_000)
+    num_greedy_taus: int = opt(32, "K, shares whose mean is the value that actions are chosen by", low=1, high=1_000)
     num_cosines: int = opt(64, "n, cosines that a share is seen as", low=1, high=1_000)
     num_features: int = opt(64, "F, features that observation and share are multiplied in", low=1, high=10_000)
     cvar: float = opt(1.0, "actions are chosen by the mean of this worst share of returns", above=0, high=1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlexp.config.schema.algos import PRIORITY_KEYS, DQNSettings
+from rlexp.config.schema.algos import PRIORITY_KEYS, SIGMA_0, DQNSettings
 from rlexp.config.schema.env import EnvSettings
 from rlexp.config.schema.fields import opt
 from rlexp.config.schema.network import NetworkSettings
@@ -143,6 +143,8 @@ class Settings:
         _remove_unchanged(curve["algo"])
         if not self.network.noisy:  # keeps the hash of versions without noisy networks
             del curve["network"]["noisy"]
+        if not self.network.noisy or curve["algo"].get("sigma0") == SIGMA_0:  # likewise without the setting
+            curve["algo"].pop("sigma0", None)
         del curve["env"]["discretizer"]  # tables: the effective bins are in algo.discretizer; networks read none
         return _digest({"version": __version__, **curve})
 

@@ -32,6 +32,8 @@ def own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         found.pop("network", None)
     if select(found, "algo", "replay") == "uniform":
         found["algo"] = {key: value for key, value in found["algo"].items() if key not in PRIORITY_KEYS}
+    if not select(found, "network", "noisy") and "algo" in found:
+        found["algo"] = {key: value for key, value in found["algo"].items() if key != "sigma0"}
     if not select(config, "budget", "episodes") and not select(config, "budget", "steps"):
         found["budget"] = {"steps": select(config, "env", "default_steps")}
     return _without_empty(found)

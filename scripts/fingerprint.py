@@ -133,6 +133,17 @@ JOBS: dict[str, tuple[str, ...]] = {
         )
         for engine in ("host", "fused")
     },
+    **{
+        f"{name}, {engine}": (f"engine={engine}", *NETWORK, *overrides)
+        for name, overrides in {
+            "ppo on pendulum, squashed": ("algo=ppo", "env=pendulum", "algo.distribution=tanh_gaussian"),
+            "pg_baseline on mountain_car_continuous, sampled": (
+                "algo=pg_baseline", "env=mountain_car_continuous", "algo.state_dependent_std=true",
+                "algo.log_std_init=-0.5", "algo.entropy_coef=0.01", "evaluation.policy=sampled",
+            ),
+        }.items()
+        for engine in ("host", "fused")
+    },
     "pg, sigmoid, sampled, last, host": (
         "algo=pg", "engine=host", *NETWORK, "algo.head=sigmoid", "algo.batch_size=3", "algo.truncation_penalty=1",
         "evaluation.policy=sampled", "evaluation.selection=last",

@@ -4,7 +4,7 @@ An agent is written for one trial, as pure functions on explicit state. `engines
 that no function here has an axis of trials. Random numbers are arguments (uniform, in [0, 1)), and so are scheduled
 scalars, under their paths in the configuration without `algo.`: "gamma", "optimizer.lr".
 
-Axes: B rows of a batch, E observations, A actions, D numbers of a continuous action, P parameters of one network.
+Axes: B rows of a batch, E observations, A actions, P parameters of one network.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Agent(Protocol):
         """The same, with each vector [P] taken apart into weights: once where many calls follow."""
 
     def act(self, params: Params, o_t: tf.Tensor, u: tf.Tensor, scalars: Scalars) -> tf.Tensor:
-        """An exploring action, int32 [] or float32 [D].
+        """An exploring action: int32 [], int32 [*shape] of a MultiDiscrete, or float32 [*shape] of a Box.
 
         Args:
             params: what `acting` returned.
@@ -112,7 +112,7 @@ class Agent(Protocol):
         """
 
     def greedy(self, params: Params, o_t: tf.Tensor) -> tf.Tensor:
-        """The best actions [E] for observations [E, ...]."""
+        """The best actions [E, ...] for observations [E, ...]."""
 
     def learn(self, state: State, batch: Batch, u: tf.Tensor, scalars: Scalars) -> Update:
         """One update.
@@ -133,7 +133,7 @@ class Agent(Protocol):
 
     def policy_model(self, models: Mapping[str, keras.Model]) -> keras.Model:
         """The model that `best.keras` holds, made of the networks that `deploy` names: its outputs are what the greedy
-        action is the best of, [B, A], or actions [B, D]."""
+        action is the best of, [B, A], or actions of a Box, [B, *shape]."""
 
 
 class RolloutAgent(Agent, Protocol):

@@ -46,7 +46,7 @@ def save_tables(folder: Path, seeds: Sequence[int], num_actions: int, params: np
 
 
 def save_model(model: Any, path: Path) -> None:
-    """Save the acting part of a Keras model, atomically: its first output, with a number for each action."""
+    """Save the acting part of a Keras model, atomically: its first output, a number for each action or an action."""
     import keras
 
     if len(model.outputs) > 1:

@@ -148,12 +148,11 @@ class Gaussian(Distribution):
         clip_std: bool = False,
     ) -> None:
         self.shape, self.size, self._clip_std = tuple(shape), math.prod(shape), clip_std
-        self.low, self.high = (
-            np.broadcast_to(np.asarray(bound, np.float64), (self.size,)).astype(np.float32) for bound in (low, high)
-        )
-        bounded = np.isfinite(self.low) & np.isfinite(self.high)
-        low_, high_ = np.where(bounded, self.low, -1.0), np.where(bounded, self.high, 1.0)
-        self.centre, self.scale = (0.5 * (low_ + high_)).astype(np.float32), (0.5 * (high_ - low_)).astype(np.float32)
+        bounds = [np.broadcast_to(np.asarray(bound, np.float64), (self.size,)) for bound in (low, high)]
+        self.low, self.high = (bound.astype(np.float32) for bound in bounds)
+        bounded = np.isfinite(bounds).all(axis=0)
+        least, most = np.where(bounded, bounds[0], -1.0), np.where(bounded, bounds[1], 1.0)
+        self.centre, self.scale = ((0.5 * (most + sign * least)).astype(np.float32) for sign in (1, -1))
         self.output_shape, self.num_uniforms = (self.size, 2), self.size + self.size % 2
         self._log_scale = float(np.log(self.scale).sum())
 

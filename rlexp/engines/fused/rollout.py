@@ -177,13 +177,13 @@ class SampledEvaluator(FusedEvaluator):
     """
 
     def _act_of(self, agent: RolloutAgent) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-        self._agent = agent
+        self._num_uniforms = agent.widths["act"]  # of one action
         return agent.sample
 
     def _params_and_numbers(self, policy: Any, first_seed: int) -> tuple[tf.Tensor, np.ndarray]:
         params, t = policy
         draws = [seeding.generator(seed, "evaluate", t, first_seed) for seed in self._services.settings.seeds]
-        size = self._limit, self._config.num_episodes, self._agent.widths["act"]
+        size = self._limit, self._config.num_episodes, self._num_uniforms
         return params, pad_lanes(np.stack([draw.random(size, np.float32) for draw in draws]), self._num_lanes)
 
 

@@ -40,7 +40,7 @@ class TwinCritics(GradientAgent):
         assert isinstance(info.action, Box), "preflight refuses others"
         self.action_shape, self.size = info.action.shape, math.prod(info.action.shape)
         self.low, self.high = (bound.ravel().astype(np.float32) for bound in info.action.bounds)  # [D]
-        self.center, self.half = (self.high + self.low) / 2, (self.high - self.low) / 2  # [D]
+        self.center, self.half = self.high / 2 + self.low / 2, self.high / 2 - self.low / 2  # [D]
 
     @classmethod
     def models(cls, make: Make, info: EnvInfo, config: Any) -> dict[str, keras.Model]:
@@ -99,7 +99,8 @@ class TwinCritics(GradientAgent):
 
     def unscaled(self, action: tf.Tensor) -> tf.Tensor:
         """The inverse of `scaled` for actions of a batch: [B, *action shape] -> [B, D]"""
-        return (tf.reshape(action, (action.shape[0], -1)) - self.center) / self.half
+        half = np.where(self.half > 0, self.half, np.float32(1))  # of a number that has no choice
+        return (tf.reshape(action, (action.shape[0], -1)) - self.center) / half
 
     def critic_loss(self, q_tm1: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         """The squared TD errors [B] of both critics, for values [2, B] and targets [B]."""

@@ -54,8 +54,7 @@ def test_every_preset_composes_and_opens_with_its_command() -> None:
     [
         pytest.param(
             a,
-            marks=[pytest.mark.slow]
-            * (a in ("dqn", "dueling_ddqn", "pg_baseline", "ppo", "c51", "ddqn", "sac", "td3")),
+            marks=[pytest.mark.slow] * (a in ("dqn", "dueling_ddqn", "pg_baseline", "ppo", "c51", "ddqn", "td3")),
         )
         for a in sorted(registry.ALGOS)
     ],

@@ -23,7 +23,6 @@ from tests.engines.test_engines import trial
 from tests.engines.test_fused import resumed  # noqa: F401  (a fixture)
 from tests.probes import steer
 
-ALGOS = ["sac", pytest.param("td3", marks=pytest.mark.slow)]
 PENDULUM = ("env=pendulum", "env.max_episode_steps=40", "network.hidden_units=[8]")
 STEER = ("env.id=probes/Steer-v0", "env.imports=[tests.probes.steer]", "algo.gamma=0", "network.hidden_units=[32,32]")
 
@@ -35,8 +34,9 @@ def steered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "rlexp.envs" else [])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("steered")
-@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("algo", ["sac", "td3"])
 def test_both_engines_do_the_same(algo: str, tiny: Callable[..., Any]) -> None:
     """Where chance has no part in the environment they see the same numbers: random actions, noise, batches, updates."""
     host, ours = (tiny(algo, *STEER, f"engine={engine}", "trials=2", "budget.steps=90") for engine in ("host", "fused"))

@@ -92,7 +92,7 @@ FAMILIES: dict[str, Family] = {
         "rlexp.engines.host.rollout:RolloutLoop",
         keras=True,
         fused="rlexp.engines.fused.rollout:FusedRolloutLoop",
-        lanes="rlexp.engines.vectorized:RolloutLanes",
+        lanes="rlexp.engines.rollout_lanes:RolloutLanes",
     ),
     "planning": Family("rlexp.engines.host.planning:PlanningLoop", keras=False, tabular=True),
     "tabular": Family(

@@ -13,7 +13,7 @@ import tensorflow as tf
 from rlexp.algos.base import Batch, Params, Scalars, State
 from rlexp.algos.ppo import PPO
 from rlexp.config.schema.algos import PPOSettings
-from rlexp.engines.vectorized import RolloutLanes
+from rlexp.engines.rollout_lanes import RolloutLanes
 from rlexp.jobs.weights import save_model
 from rlexp.networks.flat_model import FlatModel
 from tests.engines.test_pg import NO_NUMBERS, SGD, agent, learn, policy, rollout, scalars

@@ -19,7 +19,7 @@ from rlexp.config.schema.algos import OptimizerSettings, PGBaselineSettings, PGS
 from rlexp.config.schema.network import NetworkSettings
 from rlexp.data import seeding
 from rlexp.data.rollout_buffer import RolloutBuffer, minibatches
-from rlexp.engines.vectorized import RolloutLanes
+from rlexp.engines.rollout_lanes import RolloutLanes
 from rlexp.envs.info import EnvInfo
 from rlexp.envs.spec import Box, Discrete
 from rlexp.networks import mlp

@@ -39,8 +39,9 @@ from rlexp.engines.fused.evaluation import FusedEvaluator
 from rlexp.engines.fused.iterations import Iterations, suit
 from rlexp.engines.fused.rollout_program import Given, IterationProgram, RolloutProgram, Row
 from rlexp.engines.host.rollout import RolloutLoop
+from rlexp.engines.rollout_lanes import RolloutLanes
 from rlexp.engines.services import Services
-from rlexp.engines.vectorized import RolloutLanes, pad_lanes
+from rlexp.engines.vectorized import pad_lanes
 from rlexp.envs import tensor
 
 

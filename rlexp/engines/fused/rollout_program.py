@@ -22,7 +22,8 @@ from rlexp.data.rollout_buffer import padded
 from rlexp.data.transition import FIELDS, Column
 from rlexp.engines import rules
 from rlexp.engines.fused.base import MAX_EPISODES, EnvState, Tree, begin_next, look_up, write
-from rlexp.engines.vectorized import learn_batch, mapped
+from rlexp.engines.rollout_lanes import learn_batch
+from rlexp.engines.vectorized import mapped
 from rlexp.envs.tensor.base import TensorEnv, limited_step
 
 Array = Any  # of NumPy on the host, of TensorFlow in a program

@@ -18,8 +18,8 @@ from rlexp.data.rollout_buffer import RolloutBuffer, minibatches
 from rlexp.engines import rules
 from rlexp.engines.bookkeeping import Trials
 from rlexp.engines.evaluation import Policy, Scores, sampling
+from rlexp.engines.rollout_lanes import RolloutLanes
 from rlexp.engines.services import Services
-from rlexp.engines.vectorized import RolloutLanes
 
 
 class RolloutLoop:

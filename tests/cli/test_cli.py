@@ -68,7 +68,7 @@ def test_importing_rlexp_is_light() -> None:
     ("args", "message"),
     [
         (["algo.gamma=2"], "refused: algo.gamma: expected a number >= 0 and <= 1, received 2.\n"),
-        (["algo=dqqn"], "refused: algo: expected one of angle_policy, "),
+        (["algo=dqqn"], "refused: algo: expected one of a2c, angle_policy, "),
         (
             ["engine=fused", "algo=random"],
             "refused: engine: expected auto or host, received 'fused', but algo random has no fused loop.\n",

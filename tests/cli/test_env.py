@@ -86,7 +86,10 @@ def test_an_environment_with_tensor_dynamics_and_presets(monkeypatch: pytest.Mon
     assert " steps/s of one instance here" in rows["speed"] and "rewards from 1 to 1 in " in rows["random actions"]
     assert "fixed_dqn           book/fixed_dqn, book/soft_dqn, cleanrl_dqn" in rows["algorithms"]
     assert rows["for any"].startswith("families/ddqn, families/dqn,")
-    assert rows["not"] == "q_value_iteration: env.id: expected an environment with a transition table P"
+    assert rows["not"] == (
+        "sac, td3: env.id: expected an environment with a Box action space | "
+        "q_value_iteration: env.id: expected an environment with a transition table P"
+    )
     assert rows["start with"] == "rlexp algo=dueling_ddqn env=cartpole"
 
 
@@ -120,7 +123,7 @@ def test_random_actions_respect_the_action_mask() -> None:
 def test_actions_that_some_algorithms_take(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = told("Pendulum-v1")
     assert rows["actions"] == "Box: 1 number, float32, each -2 to 2"
-    assert "| ppo                 -" in rows["algorithms"] and "| dqn " not in rows["algorithms"]
+    assert "| pg                  -" in rows["algorithms"] and "| dqn " not in rows["algorithms"]
     assert rows["not"].endswith("env.id: expected an environment with a Discrete action space")
     taken = {name: replace(entry, actions=("discrete",)) for name, entry in registry.ALGOS.items()}
     monkeypatch.setattr(registry, "ALGOS", taken)

@@ -76,7 +76,10 @@ def test_configuration_keys(pages: dict[str, str]) -> None:
     keys |= {key for entry in registry.ALGOS.values() for key in _leaves(entry.schema, "algo.")}
     assert keys <= set(found)
     assert [key for key in keys if not found[key][0 if key.startswith("algo.") else 1].strip()] == []  # the meaning
-    assert found["algo.gae_lambda"][2] == "[pg_baseline](algorithms/pg_baseline.md), [ppo](algorithms/ppo.md)"
+    assert (
+        found["algo.gae_lambda"][2]
+        == "[pg_baseline](algorithms/pg_baseline.md), [a2c](algorithms/a2c.md), [ppo](algorithms/ppo.md)"
+    )
     assert found["evaluation.period"][:2] == ["`2000`", "env steps of a trial between evaluations"]
 
 

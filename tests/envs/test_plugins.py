@@ -198,7 +198,7 @@ def test_ids_launchers_and_games_of_packages_that_are_missing(monkeypatch: Any) 
     )
 
 
-@pytest.mark.parametrize("name", ["ppo", "PPO", "a2c", "a3c", "reinforce", "vpg", "trpo", "double_dqn", "double-dqn", "dueling",
+@pytest.mark.parametrize("name", ["ppo", "PPO", "a3c", "reinforce", "vpg", "trpo", "double_dqn", "double-dqn", "dueling",
                                   "munchausen", "noisy_net", "implicit_quantile_network", "soft_actor_critic", "ddpg", "per", "dqn_target", "vi", "value_iteration",
                                   "td", "monte_carlo"])  # fmt: skip
 def test_well_known_algorithms_point_to_what_there_is(name: str) -> None:
@@ -226,7 +226,7 @@ KEYS = [
     ("env=CartPole-v1", "A Gymnasium id is given by env.id=CartPole-v1; with the settings that ship with rlexp, env=cartpole"),
     ("env=CartPole", "Did you mean cartpole?"), ("env=Pendulum-v1", "A Gymnasium id is given by env.id=Pendulum-v1"),
     ("env=LunarLander-v2", "Did you mean env=lunar_lander? Its Gymnasium id is env.id=LunarLander-v3"),
-    ("algo=ppo2", "PPO is algo=ppo."), ("algo=a2c", "A2C is algo=pg_baseline."),
+    ("algo=ppo2", "PPO is algo=ppo."), ("algo=a3c", "Its synchronous form is algo=a2c."),
     ("algo=pg algo.clip_ratio=0.2", "It is a key of algo=ppo, which is what algo=pg_baseline was in earlier versions."),
     ("algo=pg_baseline algo.num_minibatches=4", "It is a key of algo=ppo, which is what algo=pg_baseline was in earlier"),
     ("algo=pg_baseline algo.num_updates=5", "It is a key of algo=ppo and of the DQN family; pg and pg_baseline make one"),

@@ -33,8 +33,10 @@ from rlexp.algos.base import Batch, Losses, Networks, Params, Scalars, State, Up
 from rlexp.config.schema.algos import PPOSettings
 from rlexp.envs.info import EnvInfo
 from rlexp.math import returns
+from rlexp.math.action_distributions import Gaussian
 
 KL_TOLERANCE = 1.5  # of target_kl
+MAX_LOG_RATIO = 20.0
 
 
 class PPO(ActorCritic):
@@ -65,7 +67,10 @@ class PPO(ActorCritic):
     def gain(self, weight: tf.Tensor, log_prob: tf.Tensor, batch: Batch) -> tf.Tensor:
         """The clipped surrogate [R]."""
         clip_ratio = self.config.clip_ratio
-        ratio = tf.exp(log_prob - batch["log_prob"])  # [R]
+        log_ratio = log_prob - batch["log_prob"]  # [R]
+        if isinstance(self.distribution, Gaussian):  # densities may differ by any factor, which must not overflow
+            log_ratio = tf.clip_by_value(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO)
+        ratio = tf.exp(log_ratio)
         return tf.minimum(ratio * weight, tf.clip_by_value(ratio, 1.0 - clip_ratio, 1.0 + clip_ratio) * weight)
 
     def losses(self, params: Params, batch: Batch, target: Any, u: tf.Tensor, scalars: Scalars) -> Losses:

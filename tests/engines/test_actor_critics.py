@@ -15,7 +15,7 @@ STATISTICS = ("algo.normalize_observations=true", "algo.normalize_rewards=true",
 JOBS = {
     "a2c": ("algo.num_envs=4", "algo.batch_unit=step", "algo.batch_size=24", *STATISTICS),
     "ppo": ("algo.num_envs=4", "algo.batch_unit=step", "algo.batch_size=24", "algo.num_updates=4", "algo.num_minibatches=2",
-            "algo.target_kl=0.003", "algo.value_clip=0.2", "algo.optimizer.lr=1e-2", *STATISTICS),
+            "algo.target_kl=0.0007", "algo.value_clip=0.2", "algo.optimizer.lr=1e-2", *STATISTICS),
     "ppo, one environment": ("algo.batch_unit=step", "algo.batch_size=50", "algo.target_kl=0.01", *STATISTICS),
     "pqn": ("algo.num_envs=4", "algo.batch_unit=step", "algo.batch_size=24", "algo.num_minibatches=4"),
 }  # fmt: skip

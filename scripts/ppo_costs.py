@@ -19,7 +19,7 @@ Peer = Callable[[tuple[str, str, int]], float | None]  # `speed.peer`: env steps
 PPO = (
     *("algo=ppo", "algo.num_envs=4", "algo.batch_size=512", "algo.num_updates=4", "algo.num_minibatches=4"),
     *("algo.optimizer.lr=2.5e-4", "algo.optimizer.clip_norm=0.5", "algo.entropy_coef=0.01", "algo.gae_lambda=0.95"),
-    *("algo.gamma=0.99", "network.hidden_units=[64,64]", "network.activation=tanh", "workers=1"),
+    *("algo.gamma=0.99", "network.hidden_units=[64,64]", "network.activation=tanh"),
 )
 CARTPOLE = {1: (600_000, 0.7, 30.0), 10: (200_000, 2.0, 60.0), 32: (80_000, 2.3, None)}  # trials: steps, least ratios
 LANDER = 10, 20_000, 5.0  # trials, steps, least ratio to the peer

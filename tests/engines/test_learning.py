@@ -56,6 +56,22 @@ def test_tuned_dqns_balance_the_pole(algo: str, iqm: float, seed: int, tmp_path:
 
 
 @pytest.mark.parametrize("seed", FRESH)
+@pytest.mark.parametrize(
+    ("preset", "iqm", "least"),
+    [
+        ("pqn_cartpole", 499.9, 499),
+        ("ppo_cartpole", 499.9, 499),
+        ("ppo_mountain_car_continuous", 90, 90),
+        ("sac_pendulum", -157, -200),
+    ],
+)
+def test_tuned_actor_critics_and_pqn(preset: str, iqm: float, least: float, seed: int, tmp_path: Path) -> None:
+    """Ten trials, 100 fresh greedy episodes each."""
+    found = job(tmp_path, f"+experiment=tuned/{preset}", f"seed={seed}", "trials=10")["final/return"]
+    assert found["iqm"] >= iqm and min(found["per_trial"]) >= least
+
+
+@pytest.mark.parametrize("seed", FRESH)
 @pytest.mark.parametrize(("env", "iqm", "least"), [("acrobot", -76, -90), ("mountain_car", -101, -110)])
 def test_tuned_double_dqn_reaches_the_goal_in_every_trial(
     env: str, iqm: float, least: float, seed: int, tmp_path: Path

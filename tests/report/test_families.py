@@ -43,6 +43,11 @@ def test_its_members_have_one_budget_and_differ_in_what_they_are(env: str) -> No
     assert (
         len({(e.period, e.num_episodes, e.selection, e.final_episodes) for e in (job.evaluation for job in jobs)}) == 1
     )
+    assert [families.family_of(name) for name in ("pqn", "sac", "td3", "random")] == [
+        "DQN",
+        *["policy gradients"] * 2,
+        None,
+    ]
     assert [families.family_of(job.algo.name) for job in jobs] == ["policy gradients"] * 2 + ["tables"] * 5 + [
         "DQN"
     ] * 4

@@ -23,6 +23,8 @@ OURS = {  # published algorithm -> its registry key here. The chapter's `dqn` ha
     "C51": "c51",
     "QR-DQN": "qr_dqn",
     "PPO": "ppo",
+    "A2C": "a2c",
+    "SAC": "sac",
     "REINFORCE": "pg",
 }
 
@@ -218,6 +220,19 @@ REFERENCES: dict[tuple[str, int | None], Reference] = {
             _contrib("QR-DQN", 168.0, None, V2),
         ),
     ),
+    ("Pendulum-v1", None): Reference(
+        -1213.0,
+        -157.0,
+        "the return of rl-baselines3-zoo's SAC; Gymnasium has no threshold",
+        published=(
+            _zoo("PPO", -172.0, None, 100e3),
+            _zoo("SAC", -157.0, None, 20e3),
+            _slm("A2C", -821.0, 300e3),
+            _slm("PPO", -175.0, 300e3),
+            _slm("SAC", -151.0, 300e3),
+        ),
+    ),
+    ("MountainCarContinuous-v0", None): Reference(-33.2, 90.0),
     ("FrozenLake-v1", None): Reference(0.015, 0.70),
     ("FrozenLake8x8-v1", None): Reference(0.0014, 0.85),
     ("Taxi-v4", None): Reference(-764.0, 8.0),

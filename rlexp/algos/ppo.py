@@ -67,10 +67,7 @@ class PPO(ActorCritic):
     def gain(self, weight: tf.Tensor, log_prob: tf.Tensor, batch: Batch) -> tf.Tensor:
         """The clipped surrogate [R]."""
         clip_ratio = self.config.clip_ratio
-        log_ratio = log_prob - batch["log_prob"]  # [R]
-        if isinstance(self.distribution, Gaussian):  # densities may differ by any factor, which must not overflow
-            log_ratio = tf.clip_by_value(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO)
-        ratio = tf.exp(log_ratio)
+        ratio = tf.exp(self._log_ratio(log_prob, batch))  # [R]
         return tf.minimum(ratio * weight, tf.clip_by_value(ratio, 1.0 - clip_ratio, 1.0 + clip_ratio) * weight)
 
     def losses(self, params: Params, batch: Batch, target: Any, u: tf.Tensor, scalars: Scalars) -> Losses:
@@ -96,9 +93,16 @@ class PPO(ActorCritic):
         state = super().end_batch(state, batch, scalars)
         return {**state, "enough": tf.constant(False)} if "enough" in state else state
 
+    def _log_ratio(self, log_prob: tf.Tensor, batch: Batch) -> tf.Tensor:
+        """log rho [R]; densities may differ by any factor, which must not overflow."""
+        log_ratio = log_prob - batch["log_prob"]
+        if isinstance(self.distribution, Gaussian):
+            log_ratio = tf.clip_by_value(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO)
+        return log_ratio
+
     def _changes(self, params: Params, batch: Batch) -> dict[str, tf.Tensor]:
         """How far the policy has moved, and how well the values fit their targets.  # name: []"""
-        mask, log_ratio = batch["mask"], self.log_prob(params, batch) - batch["log_prob"]  # [R]
+        mask, log_ratio = batch["mask"], self._log_ratio(self.log_prob(params, batch), batch)  # [R]
         ratio = tf.exp(log_ratio)
         clipped = tf.cast(tf.abs(ratio - 1.0) > self.config.clip_ratio, tf.float32)
         value, target = self.value(params, batch["o_tm1"]), batch["target"]

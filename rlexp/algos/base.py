@@ -320,6 +320,12 @@ class GradientAgent(abc.ABC):
         return optimizers.build(settings.name, **settings.options)
 
 
+def rollout_discount(config: Any, batch: Batch, scalars: Scalars) -> tf.Tensor:
+    """d_t [R] of the rows of a rollout: what counts of the value of o_t, 0 where `truncation` sees an end."""
+    over = batch["terminated"] | batch["truncated"] if config.truncation == "terminate" else batch["terminated"]
+    return targets.discount(scalars["gamma"], over)
+
+
 def mean(rows: tf.Tensor, batch: Batch) -> tf.Tensor:
     """The mean of `rows` [B] times their importance weights (ones where replay is uniform), over those that count."""
     weighted = batch.get("weight", 1.0) * rows

@@ -18,11 +18,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rlexp.algos.base import Batch, Losses, Make, Params, Scalars
+from rlexp.algos.base import Batch, Losses, Make, Params, Scalars, rollout_discount
 from rlexp.algos.pg import PG
 from rlexp.config.schema.algos import PGBaselineSettings, PGSettings
 from rlexp.envs.info import EnvInfo
-from rlexp.math import returns, targets
+from rlexp.math import returns
 
 
 class PGBaseline(PG):
@@ -46,9 +46,7 @@ class PGBaseline(PG):
 
     def prepare(self, params: Params, batch: Batch, scalars: Scalars) -> Batch:
         """As in `PG`, with generalised advantage estimates, and `target` [R] for the values: the lambda-returns."""
-        cut_ends = self.config.truncation == "terminate"
-        over = batch["terminated"] | batch["truncated"] if cut_ends else batch["terminated"]
-        d_t = targets.discount(scalars["gamma"], over)  # [R]
+        d_t = rollout_discount(self.config, batch, scalars)  # [R]
         v_tm1, v_t = self.value(params, batch["o_tm1"]), self.value(params, batch["o_t"])  # [R], [R]
         advantage = returns.gae(batch["r_t"], d_t, returns.goes_on(batch), v_tm1, v_t, self.config.gae_lambda)
         return {**super().prepare(params, batch, scalars), "advantage": advantage, "target": advantage + v_tm1}

@@ -22,7 +22,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rlexp.algos.base import Batch, Losses, Networks, Params, Scalars
+from rlexp.algos.base import Batch, Losses, Networks, Params, Scalars, rollout_discount
 from rlexp.algos.dqn import DQN
 from rlexp.config.schema.rollouts import PQNSettings
 from rlexp.envs.info import EnvInfo
@@ -45,9 +45,7 @@ class PQN(DQN):
 
     def prepare(self, params: Params, batch: Batch, scalars: Scalars) -> Batch:
         """The rows, and `target` [R]: their lambda-returns."""
-        cut_ends = self.config.truncation == "terminate"
-        over = batch["terminated"] | batch["truncated"] if cut_ends else batch["terminated"]
-        d_t = targets.discount(scalars["gamma"], over)  # [R]
+        d_t = rollout_discount(self.config, batch, scalars)  # [R]
         v_t = tf.reduce_max(self.q_values(params, batch["o_t"]), axis=-1)  # [R]
         target = returns.lambda_returns(batch["r_t"], d_t, returns.goes_on(batch), v_t, self.config.q_lambda)
         mask = tf.cast(batch["mask"], tf.float32)  # [R]

@@ -157,7 +157,7 @@ class Gaussian(Distribution):
         self._log_scale = float(np.log(self.scale).sum())
 
     def sample(self, outputs: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        """float32 [B, *shape], which may lie beyond the bounds."""
+        """float32 [B, *shape], which may lie beyond the bounds; squashed ones lie within them but for rounding."""
         return self._action(self._drawn(*self._parts(outputs), u))
 
     def mode(self, outputs: tf.Tensor) -> tf.Tensor:
@@ -210,10 +210,6 @@ class TanhGaussian(Gaussian):
     The entropy has no closed form: it is the Gaussian's plus the mean of log(1 - tanh^2), by Gauss and Hermite's rule
     (error below .004 for sigma up to 2, .06 up to 4).
     """
-
-    def sample(self, outputs: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        """float32 [B, *shape], within the bounds but for rounding."""
-        return super().sample(outputs, u)
 
     def log_prob_and_entropy(self, outputs: tf.Tensor, actions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mean, log_std = self._parts(outputs)

@@ -21,7 +21,7 @@ MOVES_NO_CURVE = (
     "study", "label", "output_dir", "tracking", "rerun", "checkpoint", "animation", "trials", "seed", "workers",
 )  # fmt: skip
 
-# Settings of algorithms that came later, by their paths, and the value that changes nothing: it is no part of the hash.
+# Settings of algorithms that came later, and the value that changes nothing: it is no part of the hash.
 ADDED_LATER: dict[str, Any] = {
     "num_envs": 1,
     "distribution": "auto",
@@ -189,13 +189,9 @@ class Settings:
 
 def _remove_unchanged(algo: dict[str, Any]) -> None:
     """Remove what `ADDED_LATER` names from an algorithm's settings, where it has the value that changes nothing."""
-    for path, unchanged in ADDED_LATER.items():
-        *parents, key = path.split(".")
-        node: Any = algo
-        for name in parents:
-            node = node.get(name, {})
-        if key in node and node[key] == unchanged:
-            del node[key]
+    for key, unchanged in ADDED_LATER.items():
+        if key in algo and algo[key] == unchanged:
+            del algo[key]
 
 
 def _digest(value: Any) -> str:

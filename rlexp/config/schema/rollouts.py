@@ -9,6 +9,7 @@ from rlexp.config.schema.algos import (
     OPTIMIZER_OPTIONS,
     ActorCriticSettings,
     OptimizerSettings,
+    PGOptimizerSettings,
     RolloutSettings,
     check_minibatches,
 )
@@ -16,11 +17,10 @@ from rlexp.config.schema.fields import linear, opt
 
 
 @dataclass
-class A2COptimizerSettings(OptimizerSettings):
+class A2COptimizerSettings(PGOptimizerSettings):
     """Optimiser of A2C."""
 
     lr: Any = opt(linear(5e-3, 1e-4, 50_000), "learning rate, a number or a schedule", above=0, scalar=True)
-    clip_norm: float | None = opt(None, "largest global gradient norm of a trial; null: no clipping", above=0)
 
 
 @dataclass

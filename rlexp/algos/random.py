@@ -1,11 +1,12 @@
 """Uniformly random actions: the floor of every comparison.
 
-a_t = floor(u A)
+Discrete, MultiDiscrete   a_t = floor(u n), n: how many there are to choose from
+Box                       a_t = low + u (high - low)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 
 import numpy as np
 
@@ -16,11 +17,10 @@ from rlexp.envs.info import EnvInfo
 class Random:
     """A policy with nothing to learn; NumPy only."""
 
-    widths: Mapping[str, int] = {"act": 1}
-
     def __init__(self, config: RandomSettings, info: EnvInfo) -> None:
-        self.num_actions = info.num_actions
+        self.action = info.action
+        self.widths = {"act": math.prod(self.action.shape)}
 
     def act(self, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """Actions [...] for observations [..., *shape] and uniform numbers [...]."""
-        return (u * self.num_actions).astype(np.int64)
+        """Actions [..., *action shape] for observations [..., *shape] and uniform numbers [..., W]."""
+        return self.action.uniform(u)

@@ -110,7 +110,7 @@ REPLAYS: dict[str, str] = {  # "module:function" of the frame stack, which retur
 ALL_ACTIONS = ("discrete", "multi_discrete", "box")
 
 ALGOS: dict[str, Algo] = {
-    "random": Algo("fixed", algos.RandomSettings, "rlexp.algos.random:Random"),
+    "random": Algo("fixed", algos.RandomSettings, "rlexp.algos.random:Random", ALL_ACTIONS),
     "angle_policy": Algo("fixed", algos.AnglePolicySettings, "rlexp.algos.angle_policy:AnglePolicy"),
     "dqn": Algo("replay", algos.DQNSettings, "rlexp.algos.dqn:DQN"),
     "fixed_dqn": Algo("replay", algos.FixedDQNSettings, "rlexp.algos.dqn:DQN"),

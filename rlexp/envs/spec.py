@@ -46,6 +46,10 @@ class Discrete:
         best: np.ndarray = outputs.argmax(axis=-1)
         return best
 
+    def uniform(self, u: np.ndarray) -> np.ndarray:
+        """The actions [...] that uniform numbers [..., 1] choose, each as likely as the other."""
+        return (u[..., 0] * self.n).astype(self.dtype)
+
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions [...] as the environment counts them, of the dtype of Gymnasium's own samples."""
         counted = actions.astype(np.int64, copy=False)
@@ -84,6 +88,10 @@ class MultiDiscrete:
         """The actions [B, *shape] with the largest output for each choice.  # [B, sum of sizes]"""
         parts = np.split(outputs, np.cumsum(self.sizes)[:-1], axis=-1)
         return np.stack([part.argmax(axis=-1) for part in parts], axis=-1).reshape(-1, *self.shape)
+
+    def uniform(self, u: np.ndarray) -> np.ndarray:
+        """The actions [..., *shape] that uniform numbers [..., W] choose, each as likely as the other."""
+        return (u * np.array(self.sizes)).astype(self.dtype).reshape(*u.shape[:-1], *self.shape)
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions [..., *shape] as the environment counts them."""
@@ -136,6 +144,14 @@ class Box:
     def best(self, outputs: np.ndarray) -> np.ndarray:
         """A model's outputs: they are the actions.  # [B, *shape]"""
         return outputs
+
+    def uniform(self, u: np.ndarray) -> np.ndarray:
+        """Actions [..., *shape] from low to high, by uniform numbers [..., W]; each number needs two bounds."""
+        low, high = (bound.astype(np.float64) for bound in self.bounds)
+        shares = u.reshape(*u.shape[:-1], *self.shape).astype(np.float64)
+        if np.dtype(self.dtype).kind == "f":
+            return (low + shares * (high - low)).astype(self.dtype)
+        return np.floor(low + shares * (high - low + 1)).astype(self.dtype)  # the highest is as likely as the lowest
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions [..., *shape] as the environment takes them, within its bounds.

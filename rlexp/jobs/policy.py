@@ -128,7 +128,9 @@ class Policy:
         algo = self.settings.algo
         agent = registry.load(registry.algo(algo.name).target)(algo, inspect(self.settings.env))
         draw = seeding.generator(self.seed, "evaluate", 0)
-        return lambda observation: agent.act(observation, draw.random(len(observation), np.float32))
+        return lambda observation: agent.act(
+            observation, draw.random((len(observation), agent.widths["act"]), np.float32)
+        )
 
     def _with_table(self, q: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         from rlexp.envs.discretizer import States, masked

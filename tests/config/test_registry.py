@@ -165,7 +165,7 @@ class Always(registry.load("rlexp.algos.random:Random")):  # type: ignore[misc]
     """A third party's policy: always action 1."""
 
     def act(self, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
-        return np.ones(u.shape, np.int64)
+        return np.ones(u.shape[:-1], np.int64)
 
 
 ENTRY = registry.Algo("fixed", RandomSettings, f"{__name__}:Always")

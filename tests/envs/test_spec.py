@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,7 +19,6 @@ from rlexp.config.schema.algos import RandomSettings
 from rlexp.config.schema.env import EnvSettings
 from rlexp.data.replay_ring import ReplayRing
 from rlexp.data.rollout_buffer import RolloutBuffer
-from rlexp.envs.info import EnvInfo
 from rlexp.envs.inspection import inspect
 from rlexp.envs.spaces import from_action_space, from_space
 from rlexp.envs.spec import Box, Discrete, MultiDiscrete, from_json, to_json
@@ -84,6 +83,17 @@ def test_actions_of_a_box_are_clipped_at_its_bounds_and_are_never_nan() -> None:
     assert above.to_env(np.array([[np.nan]], np.float32)).tolist() == [[2]]
     assert Box((1,), "int32", (0.0,), (3.0,)).to_env(np.array([[7], [-1]])).tolist() == [[3], [0]]
     assert above.to_env(np.zeros((4, 1), np.float32)).shape == (4, 1)
+
+
+def test_uniform_numbers_choose_actions() -> None:
+    assert Discrete(4).uniform(np.array([[0.0], [0.26], [0.999]], np.float32)).tolist() == [0, 1, 3]
+    two = MultiDiscrete((2, 5), (2,)).uniform(np.array([[[0.5, 0.5], [0.49, 0.99]]], np.float32))
+    assert two.tolist() == [[[1, 2], [0, 4]]] and two.dtype == np.int32
+    torques = Box((2, 1), "float32", (-1.0, 2.0), (1.0, 4.0)).uniform(np.array([[0.0, 0.75], [0.25, 0.5]], np.float32))
+    assert torques.tolist() == [[[-1], [3.5]], [[-0.5], [3]]] and torques.dtype == np.float32
+    evenly = (np.arange(3000, dtype=np.float32) / 3000)[:, None]
+    whole = Box((1,), "int32", (-1.0,), (1.0,)).uniform(evenly)
+    assert [int((whole == number).sum()) for number in (-1, 0, 1)] == [1000, 1000, 1000]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -177,26 +187,8 @@ def test_box_actions_are_refused_by_the_word_of_the_algorithm(
         inspect(EnvSettings(id="tests/ManyActions-v0"))
 
 
-class RandomTorque:
-    """Draws an action between the bounds of its spec."""
-
-    widths: ClassVar[dict[str, int]] = {"act": 1}
-
-    def __init__(self, config: RandomSettings, info: EnvInfo) -> None:
-        assert isinstance(info.action, Box) and info.action.low and info.action.high
-        self.low, self.high = info.action.low[0], info.action.high[0]
-
-    def act(self, o_t: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """Actions [..., 1] for uniform numbers [...]."""
-        assert self.low is not None and self.high is not None
-        return (self.low + (self.high - self.low) * u)[..., None]
-
-
-def test_an_algorithm_with_box_actions_plays_a_job(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The framework has none yet; one that is registered goes from the environment to the policy."""
-    entry = registry.Algo("fixed", RandomSettings, f"{__name__}:RandomTorque", ("box",))
-    monkeypatch.setitem(registry.ALGOS, "torque", entry)
-    options = ["algo.name=torque", "env.id=Pendulum-v1", "budget.steps=250", "evaluation.max_steps=20"]
+def test_random_actions_of_a_box(tiny: Callable[..., Any]) -> None:
+    options = ["env=pendulum", "budget.steps=250", "evaluation.max_steps=20"]
     job = tiny("random", *options, "trials=2")
     assert job["status"] == "done" and job["episodes"] == [1, 1]
     assert job["action"] == {"kind": "box", "shape": [1], "dtype": "float32", "low": [-2.0], "high": [2.0]}

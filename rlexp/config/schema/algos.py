@@ -54,6 +54,12 @@ class RandomSettings(AlgoSettings):
 
     name: str = opt("random", "registry key")
 
+    def check_env(self, env_id: str, info: Environment) -> None:
+        """Numbers of an action are drawn between two bounds."""
+        if info.action.kind == "box" and not info.action.bounded:
+            expected = f"an environment whose actions have bounds for {self.name}, which draws between these"
+            raise refusal("env.id", expected, f"{env_id!r} with {info.action}")
+
 
 @dataclass
 class AnglePolicySettings(AlgoSettings):

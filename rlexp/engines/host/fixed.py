@@ -27,7 +27,7 @@ class FixedLoop:
         """Play until each trial has spent its budget or has failed."""
         trials = self.trials
         while trials.active.any():
-            a_tm1 = self.agent.act(trials.envs.observation, self.u_act.rows(trials.counts["step"])[:, 0])
+            a_tm1 = self.agent.act(trials.envs.observation, self.u_act.rows(trials.counts["step"]))
             trials.advance(trials.envs.step(a_tm1, trials.active))
             trials.housekeeping(self._policy(trials.t), lambda: trials.best.params, {}, self.get_state)
 
@@ -43,4 +43,4 @@ class FixedLoop:
         """Nothing to put back."""
 
     def _policy(self, t: int) -> Policy:
-        return sampling(self.agent.act, self.seeds, t)
+        return sampling(self.agent.act, self.seeds, t, self.agent.widths["act"])

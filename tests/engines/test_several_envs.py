@@ -13,6 +13,7 @@ import tests.probes  # noqa: F401  (registers the probe environments)
 from rlexp.config.schema.job import ADDED_LATER
 from rlexp.data import seeding
 from rlexp.engines.bookkeeping import Interrupted, Trials
+from rlexp.engines.fused import iterations
 from rlexp.engines.record_steps import RecordSteps
 from rlexp.jobs.job import Job
 from rlexp.jobs.preflight import resolve
@@ -163,6 +164,20 @@ def test_a_record_is_due_with_the_lock_step_in_which_a_period_ends(period: int, 
     for t in range(stepped, 1_000, stepped):
         inside = range(t - stepped + 1, t + 1)
         assert steps.due(t, stepped) == any(s % period == 0 or s % log == 0 for s in inside)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ["ppo", "pqn"])
+def test_the_number_of_cores_changes_no_bit(algo: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of the lanes: one, two of unequal size, and as many as there can be."""
+    options = (*(PPO if algo == "ppo" else FOUR), "engine=fused", "trials=7")
+    jobs = []
+    for num_cores in (1, 2, 64):
+        monkeypatch.setattr(iterations, "num_cores", lambda number=num_cores: number)
+        jobs.append(tiny(algo, *options, f"study=cores-{num_cores}"))
+    for job in jobs[1:]:
+        assert records(job.folder) == records(jobs[0].folder)
+        assert [trial(job, seed) for seed in range(7)] == [trial(jobs[0], seed) for seed in range(7)]
 
 
 @pytest.mark.slow

@@ -19,11 +19,13 @@ import numpy as np
 from rlexp.algos.base import Params
 from rlexp.config.schema.job import Settings
 from rlexp.data.rollout_buffer import padded
-from rlexp.engines.fused.base import NEVER, Pace, Tables, TensorEnvs, compile_now, program
+from rlexp.engines.fused.base import NEVER, EnvState, Pace, Tables, TensorEnvs, Tree, compile_now, program
 from rlexp.engines.fused.rollout_program import Given, IterationProgram, Learned, Learning
+from rlexp.engines.fused.shards import Shards, num_cores
 from rlexp.engines.host.rollout import RolloutLoop
 
 MOST_STEPS = 1024  # lock-steps of a call, or of one batch if it has more
+ONE = ("steps", "max_episodes")  # of what is given to a call: one number, where the rest has a row for each trial
 
 
 def suit(settings: Settings) -> bool:
@@ -47,8 +49,8 @@ class Iterations:
     Args:
         loop: whose trials, agents and numbers these are.
         envs: of the trials.
-        make: makes the program for T lock-steps.
-        key: of the compiled program, see `fused.base.program`.
+        make: makes the program for so many lanes and T lock-steps.
+        key: of the compiled program for so many lanes, see `fused.base.program`.
         policy: makes a policy, as the evaluator plays it, of what acts and an env step.
     """
 
@@ -56,8 +58,8 @@ class Iterations:
         self,
         loop: RolloutLoop,
         envs: TensorEnvs,
-        make: Callable[[int], IterationProgram],
-        key: str,
+        make: Callable[[int, int], IterationProgram],
+        key: Callable[[int], str],
         policy: Callable[[Params, int], Any],
     ) -> None:
         self._loop, self._envs, self._policy = loop, envs, policy
@@ -69,7 +71,9 @@ class Iterations:
         steps = self._most * self._length
         sizes = {"step": steps, "episode": steps * config.num_envs, "update": self._most * self._updates}
         self._tables = Tables(loop.schedules, sizes, config.num_envs)
-        self._program = program("iterations", key, make(self._length).iterate)
+        self._shards = Shards(len(loop.seeds), loop.lanes.num_lanes, num_cores())
+        lanes = self._shards.num_lanes
+        self._program = program("iterations", key(lanes), make(lanes, self._length).iterate)
         self._pace = Pace()
 
     def train(self) -> None:
@@ -102,16 +106,14 @@ class Iterations:
         self._pace.start()
         out = self._call(number)
         self._pace.stop(number * length)
-        n = len(trials.active)
-        returns, lengths = (values.numpy()[: number * length, :n] for values in (out.returns, out.lengths))
-        metrics = out.metrics.numpy()[:number, :n]  # [K, N, H]
+        returns, lengths = (values[: number * length] for values in (out.returns, out.lengths))
         self._envs.note(lengths)
         for k in range(number):
             rows = slice(k * length, (k + 1) * length)
             own = lengths[rows] * trials.active[:, None]  # not of trials that have diverged in this call
             self._count(returns[rows], own, out.acting)
             due, scalars = np.flatnonzero(trials.active), self._scalars(own)
-            loop.learned(due, {name: metrics[k, due, i] for i, name in enumerate(loop.lanes.agent.metrics)})
+            loop.learned(due, {name: out.metrics[k, due, i] for i, name in enumerate(loop.lanes.agent.metrics)})
             if k == number - 1:
                 policy = self._policy(loop.lanes.acting, trials.t)
                 trials.housekeeping(policy, loop.lanes.params, scalars, loop.get_state)
@@ -126,9 +128,9 @@ class Iterations:
         assert self._left() < self._batch, "checkpoints are agreed upon between two batches"
         out = self._call(1)
         loop.lanes.state = state
-        n, steps = len(trials.active), math.ceil(self._left() / loop.num_envs)
-        lengths = trials.counted(out.lengths.numpy()[:steps, :n])
-        self._count(out.returns.numpy()[:steps, :n], lengths, loop.lanes.acting)
+        steps = math.ceil(self._left() / loop.num_envs)
+        lengths = trials.counted(out.lengths[:steps])
+        self._count(out.returns[:steps], lengths, loop.lanes.acting)
         policy = self._policy(loop.lanes.acting, trials.t)
         trials.housekeeping(policy, loop.lanes.params, self._scalars(lengths), loop.get_state)
 
@@ -154,28 +156,36 @@ class Iterations:
         loop, lanes, trials, most = self._loop, self._loop.lanes, self._loop.trials, self._most
         n, counts, first = len(trials.active), trials.counts, trials.t // loop.num_envs
         steps, size, updates = number * self._length, most * self._length, self._updates
-        active = np.zeros(lanes.num_lanes, bool)
-        active[:n] = trials.active
         given = Given(
             steps=np.int32(steps),
             max_episodes=np.int32(NEVER),
-            active=active,
-            held_steps=np.zeros(lanes.num_lanes, np.int32),
-            held_episodes=np.zeros(lanes.num_lanes, np.int32),
-            first_episode=lanes.pad(counts["episode"].astype(np.int32)),
-            act=lanes.pad(loop.u_act.span(np.full(n, first), steps, size)),
-            scalars={path: lanes.pad(rows) for path, rows in self._tables.rows(counts).items()},
+            active=trials.active,
+            held_steps=np.zeros(n, np.int32),
+            held_episodes=np.zeros(n, np.int32),
+            first_episode=counts["episode"].astype(np.int32),
+            act=loop.u_act.span(np.full(n, first), steps, size),
+            scalars=self._tables.rows(counts),
             **self._envs.numbers(first, self._envs.episode, steps, size)._asdict(),
         )
         learn = loop.u_learn.span(counts["update"], number * updates, most * updates)
-        learning = Learning(
-            np.int32(number),
-            lanes.pad(self._orders(number)),
-            lanes.pad(learn.reshape(n, most, updates, lanes.agent.widths["learn"])),
+        rows = {
+            **{name: value for name, value in given._asdict().items() if name not in ONE},
+            "order": self._orders(number),
+            "learn": learn.reshape(n, most, updates, lanes.agent.widths["learn"]),
+        }
+
+        def run(i: int, carry: tuple[Tree, EnvState], rows: dict[str, Tree]) -> tuple[tuple[Tree, EnvState], Learned]:
+            learning = Learning(np.int32(number), rows.pop("order"), rows.pop("learn"))
+            own = given._replace(**{**rows, "active": rows["active"] & self._shards.occupied(i)})
+            state, envs, out = self._program(*carry, own, learning)
+            return (state, envs), out
+
+        outs: list[Learned]
+        (lanes.state, self._envs.state), outs = self._shards.call(run, (lanes.state, self._envs.state), rows)
+        returns, lengths, metrics = (
+            self._shards.columns([getattr(out, name) for out in outs]) for name in ("returns", "lengths", "metrics")
         )
-        lanes.state, self._envs.state, out = self._program(lanes.state, self._envs.state, given, learning)
-        learned: Learned = out
-        return learned
+        return Learned(returns, lengths, metrics, self._shards.join([out.acting for out in outs]))
 
     def _orders(self, number: int) -> np.ndarray:
         """The rows that each update learns from; of the first `number` iterations.  # int32 [N, K, U, M]"""

@@ -59,7 +59,11 @@ class FusedRolloutLoop(RolloutLoop):
         env = tensor.build(settings.env, services.info.action)
         shapes = {name: network.shapes for name, network in agent.networks.items()}
         more = [shapes, dataclasses.asdict(settings.network), self.max_steps]
-        key = graph_key(settings, lanes.num_lanes, agent.scalars, self.tables.units, more)
+
+        def key_of(num_lanes: int) -> str:
+            return graph_key(settings, num_lanes, agent.scalars, self.tables.units, more)
+
+        key = key_of(lanes.num_lanes)
         self.envs = TensorEnvs(
             env, lanes.num_lanes, settings.seeds, self.max_steps, MAX_EPISODES, num_envs=config.num_envs
         )
@@ -68,16 +72,16 @@ class FusedRolloutLoop(RolloutLoop):
         super().__init__(lanes, services, self.envs, evaluator)
         self.pace = Pace()
         limit = services.info.max_episode_steps
-        parts = agent, lanes.num_lanes, env, limit, config, self.tables.units
-        built = RolloutProgram(*parts, self.max_steps, services.info.action)
+        parts = env, limit, config, self.tables.units
+        built = RolloutProgram(agent, lanes.num_lanes, *parts, self.max_steps, services.info.action)
         self.program = program("rollout", key, built.run)
         self.iterations: Iterations | None = None
         if suit(settings):
 
-            def make(length: int) -> IterationProgram:
-                return IterationProgram(*parts, length, services.info.action)
+            def make(num_lanes: int, length: int) -> IterationProgram:
+                return IterationProgram(agent, num_lanes, *parts, length, services.info.action)
 
-            self.iterations = Iterations(self, self.envs, make, key, self._policy)
+            self.iterations = Iterations(self, self.envs, make, key_of, self._policy)
 
     def run(self) -> None:
         """Train until every trial's budget is spent or it has diverged."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from rlexp.jobs.preflight import preflight
+from rlexp.config import schedules
+from rlexp.jobs.preflight import preflight, resolve
 from rlexp.jobs.runner import compose
 from rlexp.system.errors import Refusal
 
@@ -108,6 +110,22 @@ def test_refusals(overrides: str, message: str) -> None:
         preflight(compose(*overrides.split()))
     assert str(refused.value).startswith(message)
     assert len(str(refused.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize("algo", ["a2c", "dqn", "pg", "ppo", "pqn", "sac", "td3"])
+def test_a_learning_rate_can_fall(algo: str) -> None:
+    """Every key of a linear schedule is there to be set, also where the default is constant."""
+    rates = ["optimizer", "policy_optimizer"] if algo in ("sac", "td3") else ["optimizer"]
+    for optimizer in rates:
+        where, env = f"algo.{optimizer}.lr", "pendulum" if len(rates) == 2 else "cartpole"
+        falls = {"kind": "linear", "initial": 0.5, "final": 0.1, "duration": 100, "unit": "step"}
+        for overrides in (
+            [f"{where}.{key}={value}" for key, value in falls.items()],
+            [f"{where}={{{', '.join(f'{key}: {value}' for key, value in falls.items())}}}"],
+        ):
+            settings, _ = resolve(compose(f"algo={algo}", f"env={env}", *overrides))
+            lr = schedules.parse(getattr(settings.algo, optimizer).lr, where)
+            assert lr({"step": np.array([50, 200])}).tolist() == pytest.approx([0.3, 0.1])
 
 
 def test_a_missing_extra_comes_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -300,11 +300,17 @@ def test_a_checkpoint_of_another_job_is_set_aside(
     assert again["status"] == "done"
 
 
-COMMAND = [*TINY, *TINY_DQN, "algo=ddqn", "trials=2", "budget.steps=1500", "checkpoint.every=0.05"]
+COMMANDS = {
+    "ddqn": [*TINY_DQN, "algo=ddqn", "budget.steps=1500"],
+    "ppo": ["algo=ppo", "algo.num_envs=4", "algo.batch_size=64", "algo.normalize_observations=true", "network.hidden_units=[8]",
+            "algo.normalize_rewards=true", "env=pendulum", "engine=host", "budget.steps=12000"],
+    "sac": ["algo=sac", "env=pendulum", "engine=host", "network.hidden_units=[8]", "algo.batch_size=32", "budget.steps=1500"],
+}  # fmt: skip
 
 
-def start(output: Path) -> subprocess.Popen[bytes]:
-    args = [o for o in COMMAND if o != "budget.steps=300"]
+def start(output: Path, algo: str) -> subprocess.Popen[bytes]:
+    args = [o for o in TINY if o != "budget.steps=300"]
+    args += [*COMMANDS[algo], "trials=2", "checkpoint.every=0.05"]
     return subprocess.Popen(
         [sys.executable, "-m", "rlexp", *args, f"output_dir={output}"],
         stdout=subprocess.PIPE,
@@ -331,19 +337,20 @@ def results(folder: Path) -> tuple[Any, dict[str, Any], Any]:
 
 
 @pytest.mark.slow
-def test_killed_and_interrupted_jobs_continue_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("algo", list(COMMANDS))
+def test_killed_and_interrupted_jobs_continue_to_the_same_bits(algo: str, tmp_path: Path) -> None:
     """SIGKILL, then Ctrl-C, then to the end: equal to a run that nothing disturbed."""
-    undisturbed = start(tmp_path / "a")
+    undisturbed = start(tmp_path / "a", algo)
     assert undisturbed.wait(timeout=200) == 0
 
-    killed = start(tmp_path / "b")
+    killed = start(tmp_path / "b", algo)
     wait_for_checkpoint(tmp_path / "b", killed)
     time.sleep(0.3)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (folder_of(tmp_path / "b") / "summary.json").exists()
 
-    interrupted = start(tmp_path / "b")
+    interrupted = start(tmp_path / "b", algo)
     lock = folder_of(tmp_path / "b") / "job.json"
     before = lock.stat().st_mtime_ns
     while lock.stat().st_mtime_ns == before and interrupted.poll() is None:
@@ -356,7 +363,7 @@ def test_killed_and_interrupted_jobs_continue_to_the_same_bits(tmp_path: Path) -
     summary = json.loads((folder_of(tmp_path / "b") / "summary.json").read_text())
     assert summary["status"] == "killed"
 
-    last = start(tmp_path / "b")
+    last = start(tmp_path / "b", algo)
     output, errors = last.communicate(timeout=200)
     assert last.returncode == 0, errors.decode()
     assert b"continuing from env step " in output

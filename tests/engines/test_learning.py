@@ -61,6 +61,7 @@ def test_tuned_dqns_balance_the_pole(algo: str, iqm: float, seed: int, tmp_path:
     [
         ("pqn_cartpole", 499.9, 499),
         ("ppo_cartpole", 499.9, 499),
+        ("ppo_acrobot", -73.5, -90),
         ("ppo_mountain_car_continuous", 90, 90),
         ("sac_pendulum", -157, -200),
     ],
@@ -102,10 +103,19 @@ def test_reinforce_solves_cartpole_in_most_trials(tmp_path: Path) -> None:
     assert result["final/return"]["iqm"] >= 490
 
 
-def test_policy_gradients_land(tmp_path: Path) -> None:
-    """LunarLander-v3: mean greedy return above 200 over ten trials."""
-    result = job(tmp_path, "+experiment=tuned/ppo_lunar_lander", "trials=10")
-    assert result["final/return"]["mean"] > 200
+@pytest.mark.parametrize("seed", FRESH)
+def test_policy_gradients_land(seed: int, tmp_path: Path) -> None:
+    """LunarLander-v3: five trials."""
+    found = job(tmp_path, "+experiment=tuned/ppo_lunar_lander", f"seed={seed}", "trials=5")["final/return"]
+    assert found["iqm"] > 250 and min(found["per_trial"]) > 200
+
+
+@pytest.mark.parametrize("seed", FRESH)
+@pytest.mark.parametrize(("preset", "iqm"), [("ddqn", 200), ("ddqn_300k", 255)])
+def test_double_dqn_lands(preset: str, iqm: float, seed: int, tmp_path: Path) -> None:
+    """LunarLander-v3: five trials."""
+    found = job(tmp_path, f"+experiment=tuned/{preset}_lunar_lander", f"seed={seed}", "trials=5")["final/return"]
+    assert found["iqm"] > iqm
 
 
 def test_book_pg_reaches_the_notebooks_figure(tmp_path: Path) -> None:

@@ -49,17 +49,16 @@ def test_every_preset_composes_and_opens_with_its_command() -> None:
         assert f"rlexp +experiment={name}" in (conf_dir() / "experiment" / f"{name}.yaml").read_text()
 
 
+ELSEWHERE = (  # the slow ones: they run in test_engines, or are parts or cousins of others
+    "a2c", "c51", "ddqn", "dqn", "dueling_ddqn", "dueling_dqn", "fixed_dqn", "iqn", "munchausen_dqn", "pg_baseline", "ppo",
+    "pqn", "qr_dqn", "td3",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "algo",
-    [
-        pytest.param(
-            a,
-            marks=[pytest.mark.slow]
-            * (a in ("dqn", "dueling_ddqn", "pg_baseline", "a2c", "pqn", "ppo", "c51", "ddqn", "td3")),
-        )
-        for a in sorted(registry.ALGOS)
-    ],
-)  # those run in test_engines, or are a part of another
+    [pytest.param(algo, marks=[pytest.mark.slow] * (algo in ELSEWHERE)) for algo in sorted(registry.ALGOS)],
+)
 def test_every_algorithm_runs_fifty_steps(algo: str, tiny: Callable[..., Any]) -> None:
     family = registry.ALGOS[algo].family
     learning = {
@@ -91,6 +90,7 @@ SOME = [
             in (
                 "frozen_lake",
                 "frozen_lake_8x8",
+                "cartpole",  # the environment of most other tests
                 "cliff_walking",
                 "markov_chain",
                 "acrobot",

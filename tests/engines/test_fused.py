@@ -151,6 +151,7 @@ def test_the_same_command_gives_the_same_records_and_a_sweep_compiles_once(tiny:
     assert len(base._PROGRAMS) == programs + 2 and wider["status"] == "done"
 
 
+@pytest.mark.slow
 def test_jobs_that_differ_in_numbers_alone_build_their_networks_once(
     tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

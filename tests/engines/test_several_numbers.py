@@ -93,14 +93,14 @@ def test_the_known_best_choices_are_found(algo: str, engine: str, tiny: Callable
         assert logits[:, 2:].argmax(axis=1).tolist() == Choices.best[:, 1].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "action"),
     [
         ("Aim", {"kind": "box", "shape": [2], "dtype": "float32", "low": [-1, 0], "high": [1, 4], "env_dtype": "float64"}),
-        pytest.param(
+        (
             "Choices",
             {"kind": "multi_discrete", "sizes": [2, 3], "shape": [2], "starts": [1, 0], "dtype": "int32", "env_dtype": "int64"},
-            marks=pytest.mark.slow,
         ),
     ],
 )  # fmt: skip

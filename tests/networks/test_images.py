@@ -156,6 +156,7 @@ def test_the_engine_of_a_network_of_ones_own_is_that_of_its_model() -> None:
         engine("algo=pg", f"{own}:my_cnn", "engine=fused")
 
 
+@pytest.mark.slow
 def test_built_in_networks_are_what_the_registry_says_of_them() -> None:
     for name, entry in registry.NETWORKS.items():
         factory, config = registry.load(entry.target), compose(f"network={name}").network

@@ -70,7 +70,7 @@ def add_tables(made: Page, rows: Sequence[Row]) -> None:
 
 def environment(row: Row) -> str:
     """The title of a row's part of the page."""
-    return row.env_id or "Presets that are refused"
+    return row.place or "Presets that are refused"
 
 
 def cells(row: Row, again: bool = False) -> list[str]:
@@ -174,9 +174,9 @@ def summary(rows: Sequence[Row]) -> str:
         lowest[row.preset] = row
     best: dict[str, list[Row]] = {}  # environment -> the rows of its best presets
     for row in sorted(lowest.values(), key=lambda row: row.rank):
-        before = best.get(row.env_id)
+        before = best.get(row.place)
         if before is None or _score(row) > _score(before[0]):
-            best[row.env_id] = [row]
+            best[row.place] = [row]
         elif _score(row) == _score(before[0]):
             before.append(row)
     lines = [

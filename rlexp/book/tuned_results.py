@@ -196,7 +196,7 @@ def listed(rows: Sequence[Row]) -> None:
 
 
 def _entry(row: Row) -> list[str]:
-    return [row.preset, row.env_id or "-", f"{row.steps:,} steps" if row.steps else "-",
+    return [row.preset, row.place or "-", f"{row.steps:,} steps" if row.steps else "-",
             f"seeds {row.seed} to {row.seed + row.trials - 1}", told(row)]  # fmt: skip
 
 

@@ -102,6 +102,11 @@ class Row:
         return self.preset.replace(f"_{self.environment}", "") if self.environment else self.preset
 
     @property
+    def place(self) -> str:
+        """The environment that results belong to: its Gymnasium id, and its own name if it differs from Gymnasium's."""
+        return f"{self.env_id}, {self.environment}" if self.changed else self.env_id
+
+    @property
     def heading(self) -> str:
         """Preset and seeds, for a line of output."""
         return f"{self.preset}, seeds {self.seed} to {self.seed + self.trials - 1}"

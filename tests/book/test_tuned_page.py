@@ -158,6 +158,15 @@ def test_the_summary_has_the_best_preset_of_each_environment() -> None:
     assert tuned_page.documentation([missing]) == "Not measured yet.\n"
 
 
+def test_an_environment_with_arguments_of_its_own_has_a_table_of_its_own() -> None:
+    """LunarLander with continuous throttles is no LunarLander-v3 of others."""
+    own = replace(ACROBOT, preset="sac_hanging", environment="hanging", changed=True, iqm=-1.0, low=-1.0, high=-1.0)
+    lines = tuned_page.summary([ACROBOT, own]).splitlines()[-2:]
+    assert [line.split("|")[1] for line in lines] == ["Acrobot-v1", "Acrobot-v1, hanging"]
+    made = tuned_page.documentation([ACROBOT, own])
+    assert [line for line in made.splitlines() if line.startswith("## ")] == ["## Acrobot-v1", "## Acrobot-v1, hanging"]
+
+
 def test_the_summary_of_eight_environments_leaves_readme_its_one_page() -> None:
     classic = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3")
     tables = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")

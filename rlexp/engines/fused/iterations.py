@@ -3,7 +3,8 @@
 The host draws the numbers, minibatches included, and afterwards counts, evaluates and records as if it had been there
 at each lock-step. An evaluation is made with the weights that acted then: a call ends with the iteration in which one
 is due. A job stops, and checkpoints are written, between two batches alone: the bits of an update are those of the
-program that makes it, and so it is always the same one.
+program that makes it, and so it is always the same one. The lanes are split over the cores: shards advance side by
+side, since all of them take equally many lock-steps.
 
 Axes: N trials, L lanes, E environments of a trial, K iterations of a call, T lock-steps of a batch, U updates from it.
 """

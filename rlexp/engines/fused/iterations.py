@@ -26,7 +26,6 @@ from rlexp.engines.fused.shards import Shards, num_cores
 from rlexp.engines.host.rollout import RolloutLoop
 
 MOST_STEPS = 1024  # lock-steps of a call, or of one batch if it has more
-ONE = ("steps", "max_episodes")  # of what is given to a call: one number, where the rest has a row for each trial
 
 
 def suit(settings: Settings) -> bool:
@@ -157,28 +156,24 @@ class Iterations:
         loop, lanes, trials, most = self._loop, self._loop.lanes, self._loop.trials, self._most
         n, counts, first = len(trials.active), trials.counts, trials.t // loop.num_envs
         steps, size, updates = number * self._length, most * self._length, self._updates
-        given = Given(
-            steps=np.int32(steps),
-            max_episodes=np.int32(NEVER),
-            active=trials.active,
-            held_steps=np.zeros(n, np.int32),
-            held_episodes=np.zeros(n, np.int32),
-            first_episode=counts["episode"].astype(np.int32),
-            act=loop.u_act.span(np.full(n, first), steps, size),
-            scalars=self._tables.rows(counts),
-            **self._envs.numbers(first, self._envs.episode, steps, size)._asdict(),
-        )
         learn = loop.u_learn.span(counts["update"], number * updates, most * updates)
         rows = {
-            **{name: value for name, value in given._asdict().items() if name not in ONE},
+            "active": trials.active,
+            "held_steps": np.zeros(n, np.int32),
+            "held_episodes": np.zeros(n, np.int32),
+            "first_episode": counts["episode"].astype(np.int32),
+            "act": loop.u_act.span(np.full(n, first), steps, size),
+            "scalars": self._tables.rows(counts),
             "order": self._orders(number),
             "learn": learn.reshape(n, most, updates, lanes.agent.widths["learn"]),
+            **self._envs.numbers(first, self._envs.episode, steps, size)._asdict(),
         }
 
         def run(i: int, carry: tuple[Tree, EnvState], rows: dict[str, Tree]) -> tuple[tuple[Tree, EnvState], Learned]:
             learning = Learning(np.int32(number), rows.pop("order"), rows.pop("learn"))
-            own = given._replace(**{**rows, "active": rows["active"] & self._shards.occupied(i)})
-            state, envs, out = self._program(*carry, own, learning)
+            given = Given(steps=np.int32(steps), max_episodes=np.int32(NEVER), **rows)
+            given = given._replace(active=given.active & self._shards.occupied(i))
+            state, envs, out = self._program(*carry, given, learning)
             return (state, envs), out
 
         outs: list[Learned]
